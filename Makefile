@@ -1,0 +1,62 @@
+# Everything a newcomer or CI runs. Nothing outside .venv and build is written.
+VENV   ?= .venv
+PYTHON ?= python3
+BIN    := $(VENV)/bin
+ARGS   ?=
+
+.PHONY: build/types help demo test test-slow lint types imports wheel format clean
+
+help:
+	@echo 'make demo     install into .venv, then do the whole job once on the demo model'
+	@echo 'make test     install into .venv, then run the fast tests'
+	@echo 'make check    what CI runs: lint, types, imports, all tests, the wheel'
+
+$(VENV)/.demo: pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --editable '.[demo]'
+	touch $@
+
+$(VENV)/.dev: pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	touch $@ $(VENV)/.demo
+
+demo: $(VENV)/.demo
+	$(BIN)/maskrt demo --output build/demo.maskrt $(ARGS)
+
+test: $(VENV)/.dev
+	$(BIN)/python -m pytest -m 'not slow' $(ARGS)
+
+test-slow: $(VENV)/.dev
+	$(BIN)/python -m pytest -m slow $(ARGS)
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(VENV)/.dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# The folders are installed as maskrt.<folder>; tools that read files need to see them so.
+build/types: $(VENV)/.dev
+	rm -rf $@
+	mkdir -p $@
+	cp -r maskrt $@/maskrt
+	cp -r core export calib plugins runtime $@/maskrt/
+
+types: build/types
+	MYPYPATH=build/types $(BIN)/mypy -p maskrt
+
+imports: build/types
+	cd build/types && $(CURDIR)/$(BIN)/lint-imports --no-logo --no-cache --config $(CURDIR)/pyproject.toml
+
+wheel: $(VENV)/.dev
+	rm -rf build/wheel build/lib build/bdist.*
+	$(BIN)/python -m build --wheel --outdir build/wheel .
+	$(BIN)/python tests/wheel_contents.py build/wheel/*.whl
+
+check: lint types imports test test-slow wheel
+
+clean:
+	rm -rf build *.egg-info

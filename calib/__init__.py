@@ -1,0 +1,27 @@
+"""Calibration: from an FP32 graph and pictures to a recipe, and from a recipe to a rendered graph.
+
+statistics = collect_statistics(model, batches)         one streaming pass over the pictures
+recipe = make_recipe(model, Precision.INT8, statistics) precision as data
+graph = render(model, recipe, Style.TENSORRT)           explicit Q/DQ and casts
+"""
+
+from .choose import make_recipe
+from .observe import collect_statistics
+from .placement import Placement, place
+from .recipe import LayerChoice, Recipe, TensorScale
+from .render import Style, render
+from .statistics import Range, Statistics
+
+__all__ = [
+    "LayerChoice",
+    "Placement",
+    "Range",
+    "Recipe",
+    "Statistics",
+    "Style",
+    "TensorScale",
+    "collect_statistics",
+    "make_recipe",
+    "place",
+    "render",
+]

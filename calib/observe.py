@@ -1,0 +1,109 @@
+"""Collect activation ranges: one streaming pass of the pictures through ONNX Runtime.
+
+Every observed tensor gets three reductions inside the graph, so a run returns three numbers a
+tensor and no feature map: memory does not grow with the pictures. Minimum and maximum are the
+range; the sum is there because it alone is NaN when any element is (ONNX Runtime's `ReduceMax` may
+skip a NaN).
+"""
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper
+
+from ..core import InputError, require
+from .graph import fingerprint
+from .placement import place
+from .statistics import Range, Statistics
+
+__all__ = ["collect_statistics"]
+
+_REDUCTIONS = ("ReduceMin", "ReduceMax", "ReduceSum")
+
+
+def collect_statistics(
+    model: onnx.ModelProto,
+    batches: Iterable[np.ndarray],
+    *,
+    tensors: Sequence[str] | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> Statistics:
+    """Run `batches` through `model` and return the range of each observed tensor.
+
+    Args:
+        model: the canonical FP32 graph; nodes of domain `maskrt` run as their local functions.
+        batches: letterboxed RGB pictures, uint8 `[b, H, W, 3]`; `b` is the graph's batch or less.
+        tensors: names to observe; None observes all that a rendering may quantise.
+        progress: called after each batch with the number of pictures seen so far.
+
+    Raises:
+        InputError: no picture, a batch of another shape or type, or a NaN or infinite activation.
+    """
+    names = list(place(model).tensors if tensors is None else tensors)
+    session = _session(_with_reductions(model, names))
+    spec = session.get_inputs()[0]
+    ranges: dict[str, Range] = {}
+    pictures = 0
+    for batch in batches:
+        feed = _filled(batch, spec.shape)
+        found = session.run(None, {spec.name: feed})
+        for name, seen in zip(names, _ranges(names, found), strict=True):
+            ranges[name] = seen.union(ranges.get(name, seen))
+        pictures += len(batch)
+        if progress is not None:
+            progress(pictures)
+    if pictures == 0:
+        raise InputError("there is no picture to calibrate with: name a folder that holds some.")
+    return Statistics(fingerprint(model), pictures, ranges)
+
+
+def _with_reductions(model: onnx.ModelProto, names: Sequence[str]) -> onnx.ModelProto:
+    """Return a copy whose only outputs are the reductions of `names`, in order."""
+    observed = onnx.ModelProto()
+    observed.CopyFrom(model)
+    del observed.graph.output[:]
+    for index, name in enumerate(names):
+        for op_type in _REDUCTIONS:
+            output = f"maskrt_observed_{index}_{op_type}"
+            node = helper.make_node(op_type, [name], [output], output, keepdims=0)
+            observed.graph.node.append(node)
+            info = helper.make_tensor_value_info(output, TensorProto.FLOAT, [])
+            observed.graph.output.append(info)
+    return observed
+
+
+def _session(model: onnx.ModelProto) -> Any:
+    ort = require("onnxruntime", "collect calibration statistics")
+    options = ort.SessionOptions()
+    options.log_severity_level = 3
+    return ort.InferenceSession(
+        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+
+
+def _filled(batch: np.ndarray, shape: Sequence[int]) -> np.ndarray:
+    """Return `batch` with its last picture repeated up to the graph's static batch.
+
+    A repeated picture changes neither minimum nor maximum.
+    """
+    rest = tuple(shape[1:])
+    if batch.dtype != np.uint8 or batch.shape[1:] != rest or not 0 < len(batch) <= shape[0]:
+        raise InputError(
+            f"a calibration batch is {batch.dtype}{list(batch.shape)}, and the model takes "
+            f"uint8{list(shape)}: letterbox the pictures to the model's input size."
+        )
+    return np.concatenate([batch, np.repeat(batch[-1:], shape[0] - len(batch), axis=0)])
+
+
+def _ranges(names: Sequence[str], found: Sequence[np.ndarray]) -> Iterator[Range]:
+    for index, name in enumerate(names):
+        low, high, total = (float(value) for value in found[3 * index : 3 * index + 3])
+        if math.isnan(total) or not (math.isfinite(low) and math.isfinite(high)):
+            raise InputError(
+                f"tensor {name} has a NaN or infinite value on a calibration picture: check the "
+                "model's weights, it cannot be quantised."
+            )
+        yield Range(low, high)

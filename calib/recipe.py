@@ -1,0 +1,189 @@
+"""The recipe: precision as data. What `recipe.json` holds, and every rendering reads.
+
+    {"format_version": 1, "graph": <fingerprint>, "precision": "int8", "rest": "fp32",
+     "method": "minmax", "calibration": {"pictures": 100},
+     "tensors": {<tensor>: {"min": -2.1, "max": 2.6, "scales": {"minmax": 0.0207}}},
+     "layers":  {<layer>: {"precision": "int8", "reason": "as asked", "refuses": {}}}}
+
+Ranges and scales are facts about the model; `precision` and the layers' precisions are choices.
+`with_precision` changes the choices and keeps the facts, so one calibration serves every engine.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import onnx
+
+from ..core import InputError, Precision, UsageError
+from .graph import fingerprint
+
+__all__ = ["LayerChoice", "Recipe", "TensorScale"]
+
+FORMAT_VERSION = 1
+MINMAX = "minmax"
+_AS_ASKED = "as asked"
+
+
+@dataclass(frozen=True)
+class TensorScale:
+    """What is known about one activation tensor.
+
+    Attributes:
+        minimum: smallest value seen in calibration.
+        maximum: largest value seen.
+        scales: calibration method -> scale of the symmetric grid of 127 levels a side.
+    """
+
+    minimum: float
+    maximum: float
+    scales: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class LayerChoice:
+    """The precision of one layer, and why.
+
+    Attributes:
+        precision: what it computes in.
+        reason: one clause.
+        refuses: precisions that it may not have, each with the reason.
+    """
+
+    precision: Precision
+    reason: str = _AS_ASKED
+    refuses: Mapping[Precision, str] = field(default_factory=dict)
+
+    def asked(self, precision: Precision, rest: Precision) -> "LayerChoice":
+        """Return the choice for `precision`; for `rest`, then FP32, where the layer refuses it."""
+        if precision not in self.refuses:
+            return replace(self, precision=precision, reason=_AS_ASKED)
+        wider = Precision.FP32 if rest in self.refuses else rest
+        return replace(self, precision=wider, reason=self.refuses[precision])
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Scales of all tensors and precisions of all layers of one graph.
+
+    Attributes:
+        graph: fingerprint of the graph that it is for.
+        precision: what was asked for the model as a whole.
+        layers: layer name -> its precision and reason.
+        tensors: tensor name -> range and scales; empty if nothing was calibrated.
+        rest: what an INT8 model computes in where it is not INT8: FP32 or FP16.
+        method: which of the tensors' scales is used.
+        calibration: how the ranges were found, such as `{"pictures": 100}`.
+    """
+
+    graph: str
+    precision: Precision
+    layers: Mapping[str, LayerChoice]
+    tensors: Mapping[str, TensorScale] = field(default_factory=dict)
+    rest: Precision = Precision.FP32
+    method: str = MINMAX
+    calibration: Mapping[str, Any] = field(default_factory=dict)
+
+    def scale(self, tensor: str) -> float:
+        """Return the scale of `tensor` on the symmetric grid.
+
+        Raises:
+            InputError: the tensor was not calibrated.
+        """
+        if tensor not in self.tensors:
+            raise InputError(
+                f"tensor {tensor} has no scale in the recipe: calibrate the model again."
+            )
+        return self.tensors[tensor].scales[self.method]
+
+    def with_precision(self, precision: Precision, *, rest: Precision = Precision.FP32) -> "Recipe":
+        """Return the recipe of the same calibration for another precision.
+
+        Args:
+            precision: what every layer gets that does not refuse it.
+            rest: what the others get, and what an INT8 model computes in between its layers.
+
+        Raises:
+            UsageError: INT8 is asked for and nothing was calibrated, or `rest` is INT8.
+        """
+        if rest is Precision.INT8:
+            raise UsageError("rest is int8, and must be fp32 or fp16: it is what is not INT8.")
+        if precision is Precision.INT8 and not self.tensors:
+            raise UsageError(
+                "an INT8 recipe needs calibration pictures: run maskrt calibrate first."
+            )
+        layers = {name: choice.asked(precision, rest) for name, choice in self.layers.items()}
+        return replace(self, precision=precision, rest=rest, layers=layers)
+
+    def check_fits(self, model: onnx.ModelProto) -> None:
+        """Raise `InputError` unless the recipe was made for `model`."""
+        found = fingerprint(model)
+        if found != self.graph:
+            raise InputError(
+                f"the recipe is for graph {self.graph} and the model is graph {found}: "
+                "calibrate this model."
+            )
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain JSON data; `from_json` is its exact inverse."""
+        return {
+            "format_version": FORMAT_VERSION,
+            "graph": self.graph,
+            "precision": self.precision.value,
+            "rest": self.rest.value,
+            "method": self.method,
+            "calibration": dict(self.calibration),
+            "tensors": {
+                name: {"min": t.minimum, "max": t.maximum, "scales": dict(t.scales)}
+                for name, t in self.tensors.items()
+            },
+            "layers": {name: _choice_to_json(choice) for name, choice in self.layers.items()},
+        }
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> "Recipe":
+        """Return the recipe that `to_json` wrote.
+
+        Raises:
+            InputError: another format version, or something that is not a recipe.
+        """
+        version = data.get("format_version")
+        if version != FORMAT_VERSION:
+            raise InputError(
+                f"the recipe has format version {version!r}, and this maskrt reads version "
+                f"{FORMAT_VERSION}: calibrate again."
+            )
+        try:
+            return cls(
+                graph=data["graph"],
+                precision=Precision.parse(data["precision"]),
+                layers={n: _choice_from_json(c) for n, c in data["layers"].items()},
+                tensors={n: _tensor_from_json(n, t) for n, t in data["tensors"].items()},
+                rest=Precision.parse(data["rest"]),
+                method=data["method"],
+                calibration=data["calibration"],
+            )
+        except (KeyError, TypeError, AttributeError) as error:
+            what = f"{type(error).__name__}: {error}"
+            raise InputError(f"the recipe is damaged ({what}): calibrate again.") from error
+
+
+def _choice_to_json(choice: LayerChoice) -> dict[str, Any]:
+    return {
+        "precision": choice.precision.value,
+        "reason": choice.reason,
+        "refuses": {precision.value: why for precision, why in choice.refuses.items()},
+    }
+
+
+def _choice_from_json(data: dict[str, Any]) -> LayerChoice:
+    refuses = {Precision.parse(name): why for name, why in data["refuses"].items()}
+    return LayerChoice(Precision.parse(data["precision"]), data["reason"], refuses)
+
+
+def _tensor_from_json(name: str, data: dict[str, Any]) -> TensorScale:
+    scales = {method: float(scale) for method, scale in data["scales"].items()}
+    if not all(math.isfinite(scale) and scale > 0 for scale in scales.values()):
+        raise InputError(f"the recipe's scale of tensor {name} is not positive: calibrate again.")
+    return TensorScale(float(data["min"]), float(data["max"]), scales)

@@ -1,0 +1,47 @@
+"""One recipe, written into the graph in the form that each runtime fuses best."""
+
+import enum
+
+import onnx
+
+from ...core import Precision
+from ..recipe import Recipe
+from .explicit_qdq import render_explicit_qdq
+from .half import render_half
+from .host_qdq import render_host_qdq
+
+__all__ = ["Style", "render"]
+
+
+class Style(str, enum.Enum):
+    """Who is to read the graph."""
+
+    ORT = "onnxruntime"
+    TENSORRT = "tensorrt"
+
+
+def render(model: onnx.ModelProto, recipe: Recipe, style: Style) -> onnx.ModelProto:
+    """Return `model` with the precisions of `recipe` as explicit Q/DQ and casts.
+
+    Args:
+        model: the canonical FP32 graph; it is not changed.
+        recipe: made for this graph.
+        style: ONNX Runtime's form, or that of TensorRT 10, 11 and RTX.
+
+    Returns:
+        A graph with the same inputs, outputs, `maskrt` nodes and functions; `model` itself where
+        the recipe leaves every layer FP32.
+
+    Raises:
+        InputError: the recipe is for another graph, or has no scale for a tensor that needs one.
+    """
+    recipe.check_fits(model)
+    chosen = {name: choice.precision for name, choice in recipe.layers.items()}
+    rendered = model
+    if Precision.INT8 in chosen.values():
+        write = render_host_qdq if style is Style.ORT else render_explicit_qdq
+        rendered = write(model, recipe)
+    half = {name for name, precision in chosen.items() if precision is Precision.FP16}
+    if style is Style.TENSORRT and recipe.rest is Precision.FP16:
+        half |= {name for name, precision in chosen.items() if precision is Precision.INT8}
+    return render_half(rendered, half) if half else rendered

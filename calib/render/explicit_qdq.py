@@ -1,0 +1,78 @@
+"""Q/DQ in the explicit form of TensorRT 10, 11 and TensorRT-RTX: int8, symmetric, zero point 0.
+
+    activation -> QuantizeLinear -> DequantizeLinear -> Conv, ConvTranspose, Gemm, MatMul
+    int8 weight constant         -> DequantizeLinear ->
+
+Only inputs of layers are quantised, once each, and the skip branch of a residual sum whose other
+branch is an INT8 layer. A nearest Resize is quantised at its input. Biases stay float, and every
+reader that is not INT8 keeps the float tensor.
+
+Source: NVIDIA, Working with Quantized Types, Q/DQ layer-node placement recommendations.
+"""
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import onnx
+
+from ...core import Precision
+from ..graph import GraphIndex, is_standard
+from ..layers import Layer, find_layers
+from ..placement import place
+from ..recipe import Recipe
+from ..scales import fp16_representable
+from ._edit import GraphEdit
+from ._weights import quantize_weights
+
+__all__ = ["render_explicit_qdq"]
+
+
+def render_explicit_qdq(model: onnx.ModelProto, recipe: Recipe) -> onnx.ModelProto:
+    """Return `model` with the recipe's INT8 layers between explicit Q/DQ; all else is unchanged."""
+    edit = GraphEdit(model)
+    layers = [layer for layer in find_layers(edit.before) if _is_int8(recipe, layer)]
+    half = recipe.rest is Precision.FP16
+    pairs: dict[str, str] = {}
+    for node, tensor in _reads(edit.before, layers):
+        if tensor not in pairs:
+            scale = np.float32(recipe.scale(tensor))
+            pairs[tensor] = _pair(edit, tensor, fp16_representable(scale) if half else scale)
+        edit.replace_input(node, tensor, pairs[tensor])
+    quantize_weights(edit, layers, half=half)
+    return edit.finish()
+
+
+def _is_int8(recipe: Recipe, layer: Layer) -> bool:
+    return recipe.layers[layer.name].precision is Precision.INT8
+
+
+def _reads(graph: GraphIndex, layers: Sequence[Layer]) -> Iterable[tuple[onnx.NodeProto, str]]:
+    """Yield each node that is to read a quantised tensor, with that tensor."""
+    for layer in layers:
+        yield _before_resize(graph, graph.producers[layer.output], layer.data)
+    made = {name for layer in layers for name in (layer.output, layer.result)}
+    for add in place(graph.model).adds:
+        if add.main in made:
+            yield _before_resize(graph, graph.producers[add.output], add.skip)
+
+
+def _before_resize(
+    graph: GraphIndex, node: onnx.NodeProto, tensor: str
+) -> tuple[onnx.NodeProto, str]:
+    """Follow `tensor` back over Resize nodes: the first of them reads the quantised tensor."""
+    producer = graph.producers.get(tensor)
+    while producer is not None and is_standard(producer, "Resize"):
+        node, tensor = producer, producer.input[0]
+        producer = graph.producers.get(tensor)
+    return node, tensor
+
+
+def _pair(edit: GraphEdit, tensor: str, scale: np.ndarray) -> str:
+    """Add Q and DQ behind `tensor`; return the dequantised tensor."""
+    step = edit.constant(f"{tensor}_scale", scale)
+    zero_point = edit.constant(f"{tensor}_zero_point", np.int8(0))
+    levels = edit.fresh(f"{tensor}_quantized")
+    edit.node("QuantizeLinear", [tensor, step, zero_point], levels)
+    return edit.node(
+        "DequantizeLinear", [levels, step, zero_point], edit.fresh(f"{tensor}_dequantized")
+    )

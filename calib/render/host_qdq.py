@@ -1,0 +1,123 @@
+"""Q/DQ in the form that ONNX Runtime fuses into integer kernels on a CPU.
+
+ONNX Runtime replaces `DequantizeLinear -> op -> QuantizeLinear` by one integer kernel if every
+input and output of the op is quantised to one type. So here, unlike for TensorRT:
+
+* every tensor between two INT8 layers is **uint8**: zero point 0 where calibration saw no negative
+  number (after ReLU, which then vanishes into saturation), else 128, the symmetric grid shifted;
+* the *outputs* of layers and both inputs of a residual sum are quantised too;
+* weights stay int8 with a scale for each channel, biases are int32 with scale data x weight;
+* whatever else reads such a tensor gets the dequantised one: the float tensor is never made.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+
+from ...core import Precision
+from ..graph import GraphIndex
+from ..layers import Layer, find_layers
+from ..placement import place, rearranged_from
+from ..recipe import Recipe
+from ..scales import LEVELS, quantize_bias
+from ._deconvolution import split_deconvolutions
+from ._edit import GraphEdit
+from ._late_shuffle import shuffle_late
+from ._weights import quantize_weights
+
+__all__ = ["render_host_qdq"]
+
+_MIDDLE = 128
+
+
+@dataclass(frozen=True)
+class _Grid:
+    """Scale and uint8 zero point of one activation tensor."""
+
+    scale: float
+    zero_point: int
+
+
+def render_host_qdq(
+    model: onnx.ModelProto, recipe: Recipe, *, full_range: bool = True
+) -> onnx.ModelProto:
+    """Return `model` with the recipe's INT8 layers as ONNX Runtime's integer kernels.
+
+    Args:
+        model: the graph that the recipe was made for.
+        recipe: scales and precisions; layers that are not INT8 stay FP32.
+        full_range: spread a tensor without negative numbers over 255 levels; False keeps it on the
+            127 levels of TensorRT's grid, to predict what an engine will compute.
+    """
+    chosen = {n for n, choice in recipe.layers.items() if choice.precision is Precision.INT8}
+    model, origin = split_deconvolutions(model, chosen)
+    edit = GraphEdit(shuffle_late(model))
+    layers = [layer for layer in find_layers(edit.before) if layer.name in chosen]
+    grids: dict[str, _Grid] = {}
+    for name in _quantized(edit.before, layers):
+        grids[name] = _grid(recipe, origin.get(name, name), full_range)
+        _quantize_tensor(edit, name, grids[name])
+    scales = {name: grid.scale for name, grid in grids.items()}
+    weight_scales = quantize_weights(edit, layers, data_scales=scales)
+    for layer in layers:
+        _quantize_bias(edit, layer, scales[layer.data], weight_scales[layer.weight])
+    return edit.finish()
+
+
+def _quantized(graph: GraphIndex, layers: Sequence[Layer]) -> list[str]:
+    """Return the tensors between integer kernels, in graph order.
+
+    A Gemm can write floats, so its result is quantised only where an INT8 layer reads it.
+    """
+    placement = place(graph.model)
+    found = {layer.data for layer in layers}
+    made = {layer.result for layer in layers}
+    found |= {layer.result for layer in layers if layer.op_type.startswith("Conv")}
+    for add in placement.adds:
+        inputs = {add.skip, add.main}
+        if all(({name, *rearranged_from(graph, name)} & (found | made)) for name in inputs):
+            found |= inputs | {add.result}
+    return [name for name in placement.tensors if name in found]
+
+
+def _grid(recipe: Recipe, tensor: str, full_range: bool) -> _Grid:
+    """Return the uint8 grid of a tensor of the recipe."""
+    scale = recipe.scale(tensor)
+    if recipe.tensors[tensor].minimum < 0.0:
+        return _Grid(scale, _MIDDLE)
+    return _Grid(scale * LEVELS / 255 if full_range else scale, 0)
+
+
+def _quantize_tensor(edit: GraphEdit, name: str, grid: _Grid) -> None:
+    """Put Q and DQ on the tensor `name`, so that every reader gets the dequantised one."""
+    scale = edit.constant(f"{name}_scale", np.float32(grid.scale))
+    zero_point = edit.constant(f"{name}_zero_point", np.uint8(grid.zero_point))
+    readers = edit.before.consumers.get(name, [])
+    if name in edit.before.producers:
+        raw, dequantized = edit.fresh(f"{name}_float"), name
+        edit.rename_output(name, raw)
+    else:
+        raw, dequantized = name, edit.fresh(f"{name}_dequantized")
+        for node in readers:
+            edit.replace_input(node, name, dequantized)
+    levels = edit.node("QuantizeLinear", [raw, scale, zero_point], edit.fresh(f"{name}_quantized"))
+    edit.node("DequantizeLinear", [levels, scale, zero_point], dequantized)
+
+
+def _quantize_bias(
+    edit: GraphEdit, layer: Layer, data_scale: float, weight_scale: np.ndarray
+) -> None:
+    """Store the bias as int32 on the grid of the layer's accumulators."""
+    if layer.bias is None or layer.bias not in edit.before.constants:
+        return
+    bias = edit.before.array(layer.bias)
+    if bias.ndim != 1:
+        return  # a broadcast bias of a Gemm: added as floats
+    scale = (np.float32(data_scale) * weight_scale).astype(np.float32)
+    levels = edit.constant(f"{layer.bias}_int32", quantize_bias(bias, scale))
+    inputs = [levels, edit.constant(f"{layer.bias}_scale", scale)]
+    name = edit.fresh(f"{layer.output}_bias")
+    edit.node("DequantizeLinear", inputs, name, axis=0)
+    edit.replace_input(edit.before.producers[layer.output], layer.bias, name)

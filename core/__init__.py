@@ -1,0 +1,42 @@
+"""The words that every stage shares: bundle, input, target, precision, instances, errors."""
+
+from .bundle import Bundle, Manifest
+from .errors import (
+    BundleError,
+    CheckFailedError,
+    InputError,
+    MaskrtError,
+    MissingDependencyError,
+    PrecisionError,
+    UnsupportedModelError,
+    UnsupportedTargetError,
+    UsageError,
+)
+from .input_spec import InputSpec
+from .instances import Instances
+from .lazy import require
+from .precision import Precision
+from .progress import Progress, silent
+from .target import TARGETS, Target
+
+__all__ = [
+    "TARGETS",
+    "Bundle",
+    "BundleError",
+    "CheckFailedError",
+    "InputError",
+    "InputSpec",
+    "Instances",
+    "Manifest",
+    "MaskrtError",
+    "MissingDependencyError",
+    "Precision",
+    "PrecisionError",
+    "Progress",
+    "Target",
+    "UnsupportedModelError",
+    "UnsupportedTargetError",
+    "UsageError",
+    "require",
+    "silent",
+]

@@ -1,0 +1,267 @@
+"""The bundle: a folder that holds one model on its whole way, from canonical ONNX to reports.
+
+    shapes.maskrt/
+      manifest.json        what the model is, its input and outputs, sha256 of every file
+      model.onnx           canonical FP32 graph
+      recipe.json          scales and precision per tensor and layer
+      engines/<target>/    the engine and engine.json
+      report/              report.json, report.html, pictures
+
+Nobody ever sees half a bundle: every change is made in a hidden folder beside it and renamed into
+place when it is complete. Files that a change leaves alone are hard links, so editing is cheap.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from .errors import BundleError, UsageError
+from .input_spec import InputSpec
+from .precision import Precision
+from .target import Target
+
+__all__ = ["Bundle", "Manifest", "engine_folder"]
+
+FORMAT_VERSION = 1
+MODEL, RECIPE, MANIFEST = "model.onnx", "recipe.json", "manifest.json"
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What `manifest.json` says, its file list apart.
+
+    Attributes:
+        family: how the model works, such as `"torchvision_two_stage"`.
+        input: shape of the graph's one input.
+        outputs: name → shape of each output of the canonical graph.
+        class_names: name of each label, index 0 (background) included, or None.
+        precision: what an engine is built in unless a build says otherwise.
+        source: where the model came from: the MODEL words, versions, settings.
+        fidelity: how close the canonical graph was to the PyTorch model when it was exported.
+    """
+
+    family: str
+    input: InputSpec
+    outputs: dict[str, tuple[int, ...]]
+    class_names: tuple[str, ...] | None = None
+    precision: Precision = Precision.FP32
+    source: dict[str, Any] = field(default_factory=dict)
+    fidelity: dict[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain JSON data; `from_json` is its inverse."""
+        return {
+            "format_version": FORMAT_VERSION,
+            "family": self.family,
+            "input": self.input.to_json(),
+            "outputs": {name: list(shape) for name, shape in self.outputs.items()},
+            "class_names": None if self.class_names is None else list(self.class_names),
+            "precision": self.precision.value,
+            "source": self.source,
+            "fidelity": self.fidelity,
+        }
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> "Manifest":
+        """Return the manifest that `to_json` wrote."""
+        names = data["class_names"]
+        return cls(
+            family=data["family"],
+            input=InputSpec.from_json(data["input"]),
+            outputs={name: tuple(shape) for name, shape in data["outputs"].items()},
+            class_names=None if names is None else tuple(names),
+            precision=Precision.parse(data["precision"]),
+            source=data["source"],
+            fidelity=data["fidelity"],
+        )
+
+
+@dataclass
+class Bundle:
+    """An open bundle folder.
+
+    Attributes:
+        path: the folder.
+        manifest: what it holds; `None` only while a new bundle is being made.
+        digests: sha256 of each file, by its path inside the folder with forward slashes.
+    """
+
+    path: Path
+    manifest: Manifest
+    digests: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def open(cls, path: "Path | str | Bundle") -> "Bundle":
+        """Open the bundle at `path`.
+
+        Raises:
+            BundleError: no bundle there, another format version, or a damaged manifest.
+        """
+        if isinstance(path, Bundle):
+            return path
+        folder = Path(path)
+        file = folder / MANIFEST
+        if not file.is_file():
+            what = "does not exist" if not folder.exists() else f"has no {MANIFEST}"
+            raise BundleError(
+                f"{folder} {what}, so it is not a bundle: make one with maskrt compile."
+            )
+        try:
+            data = json.loads(file.read_text(encoding="utf-8"))
+            version = data["format_version"]
+            if version != FORMAT_VERSION:
+                raise BundleError(
+                    f"{file} has format version {version}, and this maskrt reads version "
+                    f"{FORMAT_VERSION}: compile the model again."
+                )
+            return cls(folder, Manifest.from_json(data), dict(data["files"]))
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            if isinstance(error, BundleError):
+                raise
+            raise BundleError(
+                f"{file} is not a valid manifest ({type(error).__name__}: {error}): compile the "
+                "model again."
+            ) from error
+
+    @classmethod
+    @contextlib.contextmanager
+    def create(cls, path: Path | str, manifest: Manifest) -> Iterator["Bundle"]:
+        """Make a new bundle at `path`; it appears there when the `with` block ends well.
+
+        An older bundle there is replaced. Anything else there is left alone.
+
+        Raises:
+            UsageError: `path` exists and is not a bundle.
+        """
+        folder = Path(path)
+        check_destination(folder)
+        with _staging(folder) as staged:
+            bundle = cls(staged, manifest)
+            yield bundle
+            bundle._write_manifest()
+
+    @contextlib.contextmanager
+    def edit(self) -> Iterator["Bundle"]:
+        """Change this bundle: yields a copy to write to, put in place when the block ends well."""
+        with _staging(self.path) as staged:
+            for relative in self.digests:
+                _link(self.path / relative, staged / relative)
+            copy = Bundle(staged, self.manifest, dict(self.digests))
+            yield copy
+            copy._write_manifest()
+        self.manifest, self.digests = copy.manifest, copy.digests
+
+    def update(self, **changes: Any) -> None:
+        """Change fields of the manifest; only inside `create` or `edit`."""
+        self.manifest = replace(self.manifest, **changes)
+
+    def write(self, relative: str, data: bytes | str | dict[str, Any]) -> Path:
+        """Write one file (a dict as JSON); only inside `create` or `edit`."""
+        if isinstance(data, dict):
+            data = json.dumps(data, indent=2) + "\n"
+        raw = data.encode("utf-8") if isinstance(data, str) else data
+        file = self.path / relative
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.unlink(missing_ok=True)  # a hard link to the bundle being replaced
+        file.write_bytes(raw)
+        self.digests[relative] = hashlib.sha256(raw).hexdigest()
+        return file
+
+    def remove(self, prefix: str) -> None:
+        """Drop every file whose path starts with `prefix`; only inside `create` or `edit`."""
+        for relative in [r for r in self.digests if r.startswith(prefix)]:
+            (self.path / relative).unlink()
+            del self.digests[relative]
+
+    def read(self, relative: str) -> bytes:
+        """Return a file's bytes, after checking them against the manifest.
+
+        Raises:
+            BundleError: the file is absent, or differs from the one that was written.
+        """
+        if relative not in self.digests or not (self.path / relative).is_file():
+            raise BundleError(f"{self.path} has no {relative}{_remedy(relative)}.")
+        raw = (self.path / relative).read_bytes()
+        if hashlib.sha256(raw).hexdigest() != self.digests[relative]:
+            raise BundleError(
+                f"{self.path / relative} is not the file that maskrt wrote (its sha256 differs): "
+                "compile the model again."
+            )
+        return raw
+
+    def read_json(self, relative: str) -> dict[str, Any]:
+        """Return a JSON file's content, checked like `read`."""
+        return json.loads(self.read(relative))
+
+    def __contains__(self, relative: str) -> bool:
+        """Whether the bundle lists a file of that path."""
+        return relative in self.digests
+
+    def engines(self) -> list[str]:
+        """Folder names under `engines/` that hold an `engine.json`."""
+        found = [r.split("/")[1] for r in self.digests if r.endswith("/engine.json")]
+        return sorted(found)
+
+    def engine_folder(self, target: Target, precision: Precision | None = None) -> str:
+        """Path inside the bundle of an engine; see `engine_folder`."""
+        return engine_folder(target, precision or self.manifest.precision, self.manifest.precision)
+
+    def _write_manifest(self) -> None:
+        data = {**self.manifest.to_json(), "files": dict(sorted(self.digests.items()))}
+        text = json.dumps(data, indent=2) + "\n"
+        (self.path / MANIFEST).write_text(text, encoding="utf-8")
+
+
+def engine_folder(target: Target, precision: Precision, default: Precision) -> str:
+    """Where an engine lies: `engines/cpu` at the bundle's precision, else `engines/cpu@fp16`."""
+    return f"engines/{target.name}" + ("" if precision is default else f"@{precision.value}")
+
+
+def check_destination(folder: Path) -> None:
+    """Raise `UsageError` unless a bundle may be written at `folder`."""
+    if folder.exists() and not (folder / MANIFEST).is_file():
+        raise UsageError(f"{folder} exists and is not a bundle: name another output or remove it.")
+    if folder.parent.exists() and not folder.parent.is_dir():
+        raise UsageError(f"{folder.parent} is a file, so no bundle can be written inside it.")
+
+
+def _remedy(relative: str) -> str:
+    if relative.startswith("engines/"):
+        target, _, precision = relative.split("/")[1].partition("@")
+        flag = f" --precision {precision}" if precision else ""
+        return f": build it with maskrt build BUNDLE --target {target}{flag}"
+    return ": compile the model again"
+
+
+@contextlib.contextmanager
+def _staging(folder: Path) -> Iterator[Path]:
+    """Yield an empty folder beside `folder`, and rename it to `folder` when the block ends well."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    staged = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    staged.chmod(0o755)
+    try:
+        yield staged
+        if folder.exists():
+            retired = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+            folder.replace(retired / "old")
+            staged.replace(folder)
+            shutil.rmtree(retired)
+        else:
+            staged.replace(folder)
+    finally:
+        shutil.rmtree(staged, ignore_errors=True)
+
+
+def _link(source: Path, destination: Path) -> None:
+    destination.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.link(source, destination)
+    except OSError:  # a file system without hard links
+        shutil.copy2(source, destination)

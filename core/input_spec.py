@@ -1,0 +1,64 @@
+"""What a bundle's graph takes in: batch, height and width of letterboxed uint8 RGB pictures.
+
+Letterboxing keeps the aspect ratio: a picture of `h x w` is scaled by `min(H/h, W/w)`, placed at
+the top left corner, and the rest is filled with `pad_value`. That is where torchvision and
+detectron2 place a picture too, so boxes only need to be divided by the scale to come back.
+"""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from .errors import UsageError
+
+__all__ = ["InputSpec"]
+
+_SMALLEST, _LARGEST = 32, 8192
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """Shape and filling of the input `images: uint8[batch, height, width, 3]` (RGB).
+
+    Attributes:
+        height: pixels, 32 to 8192.
+        width: pixels, 32 to 8192.
+        batch: pictures a call, at least 1.
+        pad_value: RGB filling of the letterbox, 0 to 255; the mean colour of the model's training
+            normalisation, so that the filling is close to zero after it.
+    """
+
+    height: int
+    width: int
+    batch: int = 1
+    pad_value: tuple[int, int, int] = (124, 116, 104)
+
+    def __post_init__(self) -> None:
+        """Refuse sizes that no detector takes."""
+        for name in ("height", "width"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or not _SMALLEST <= value <= _LARGEST:
+                raise UsageError(
+                    f"input {name} is {value!r}, and must be an integer of {_SMALLEST} to "
+                    f"{_LARGEST} pixels."
+                )
+        if not isinstance(self.batch, int) or self.batch < 1:
+            raise UsageError(f"batch is {self.batch!r}, and must be an integer of at least 1.")
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """`(batch, height, width, 3)`."""
+        return (self.batch, self.height, self.width, 3)
+
+    def scale_for(self, height: int, width: int) -> float:
+        """Input pixels per picture pixel for a picture of `height x width` pixels."""
+        return min(self.height / height, self.width / width)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain JSON data; `from_json` is its inverse."""
+        return {**asdict(self), "pad_value": list(self.pad_value), "layout": "uint8 NHWC RGB"}
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> "InputSpec":
+        """Return the spec that `to_json` wrote."""
+        red, green, blue = data["pad_value"]
+        return cls(data["height"], data["width"], data["batch"], (red, green, blue))

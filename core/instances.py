@@ -1,0 +1,128 @@
+"""Instances: what a detector says about one picture, in that picture's own pixels."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from .lazy import require
+
+__all__ = ["Instances"]
+
+_PALETTE = np.array(
+    [[230, 60, 50], [40, 130, 240], [60, 180, 75], [250, 165, 20], [145, 70, 215], [20, 190, 200],
+     [240, 80, 180], [150, 190, 40], [170, 110, 60], [90, 100, 230]], np.uint8
+)  # fmt: skip
+
+
+@dataclass
+class Instances:
+    """Detected instances, best score first.
+
+    Attributes:
+        boxes: float32 `[N, 4]`, xyxy, pixels of the picture.
+        scores: float32 `[N]`, 0 to 1.
+        labels: int64 `[N]`; the model's own class indices, 0 being background.
+        image_size: `(height, width)` of the picture.
+        class_names: name of each label, index 0 included, or None.
+        masks_source: bool masks `[N, height, width]`, or a function that makes them on first use,
+            or None for a model without masks.
+    """
+
+    boxes: np.ndarray
+    scores: np.ndarray
+    labels: np.ndarray
+    image_size: tuple[int, int]
+    class_names: Sequence[str] | None = None
+    masks_source: np.ndarray | Callable[[], np.ndarray] | None = field(default=None, repr=False)
+
+    def __len__(self) -> int:
+        """Return the number of instances."""
+        return len(self.scores)
+
+    @property
+    def masks(self) -> np.ndarray | None:
+        """Bool masks `[N, height, width]`, pasted on first use; None for a box-only model."""
+        if callable(self.masks_source):
+            self.masks_source = self.masks_source()
+        return self.masks_source
+
+    def select(self, keep: np.ndarray) -> "Instances":
+        """Return the instances that the index or bool array `keep` names."""
+        masks = self.masks
+        return Instances(
+            self.boxes[keep], self.scores[keep], self.labels[keep], self.image_size,
+            self.class_names, None if masks is None else masks[keep],
+        )  # fmt: skip
+
+    def name_of(self, label: int) -> str:
+        """Return the class name of `label`, or the number where no names are known."""
+        if self.class_names is not None and 0 <= label < len(self.class_names):
+            return self.class_names[label]
+        return str(label)
+
+    def to_coco(self, image_id: int) -> list[dict[str, Any]]:
+        """Return COCO result entries: `bbox` is xywh, `segmentation` compressed RLE.
+
+        Source: COCO results format, https://cocodataset.org/#format-results.
+        """
+        entries = []
+        for index, rle in enumerate(self._rles()):
+            x0, y0, x1, y1 = (float(v) for v in self.boxes[index])
+            entry: dict[str, Any] = {
+                "image_id": image_id,
+                "category_id": int(self.labels[index]),
+                "bbox": [x0, y0, x1 - x0, y1 - y0],
+                "score": float(self.scores[index]),
+            }
+            entries.append(entry if rle is None else {**entry, "segmentation": rle})
+        return entries
+
+    def _rles(self) -> Iterator[dict[str, Any] | None]:
+        if self.masks is None:
+            yield from (None for _ in range(len(self)))
+            return
+        coco_mask = require("pycocotools.mask", "write masks as COCO RLE")
+        for mask in self.masks:
+            rle = coco_mask.encode(np.asfortranarray(mask.astype(np.uint8)))
+            yield {"size": list(rle["size"]), "counts": rle["counts"].decode("ascii")}
+
+    def draw(self, image: np.ndarray, *, min_score: float = 0.5) -> np.ndarray:
+        """Return a copy of `image` (uint8 HWC RGB) with masks, boxes and captions drawn.
+
+        Args:
+            image: the picture, `image_size` large.
+            min_score: instances below this score are left out.
+        """
+        from PIL import Image, ImageDraw
+
+        shown = np.flatnonzero(self.scores >= min_score)[::-1]
+        canvas = np.array(image, dtype=np.uint8)
+        for index in shown:
+            colour = self._colour(index)
+            if self.masks is not None:
+                inside = self.masks[index]
+                canvas[inside] = (canvas[inside] * 0.5 + colour * 0.5).astype(np.uint8)
+        picture = Image.fromarray(canvas)
+        pen = ImageDraw.Draw(picture)
+        for index in shown:
+            _draw_box(pen, self.boxes[index], self._caption(index), tuple(self._colour(index)))
+        return np.asarray(picture)
+
+    def _colour(self, index: int) -> np.ndarray:
+        return _PALETTE[index % len(_PALETTE)]
+
+    def _caption(self, index: int) -> str:
+        return f"{self.name_of(int(self.labels[index]))} {self.scores[index]:.2f}"
+
+
+def _draw_box(pen: Any, box: np.ndarray, caption: str, colour: tuple[int, ...]) -> None:
+    """Draw one box with its caption just above it, inside the picture."""
+    x0, y0, x1, y1 = (float(v) for v in box)
+    pen.rectangle((x0, y0, max(x1, x0), max(y1, y0)), outline=colour)
+    left, top, right, bottom = pen.textbbox((0, 0), caption)
+    height = bottom - top + 4
+    y = max(y0 - height, 0)
+    pen.rectangle((x0, y, x0 + right - left + 4, y + height), fill=colour)
+    pen.text((x0 + 2, y + 2 - top), caption, fill=(255, 255, 255))

@@ -1,0 +1,45 @@
+"""Heavy imports, made where they are used, with the install command in the error.
+
+A Jetson needs numpy, onnx and its own TensorRT; a workstation that only checks accuracy needs no
+torch. So nothing heavy is imported at module level: `require("torch", ...)` is the one door.
+"""
+
+import importlib
+from types import ModuleType
+
+from .errors import MissingDependencyError
+
+__all__ = ["require"]
+
+_EXTRA_OF = {
+    "torch": "export",
+    "torchvision": "export",
+    "onnxscript": "export",
+    "safetensors": "export",
+    "onnxruntime": "cpu",
+    "tensorrt_rtx": "rtx",
+    "pycocotools": "check",
+    "skimage": "demo",
+    "cv2": "demo",
+}
+
+
+def require(module: str, purpose: str) -> ModuleType:
+    """Import `module` now, or say which command installs it.
+
+    Args:
+        module: dotted name, such as `"pycocotools.mask"`.
+        purpose: what needs it, as the end of "... is needed to <purpose>".
+
+    Raises:
+        MissingDependencyError: the package is not installed or does not load.
+    """
+    package = module.partition(".")[0]
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        extra = _EXTRA_OF.get(package)
+        install = f"maskrt[{extra}]" if extra else package
+        reason = "is not installed" if error.name == package else f"does not load ({error})"
+        message = f"{package} is needed to {purpose} but {reason}: run pip install '{install}'."
+        raise MissingDependencyError(message, name=package) from error

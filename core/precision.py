@@ -1,0 +1,28 @@
+"""The precisions that a user can ask for, in TensorRT's words."""
+
+import enum
+
+from .errors import UsageError
+
+__all__ = ["Precision"]
+
+
+class Precision(str, enum.Enum):
+    """What the heavy layers of an engine compute in; coordinates are FP32 in all of them."""
+
+    FP32 = "fp32"
+    FP16 = "fp16"
+    INT8 = "int8"
+
+    def __str__(self) -> str:
+        """Return the value as it stands on the command line and in file names."""
+        return self.value
+
+    @classmethod
+    def parse(cls, value: "Precision | str") -> "Precision":
+        """Return the precision named `value`, or raise `UsageError`."""
+        try:
+            return cls(str(value).lower())
+        except ValueError:
+            known = ", ".join(p.value for p in cls)
+            raise UsageError(f"precision {value!r} is not one of {known}.") from None

@@ -1,0 +1,26 @@
+"""From a PyTorch model to canonical ONNX.
+
+`source.py` finds the model and its weights, `families/` knows each kind of model, `trace.py`
+exports, `passes/` clean the graph, `stage.py` does it all in order.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .reference import PyTorchReference
+    from .stage import Export, export_model, load_reference
+
+__all__ = ["Export", "PyTorchReference", "export_model", "load_reference"]
+
+
+def __getattr__(name: str) -> Any:
+    """Load the stage on first use: it needs torch."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from ..core import require
+
+    for package in ("torch", "torchvision", "onnxscript"):
+        require(package, "export a PyTorch model")
+    from . import stage
+
+    return getattr(stage, name)

@@ -1,0 +1,1 @@
+"""Model families, one file each: what turns a PyTorch model into a graph of static shapes."""

@@ -1,0 +1,312 @@
+"""torchvision's two-stage detectors (Faster R-CNN, Mask R-CNN) as a graph of static shapes.
+
+The model's own submodules are kept (backbone, RPN head, box and mask heads); what torchvision does
+between them with data-dependent shapes is written anew with fixed numbers of candidates, proposals
+and detections, step by step as in torchvision 0.29, so that the detections are the same:
+
+    images → normalise, pad to a multiple of 32 → backbone
+    → per level: the best `pre_nms_top_n` anchors, decoded and clipped → NMS per level → proposals
+    → RoIAlign → box head → the best candidates over all classes, decoded → NMS per class
+    → RoIAlign → mask head → the mask of each detection's own class
+
+Two steps differ in form only. Detections are cut to the best `MAX_CANDIDATES` before NMS:
+torchvision has no such bound, and what lies beyond is reached only if NMS leaves fewer than
+`detections_per_img` of them. The last mask layer, a 1x1 convolution to all classes of which one is
+used, is a product with that class's weights.
+"""
+
+import copy
+import math
+from collections import OrderedDict
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torchvision.models.detection import FasterRCNN
+from torchvision.models.detection.image_list import ImageList
+from torchvision.models.detection.keypoint_rcnn import KeypointRCNN
+from torchvision.models.detection.mask_rcnn import MaskRCNNPredictor
+from torchvision.models.detection.transform import GeneralizedRCNNTransform
+from torchvision.ops import MultiScaleRoIAlign
+
+from ...core import InputSpec, UnsupportedModelError, UsageError
+from ...plugins.symbolic import batched_nms, multilevel_roialign
+
+__all__ = ["FAMILY", "TwoStage", "at_fixed_size", "matches", "pad_value"]
+
+FAMILY = "torchvision_two_stage"
+MAX_CANDIDATES = 4096
+_REJECTED = -1.0  # the score of a candidate that torchvision would have dropped
+_SMALLEST_DETECTION = 1e-2  # pixels; torchvision's RoIHeads.postprocess_detections
+
+
+def matches(model: nn.Module) -> bool:
+    """Whether this family exports `model`."""
+    return isinstance(model, FasterRCNN) and not isinstance(model, KeypointRCNN)
+
+
+def pad_value(model: Any) -> tuple[int, int, int]:
+    """RGB letterbox filling: the mean of the model's normalisation."""
+    red, green, blue = (round(255 * m) for m in _transform(model).image_mean)
+    return red, green, blue
+
+
+def at_fixed_size(model: nn.Module, spec: InputSpec) -> Any:
+    """Return a float32 CPU copy of `model` that takes `spec`-sized pictures without resizing them.
+
+    This is the reference: the same letterboxed input goes through torchvision's own code.
+    """
+    with torch.no_grad():
+        fixed: Any = copy.deepcopy(model).cpu().float().eval().requires_grad_(False)
+    old = _transform(fixed)
+    fixed.transform = GeneralizedRCNNTransform(
+        min(spec.height, spec.width),
+        max(spec.height, spec.width),
+        old.image_mean,
+        old.image_std,
+        old.size_divisible,
+    ).eval()
+    for pool in (fixed.roi_heads.box_roi_pool, fixed.roi_heads.mask_roi_pool):
+        if isinstance(pool, MultiScaleRoIAlign):
+            pool.scales, pool.map_levels = None, None  # torchvision keeps the first picture's
+    return fixed
+
+
+class TwoStage(nn.Module):
+    """`images uint8 [B, H, W, 3]` → boxes, scores, labels, (masks,) count."""
+
+    input_scale: Tensor
+    input_shift: Tensor
+    corner: Tensor
+
+    def __init__(self, model: nn.Module, spec: InputSpec) -> None:
+        """Take over `model`'s layers and work out everything that only depends on the input size.
+
+        Raises:
+            UnsupportedModelError: a part was replaced by one whose meaning is not known.
+        """
+        super().__init__()
+        self.model: Any = at_fixed_size(model, spec)
+        self.spec = spec
+        _check_parts(self.model)
+        self._prepare_normalisation()
+        self._probe()
+        self.has_masks = self.model.roi_heads.has_mask()
+
+    @property
+    def output_names(self) -> list[str]:
+        """Names of what `forward` returns, in order."""
+        masks = ["masks"] if self.has_masks else []
+        return ["boxes", "scores", "labels", *masks, "count"]
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Detect; shapes as in `Manifest.outputs`."""
+        features = self._features(self._normalise(images))
+        proposals, real = self._propose(features)
+        boxes, scores, labels, count = self._detect(features, proposals, real)
+        if not self.has_masks:
+            return boxes, scores, labels, count
+        return boxes, scores, labels, self._masks(features, boxes, labels, count), count
+
+    def _prepare_normalisation(self) -> None:
+        transform = self.model.transform
+        mean, std = torch.tensor(transform.image_mean), torch.tensor(transform.image_std)
+        self.register_buffer("input_scale", (1 / (255 * std)).reshape(1, 3, 1, 1))
+        self.register_buffer("input_shift", (-mean / std).reshape(1, 3, 1, 1))
+        width, height = float(self.spec.width), float(self.spec.height)
+        self.register_buffer("corner", torch.tensor([width, height, width, height]))
+        step = transform.size_divisible
+        self.padding = (0, -self.spec.width % step, 0, -self.spec.height % step)
+
+    def _normalise(self, images: Tensor) -> Tensor:
+        x = images.permute(0, 3, 1, 2).float() * self.input_scale + self.input_shift
+        return nn.functional.pad(x, self.padding) if any(self.padding) else x
+
+    def _features(self, x: Tensor) -> OrderedDict[str, Tensor]:
+        features = self.model.backbone(x)
+        return OrderedDict([("0", features)]) if isinstance(features, Tensor) else features
+
+    def _probe(self) -> None:
+        """Run once to learn anchors, pyramid scales and level mappings from torchvision itself."""
+        image = torch.zeros(1, *self.spec.shape[1:], dtype=torch.uint8)
+        size = (self.spec.height, self.spec.width)
+        with torch.no_grad():
+            x = self._normalise(image)
+            features = self._features(x)
+            levels = list(features.values())
+            anchors = self.model.rpn.anchor_generator(ImageList(x, [size]), levels)[0]
+            box = [torch.tensor([[0.0, 0.0, 8.0, 8.0]])]
+            heads = self.model.roi_heads
+            pools = [heads.box_roi_pool] + ([heads.mask_roi_pool] if heads.has_mask() else [])
+            for pool in pools:
+                pool(features, box, [size])
+            objectness, _ = self.model.rpn.head(levels)
+        counts = [o[0].numel() for o in objectness]
+        if sum(counts) != len(anchors):
+            raise UnsupportedModelError(
+                f"the RPN head scores {sum(counts)} anchors and the anchor generator makes "
+                f"{len(anchors)}: give both the same number of anchors per location and level."
+            )
+        for index, level in enumerate(anchors.split(counts)):
+            self.register_buffer(f"anchors{index}", level.clone())
+
+    def _propose(self, features: OrderedDict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Return proposals `[B, P, 4]` and which of them are real, bool `[B, P]`."""
+        rpn = self.model.rpn
+        objectness, deltas = rpn.head(list(features.values()))
+        boxes, scores, levels = [], [], []
+        for index, (score, delta) in enumerate(zip(objectness, deltas, strict=True)):
+            box, score = self._best_anchors(index, score, delta)
+            boxes.append(box)
+            scores.append(score)
+            levels.append(torch.full(score.shape, index, dtype=torch.int32))
+        box, score = torch.cat(boxes, 1), torch.cat(scores, 1)
+        kept, _, _, _, count = batched_nms(
+            box,
+            self._reject_small(box, score, rpn.min_size, rpn.score_thresh),
+            torch.cat(levels, 1),
+            iou_threshold=float(rpn.nms_thresh),
+            score_threshold=_REJECTED / 2,
+            max_outputs=min(rpn.post_nms_top_n(), box.shape[1]),
+            class_agnostic=0,
+        )
+        return kept, torch.arange(kept.shape[1]) < count[:, None]
+
+    def _best_anchors(self, index: int, score: Tensor, delta: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the best anchors of one level, decoded and clipped, and their scores."""
+        rpn, batch = self.model.rpn, score.shape[0]
+        anchors = getattr(self, f"anchors{index}")
+        logits = score.permute(0, 2, 3, 1).reshape(batch, -1)
+        height, width = score.shape[-2:]
+        codes = delta.reshape(batch, -1, 4, height, width).permute(0, 3, 4, 1, 2)
+        codes = codes.reshape(batch, -1, 4)
+        best, place = logits.topk(min(rpn.pre_nms_top_n(), logits.shape[1]))
+        codes = torch.gather(codes, 1, place[..., None].expand(-1, -1, 4))
+        boxes = _decode(codes, anchors[place], rpn.box_coder)
+        return self._clip(boxes), torch.sigmoid(best)
+
+    def _detect(
+        self, features: OrderedDict[str, Tensor], proposals: Tensor, real: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Classify the proposals and suppress: boxes, scores, labels, count."""
+        heads = self.model.roi_heads
+        logits, codes = heads.box_predictor(
+            heads.box_head(self._pool(heads.box_roi_pool, features, proposals))
+        )
+        batch, number = proposals.shape[:2]
+        classes = logits.shape[1]
+        scores = torch.softmax(logits, -1)[:, 1:].reshape(batch, number, classes - 1)
+        scores = torch.where(real[..., None], scores, _REJECTED).reshape(batch, -1)
+        best, place = scores.topk(min(MAX_CANDIDATES, scores.shape[1]))
+        owner = torch.div(place, classes - 1, rounding_mode="floor")
+        label = place - owner * (classes - 1) + 1
+        codes = codes.reshape(batch, number * classes, 4)
+        code = torch.gather(codes, 1, (owner * classes + label)[..., None].expand(-1, -1, 4))
+        proposal = torch.gather(proposals, 1, owner[..., None].expand(-1, -1, 4))
+        boxes = self._clip(_decode(code, proposal, heads.box_coder))
+        boxes, scores, labels, _, count = batched_nms(
+            boxes,
+            self._reject_small(boxes, best, _SMALLEST_DETECTION, _REJECTED),
+            label.to(torch.int32),
+            iou_threshold=float(heads.nms_thresh),
+            score_threshold=float(heads.score_thresh),
+            max_outputs=min(heads.detections_per_img, best.shape[1]),
+            class_agnostic=0,
+        )
+        return boxes, scores, labels, count
+
+    def _masks(
+        self, features: OrderedDict[str, Tensor], boxes: Tensor, labels: Tensor, count: Tensor
+    ) -> Tensor:
+        """Return probabilities `[B, D, h, w]` of each detection's own class, zero where padded."""
+        heads = self.model.roi_heads
+        x = heads.mask_head(self._pool(heads.mask_roi_pool, features, boxes))
+        label = labels.reshape(-1).to(torch.int64)
+        logits = _own_class_logits(heads.mask_predictor, x, label)
+        masks = torch.sigmoid(logits).reshape(*labels.shape, *logits.shape[-2:])
+        real = torch.arange(labels.shape[1]) < count[:, None]
+        return masks * real[..., None, None]
+
+    def _pool(self, pool: Any, features: OrderedDict[str, Tensor], boxes: Tensor) -> Tensor:
+        """RoIAlign as `pool` does it: `[B·N, C, h, w]`."""
+        levels = [f for name, f in features.items() if name in pool.featmap_names]
+        height, width = _pair(pool.output_size)
+        mapper = pool.map_levels
+        pooled = multilevel_roialign(
+            boxes,
+            levels,
+            output_height=height,
+            output_width=width,
+            sampling_ratio=max(pool.sampling_ratio, 0),
+            aligned=0,
+            mode="avg",
+            spatial_scales=tuple(float(s) for s in pool.scales),
+            canonical_scale=float(mapper.s0),
+            canonical_level=int(mapper.lvl0),
+            level_epsilon=float(mapper.eps),
+            min_level=int(mapper.k_min),
+        )
+        return pooled.flatten(0, 1)
+
+    def _clip(self, boxes: Tensor) -> Tensor:
+        return torch.minimum(boxes.clamp(min=0), self.corner)
+
+    @staticmethod
+    def _reject_small(boxes: Tensor, scores: Tensor, smallest: float, least: float) -> Tensor:
+        """Return scores, `_REJECTED` where a side or the score is too small."""
+        sides = boxes[..., 2:] - boxes[..., :2]
+        usable = (sides.amin(-1) >= smallest) & (scores >= least)
+        return torch.where(usable, scores, _REJECTED)
+
+
+def _decode(codes: Tensor, boxes: Tensor, coder: Any) -> Tensor:
+    """Apply `codes [..., 4]` to `boxes [..., 4]`, as torchvision's `BoxCoder.decode_single`."""
+    if any(weight != 1 for weight in coder.weights):
+        codes = codes / torch.tensor(coder.weights, dtype=codes.dtype)
+    sides = boxes[..., 2:] - boxes[..., :2]
+    centre = codes[..., :2] * sides + (boxes[..., :2] + 0.5 * sides)
+    half = 0.5 * (torch.exp(codes[..., 2:].clamp(max=coder.bbox_xform_clip)) * sides)
+    return torch.cat([centre - half, centre + half], -1)
+
+
+def _own_class_logits(predictor: Any, x: Tensor, label: Tensor) -> Tensor:
+    """Return mask logits `[N, h, w]` of class `label[n]` for each row of `x`."""
+    if type(predictor) is not MaskRCNNPredictor:
+        logits = predictor(x)
+        place = label[:, None, None, None].expand(-1, 1, *logits.shape[-2:])
+        return torch.gather(logits, 1, place)[:, 0]
+    last = predictor.mask_fcn_logits
+    hidden = predictor.relu(predictor.conv5_mask(x))
+    weight = last.weight.flatten(1)[label]
+    logits = torch.matmul(weight[:, None], hidden.flatten(2))[:, 0] + last.bias[label][:, None]
+    return logits.reshape(-1, *hidden.shape[-2:])
+
+
+def _pair(value: Any) -> tuple[int, int]:
+    return (int(value), int(value)) if isinstance(value, int) else (int(value[0]), int(value[1]))
+
+
+def _transform(model: Any) -> GeneralizedRCNNTransform:
+    transform = getattr(model, "transform", None)
+    if type(transform) is not GeneralizedRCNNTransform:
+        raise UnsupportedModelError(
+            f"the model's transform is a {type(transform).__name__}, and only torchvision's own "
+            "GeneralizedRCNNTransform is understood."
+        )
+    return transform
+
+
+def _check_parts(model: Any) -> None:
+    """Refuse a detector in which a part with built-in meaning was replaced."""
+    heads = model.roi_heads
+    for name in ("box_roi_pool", *(["mask_roi_pool"] if heads.has_mask() else [])):
+        pool = getattr(heads, name)
+        if type(pool) is not MultiScaleRoIAlign:
+            raise UnsupportedModelError(
+                f"roi_heads.{name} is a {type(pool).__name__}, and only torchvision's "
+                "MultiScaleRoIAlign can become a MultilevelRoIAlign."
+            )
+    if heads.has_keypoint():
+        raise UnsupportedModelError("the model has a keypoint head, which no output can hold.")
+    if math.isnan(heads.score_thresh) or heads.detections_per_img < 1:
+        raise UsageError("roi_heads.detections_per_img must be at least 1.")

@@ -1,0 +1,121 @@
+"""The export stage: MODEL → canonical ONNX, its manifest, and the FP32 reference."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import onnx
+from torch import nn
+
+from ..core import InputError, InputSpec, Manifest, UnsupportedModelError, UsageError
+from .families import torchvision_two_stage as two_stage
+from .reference import PyTorchReference
+from .source import load_source
+from .trace import trace
+from .weights import file_sha256
+
+__all__ = ["Export", "PyTorchReference", "export_model", "load_reference"]
+
+
+@dataclass(frozen=True)
+class Export:
+    """What the export stage hands on.
+
+    Attributes:
+        model: the canonical FP32 model.
+        manifest: describes it; its `fidelity` is still empty.
+        reference: the PyTorch model it came from.
+        trained: false where the weights are random, because none were given.
+    """
+
+    model: onnx.ModelProto
+    manifest: Manifest
+    reference: PyTorchReference
+    trained: bool
+
+
+def export_model(
+    model: str | nn.Module,
+    *,
+    weights: Path | str | None = None,
+    num_classes: int | None = None,
+    input_size: tuple[int, int],
+    batch: int = 1,
+    class_names: Sequence[str] | None = None,
+) -> Export:
+    """Export `model` to canonical ONNX.
+
+    Args:
+        model: MODEL; see `export/source.py`.
+        weights: `.safetensors` or `.pth`.
+        num_classes: background included; None takes it from the weights.
+        input_size: `(height, width)` in pixels, any from 32 to 8192.
+        batch: pictures a call.
+        class_names: one a label, background included, if the weights do not tell.
+
+    Raises:
+        UsageError, InputError: the arguments or weights are wrong.
+        UnsupportedModelError: no family exports such a model.
+    """
+    height, width = input_size
+    InputSpec(height, width, batch)  # refuse bad sizes before anything is loaded
+    if isinstance(model, str) and model.endswith(".onnx"):
+        raise UnsupportedModelError(
+            f"{model} is an ONNX file, and this version compiles PyTorch models only: give the "
+            "model that it was exported from."
+        )
+    source = load_source(model, weights=weights, num_classes=num_classes)
+    if not two_stage.matches(source.model):
+        raise UnsupportedModelError(
+            f"the model is a {type(source.model).__name__}, and this version compiles "
+            "torchvision's FasterRCNN and MaskRCNN."
+        )
+    spec = InputSpec(height, width, batch, two_stage.pad_value(source.model))
+    module = two_stage.TwoStage(source.model, spec).eval()
+    canonical = trace(module, spec, module.output_names)
+    names = tuple(class_names) if class_names is not None else source.class_names
+    _check_names(names, source.model)
+    manifest = Manifest(two_stage.FAMILY, spec, _shapes(canonical), names, source=source.about)
+    trained = not isinstance(model, str) or weights is not None
+    return Export(canonical, manifest, PyTorchReference(source.model, spec), trained)
+
+
+def load_reference(manifest: Manifest, weights: Path | str) -> PyTorchReference:
+    """Rebuild the PyTorch model that a bundle was compiled from.
+
+    Args:
+        manifest: the bundle's.
+        weights: the very file that the bundle was compiled from.
+
+    Raises:
+        InputError: another file, or a bundle whose model was not given by name.
+    """
+    words, recorded = manifest.source["model"], manifest.source["weights"]
+    if recorded is None or ":" not in words:
+        raise InputError(
+            f"the bundle was compiled from {words} without a weights file, so its PyTorch model "
+            "cannot be rebuilt: check against the canonical graph by leaving weights out."
+        )
+    if file_sha256(weights) != recorded["sha256"]:
+        raise InputError(
+            f"weights {weights} are not the file that the bundle was compiled from "
+            f"({recorded['file']}): give that one."
+        )
+    return PyTorchReference(load_source(words, weights=weights).model, manifest.input)
+
+
+def _shapes(model: onnx.ModelProto) -> dict[str, tuple[int, ...]]:
+    return {
+        output.name: tuple(d.dim_value for d in output.type.tensor_type.shape.dim)
+        for output in model.graph.output
+    }
+
+
+def _check_names(names: tuple[str, ...] | None, model: Any) -> None:
+    score = getattr(model.roi_heads.box_predictor, "cls_score", None)
+    if names is not None and score is not None and len(names) != score.out_features:
+        raise UsageError(
+            f"class_names has {len(names)} names, and the model {score.out_features} classes, "
+            "background included."
+        )

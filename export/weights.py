@@ -1,0 +1,128 @@
+"""Reading weights: `.safetensors`, or `.pth` without running any code that it might hold.
+
+A file that does not fit is refused with what differs; a detector never starts with some layers
+trained and others random.
+"""
+
+import hashlib
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..core import InputError, require
+
+__all__ = ["file_sha256", "load_weights", "num_classes_in", "read_weights"]
+
+_WRAPPERS = ("model", "state_dict", "model_state_dict", "ema")
+
+
+def read_weights(path: Path | str) -> dict[str, Tensor]:
+    """Return the tensors in a weights file by parameter name, as float32 where they are floats.
+
+    Raises:
+        InputError: the file is absent, damaged, or holds no tensors.
+    """
+    file = _existing(path)
+    try:
+        if file.suffix == ".safetensors":
+            safetensors = require("safetensors.torch", f"read {file.name}")
+            content: Any = safetensors.load_file(str(file))
+        else:
+            content = torch.load(file, map_location="cpu", weights_only=True)
+    except (OSError, ValueError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        raise InputError(_unreadable(file, error)) from error
+    except Exception as error:  # safetensors raises a class of its own, derived from Exception
+        if type(error).__module__.startswith("safetensors"):
+            raise InputError(_unreadable(file, error)) from error
+        raise
+    return _tensors(content, file)
+
+
+def load_weights(model: nn.Module, weights: Mapping[str, Tensor], name: str) -> None:
+    """Load `weights` into `model`, all of them or none.
+
+    Args:
+        model: receives the weights.
+        weights: what `read_weights` returned.
+        name: the file's name, for the error.
+
+    Raises:
+        InputError: a parameter is missing, unexpected, or of another shape.
+    """
+    expected = model.state_dict()
+    counters = {key for key in expected if key.endswith("num_batches_tracked")}
+    missing = [key for key in expected if key not in weights and key not in counters]
+    unexpected = [key for key in weights if key not in expected]
+    reshaped = [k for k in expected if k in weights and expected[k].shape != weights[k].shape]
+    faults = [
+        *([f"{len(missing)} parameters are missing (such as {missing[0]})"] if missing else []),
+        *([f"{len(unexpected)} are unknown (such as {unexpected[0]})"] if unexpected else []),
+        *([_shape_fault(reshaped, expected, weights)] if reshaped else []),
+    ]
+    if faults:
+        raise InputError(
+            f"weights {name} are not this model's: {', '.join(faults)}; check the model's name and "
+            "the number of classes."
+        )
+    model.load_state_dict(dict(weights), strict=False)
+
+
+def num_classes_in(weights: Mapping[str, Tensor]) -> int | None:
+    """Return the number of classes, background included, that a detector's weights have."""
+    head = weights.get("roi_heads.box_predictor.cls_score.weight")
+    return None if head is None else head.shape[0]
+
+
+def file_sha256(path: Path | str) -> str:
+    """Return the SHA-256 of a file as 64 hexadecimal digits.
+
+    Raises:
+        InputError: no such file.
+    """
+    return hashlib.sha256(_existing(path).read_bytes()).hexdigest()
+
+
+def _existing(path: Path | str) -> Path:
+    """Return `path` if a file is there, or raise `InputError`."""
+    file = Path(path)
+    if not file.is_file():
+        raise InputError(f"weights {file} do not exist: give a .safetensors or .pth file.")
+    return file
+
+
+def _tensors(content: Any, file: Path) -> dict[str, Tensor]:
+    """Unwrap a checkpoint, and drop the `module.` that data-parallel training writes."""
+    for key in _WRAPPERS:
+        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
+            content = content[key]
+            break
+    if not isinstance(content, Mapping) or not content:
+        raise InputError(f"weights {file} hold no parameters by name: save model.state_dict().")
+    if not all(isinstance(value, Tensor) for value in content.values()):
+        raise InputError(
+            f"weights {file} hold values that are no tensors: save model.state_dict()."
+        )
+    return {
+        key.removeprefix("module."): value.float() if value.is_floating_point() else value
+        for key, value in content.items()
+    }
+
+
+def _shape_fault(
+    names: list[str], expected: Mapping[str, Tensor], weights: Mapping[str, Tensor]
+) -> str:
+    name = names[0]
+    found, wanted = (list(source[name].shape) for source in (weights, expected))
+    return f"{len(names)} have another shape (such as {name}: {found} in the file, not {wanted})"
+
+
+def _unreadable(file: Path, error: Exception) -> str:
+    reason = str(error).strip().splitlines()[0][:120] if str(error).strip() else ""
+    return (
+        f"weights {file} cannot be read ({reason or type(error).__name__}): the file may be cut "
+        "short or be something else; save model.state_dict() to .safetensors or .pth."
+    )

@@ -1,0 +1,198 @@
+"""The two comparisons with FP32: of the canonical graph at export, and of an engine by AP.
+
+`prove` runs the PyTorch model and the canonical graph on the same letterboxed pictures and pairs
+their instances one by one: what conversion costs is known before any precision is lowered.
+`run_check` measures COCO AP of an engine and of the reference on annotated pictures.
+"""
+
+import itertools
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .core import Bundle, InputSpec, Manifest, Precision, Progress, Target, silent
+from .core.bundle import MODEL
+from .runtime import Backend, Session, letterbox_batches, open_session
+from .runtime.backends.cpu import CpuBackend
+from .runtime.check import (
+    CocoDataset,
+    Evaluation,
+    Report,
+    combine,
+    compare,
+    evaluate,
+    render_html,
+    violations,
+)
+
+if TYPE_CHECKING:
+    from .export import Export, PyTorchReference
+
+__all__ = [
+    "canonical_session",
+    "evaluate_session",
+    "prove",
+    "pytorch_session",
+    "run_check",
+]
+
+_PROOF_PICTURES = 4
+_REPORT_PICTURES = 6
+
+
+class _PyTorchBackend(Backend):
+    """The export stage's reference under the runtime's contract, which it may not import."""
+
+    def __init__(self, reference: "PyTorchReference") -> None:
+        self._reference = reference
+
+    def run(self, images: np.ndarray) -> dict[str, np.ndarray]:
+        return self._reference.run(images)
+
+    def describe(self) -> dict[str, Any]:
+        return self._reference.describe()
+
+    def close(self) -> None:
+        """Nothing is held that needs closing."""
+
+
+def prove(
+    exported: "Export", pictures: Iterable[Any] | None = None, *, progress: Progress = silent
+) -> dict[str, Any]:
+    """Compare the canonical graph with the PyTorch model, instance by instance.
+
+    Args:
+        exported: what the export stage made.
+        pictures: the first few of these are used; None or too few are filled up with drawn noise.
+        progress: told what goes on.
+
+    Returns:
+        For the manifest: pictures, instances, the worst pair's agreement, and `violations`, one
+        sentence for each limit that was missed (an empty list is agreement).
+    """
+    spec = exported.manifest.input
+    given = [] if pictures is None else list(itertools.islice(pictures, _PROOF_PICTURES))
+    shown = given or [_noise(spec, seed) for seed in range(2)]
+    canonical = CpuBackend(exported.model.SerializeToString())
+    matches = []
+    progress("prove", 0, len(shown))
+    with _session(canonical, exported.manifest) as ours:
+        reference = _session(_PyTorchBackend(exported.reference), exported.manifest)
+        for canvases, real in letterbox_batches(shown, spec):
+            pairs = zip(
+                reference.predict(list(canvases))[:real],
+                ours.predict(list(canvases))[:real],
+                strict=True,
+            )
+            matches += [compare(theirs, mine) for theirs, mine in pairs]
+            progress("prove", len(matches), len(shown))
+    match = combine(matches)
+    return {
+        "compared": f"canonical ONNX in ONNX Runtime with PyTorch FP32, {_kind(given)}",
+        "pictures": len(shown),
+        "instances": match.pairs,
+        "worst_box_iou": match.box_iou,
+        "worst_score_difference": match.score_difference,
+        "worst_mask_iou": match.mask_iou,
+        "violations": violations(match),
+    }
+
+
+def run_check(
+    bundle: Bundle,
+    *,
+    images: Path | str,
+    annotations: Path | str,
+    target: Target | str | None = None,
+    precision: Precision | str | None = None,
+    max_ap_drop: float | None = None,
+    weights: Path | str | None = None,
+    progress: Progress = silent,
+) -> Report:
+    """Measure an engine and its reference; see `maskrt.check`."""
+    dataset = CocoDataset.load(images, annotations)
+    with open_session(bundle, target, precision) as session:
+        found = evaluate_session(session, dataset, "check", progress, _REPORT_PICTURES)
+        place, asked = session.target, session.precision
+    assert place is not None  # a session opened on a bundle has both
+    assert asked is not None
+    name, reference = _reference(bundle, weights)
+    with reference:
+        expected = evaluate_session(reference, dataset, "reference", progress)
+    report = Report(
+        target=place.name,
+        precision=asked,
+        images=found.images,
+        metrics=found.metrics,
+        latency_ms=found.latency_ms,
+        reference=expected.metrics,
+        reference_name=name,
+        budget=max_ap_drop,
+        note=_note(bundle, place, asked),
+    )
+    _write_report(bundle, report, found)
+    return report
+
+
+def canonical_session(bundle: Bundle) -> Session:
+    """Open the canonical FP32 graph itself, in ONNX Runtime."""
+    return _session(CpuBackend(bundle.read(MODEL)), bundle.manifest)
+
+
+def pytorch_session(bundle: Bundle, weights: Path | str) -> Session:
+    """Open the PyTorch model that the bundle was compiled from, in FP32."""
+    from .export import load_reference
+
+    reference = load_reference(bundle.manifest, weights)
+    return _session(_PyTorchBackend(reference), bundle.manifest)
+
+
+def _session(backend: Backend, manifest: Manifest) -> Session:
+    return Session(backend, manifest.input, class_names=manifest.class_names)
+
+
+def evaluate_session(
+    session: Session, dataset: CocoDataset, stage: str, progress: Progress, pictures: int = 0
+) -> Evaluation:
+    """Run `session` over `dataset`, reporting progress as `stage`; `pictures` are drawn."""
+    return evaluate(
+        session.predict,
+        dataset,
+        batch=session.spec.batch,
+        progress=lambda done, total: progress(stage, done, total),
+        pictures=pictures,
+        class_names=session.class_names,
+    )
+
+
+def _reference(bundle: Bundle, weights: Path | str | None) -> tuple[str, Session]:
+    """Return the reference's name and session: PyTorch if weights are given, else canonical."""
+    if weights is None:
+        return "canonical FP32", canonical_session(bundle)
+    return "PyTorch FP32", pytorch_session(bundle, weights)
+
+
+def _note(bundle: Bundle, target: Target, precision: Precision) -> str:
+    info = bundle.read_json(f"{bundle.engine_folder(target, precision)}/engine.json")
+    return str(info.get("note", ""))
+
+
+def _write_report(bundle: Bundle, report: Report, found: Evaluation) -> None:
+    with bundle.edit() as staged:
+        staged.write("report/report.json", report.to_json())
+        staged.write("report/report.html", render_html(report, found.pictures))
+
+
+def _kind(given: list[Any]) -> str:
+    return "on calibration pictures" if given else "on drawn noise, as no pictures were given"
+
+
+def _noise(spec: InputSpec, seed: int) -> np.ndarray:
+    """Draw a picture of smooth blobs over fine grain, uint8 `[H, W, 3]`."""
+    generator = np.random.default_rng(seed)
+    coarse = generator.uniform(0, 255, (spec.height // 32 + 2, spec.width // 32 + 2, 3))
+    smooth = coarse.repeat(32, 0).repeat(32, 1)[: spec.height, : spec.width]
+    grain = generator.normal(0, 20, smooth.shape)
+    return np.clip(smooth + grain, 0, 255).astype(np.uint8)

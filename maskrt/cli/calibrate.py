@@ -1,0 +1,25 @@
+"""`maskrt calibrate`: pictures → the bundle's recipe."""
+
+from pathlib import Path
+
+import click
+
+from .options import PRECISIONS, bundle_argument, progress_bars
+from .summary import print_bundle
+
+__all__ = ["command"]
+
+
+@click.command("calibrate")
+@bundle_argument
+@click.option(
+    "--calibration", type=click.Path(path_type=Path), required=True, help="Folder of pictures."
+)
+@click.option("--precision", type=click.Choice(PRECISIONS), default="int8", show_default=True)
+def command(bundle: Path, calibration: Path, precision: str) -> None:
+    """Measure BUNDLE's activations on pictures and write its recipe; engines are removed."""
+    from ..pipeline import calibrate
+
+    with progress_bars() as progress:
+        calibrated = calibrate(bundle, calibration, precision=precision, progress=progress)
+    print_bundle(calibrated)

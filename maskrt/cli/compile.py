@@ -1,0 +1,46 @@
+"""`maskrt compile`: MODEL → bundle with engines."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from .options import PRECISIONS, model_options, progress_bars, read_class_names
+from .summary import print_bundle
+
+__all__ = ["command"]
+
+
+@click.command("compile")
+@model_options
+@click.option(
+    "--calibration", type=click.Path(path_type=Path), help="Folder of pictures; INT8 needs it."
+)
+@click.option(
+    "--precision", type=click.Choice(PRECISIONS), default="fp32", show_default=True,
+    help="What the heavy layers compute in.",
+)  # fmt: skip
+@click.option("--target", "targets", multiple=True, default=("cpu",), show_default=True)
+@click.option(
+    "--max-ap-drop", type=float, metavar="X", help="Refuse a bundle that loses more AP than this."
+)
+@click.option(
+    "--images", type=click.Path(path_type=Path), help="Annotated pictures for --max-ap-drop."
+)
+@click.option("--annotations", type=click.Path(path_type=Path), help="Their COCO JSON.")
+def command(class_names: Path | None, **options: Any) -> None:
+    """Compile MODEL to a bundle with an engine for each --target.
+
+    MODEL is torchvision:NAME, maskrt:NAME or package.module:factory.
+    """
+    from ..pipeline import compile as compile_model
+
+    with progress_bars() as progress:
+        bundle = compile_model(
+            options.pop("model"),
+            options.pop("output"),
+            class_names=read_class_names(class_names),
+            progress=progress,
+            **options,
+        )
+    print_bundle(bundle)

@@ -1,0 +1,53 @@
+"""`maskrt inspect`: what a bundle holds, down to the layers' precisions and their reasons."""
+
+from collections import Counter
+from pathlib import Path
+
+import click
+from rich.table import Table
+
+from ..core import Bundle
+from .options import bundle_argument, console
+from .summary import print_bundle
+
+__all__ = ["command"]
+
+
+@click.command("inspect")
+@bundle_argument
+def command(bundle: Path) -> None:
+    """Show what BUNDLE holds: graph, operators, recipe and engines."""
+    import onnx
+
+    from ..core.bundle import MODEL, RECIPE
+
+    opened = Bundle.open(bundle)
+    print_bundle(opened)
+    screen = console()
+    model = onnx.load_model_from_string(opened.read(MODEL))
+    screen.print("\n[bold]graph[/bold]")
+    for name, shape in opened.manifest.outputs.items():
+        screen.print(f"  output {name:8} {list(shape)}")
+    kinds = Counter(f"{n.domain}::{n.op_type}" if n.domain else n.op_type for n in model.graph.node)
+    counted = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())
+    screen.print(f"  {len(model.graph.node)} nodes: {counted}")
+    if RECIPE in opened:
+        _print_recipe(opened.read_json(RECIPE))
+
+
+def _print_recipe(recipe: dict) -> None:
+    """Print how many layers have which precision, and each that was kept back with its reason."""
+    screen = console()
+    layers = recipe["layers"]
+    counts = Counter(layer["precision"] for layer in layers.values())
+    screen.print("\n[bold]recipe[/bold]")
+    listed = ", ".join(f"{count} layers {name}" for name, count in counts.items())
+    screen.print(f"  asked for {recipe['precision']}: {listed}; {len(recipe['tensors'])} scales")
+    table = Table(box=None, padding=(0, 2), header_style="bold")
+    for heading in ("kept back", "precision", "reason"):
+        table.add_column(heading)
+    kept = [(n, c) for n, c in layers.items() if c["precision"] != recipe["precision"]]
+    for name, choice in kept:
+        table.add_row(name, choice["precision"], choice["reason"])
+    if kept:
+        screen.print(table)

@@ -1,0 +1,85 @@
+"""`maskrt`: the group of verbs, and what becomes of an error.
+
+Exit status 0 means done, 1 that the work failed or a budget was missed, 2 wrong usage. An error is
+one sentence on standard error; `--debug` (before or after the verb) adds the traceback.
+"""
+
+import importlib
+import sys
+import traceback
+from typing import Any
+
+import click
+
+from ..core import MaskrtError, UsageError
+
+__all__ = ["main"]
+
+_VERBS = {
+    "compile": "compile a PyTorch model to a bundle with engines",
+    "export": "export a PyTorch model to canonical ONNX in a bundle",
+    "calibrate": "measure activations and write the bundle's recipe",
+    "build": "build an engine into a bundle",
+    "run": "find instances in pictures; draw them and write COCO JSON",
+    "check": "measure COCO AP and what was lost against FP32",
+    "bench": "measure latency, throughput and memory",
+    "inspect": "show what a bundle holds",
+    "targets": "list what engines can be built for",
+    "doctor": "show what is installed and what this machine can do",
+    "demo": "do the whole job once on a model and pictures that ship with maskrt",
+}
+
+
+class _Verbs(click.Group):
+    """Loads a verb's file only when that verb is asked for, so `--help` is quick."""
+
+    def list_commands(self, context: click.Context) -> list[str]:
+        """Return the verbs in the order of the pipeline."""
+        return list(_VERBS)
+
+    def get_command(self, context: click.Context, name: str) -> click.Command | None:
+        """Import `cli/<name>.py` and return its `command`."""
+        if name not in _VERBS:
+            return None
+        return importlib.import_module(f".{name}", __package__).command
+
+    def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the verbs without importing them."""
+        with formatter.section("Verbs"):
+            formatter.write_dl(list(_VERBS.items()))
+
+
+@click.command(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="maskrt", message="maskrt %(version)s")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+def _group(debug: bool) -> None:
+    """Compile instance-segmentation models into TensorRT engines, and prove their accuracy."""
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line; always ends in `SystemExit`."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in given
+    given = [word for word in given if word != "--debug"]
+    try:
+        result: Any = _group.main(given, prog_name="maskrt", standalone_mode=False)
+        sys.exit(result if isinstance(result, int) else 0)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(2)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("stopped.", err=True)
+        sys.exit(1)
+    except MaskrtError as error:
+        _report(str(error), debug)
+        sys.exit(2 if isinstance(error, UsageError) else 1)
+    except OSError as error:
+        where = f" {error.filename}" if error.filename else ""
+        _report(f"the operating system refused{where}: {error.strerror or error}.", debug)
+        sys.exit(1)
+
+
+def _report(sentence: str, debug: bool) -> None:
+    if debug:
+        traceback.print_exc()
+    click.echo(f"error: {sentence}", err=True)

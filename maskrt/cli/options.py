@@ -1,0 +1,89 @@
+"""Options that several verbs share, and the progress bar that all of them show."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+__all__ = ["bundle_argument", "console", "model_options", "precision_option", "progress_bars"]
+
+PRECISIONS = ("fp32", "fp16", "int8")
+_Function = Callable[..., Any]
+
+bundle_argument = click.argument("bundle", type=click.Path(path_type=Path))
+precision_option = click.option(
+    "--precision", type=click.Choice(PRECISIONS), help="Of the engine; default: the bundle's own."
+)
+
+
+def console() -> Console:
+    """Return the console that results are printed on (standard output)."""
+    return Console(highlight=False, soft_wrap=True)
+
+
+def model_options(function: _Function) -> _Function:
+    """Add MODEL and everything that says what it is."""
+    decorators = [
+        click.argument("model"),
+        click.option(
+            "-o", "--output", required=True, type=click.Path(path_type=Path), help="The bundle."
+        ),
+        click.option("--weights", type=click.Path(path_type=Path), help=".safetensors or .pth."),
+        click.option("--num-classes", type=int, help="Background included."),
+        click.option(
+            "--input-size", type=(int, int), default=(512, 512), show_default=True,
+            metavar="H W", help="Height and width in pixels.",
+        ),
+        click.option("--batch", type=int, default=1, show_default=True, help="Pictures a call."),
+        click.option(
+            "--class-names", type=click.Path(path_type=Path),
+            help="Text file, a class name a line, the first being the background's.",
+        ),
+    ]  # fmt: skip
+    for decorator in reversed(decorators):
+        function = decorator(function)
+    return function
+
+
+def read_class_names(path: Path | None) -> list[str] | None:
+    """Return the names in a text file, one a line."""
+    if path is None:
+        return None
+    if not path.is_file():
+        raise click.UsageError(f"class names file {path} does not exist.")
+    return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+
+
+@contextmanager
+def progress_bars() -> Iterator[Callable[[str, int, int], None]]:
+    """Yield a progress callback that shows one bar a stage on standard error."""
+    columns = (
+        TextColumn("{task.description:<22}"),
+        BarColumn(bar_width=28),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    screen = Console(stderr=True)
+    with Progress(*columns, console=screen) as bars:
+        stages: dict[str, Any] = {}
+
+        def show(stage: str, done: int, total: int) -> None:
+            if stage not in stages:
+                stages[stage] = bars.add_task(stage, total=total)
+                if not screen.is_terminal:
+                    screen.print(f"{stage} …")
+            bars.update(stages[stage], completed=done, total=total)
+
+        yield show

@@ -1,0 +1,41 @@
+"""`maskrt run`: pictures → pictures with masks, and COCO JSON."""
+
+from pathlib import Path
+
+import click
+
+from .options import bundle_argument, console, precision_option, progress_bars
+
+__all__ = ["command"]
+
+
+@click.command("run")
+@bundle_argument
+@click.argument("sources", nargs=-1, required=True, type=click.Path(path_type=Path),
+                metavar="IMAGE|DIR...")  # fmt: skip
+@click.option("--target", help="Default: the best that this machine can run.")
+@precision_option
+@click.option("-o", "--output", type=click.Path(path_type=Path), default=Path("maskrt-run"),
+              show_default=True, help="Folder for the pictures and results.json.")  # fmt: skip
+@click.option("--min-score", type=float, default=0.5, show_default=True, help="Drawn from here up.")
+def command(
+    bundle: Path,
+    sources: tuple[Path, ...],
+    target: str | None,
+    precision: str | None,
+    output: Path,
+    min_score: float,
+) -> None:
+    """Find instances in pictures with an engine of BUNDLE."""
+    from ..running import run_pictures
+
+    with progress_bars() as progress:
+        results = run_pictures(
+            bundle, sources, output, target=target, precision=precision, min_score=min_score,
+            progress=progress,
+        )  # fmt: skip
+    found = sum(entry["score"] >= min_score for entry in results["annotations"])
+    console().print(
+        f"{found} instances of score {min_score:g} or more in {len(results['images'])} pictures: "
+        f"{output / 'results.json'} and the pictures beside it."
+    )

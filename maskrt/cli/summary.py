@@ -1,0 +1,74 @@
+"""What a bundle holds, as the verbs print it."""
+
+from typing import Any
+
+from rich.table import Table
+
+from ..core import Bundle
+from .options import console
+
+__all__ = ["engine_layers", "megabytes", "print_bundle"]
+
+
+def print_bundle(bundle: Bundle) -> None:
+    """Print the bundle's model, fidelity and engines."""
+    screen, manifest = console(), bundle.manifest
+    spec = manifest.input
+    screen.print(f"[bold]{bundle.path}[/bold]")
+    screen.print(f"  model     {manifest.source['model']}, {_weights(manifest.source)}")
+    screen.print(
+        f"  input     {spec.batch} x {spec.height} x {spec.width} x 3 uint8 RGB, letterboxed"
+    )
+    screen.print(f"  fidelity  {_fidelity(manifest.fidelity)}")
+    for warning in manifest.fidelity.get("violations", []):
+        screen.print(f"  [yellow]warning[/yellow]   conversion is not exact: {warning}")
+    if bundle.engines():
+        screen.print(_engines(bundle))
+
+
+def megabytes(count: int) -> str:
+    """Return a number of bytes as MB with one decimal."""
+    return f"{count / 1e6:.1f} MB"
+
+
+def engine_layers(info: dict[str, Any]) -> str:
+    """Return what an engine's heavy layers really compute in, such as `62 int8, 3 fp32`."""
+    layers = {name: count for name, count in (info.get("layers") or {}).items() if count}
+    return ", ".join(f"{count} {name}" for name, count in layers.items()) or "not readable"
+
+
+def _engines(bundle: Bundle) -> Table:
+    table = Table(box=None, padding=(0, 2), header_style="bold")
+    for heading in ("engine", "asked", "layers really in", "size", "built in", "runs here"):
+        table.add_column(heading, justify="right" if heading in ("size", "built in") else "left")
+    notes = []
+    for name in bundle.engines():
+        info = bundle.read_json(f"engines/{name}/engine.json")
+        table.add_row(
+            name, info["precision"], engine_layers(info), megabytes(info["bytes"]),
+            f"{info['build_seconds']:.1f} s", "yes" if info["runs_here"] else "no",
+        )  # fmt: skip
+        if info.get("note"):
+            notes.append(f"{name}: {info['note']}")
+    table.caption = "\n".join(notes) or None
+    table.caption_justify = "left"
+    return table
+
+
+def _weights(source: dict[str, Any]) -> str:
+    recorded = source.get("weights")
+    if recorded:
+        return f"weights {recorded['file']} ({recorded['sha256'][:12]})"
+    return "no weights given: the model is as its builder made it, untrained unless that trains it"
+
+
+def _fidelity(found: dict[str, Any]) -> str:
+    if not found:
+        return "not measured"
+    mask = found["worst_mask_iou"]
+    masks = "" if mask is None else f", mask IoU {mask:.4f}"
+    return (
+        f"{found['instances']} instances in {found['pictures']} pictures against PyTorch FP32: "
+        f"worst box IoU {found['worst_box_iou']:.5f}, score difference "
+        f"{found['worst_score_difference']:.1e}{masks}"
+    )

@@ -1,0 +1,9 @@
+"""BatchedNMS: greedy non-maximum suppression per label."""
+
+from ..operator import Operator
+from . import function, pluginless
+from .schema import SCHEMA
+
+__all__ = ["OPERATOR", "SCHEMA"]
+
+OPERATOR = Operator(SCHEMA, function.make_function, pluginless.make_function)

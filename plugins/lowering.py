@@ -1,0 +1,99 @@
+"""Lowering: every `maskrt` node becomes standard ONNX operators, in the body that a backend takes.
+
+A canonical model carries one local function per `maskrt` node, so ONNX Runtime runs it as it is.
+`attach_functions` writes those; `lower` picks a body ("function" or "pluginless"), puts it in the
+place of each node, and returns a model of standard operators only.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Literal
+
+import onnx
+import onnx.inliner
+from onnx import helper
+
+from ..core import UnsupportedModelError
+from .batched_nms import OPERATOR as BATCHED_NMS
+from .multilevel_roialign import OPERATOR as MULTILEVEL_ROIALIGN
+from .operator import DOMAIN, NodeView, Operator
+
+__all__ = ["OPERATORS", "Form", "attach_functions", "lower"]
+
+Form = Literal["function", "pluginless"]
+
+OPERATORS: dict[str, Operator] = {
+    operator.schema.name: operator for operator in (MULTILEVEL_ROIALIGN, BATCHED_NMS)
+}
+
+
+def attach_functions(model: onnx.ModelProto, form: Form = "function") -> onnx.ModelProto:
+    """Return a copy of `model` in which each `maskrt` node has its local function.
+
+    Each node gets an overload of its own, since a body depends on attributes and static shapes.
+
+    Raises:
+        UnsupportedModelError: an unknown `maskrt` operator, or attributes outside its schema.
+    """
+    attached = onnx.ModelProto()
+    attached.CopyFrom(model)
+    kept = [f for f in attached.functions if f.domain != DOMAIN]
+    del attached.functions[:]
+    attached.functions.extend(kept)
+    shapes = _static_shapes(attached)
+    for index, node in enumerate(_maskrt_nodes(attached)):
+        node.overload = str(index)
+        attached.functions.append(_body_of(node, shapes, form))
+    _import_domain(attached)
+    return attached
+
+
+def lower(model: onnx.ModelProto, form: Form) -> onnx.ModelProto:
+    """Return `model` in standard operators only; see the module's text."""
+    if not any(True for _ in _maskrt_nodes(model)):
+        return model
+    inlined = onnx.inliner.inline_local_functions(attach_functions(model, form))
+    kept = [o for o in inlined.opset_import if o.domain != DOMAIN]
+    del inlined.opset_import[:]
+    inlined.opset_import.extend(kept)
+    return inlined
+
+
+def _body_of(
+    node: onnx.NodeProto, shapes: dict[str, tuple[int, ...]], form: Form
+) -> onnx.FunctionProto:
+    operator = OPERATORS.get(node.op_type)
+    if operator is None:
+        raise UnsupportedModelError(
+            f"node {node.name!r} has the operator maskrt::{node.op_type}, which this version does "
+            f"not know: it knows {', '.join(OPERATORS)}."
+        )
+    attributes = operator.schema.attributes_of(node)
+    missing = [name for name in node.input if name not in shapes]
+    if missing:
+        raise UnsupportedModelError(
+            f"input {missing[0]!r} of node {node.name!r} has no static shape: export the model "
+            "with a fixed input size."
+        )
+    view = NodeView(attributes, tuple(shapes[name] for name in node.input), node.overload)
+    make: Callable[[NodeView], onnx.FunctionProto] = getattr(operator, form)
+    return make(view)
+
+
+def _maskrt_nodes(model: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
+    return (node for node in model.graph.node if node.domain == DOMAIN)
+
+
+def _static_shapes(model: onnx.ModelProto) -> dict[str, tuple[int, ...]]:
+    """Return the shape of every tensor whose shape the graph states in full."""
+    graph = model.graph
+    shapes = {t.name: tuple(t.dims) for t in graph.initializer}
+    for info in (*graph.input, *graph.output, *graph.value_info):
+        dims = info.type.tensor_type.shape.dim
+        if info.type.tensor_type.HasField("shape") and all(d.HasField("dim_value") for d in dims):
+            shapes[info.name] = tuple(d.dim_value for d in dims)
+    return shapes
+
+
+def _import_domain(model: onnx.ModelProto) -> None:
+    if all(o.domain != DOMAIN for o in model.opset_import):
+        model.opset_import.append(helper.make_opsetid(DOMAIN, 1))

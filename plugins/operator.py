@@ -1,0 +1,118 @@
+"""What an operator is: its name, inputs, attributes and outputs, and the limits of each.
+
+Every operator folder holds one `SCHEMA` of this kind, and every other body of the operator (torch
+reference, ONNX function, pluginless form, kernel) reads it, so a limit is written once.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import onnx
+
+from ..core import UnsupportedModelError
+
+__all__ = ["DOMAIN", "Attribute", "Operator", "Port", "Schema"]
+
+DOMAIN = "maskrt"
+OPSET = 19
+
+AttributeValue = int | float | str | tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Port:
+    """An input or output: its name, symbolic shape and ONNX element types.
+
+    A port with `repeat=(least, most)` stands for that many consecutive inputs.
+    """
+
+    name: str
+    shape: tuple[str | int, ...]
+    types: tuple[int, ...]
+    repeat: tuple[int, int] = (1, 1)
+
+
+@dataclass(frozen=True)
+class Attribute:
+    """An attribute: its name, its Python type, what it means, and the values it may take."""
+
+    name: str
+    kind: type
+    meaning: str
+    check: Callable[[Any], bool] = lambda value: True
+    limits: str = ""
+
+
+@dataclass(frozen=True)
+class Schema:
+    """The signature of one operator of the domain `maskrt`."""
+
+    name: str
+    version: int
+    meaning: str
+    inputs: tuple[Port, ...]
+    attributes: tuple[Attribute, ...]
+    outputs: tuple[Port, ...]
+
+    def validate(self, attributes: Mapping[str, AttributeValue], inputs: int) -> None:
+        """Raise `UnsupportedModelError` unless the attributes and the input count are legal."""
+        expected = {a.name for a in self.attributes}
+        if set(attributes) != expected:
+            wrong = ", ".join(sorted(set(attributes) ^ expected))
+            raise UnsupportedModelError(
+                f"a {self.name} node must have exactly the attributes of its schema, and differs "
+                f"in: {wrong}."
+            )
+        for attribute in self.attributes:
+            self._check(attribute, attributes[attribute.name])
+        least = sum(p.repeat[0] for p in self.inputs)
+        most = sum(p.repeat[1] for p in self.inputs)
+        if not least <= inputs <= most:
+            raise UnsupportedModelError(
+                f"a {self.name} node has {inputs} inputs, and takes {least} to {most}."
+            )
+
+    def _check(self, attribute: Attribute, value: AttributeValue) -> None:
+        if not isinstance(value, attribute.kind) or not attribute.check(value):
+            raise UnsupportedModelError(
+                f"attribute {attribute.name} of a {self.name} node is {value!r}, and must be "
+                f"{attribute.limits or attribute.kind.__name__}."
+            )
+
+    def attributes_of(self, node: onnx.NodeProto) -> dict[str, AttributeValue]:
+        """Return a node's attributes as Python values, checked against this schema."""
+        values = {a.name: _python_value(a) for a in node.attribute}
+        self.validate(values, len(node.input))
+        return values
+
+
+@dataclass(frozen=True)
+class Operator:
+    """An operator and the ONNX bodies that lowering chooses between.
+
+    Attributes:
+        schema: the signature.
+        function: makes the body for ONNX Runtime from a node and its input shapes.
+        pluginless: the same without RoiAlign, NonMaxSuppression and NonZero.
+    """
+
+    schema: Schema
+    function: Callable[["NodeView"], onnx.FunctionProto]
+    pluginless: Callable[["NodeView"], onnx.FunctionProto]
+
+
+@dataclass(frozen=True)
+class NodeView:
+    """A node as a body sees it: attributes by name, and the static shape of each input."""
+
+    attributes: Mapping[str, Any]
+    input_shapes: tuple[tuple[int, ...], ...]
+    overload: str
+
+
+def _python_value(attribute: onnx.AttributeProto) -> AttributeValue:
+    value = onnx.helper.get_attribute_value(attribute)
+    if isinstance(value, bytes):
+        return value.decode("utf-8")
+    return tuple(value) if isinstance(value, (list, tuple)) or hasattr(value, "append") else value

@@ -1,0 +1,52 @@
+"""The contract of every backend: canonical input in, canonical outputs out.
+
+`run` takes `images: uint8[B, H, W, 3]` and returns, as arrays that the caller may keep:
+
+| output | type and shape | |
+|---|---|---|
+| `boxes` | float32 `[B, D, 4]` | xyxy, canvas pixels |
+| `scores` | float32 `[B, D]` | descending |
+| `labels` | int32 `[B, D]` | |
+| `masks` | float32 `[B, D, 28, 28]` | probabilities; absent for a box-only model |
+| `count` | int32 `[B]` | how many of the D are detections; the rest is zero |
+
+A backend is opened by its constructor, closed by `close` or by leaving its `with` block, and used
+by one thread at a time.
+"""
+
+import abc
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+__all__ = ["Backend"]
+
+
+class Backend(abc.ABC):
+    """Executes one engine."""
+
+    @abc.abstractmethod
+    def run(self, images: np.ndarray) -> dict[str, np.ndarray]:
+        """Return the outputs for one batch, uint8 `[B, H, W, 3]`."""
+
+    @abc.abstractmethod
+    def describe(self) -> dict[str, Any]:
+        """Return what executes the engine as JSON data: `backend`, `version`, and its settings."""
+
+    @abc.abstractmethod
+    def close(self) -> None:
+        """Give back memory and devices; closing twice does nothing."""
+
+    def __enter__(self) -> "Backend":
+        """Return the backend itself."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close."""
+        self.close()

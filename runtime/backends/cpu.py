@@ -1,0 +1,77 @@
+"""ONNX Runtime on the CPU: executes `engine.onnx`.
+
+The engine is a graph in standard operators that ONNX Runtime optimises while it loads. Its only
+provider is named, so nothing can fall back to another one.
+"""
+
+import os
+from typing import Any
+
+import numpy as np
+
+from ...core import BundleError, UsageError, require
+from .base import Backend
+
+__all__ = ["CpuBackend"]
+
+_ERRORS_ONLY = 3  # ONNX Runtime's severities: 2 is warning, 3 error
+
+
+class CpuBackend(Backend):
+    """A loaded ONNX Runtime session."""
+
+    def __init__(self, engine: bytes, *, threads: int | None = None) -> None:
+        """Load an engine.
+
+        Args:
+            engine: content of `engine.onnx`.
+            threads: how many threads one operator may use; None is one for each physical core that
+                this process may use.
+
+        Raises:
+            UsageError: `threads` is not a positive number.
+            MissingDependencyError: onnxruntime is not installed.
+            BundleError: ONNX Runtime does not accept the engine.
+        """
+        self._runtime = require("onnxruntime", "run engines for target cpu")
+        options = self._runtime.SessionOptions()
+        options.intra_op_num_threads = self._threads = _thread_count(threads)
+        options.log_severity_level = _ERRORS_ONLY
+        providers = ["CPUExecutionProvider"]
+        try:
+            self._session = self._runtime.InferenceSession(engine, options, providers=providers)
+        except Exception as error:  # ONNX Runtime's own errors share no narrower base
+            raise BundleError(
+                f"ONNX Runtime {self._runtime.__version__} does not load engine.onnx "
+                f"({' '.join(str(error).split())}): build the engine again on this machine."
+            ) from error
+        self._outputs = [output.name for output in self._session.get_outputs()]
+
+    def run(self, images: np.ndarray) -> dict[str, np.ndarray]:
+        """Return the outputs for one batch, uint8 `[B, H, W, 3]`."""
+        return dict(zip(self._outputs, self._session.run(None, {"images": images}), strict=True))
+
+    def describe(self) -> dict[str, Any]:
+        """Return ONNX Runtime's version and the threads; 0 threads is its own choice."""
+        version = self._runtime.__version__
+        return {"backend": "onnxruntime", "version": version, "threads": self._threads}
+
+    def close(self) -> None:
+        """Release the session."""
+        self._session = None
+
+
+def _thread_count(threads: int | None) -> int:
+    """Resolve `None`: 0, which is ONNX Runtime's physical cores, unless some are not for us.
+
+    ONNX Runtime binds its threads to cores, and complains on standard error about each core that
+    the process may not use (a container's cpuset, taskset); with a number given it binds none.
+    """
+    if threads is not None:
+        if threads < 1:
+            raise UsageError(f"threads is {threads}, and must be at least 1.")
+        return threads
+    if not hasattr(os, "sched_getaffinity"):
+        return 0
+    allowed = len(os.sched_getaffinity(0))
+    return 0 if allowed == os.cpu_count() else allowed

@@ -1,0 +1,137 @@
+"""From a bundle to an open backend: which engine, can this machine run it, open it.
+
+`target=None` and `precision=None` are resolved here and nowhere else: the precision is the bundle's
+own, and the target is the best engine of that precision that this machine can run: one for a GPU
+that is really there, else the CPU's.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from ...core import Bundle, BundleError, Precision, Target, UnsupportedTargetError
+from .base import Backend
+from .cpu import CpuBackend
+from .null import NullBackend
+from .rtx import RtxBackend
+
+__all__ = ["choose_target", "open_backend"]
+
+_PORTABLE_SMS = (80, 86, 89, 120, 121)  # what an RTX engine built without a named SM runs on
+
+
+def open_backend(
+    bundle: Bundle | Path | str,
+    target: Target | str | None = None,
+    precision: Precision | str | None = None,
+    *,
+    threads: int | None = None,
+) -> Backend:
+    """Open the engine of a bundle.
+
+    Args:
+        bundle: the bundle or its folder.
+        target: where to run; None is the best that this machine can run.
+        precision: of the engine; None is the bundle's own.
+        threads: CPU threads an operator may use; None is one a physical core.
+
+    Raises:
+        BundleError: the bundle has no such engine, or a damaged one.
+        UnsupportedTargetError: this machine cannot run it.
+        MissingDependencyError: what runs it is not installed.
+    """
+    opened = Bundle.open(bundle)
+    wanted = None if precision is None else Precision.parse(precision)
+    chosen = choose_target(opened, wanted) if target is None else Target.parse(target)
+    opener = _OPENERS.get(chosen.backend)
+    if opener is None:
+        raise UnsupportedTargetError(
+            f"target {chosen.name} needs full TensorRT, which this version of maskrt does not run: "
+            "choose target cpu or rtx."
+        )
+    return opener(opened, chosen, wanted, threads)
+
+
+def choose_target(bundle: Bundle, precision: Precision | None = None) -> Target:
+    """Return the best target that `bundle` has an engine for and that this machine can run.
+
+    Raises:
+        BundleError: the bundle has no engine of that precision.
+        UnsupportedTargetError: it has, but none that this machine can run.
+    """
+    names = sorted({name.partition("@")[0] for name in bundle.engines()})
+    targets = [Target.parse(name) for name in names]
+    built = [t for t in targets if f"{bundle.engine_folder(t, precision)}/engine.json" in bundle]
+    if not built:
+        asked = precision or bundle.manifest.precision
+        raise BundleError(
+            f"{bundle.path} has no engine at {asked}: build one with maskrt build {bundle.path} "
+            f"--target cpu --precision {asked}."
+        )
+    runnable = [t for t in built if t.backend == "onnxruntime" or _gpu_for(t) is not None]
+    if not runnable:
+        listed = ", ".join(t.name for t in built)
+        raise UnsupportedTargetError(
+            f"this machine can run none of the engines in {bundle.path} ({listed}): build one for "
+            f"it with maskrt build {bundle.path} --target cpu."
+        )
+    return min(runnable, key=lambda t: t.backend == "onnxruntime")
+
+
+def _open_cpu(
+    bundle: Bundle, target: Target, precision: Precision | None, threads: int | None
+) -> Backend:
+    return CpuBackend(_read_engine(bundle, target, precision, "engine.onnx"), threads=threads)
+
+
+def _open_rtx(
+    bundle: Bundle, target: Target, precision: Precision | None, threads: int | None
+) -> Backend:
+    engine = _read_engine(bundle, target, precision, "engine.trt")
+    device = _gpu_for(target)
+    if device is None:
+        raise UnsupportedTargetError(_no_gpu(target))
+    return RtxBackend(engine, device=device)
+
+
+def _open_null(
+    bundle: Bundle, target: Target, precision: Precision | None, threads: int | None
+) -> Backend:
+    return NullBackend(bundle.manifest.outputs)
+
+
+_Opener = Callable[[Bundle, Target, Precision | None, int | None], Backend]
+_OPENERS: dict[str, _Opener] = {
+    "onnxruntime": _open_cpu,
+    "tensorrt_rtx": _open_rtx,
+    "null": _open_null,
+}
+
+
+def _read_engine(bundle: Bundle, target: Target, precision: Precision | None, name: str) -> bytes:
+    return bundle.read(f"{bundle.engine_folder(target, precision)}/{name}")
+
+
+def _gpu_for(target: Target) -> int | None:
+    """Return the number of the first GPU here that a TensorRT-RTX engine for `target` runs on."""
+    if target.backend != "tensorrt_rtx":
+        return None
+    wanted = target.sms or _PORTABLE_SMS
+    return next((i for i, sm in enumerate(_capabilities()) if sm in wanted), None)
+
+
+def _no_gpu(target: Target) -> str:
+    present = ", ".join(f"{sm / 10:.1f}" for sm in _capabilities())
+    wanted = ", ".join(f"{sm / 10:.1f}" for sm in target.sms or _PORTABLE_SMS)
+    have = f"this machine's have {present}" if present else "this machine has none"
+    return (
+        f"target {target.name} needs an NVIDIA GPU of compute capability {wanted}, and {have}: run "
+        "on target cpu, or copy the bundle to a machine with such a GPU."
+    )
+
+
+def _capabilities() -> tuple[int, ...]:
+    from ..build.cuda_device import (
+        compute_capabilities,
+    )  # the builders import onnx: not at start-up
+
+    return compute_capabilities()

@@ -1,0 +1,113 @@
+"""TensorRT-RTX on a GPU: executes `engine.trt`. Has not run on real hardware.
+
+Written against tensorrt_rtx 1.7 (`ICudaEngine`, `IExecutionContext.set_tensor_address`,
+`execute_async_v3`) and `cuda.bindings.runtime`; the order of the calls is tested with stand-ins for
+both. A call is: input into page-locked memory, copy to the device, execute, copy back, wait: all on
+one stream, so it needs one synchronisation.
+
+Shapes are static, so all memory is allocated and bound once, when the engine is opened. That is
+also when TensorRT-RTX compiles its kernels for the GPU, which takes seconds.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from ...core import BundleError, UnsupportedTargetError, require
+from .base import Backend
+from .cuda_memory import DeviceTensor, checked
+
+__all__ = ["RtxBackend"]
+
+
+class RtxBackend(Backend):
+    """A deserialised engine with its context, stream and memory."""
+
+    def __init__(self, engine: bytes, *, device: int = 0) -> None:
+        """Load an engine.
+
+        Args:
+            engine: content of `engine.trt`.
+            device: which GPU, counted as CUDA does.
+
+        Raises:
+            MissingDependencyError: tensorrt-rtx or cuda-python is not installed.
+            UnsupportedTargetError: the GPU cannot be used, or has too little memory.
+            BundleError: TensorRT-RTX does not accept the engine.
+        """
+        self._trt = require("tensorrt_rtx", "run engines for target rtx")
+        self._cuda = require("cuda.bindings.runtime", "run engines for target rtx")
+        self._device = device
+        self._tensors: dict[str, DeviceTensor] = {}
+        self._stream: Any = None
+        self._runtime: Any = None
+        self._engine: Any = None
+        self._context: Any = None
+        self._use_device()
+        try:
+            self._open(engine)
+        except BaseException:
+            self.close()
+            raise
+
+    def run(self, images: np.ndarray) -> dict[str, np.ndarray]:
+        """Return the outputs for one batch, uint8 `[B, H, W, 3]`."""
+        self._use_device()
+        np.copyto(self._tensors["images"].host, images)
+        self._tensors["images"].to_device(self._stream)
+        if not self._context.execute_async_v3(int(self._stream)):
+            raise UnsupportedTargetError(
+                "TensorRT-RTX could not execute the engine, for the reason that it printed above: "
+                "build it again on this machine, or run on target cpu."
+            )
+        outputs = {name: t for name, t in self._tensors.items() if name != "images"}
+        for tensor in outputs.values():
+            tensor.to_host(self._stream)
+        checked(self._cuda.cudaStreamSynchronize(self._stream), "execute the engine")
+        return {name: tensor.host.copy() for name, tensor in outputs.items()}
+
+    def describe(self) -> dict[str, Any]:
+        """Return TensorRT-RTX's version and the GPU's number."""
+        version = self._trt.__version__
+        return {"backend": "tensorrt_rtx", "version": version, "device": self._device}
+
+    def close(self) -> None:
+        """Release context, engine, memory and stream, in that order."""
+        self._context = self._engine = self._runtime = None
+        tensors, self._tensors = self._tensors, {}
+        for tensor in tensors.values():
+            tensor.free()
+        stream, self._stream = self._stream, None
+        if stream is not None:
+            checked(self._cuda.cudaStreamDestroy(stream), "close its stream")
+
+    def _use_device(self) -> None:
+        """Make the device current: CUDA keeps that a thread."""
+        checked(self._cuda.cudaSetDevice(self._device), f"use GPU {self._device}")
+
+    def _open(self, engine: bytes) -> None:
+        trt = self._trt
+        self._runtime = trt.Runtime(trt.Logger(trt.Logger.ERROR))
+        self._engine = self._runtime.deserialize_cuda_engine(engine)
+        if self._engine is None:
+            raise BundleError(
+                f"TensorRT-RTX {trt.__version__} does not load engine.trt, for the reason that it "
+                "printed above: build the engine again with this version."
+            )
+        self._context = self._engine.create_execution_context()
+        if self._context is None:
+            raise UnsupportedTargetError(
+                "TensorRT-RTX could not prepare the engine on this GPU, for the reason that it "
+                "printed above: free GPU memory, or run on target cpu."
+            )
+        self._stream = checked(self._cuda.cudaStreamCreate(), "open a stream")
+        for index in range(self._engine.num_io_tensors):
+            self._bind(self._engine.get_tensor_name(index))
+
+    def _bind(self, name: str) -> None:
+        """Allocate one input or output and tell the context where it lies."""
+        shape = tuple(self._engine.get_tensor_shape(name))
+        dtype = np.dtype(self._trt.nptype(self._engine.get_tensor_dtype(name)))
+        self._tensors[name] = tensor = DeviceTensor(self._cuda, name, shape, dtype)
+        if not self._context.set_tensor_address(name, tensor.address):
+            raise BundleError(f"engine.trt does not take memory for {name}: build it again.")

@@ -1,0 +1,179 @@
+"""A COCO data set: pictures, categories and annotations, all checked when it is read.
+
+A model's labels are COCO category ids as they stand (torchvision's convention; 0 is background), so
+nothing is renumbered between predictions and annotations. Annotations themselves are numbered anew
+from 1: pycocotools takes one with id 0 for never found.
+
+Source: https://cocodataset.org/#format-data.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ...core import InputError
+
+__all__ = ["CocoDataset", "CocoImage"]
+
+
+@dataclass(frozen=True)
+class CocoImage:
+    """One picture of a data set.
+
+    Attributes:
+        id: COCO's `image_id`.
+        path: the file, which exists.
+        size: `(height, width)` that the annotations were made in.
+    """
+
+    id: int
+    path: Path
+    size: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class CocoDataset:
+    """An annotated set of pictures.
+
+    Attributes:
+        source: the annotation file.
+        images: the pictures, in the file's order.
+        categories: category id → name.
+        annotations: COCO annotation entries, numbered anew from 1.
+    """
+
+    source: Path
+    images: tuple[CocoImage, ...]
+    categories: dict[int, str]
+    annotations: tuple[dict[str, Any], ...]
+
+    @classmethod
+    def load(cls, images: Path | str, annotations: Path | str) -> "CocoDataset":
+        """Read an annotation file, and see that every picture it names is there.
+
+        Args:
+            images: folder that `file_name` is relative to.
+            annotations: COCO instances JSON.
+
+        Raises:
+            InputError: no file, no JSON, not COCO instances, no annotations, or a missing picture.
+        """
+        source, folder = Path(annotations), Path(images)
+        data = _read_json(source)
+        try:
+            pictures = tuple(_image(entry, folder) for entry in data["images"])
+            categories = {int(c["id"]): str(c["name"]) for c in data["categories"]}
+            entries = tuple(
+                _annotation(entry, number) for number, entry in enumerate(data["annotations"], 1)
+            )
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise InputError(
+                f"{source} is not a COCO instances file ({type(error).__name__}: {error}): it "
+                "needs the lists images, annotations and categories, as on "
+                "https://cocodataset.org/#format-data."
+            ) from error
+        dataset = cls(source, pictures, categories, entries)
+        _check_content(dataset)
+        _check_files(dataset, folder)
+        return dataset
+
+    @property
+    def has_masks(self) -> bool:
+        """Whether any annotation has a segmentation: without one there is no mask AP."""
+        return any(entry.get("segmentation") for entry in self.annotations)
+
+    def check_labels(self, class_names: Sequence[str] | None) -> None:
+        """See that the model's labels mean what the category ids mean.
+
+        An id is refused if the model has no such label, or if the category's name stands at another
+        label of the model (ids shifted or shuffled). A name that the model does not know at all is
+        taken for another spelling.
+
+        Args:
+            class_names: name of each label, index 0 (background) included; None cannot be checked.
+
+        Raises:
+            InputError: they do not.
+        """
+        if class_names is None:
+            return
+        known = [name.casefold() for name in class_names]
+        for category, name in self.categories.items():
+            if not 0 < category < len(known):
+                raise InputError(
+                    f"{self.source} has category {category} ({name!r}), and the model's labels are "
+                    f"1 to {len(known) - 1}: number the categories as the model was trained."
+                )
+            wanted = name.casefold()
+            if known[category] != wanted and wanted in known:
+                raise InputError(
+                    f"{self.source} calls category {category} {name!r}, which is the model's label "
+                    f"{known.index(wanted)} (its label {category} is {class_names[category]!r}): "
+                    "number the categories as the model was trained."
+                )
+
+
+def _read_json(source: Path) -> Any:
+    if not source.is_file():
+        what = "is a folder" if source.is_dir() else "does not exist"
+        raise InputError(f"{source} {what}: name the COCO annotation file.")
+    try:
+        return json.loads(source.read_text(encoding="utf-8"))
+    except ValueError as error:  # of the JSON, or of the UTF-8
+        raise InputError(
+            f"{source} is not valid JSON ({error}): name the COCO annotation file, or make it "
+            "again."
+        ) from error
+
+
+def _image(entry: dict[str, Any], folder: Path) -> CocoImage:
+    size = (int(entry["height"]), int(entry["width"]))
+    return CocoImage(int(entry["id"]), folder / entry["file_name"], size)
+
+
+def _annotation(entry: dict[str, Any], number: int) -> dict[str, Any]:
+    """Return what AP needs of an annotation; `area` and `iscrowd` may be absent."""
+    x, y, width, height = (float(value) for value in entry["bbox"])
+    return {
+        "id": number,
+        "image_id": int(entry["image_id"]),
+        "category_id": int(entry["category_id"]),
+        "bbox": [x, y, width, height],
+        "area": float(entry.get("area", width * height)),
+        "iscrowd": int(entry.get("iscrowd", 0)),
+        "segmentation": entry.get("segmentation"),
+    }
+
+
+def _check_content(dataset: CocoDataset) -> None:
+    source = dataset.source
+    if not dataset.annotations:
+        raise InputError(f"{source} has no annotations, so there is no AP: name an annotated set.")
+    pictures = {image.id for image in dataset.images}
+    if len(pictures) != len(dataset.images):
+        raise InputError(f"{source} gives two pictures the same id: number them apart.")
+    for entry in dataset.annotations:
+        if entry["image_id"] not in pictures:
+            raise InputError(
+                f"{source} annotates picture {entry['image_id']}, which is not among its images: "
+                "make the file again."
+            )
+        if entry["category_id"] not in dataset.categories:
+            raise InputError(
+                f"{source} uses category {entry['category_id']}, which is not among its "
+                "categories: make the file again."
+            )
+
+
+def _check_files(dataset: CocoDataset, folder: Path) -> None:
+    if not folder.is_dir():
+        what = "is a file" if folder.exists() else "does not exist"
+        raise InputError(f"{folder} {what}: name the folder of the pictures of {dataset.source}.")
+    missing = [image.path for image in dataset.images if not image.path.is_file()]
+    if missing:
+        raise InputError(
+            f"{len(missing)} of the {len(dataset.images)} pictures of {dataset.source} are "
+            f"missing, the first is {missing[0]}: name the folder that holds them."
+        )

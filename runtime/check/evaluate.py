@@ -1,0 +1,178 @@
+"""A predict function over a data set: results, accuracy, latency; and the budget's verdict.
+
+Pictures are read here, before the clock starts, so every model that is compared sees the same
+pixels and no disk is in its latency. The clock covers what a user waits for: from pixels to
+instances with their masks pasted. The first batch is run once more beforehand, untimed, to warm up.
+
+Each batch's instances become COCO entries at once and are then dropped: full-size masks of a whole
+data set would not fit in memory.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from ...core import CheckFailedError, InputError, Instances
+from ..images import read_image
+from .average_precision import Metrics, coco_metrics
+from .coco import CocoDataset, CocoImage
+from .report import Report, latency_percentiles
+
+__all__ = ["Evaluation", "Predict", "Progress", "enforce", "evaluate"]
+
+Predict = Callable[[list[np.ndarray]], list[Instances]]
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What one model did on a data set.
+
+    Attributes:
+        images: how many pictures.
+        results: COCO result entries of all of them.
+        metrics: `{"box": …}` and, where model and annotations have masks, `{"mask": …}`.
+        latency_ms: milliseconds a picture: `p50`, `p90`, `p99`, `mean`.
+        pictures: `(file name, uint8 [H, W, 3])` of a few pictures with the instances drawn.
+    """
+
+    images: int
+    results: list[dict[str, Any]]
+    metrics: dict[str, Metrics]
+    latency_ms: dict[str, float]
+    pictures: list[tuple[str, np.ndarray]]
+
+
+def evaluate(
+    predict: Predict,
+    dataset: CocoDataset,
+    *,
+    batch: int = 1,
+    progress: Progress | None = None,
+    pictures: int = 0,
+    class_names: Sequence[str] | None = None,
+) -> Evaluation:
+    """Run `predict` over a data set and measure it.
+
+    Args:
+        predict: uint8 `[H, W, 3]` RGB pictures in, one `Instances` each out, in picture pixels.
+        dataset: pictures and annotations.
+        batch: pictures a call.
+        progress: called with (pictures done, pictures in all) after each batch.
+        pictures: how many to draw, spread evenly over the data set.
+        class_names: name of each label of the model; None if not known.
+
+    Raises:
+        InputError: an unreadable picture, or one whose size is not the annotations'; or labels that
+            are not the data set's categories: by `CocoDataset.check_labels`, or, where no names are
+            known, if not one label that was found is a category.
+        MissingDependencyError: pycocotools is not installed.
+    """
+    dataset.check_labels(class_names)
+    results: list[dict[str, Any]] = []
+    latencies: list[float] = []
+    drawn: list[tuple[str, np.ndarray]] = []
+    wanted = _spread(len(dataset.images), pictures)
+    masks = dataset.has_masks
+    for start, group, images in _batches(dataset, batch):
+        if start == 0:
+            predict(images)
+        found, elapsed_ms = _timed(predict, images)
+        latencies.append(elapsed_ms / len(group))
+        for index, (entry, image, instances) in enumerate(
+            zip(group, images, found, strict=True), start
+        ):
+            results += instances.to_coco(entry.id)
+            masks = masks and instances.masks_source is not None
+            if index in wanted:
+                drawn.append((entry.path.name, instances.draw(image)))
+        if progress is not None:
+            progress(start + len(group), len(dataset.images))
+    if class_names is None:
+        _check_categories(results, dataset)
+    metrics = {"box": coco_metrics(results, dataset, "box")}
+    if masks:
+        metrics["mask"] = coco_metrics(results, dataset, "mask")
+    return Evaluation(len(dataset.images), results, metrics, latency_percentiles(latencies), drawn)
+
+
+def enforce(report: Report, max_ap_drop: float) -> Report:
+    """Hold a report against a budget.
+
+    Args:
+        report: with a reference.
+        max_ap_drop: how much box AP, and how much mask AP, may be lost, in points of 0 to 100.
+
+    Returns:
+        The report with the budget in it.
+
+    Raises:
+        CheckFailedError: the budget is missed.
+        UsageError: the report has no reference.
+    """
+    judged = replace(report, budget=max_ap_drop)
+    if not judged.passed:
+        raise CheckFailedError(budget_sentence(judged))
+    return judged
+
+
+def budget_sentence(report: Report) -> str:
+    """Return the one sentence that says which budget a report misses, and by what."""
+    drops = " and ".join(f"{kind} AP by {drop:.2f}" for kind, drop in report.missed())
+    return (
+        f"{report.precision} on {report.target} drops {drops} against {report.reference_name}, and "
+        f"the budget is {report.budget:g}: choose another precision or calibration, or a wider "
+        "budget."
+    )
+
+
+def _batches(
+    dataset: CocoDataset, batch: int
+) -> Iterator[tuple[int, Sequence[CocoImage], list[np.ndarray]]]:
+    for start in range(0, len(dataset.images), batch):
+        group = dataset.images[start : start + batch]
+        yield start, group, [_read(entry, dataset) for entry in group]
+
+
+def _read(entry: CocoImage, dataset: CocoDataset) -> np.ndarray:
+    image = read_image(entry.path)
+    if image.shape[:2] != entry.size:
+        raise InputError(
+            f"{entry.path} has {image.shape[0]} x {image.shape[1]} pixels (height x width) and "
+            f"{dataset.source} says {entry.size[0]} x {entry.size[1]}: name the annotations of "
+            "these files (a picture counts as a viewer shows it, turned by its EXIF orientation)."
+        )
+    return image
+
+
+def _timed(predict: Predict, images: list[np.ndarray]) -> tuple[list[Instances], float]:
+    """Return the instances, masks pasted, and the milliseconds that they took."""
+    started = time.perf_counter()
+    found = predict(images)
+    for instances in found:
+        _ = instances.masks
+    return found, (time.perf_counter() - started) * 1e3
+
+
+def _check_categories(results: list[dict[str, Any]], dataset: CocoDataset) -> None:
+    labels = {entry["category_id"] for entry in results}
+    if labels and not labels & set(dataset.categories):
+        raise InputError(
+            f"the model's labels ({_listed(labels)}) are none of the categories of "
+            f"{dataset.source} ({_listed(set(dataset.categories))}): number the categories as the "
+            "model was trained."
+        )
+
+
+def _listed(numbers: set[int]) -> str:
+    ordered = sorted(numbers)
+    return ", ".join(map(str, ordered[:8])) + (", …" if len(ordered) > 8 else "")
+
+
+def _spread(total: int, count: int) -> set[int]:
+    """Return `count` indices of `0..total-1`, evenly spread."""
+    count = min(count, total)
+    return {(2 * i + 1) * total // (2 * count) for i in range(count)}

@@ -1,0 +1,144 @@
+"""The report of a check: accuracy, what it lost against a reference, latency, and the verdict.
+
+Only what was measured is stored. What follows from it is derived: `drop` is reference minus
+metrics, and `passed` says whether no AP dropped by more than the budget.
+"""
+
+import json
+import os
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ...core import InputError, Precision, UsageError
+from .average_precision import Metrics
+
+__all__ = ["Report", "latency_percentiles"]
+
+FORMAT_VERSION = 1
+_ROUNDING = 1e-9  # a drop of exactly the budget, computed as a difference of floats, is inside it
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a check found.
+
+    Attributes:
+        target: where the engine ran, such as `"cpu"`.
+        precision: the engine's.
+        images: how many pictures were checked.
+        metrics: `{"box": {"AP": …, "AP50": …, …}, "mask": {…}}`, 0 to 100; no `"mask"` for a
+            box-only model or data set. A number is None where no object of that size is annotated.
+        latency_ms: milliseconds a picture: `p50`, `p90`, `p99`, `mean`.
+        reference: metrics of the model that this one is compared with, in the same shape, or None.
+        reference_name: what that model is, such as `"PyTorch FP32"`.
+        budget: how much AP may be lost against the reference, or None.
+        note: what a reader of the numbers has to know, one sentence or empty.
+    """
+
+    target: str
+    precision: Precision
+    images: int
+    metrics: dict[str, Metrics]
+    latency_ms: dict[str, float] = field(default_factory=dict)
+    reference: dict[str, Metrics] | None = None
+    reference_name: str | None = None
+    budget: float | None = None
+    note: str = ""
+
+    def __post_init__(self) -> None:
+        """Refuse a budget that nothing can be held against."""
+        if self.budget is not None and self.reference is None:
+            raise UsageError(
+                f"a budget of {self.budget:g} AP was stated, and there is no reference to lose it "
+                "against: name a reference or leave the budget out."
+            )
+
+    @property
+    def drop(self) -> dict[str, Metrics] | None:
+        """Reference minus metrics, of the kinds and numbers that both have; None without one."""
+        if self.reference is None:
+            return None
+        return {
+            kind: {name: _minus(self.reference[kind].get(name), values[name]) for name in values}
+            for kind, values in self.metrics.items()
+            if kind in self.reference
+        }
+
+    @property
+    def passed(self) -> bool:
+        """Whether every AP is inside the budget; true without a budget."""
+        return not self.missed()
+
+    def missed(self) -> list[tuple[str, float]]:
+        """Return `(kind, drop)` of each AP that misses the budget, the worst first."""
+        if self.budget is None or self.drop is None:
+            return []
+        drops = ((kind, values["AP"]) for kind, values in self.drop.items())
+        beyond = [(k, d) for k, d in drops if d is not None and not d <= self.budget + _ROUNDING]
+        return sorted(beyond, key=lambda item: -item[1])
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain JSON data, the derived `drop` and `passed` included."""
+        return {
+            "format_version": FORMAT_VERSION,
+            **asdict(self),
+            "precision": self.precision.value,
+            "drop": self.drop,
+            "passed": self.passed,
+        }
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> "Report":
+        """Return the report that `to_json` wrote.
+
+        Raises:
+            InputError: another format version, or not a report.
+        """
+        try:
+            version = data["format_version"]
+            fields = {k: data[k] for k in cls.__dataclass_fields__}
+            fields["precision"] = Precision.parse(fields["precision"])
+        except (KeyError, TypeError) as error:
+            raise InputError(f"the report lacks {error}: run maskrt check again.") from error
+        if version != FORMAT_VERSION:
+            raise InputError(
+                f"the report has format version {version}, and this maskrt reads version "
+                f"{FORMAT_VERSION}: run maskrt check again."
+            )
+        return cls(**fields)
+
+    def save(self, path: Path | str) -> None:
+        """Write the report as JSON; the file appears only when it is complete."""
+        write_text(Path(path), json.dumps(self.to_json(), indent=2) + "\n")
+
+
+def latency_percentiles(samples_ms: Sequence[float]) -> dict[str, float]:
+    """Return `p50`, `p90`, `p99` and `mean` of latencies; an empty dict without any."""
+    if not len(samples_ms):
+        return {}
+    p50, p90, p99 = np.percentile(samples_ms, (50, 90, 99))
+    values = {"p50": p50, "p90": p90, "p99": p99, "mean": np.mean(samples_ms)}
+    return {name: float(value) for name, value in values.items()}
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file that nobody ever sees half-written."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, staged = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+        os.chmod(staged, 0o644)
+        os.replace(staged, path)
+    except BaseException:
+        os.unlink(staged)
+        raise
+
+
+def _minus(reference: float | None, value: float | None) -> float | None:
+    return None if reference is None or value is None else reference - value

@@ -1,0 +1,175 @@
+"""Pictures from files and arrays: always uint8 `[H, W, 3]`, RGB, upright.
+
+What a file becomes:
+    * grey, palette, 1-bit, CMYK, YCbCr: converted to RGB by Pillow;
+    * alpha: dropped, the colour beneath it is kept. That is what `Image.convert("RGB")` does and
+      what training pipelines saw, so the numbers of a check stay comparable;
+    * 16 bits a channel: scaled by 255/65535 and rounded, never clipped (of 16-bit *colour* Pillow
+      itself keeps the upper byte, which is the same to within one level);
+    * EXIF orientation: applied, so that results are in the pixels that a viewer shows;
+    * several frames: the first.
+
+Anything else is an `InputError` of one sentence that names the file and what to do.
+"""
+
+import struct
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..core import InputError, require
+
+__all__ = ["SUFFIXES", "as_image", "list_images", "read_image"]
+
+SUFFIXES = frozenset(
+    (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+)
+"""File name endings, in lower case, that `list_images` takes for pictures."""
+
+
+def read_image(path: Path | str) -> np.ndarray:
+    """Return the picture in the file `path` as uint8 `[H, W, 3]` RGB.
+
+    Raises:
+        InputError: the file is absent, empty, damaged, no picture, or too large to be one.
+    """
+    file = Path(path)
+    _check_file(file)
+    pillow = require("PIL.Image", "read pictures")
+    try:
+        with warnings.catch_warnings():
+            # Pillow warns from 90 megapixels on and refuses from 179 on: phones make the former.
+            warnings.simplefilter("ignore", pillow.DecompressionBombWarning)
+            with pillow.open(file) as picture:
+                return _to_rgb(picture, file)
+    except pillow.DecompressionBombError as error:
+        raise InputError(
+            f"{file} unpacks to more pixels than any camera takes ({error}): scale it down, or "
+            "leave it out if you did not make it."
+        ) from error
+    except pillow.UnidentifiedImageError as error:
+        raise InputError(
+            f"{file} is not a picture in a format that Pillow reads: leave it out or save it as "
+            "PNG."
+        ) from error
+    except (OSError, SyntaxError, ValueError, EOFError, struct.error) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(
+            f"{file} is truncated or damaged ({error}): copy it again or leave it out."
+        ) from error
+
+
+def as_image(array: Any) -> np.ndarray:
+    """Return a picture given as an array as uint8 `[H, W, 3]`; grey `[H, W]` is repeated to RGB.
+
+    Args:
+        array: numpy uint8 `[H, W, 3]` RGB, `[H, W]` or `[H, W, 1]` grey.
+
+    Raises:
+        InputError: anything else; the sentence says how to convert it.
+    """
+    if not isinstance(array, np.ndarray):
+        raise InputError(
+            f"a picture must be a path or a numpy array, and not {type(array).__name__}: convert "
+            "it with numpy.asarray(picture)."
+        )
+    if array.dtype != np.uint8:
+        raise InputError(
+            f"a picture array must be uint8 (0 to 255), and this one is {array.dtype}: "
+            f"{_conversion(array.dtype)}."
+        )
+    if array.ndim == 2:
+        array = array[:, :, None]
+    _check_shape(array.shape)
+    if array.shape[2] == 1:
+        array = np.repeat(array, 3, axis=2)
+    return np.ascontiguousarray(array)
+
+
+def list_images(folder: Path | str) -> list[Path]:
+    """Return the pictures directly inside `folder`, sorted by name.
+
+    Subfolders are not searched, so that results written below a folder are never read as input, and
+    hidden files are left out. Files are known by their ending (see `SUFFIXES`), in any case.
+
+    Raises:
+        InputError: the folder does not exist, is a file, or holds no picture.
+    """
+    root = Path(folder)
+    if not root.is_dir():
+        what = "is a file, not a folder" if root.exists() else "does not exist"
+        raise InputError(f"{root} {what}: name a folder of pictures.")
+    files = [f for f in root.iterdir() if f.suffix.lower() in SUFFIXES and f.is_file()]
+    found = sorted(f for f in files if not f.name.startswith("."))
+    if not found:
+        endings = ", ".join(sorted(SUFFIXES))
+        raise InputError(
+            f"{root} holds no picture (a file ending in {endings}; subfolders are not searched): "
+            "name a folder that does."
+        )
+    return found
+
+
+def _check_file(file: Path) -> None:
+    """Name the plain mistakes before a decoder makes something cryptic of them."""
+    if not file.exists():
+        raise InputError(f"{file} does not exist: check the path of the picture.")
+    if file.is_dir():
+        raise InputError(f"{file} is a folder, not a picture: name a file in it.")
+    if file.is_file() and file.stat().st_size == 0:
+        raise InputError(f"{file} is empty (0 bytes): copy the picture again or leave it out.")
+
+
+def _to_rgb(picture: Any, file: Path) -> np.ndarray:
+    """Decode an open Pillow picture to upright uint8 `[H, W, 3]`."""
+    image_ops = require("PIL.ImageOps", "turn pictures upright")
+    upright = image_ops.exif_transpose(picture)
+    if upright.mode == "F":
+        raise InputError(
+            f"{file} holds floating-point pixels: save it with 8 or 16 bits a channel."
+        )
+    if upright.mode.startswith("I"):
+        return _grey_16_to_rgb(np.asarray(upright), file)
+    if upright.mode == "P" and "transparency" in upright.info:
+        upright = upright.convert("RGBA")
+    return np.array(upright.convert("RGB"))
+
+
+def _grey_16_to_rgb(grey: np.ndarray, file: Path) -> np.ndarray:
+    """Scale grey of 0..65535 to 0..255: 65535 = 255 * 257, so v/257 maps both ends exactly."""
+    if grey.size and not (grey.min() >= 0 and grey.max() <= 65535):
+        raise InputError(
+            f"{file} holds 32-bit grey values ({grey.min()} to {grey.max()}): save it with 8 or 16 "
+            "bits a channel."
+        )
+    scaled = ((grey.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    return np.repeat(scaled[:, :, None], 3, axis=2)
+
+
+def _check_shape(shape: tuple[int, ...]) -> None:
+    """Refuse every layout but `[H, W, 3]` and `[H, W, 1]`, with the remedy that fits."""
+    rule = f"a picture array must be [height, width, 3] in RGB order, and this one is {list(shape)}"
+    if len(shape) == 4:
+        raise InputError(f"{rule}: pass several pictures as a list.")
+    if len(shape) != 3:
+        raise InputError(f"{rule}.")
+    if 0 in shape:
+        raise InputError(f"{rule}, which has no pixels: leave it out.")
+    if shape[2] in (1, 3):
+        return
+    if shape[2] == 4:
+        raise InputError(f"{rule}: drop its alpha with array[..., :3].")
+    if shape[0] in (1, 3):
+        raise InputError(f"{rule}, channels first: turn it with array.transpose(1, 2, 0).")
+    raise InputError(f"{rule}.")
+
+
+def _conversion(dtype: np.dtype) -> str:
+    if dtype.kind == "f":
+        return "if it runs from 0 to 1, convert it with (array * 255).round().astype(numpy.uint8)"
+    if dtype == np.uint16:
+        return "convert it with (array // 257).astype(numpy.uint8)"
+    return "convert it with array.astype(numpy.uint8) once its values run from 0 to 255"

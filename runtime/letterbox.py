@@ -1,0 +1,109 @@
+"""Letterboxing: a picture of any size onto the engine's canvas, and boxes back again.
+
+With `s = min(H/h, W/w)` the picture `h x w` becomes `h' x w' = round(s h) x round(s w)`, at least
+one pixel each, at the top left of the canvas `H x W`; the rest is `pad_value`. Because sizes round,
+the true scales are `h'/h` and `w'/w`, one an axis, and boxes go back through those: the error of
+using `s` for both would reach half a pixel of the canvas at the far edge.
+
+Resizing is Pillow's bilinear, antialiased when it shrinks; a picture that already fits is copied
+bit by bit. Pixel edges map to pixel edges, so a box needs only a division.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+
+from ..core import InputSpec, require
+from .images import as_image, read_image
+
+__all__ = ["Placement", "letterbox", "letterbox_batches"]
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where a picture lies on the canvas.
+
+    Attributes:
+        image_size: `(h, w)` of the picture, in pixels.
+        canvas_size: `(h', w')` that it covers at the top left of the canvas, in pixels.
+    """
+
+    image_size: tuple[int, int]
+    canvas_size: tuple[int, int]
+
+    def to_picture(self, boxes_xyxy: np.ndarray, *, clip: bool = True) -> np.ndarray:
+        """Map boxes from canvas pixels to picture pixels.
+
+        Args:
+            boxes_xyxy: `[N, 4]`, canvas pixels.
+            clip: keep them inside the picture; a box on the filling alone becomes empty.
+
+        Returns:
+            float32 `[N, 4]`, picture pixels.
+        """
+        (h, w), (canvas_h, canvas_w) = self.image_size, self.canvas_size
+        scale = np.array([w / canvas_w, h / canvas_h, w / canvas_w, h / canvas_h])
+        mapped = boxes_xyxy.reshape(-1, 4) * scale
+        if clip:
+            mapped = np.clip(mapped, 0, np.array([w, h, w, h], np.float64))
+        return mapped.astype(np.float32)
+
+
+def letterbox(image: np.ndarray, spec: InputSpec) -> tuple[np.ndarray, Placement]:
+    """Place a picture on the canvas of `spec`.
+
+    Args:
+        image: uint8 `[h, w, 3]`.
+        spec: the canvas: height, width, filling.
+
+    Returns:
+        The canvas, uint8 `[H, W, 3]`, and where the picture lies on it.
+    """
+    h, w = image.shape[:2]
+    scale = spec.scale_for(h, w)
+    canvas_h = min(max(round(h * scale), 1), spec.height)
+    canvas_w = min(max(round(w * scale), 1), spec.width)
+    canvas = np.empty((spec.height, spec.width, 3), np.uint8)
+    canvas[canvas_h:] = spec.pad_value
+    canvas[:canvas_h, canvas_w:] = spec.pad_value
+    canvas[:canvas_h, :canvas_w] = _resize(image, canvas_h, canvas_w)
+    return canvas, Placement((h, w), (canvas_h, canvas_w))
+
+
+def letterbox_batches(
+    pictures: Iterable[Path | str | np.ndarray], spec: InputSpec
+) -> Iterator[tuple[np.ndarray, int]]:
+    """Read, letterbox and batch pictures one batch at a time, in constant memory.
+
+    The last batch is filled up by repeating its last picture, not with blank canvases, so that
+    statistics taken from the batches see nothing but pictures.
+
+    Args:
+        pictures: files or arrays.
+        spec: batch size and canvas.
+
+    Yields:
+        uint8 `[B, H, W, 3]`, and how many of the B are not repetitions.
+    """
+    source = iter(pictures)
+    while group := list(islice(source, spec.batch)):
+        images = (as_image(p) if isinstance(p, np.ndarray) else read_image(p) for p in group)
+        canvases = [letterbox(image, spec)[0] for image in images]
+        yield fill_batch(canvases, spec.batch), len(group)
+
+
+def fill_batch(canvases: list[np.ndarray], batch: int) -> np.ndarray:
+    """Stack at most `batch` canvases to uint8 `[batch, H, W, 3]`, repeating the last one."""
+    missing = batch - len(canvases)
+    return np.stack(canvases + canvases[-1:] * missing)
+
+
+def _resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    if image.shape[:2] == (height, width):
+        return image
+    pillow = require("PIL.Image", "resize pictures")
+    resized = pillow.fromarray(image).resize((width, height), pillow.Resampling.BILINEAR)
+    return np.asarray(resized)

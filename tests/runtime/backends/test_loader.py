@@ -1,0 +1,128 @@
+"""Which engine a machine runs, and the one sentence where it runs none."""
+
+from collections.abc import Callable
+
+import pytest
+from maskrt.core import (
+    Bundle,
+    BundleError,
+    InputSpec,
+    Precision,
+    Target,
+    UnsupportedTargetError,
+)
+from maskrt.runtime import NullBackend, choose_target, open_backend
+from maskrt.runtime.backends import loader
+from maskrt.runtime.backends.cpu import CpuBackend
+
+MakeBundle = Callable[..., Bundle]
+ENGINE = {"engine.onnx": b"-"}
+PLAN = {"engine.trt": b"-"}
+
+
+@pytest.fixture
+def gpus(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Return a function that pretends the machine has GPUs of these compute capabilities."""
+
+    def pretend(*capabilities: int) -> None:
+        monkeypatch.setattr(loader, "_capabilities", lambda: capabilities)
+
+    pretend()
+    return pretend
+
+
+def test_without_a_gpu_the_cpu_is_chosen(
+    make_bundle: MakeBundle, gpus: Callable[..., None]
+) -> None:
+    bundle = make_bundle({"cpu": ENGINE, "rtx": PLAN})
+    assert choose_target(bundle).name == "cpu"
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "chosen"),
+    [((89,), "rtx"), ((90,), "cpu"), ((87,), "cpu"), ((75,), "cpu"), ((75, 120), "rtx")],
+)
+def test_a_gpu_is_chosen_only_if_the_engine_runs_on_it(
+    make_bundle: MakeBundle,
+    gpus: Callable[..., None],
+    capabilities: tuple[int, ...],
+    chosen: str,
+) -> None:
+    gpus(*capabilities)
+    assert choose_target(make_bundle({"cpu": ENGINE, "rtx": PLAN})).name == chosen
+
+
+def test_an_engine_for_one_sm_needs_that_sm(
+    make_bundle: MakeBundle, gpus: Callable[..., None]
+) -> None:
+    bundle = make_bundle({"cpu": ENGINE, "rtx-75": PLAN})
+    gpus(89)
+    assert choose_target(bundle).name == "cpu"
+    gpus(89, 75)
+    assert choose_target(bundle).name == "rtx-75"
+
+
+def test_only_engines_of_the_precision_count(
+    make_bundle: MakeBundle, gpus: Callable[..., None]
+) -> None:
+    gpus(89)
+    bundle = make_bundle({"rtx": PLAN, "cpu@int8": ENGINE})
+    assert choose_target(bundle).name == "rtx"
+    assert choose_target(bundle, Precision.INT8).name == "cpu"
+    with pytest.raises(BundleError, match="no engine at fp16: build one with maskrt build"):
+        choose_target(bundle, Precision.FP16)
+
+
+def test_no_engine_that_runs_here(make_bundle: MakeBundle, gpus: Callable[..., None]) -> None:
+    bundle = make_bundle({"rtx": PLAN, "orin-nano": PLAN})
+    with pytest.raises(UnsupportedTargetError, match=r"none of the engines.*orin-nano, rtx"):
+        choose_target(bundle)
+
+
+def test_rtx_without_a_gpu_is_one_clear_sentence(
+    make_bundle: MakeBundle, gpus: Callable[..., None]
+) -> None:
+    bundle = make_bundle({"rtx": PLAN})
+    with pytest.raises(UnsupportedTargetError) as error:
+        open_backend(bundle, "rtx")
+    assert str(error.value) == (
+        "target rtx needs an NVIDIA GPU of compute capability 8.0, 8.6, 8.9, 12.0, 12.1, and this "
+        "machine has none: run on target cpu, or copy the bundle to a machine with such a GPU."
+    )
+    gpus(87, 90)
+    with pytest.raises(UnsupportedTargetError, match=r"this machine's have 8\.7, 9\.0"):
+        open_backend(bundle, "rtx")
+
+
+def test_full_tensorrt_targets_are_refused(make_bundle: MakeBundle) -> None:
+    with pytest.raises(UnsupportedTargetError, match="orin-nano needs full TensorRT"):
+        open_backend(make_bundle({"orin-nano": PLAN}), "orin-nano")
+
+
+def test_an_engine_that_was_not_built(make_bundle: MakeBundle) -> None:
+    bundle = make_bundle({})
+    with pytest.raises(BundleError, match=r"engines/cpu@int8.*--target cpu --precision int8"):
+        open_backend(bundle, "cpu", "int8")
+    with pytest.raises(BundleError, match="build one with"):
+        open_backend(bundle)
+
+
+def test_an_altered_engine_is_refused(make_bundle: MakeBundle) -> None:
+    bundle = make_bundle({"cpu": ENGINE})
+    (bundle.path / "engines/cpu/engine.onnx").write_bytes(b"altered")
+    with pytest.raises(BundleError, match="sha256"):
+        open_backend(bundle, "cpu")
+
+
+def test_null_needs_no_engine(make_bundle: MakeBundle) -> None:
+    with open_backend(make_bundle({}), Target("null", "null")) as backend:
+        assert isinstance(backend, NullBackend)
+
+
+def test_cpu_is_opened_by_path(make_bundle: MakeBundle, make_engine: Callable[..., bytes]) -> None:
+    pytest.importorskip("onnxruntime")
+    engine = {"engine.onnx": make_engine(InputSpec(64, 64), [], [])}
+    bundle = make_bundle({"cpu": engine})
+    with open_backend(str(bundle.path), threads=1) as backend:
+        assert isinstance(backend, CpuBackend)
+        assert backend.describe()["threads"] == 1

@@ -1,0 +1,140 @@
+"""Reports survive the trip through JSON, derive the drop, and judge budgets."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from maskrt.core import CheckFailedError, InputError, Precision, UsageError
+from maskrt.runtime.check import METRICS, Report, enforce, latency_percentiles, render_html
+
+BOX = dict(zip(METRICS, (60.0, 80.0, 70.0, 30.0, None, 75.0), strict=True))
+MASK = dict(zip(METRICS, (55.0, 78.0, 61.5, 20.0, 50.0, 70.0), strict=True))
+
+
+def lower(metrics: dict[str, Any], by: float) -> dict[str, Any]:
+    return {name: None if value is None else value - by for name, value in metrics.items()}
+
+
+def report(**changes: Any) -> Report:
+    given: dict[str, Any] = {
+        "target": "cpu",
+        "precision": Precision.INT8,
+        "images": 200,
+        "metrics": {"box": lower(BOX, 0.25), "mask": lower(MASK, 0.5)},
+        "latency_ms": {"p50": 20.0, "p90": 25.0, "p99": 31.0, "mean": 21.0},
+        "reference": {"box": BOX, "mask": MASK},
+        "reference_name": "PyTorch FP32",
+    }
+    return Report(**{**given, **changes})
+
+
+def test_drop_is_reference_minus_metrics() -> None:
+    drop = report().drop
+    assert drop is not None
+    assert drop["mask"]["AP"] == 0.5
+    assert drop["box"]["AP"] == 0.25
+    assert drop["box"]["APM"] is None
+    assert report(reference=None, reference_name=None).drop is None
+
+
+def test_a_box_only_model_has_no_mask() -> None:
+    only = report(metrics={"box": BOX})
+    assert "mask" not in only.metrics
+    assert set(only.drop or {}) == {"box"}
+
+
+@pytest.mark.parametrize("budget", [None, 1.0])
+def test_json_round_trip(tmp_path: Path, budget: float | None) -> None:
+    original = report(budget=budget, note="Half a sentence.")
+    original.save(tmp_path / "deep" / "report.json")
+    data = json.loads((tmp_path / "deep" / "report.json").read_text())
+    assert Report.from_json(data) == original
+    assert data["metrics"]["mask"]["AP"] == 54.5
+    assert data["drop"]["mask"]["AP"] == 0.5
+    assert data["passed"] is True
+    assert data["format_version"] == 1
+    assert [f.name for f in (tmp_path / "deep").iterdir()] == ["report.json"]
+
+
+def test_saving_replaces_whole_files_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "report.json"
+    report().save(path)
+    before = path.read_bytes()
+
+    def fail(*_: object) -> None:
+        raise OSError("disk is full")
+
+    monkeypatch.setattr("os.replace", fail)
+    with pytest.raises(OSError, match="full"):
+        report(images=1).save(path)
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_other_versions_and_other_files_are_refused() -> None:
+    with pytest.raises(InputError, match="format version 2"):
+        Report.from_json({**report().to_json(), "format_version": 2})
+    with pytest.raises(InputError, match="lacks"):
+        Report.from_json({"format_version": 1})
+
+
+@pytest.mark.parametrize("budget", [0.5, 0.6, 3.0])
+def test_a_budget_that_is_met(budget: float) -> None:
+    judged = enforce(report(), budget)
+    assert judged.passed
+    assert judged.budget == budget
+
+
+def test_a_missed_budget_names_drop_metric_and_budget() -> None:
+    with pytest.raises(CheckFailedError) as error:
+        enforce(report(), 0.3)
+    assert str(error.value) == (
+        "int8 on cpu drops mask AP by 0.50 against PyTorch FP32, and the budget is 0.3: choose "
+        "another precision or calibration, or a wider budget."
+    )
+
+
+def test_box_ap_alone_can_miss_it_and_the_worst_comes_first() -> None:
+    worse_box = report(metrics={"box": lower(BOX, 2.0), "mask": MASK})
+    with pytest.raises(CheckFailedError, match="drops box AP by 2.00 against"):
+        enforce(worse_box, 1.0)
+    with pytest.raises(CheckFailedError, match=r"mask AP by 0\.50 and box AP by 0\.25"):
+        enforce(report(), 0.1)
+
+
+def test_a_gain_never_misses_a_budget() -> None:
+    better = report(metrics={"box": lower(BOX, -1), "mask": lower(MASK, -1)})
+    assert enforce(better, 0.0).passed
+
+
+def test_a_budget_needs_a_reference() -> None:
+    with pytest.raises(UsageError, match="no reference"):
+        enforce(report(reference=None), 0.3)
+
+
+def test_latency_percentiles() -> None:
+    values = latency_percentiles(list(range(101)))
+    assert values == {"p50": 50.0, "p90": 90.0, "p99": 99.0, "mean": 50.0}
+    assert latency_percentiles([]) == {}
+
+
+def test_html_is_one_file_that_says_what_the_report_says() -> None:
+    picture = np.full((8, 8, 3), 200, np.uint8)
+    page = render_html(report(budget=1.0), [("<7>.png", picture)])
+    assert "<!doctype html>" in page
+    for text in ("54.50", "55.00", "0.50", "PyTorch FP32", "200 annotated", "31.0", "&lt;7&gt;"):
+        assert text in page
+    assert page.count("data:image/jpeg;base64,") == 1
+    assert "http" not in page  # nothing is loaded from elsewhere
+    assert "verdict good" in page
+
+
+def test_html_of_a_missed_budget_and_of_the_bare_minimum() -> None:
+    assert "drops mask AP by 0.50" in render_html(report(budget=0.3))
+    bare = Report("cpu", Precision.FP32, 3, {"box": BOX})
+    page = render_html(bare)
+    assert "verdict" not in page.split("</style>")[1]
+    assert "Mask" not in page
+    assert "Latency" not in page
