@@ -1,5 +1,6 @@
 """From a graph and its statistics to a recipe: min-max scales, and a precision for every layer."""
 
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -74,12 +75,10 @@ def _tensor_scales(
 
 def _shared_ranges(placement: Placement, ranges: Mapping[str, Range]) -> dict[str, Range]:
     """Return each tensor's range, widened to those it shares a scale with."""
-    shared = {name: ranges[name] for name in placement.tensors}
-    for group in placement.groups:
-        whole = ranges[group[0]]
-        for name in group[1:]:
-            whole = whole.union(ranges[name])
-        shared.update(dict.fromkeys(group, whole))
+    shared = {}
+    for tensor in placement.tensors:
+        members = [ranges[name] for name in placement.group(tensor)]
+        shared[tensor] = functools.reduce(Range.union, members)
     return shared
 
 

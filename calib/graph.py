@@ -8,6 +8,7 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import onnx
@@ -82,7 +83,7 @@ def is_standard(node: onnx.NodeProto, *op_types: str) -> bool:
     return node.domain in _STANDARD_DOMAINS and node.op_type in op_types
 
 
-def attribute(node: onnx.NodeProto, name: str, default: object = None) -> object:
+def attribute(node: onnx.NodeProto, name: str, default: Any = None) -> Any:
     """Return the value of a node's attribute, or `default`; strings come back as `str`."""
     for item in node.attribute:
         if item.name == name:
@@ -92,11 +93,14 @@ def attribute(node: onnx.NodeProto, name: str, default: object = None) -> object
 
 
 def fingerprint(model: onnx.ModelProto) -> str:
-    """Return a digest of the graph's structure and tensor names; weights do not enter it."""
+    """Return a digest of the graph's nodes, tensor names and constants: what scales depend on."""
     digest = hashlib.sha256()
     for node in model.graph.node:
         line = (node.domain, node.op_type, node.name, *node.input, "->", *node.output)
         digest.update("\x1f".join(line).encode() + b"\n")
+    for tensor in model.graph.initializer:
+        digest.update(f"{tensor.name} {tensor.data_type} {list(tensor.dims)}\n".encode())
+        digest.update(tensor.raw_data or tensor.SerializeToString(deterministic=True))
     return digest.hexdigest()[:16]
 
 

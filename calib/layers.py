@@ -84,9 +84,7 @@ def _layer(graph: GraphIndex, node: onnx.NodeProto) -> Layer:
 def _channels(node: onnx.NodeProto, shape: list[int]) -> tuple[int | None, int]:
     """Return the output-channel axis of the weight, and the number of input channels."""
     if node.op_type == "Conv":
-        group = attribute(node, "group", 1)
-        assert isinstance(group, int)
-        return 0, shape[1] * group
+        return 0, shape[1] * attribute(node, "group", 1)
     if node.op_type == "ConvTranspose":
         return None, shape[0]
     if node.op_type == "Gemm" and attribute(node, "transB", 0):

@@ -40,9 +40,11 @@ def collect_statistics(
         progress: called after each batch with the number of pictures seen so far.
 
     Raises:
-        InputError: no picture, a batch of another shape or type, or a NaN or infinite activation.
+        InputError: no picture, a batch of another shape or type, a NaN or infinite activation, or a
+            tensor that the graph does not have.
     """
     names = list(place(model).tensors if tensors is None else tensors)
+    _check_names(model, names)
     session = _session(_with_reductions(model, names))
     spec = session.get_inputs()[0]
     ranges: dict[str, Range] = {}
@@ -58,6 +60,16 @@ def collect_statistics(
     if pictures == 0:
         raise InputError("there is no picture to calibrate with: name a folder that holds some.")
     return Statistics(fingerprint(model), pictures, ranges)
+
+
+def _check_names(model: onnx.ModelProto, names: Sequence[str]) -> None:
+    known = {name for node in model.graph.node for name in node.output}
+    known |= {value.name for value in model.graph.input}
+    for name in names:
+        if name not in known:
+            raise InputError(
+                f"tensor {name} is not in the model's graph, so it cannot be observed."
+            )
 
 
 def _with_reductions(model: onnx.ModelProto, names: Sequence[str]) -> onnx.ModelProto:

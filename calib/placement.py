@@ -73,6 +73,10 @@ class Placement:
         """Every tensor that some rendering quantises: the ones to observe, in graph order."""
         return _tensors(self.layers, self.adds)
 
+    def group(self, tensor: str) -> tuple[str, ...]:
+        """Return the tensors that share `tensor`'s scale, itself included."""
+        return next((group for group in self.groups if tensor in group), (tensor,))
+
 
 def place(model: onnx.ModelProto) -> Placement:
     """Find the layers, residual sums and shared scales of `model`, and what each layer may not be.

@@ -18,6 +18,7 @@ _EXTRA_OF = {
     "safetensors": "export",
     "onnxruntime": "cpu",
     "tensorrt_rtx": "rtx",
+    "cuda": "rtx",
     "pycocotools": "check",
     "skimage": "demo",
     "cv2": "demo",

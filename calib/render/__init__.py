@@ -20,13 +20,17 @@ class Style(str, enum.Enum):
     TENSORRT = "tensorrt"
 
 
-def render(model: onnx.ModelProto, recipe: Recipe, style: Style) -> onnx.ModelProto:
+def render(
+    model: onnx.ModelProto, recipe: Recipe, style: Style, *, full_range: bool = True
+) -> onnx.ModelProto:
     """Return `model` with the precisions of `recipe` as explicit Q/DQ and casts.
 
     Args:
         model: the canonical FP32 graph; it is not changed.
         recipe: made for this graph.
         style: ONNX Runtime's form, or that of TensorRT 10, 11 and RTX.
+        full_range: for `Style.ORT`, spread tensors without negative numbers over 255 levels; False
+            keeps them on TensorRT's 127, to predict on a CPU what an engine will compute.
 
     Returns:
         A graph with the same inputs, outputs, `maskrt` nodes and functions; `model` itself where
@@ -39,8 +43,10 @@ def render(model: onnx.ModelProto, recipe: Recipe, style: Style) -> onnx.ModelPr
     chosen = {name: choice.precision for name, choice in recipe.layers.items()}
     rendered = model
     if Precision.INT8 in chosen.values():
-        write = render_host_qdq if style is Style.ORT else render_explicit_qdq
-        rendered = write(model, recipe)
+        if style is Style.ORT:
+            rendered = render_host_qdq(model, recipe, full_range=full_range)
+        else:
+            rendered = render_explicit_qdq(model, recipe)
     half = {name for name, precision in chosen.items() if precision is Precision.FP16}
     if style is Style.TENSORRT and recipe.rest is Precision.FP16:
         half |= {name for name, precision in chosen.items() if precision is Precision.INT8}

@@ -65,19 +65,16 @@ def _split(edit: GraphEdit, layer: Layer) -> dict[str, str]:
 
 def _is_pixelwise(graph: GraphIndex, node: onnx.NodeProto) -> bool:
     """Whether `node` is a 2-D ConvTranspose whose kernel equals its stride, without padding."""
-    if not is_standard(node, "ConvTranspose") or node.input[1] not in graph.constants:
+    if not is_standard(node, "ConvTranspose"):
         return False
-    dims = list(graph.constants[node.input[1]].dims)
-    kernel = dims[2:]
-    plain = {"strides": [1] * len(kernel), "pads": [0, 0, 0, 0], "output_padding": [0, 0]}
-    found = {name: list(attribute(node, name, value)) for name, value in plain.items()}  # type: ignore[call-overload]
+    kernel = list(graph.constants[node.input[1]].dims)[2:]
+    square = len(kernel) == 2 and kernel[0] == kernel[1]
     return (
-        len(kernel) == 2
-        and kernel[0] == kernel[1]
-        and found["strides"] == kernel
-        and not any(found["pads"])
-        and not any(found["output_padding"])
-        and list(attribute(node, "dilations", [1, 1])) == [1, 1]  # type: ignore[call-overload]
+        square
+        and list(attribute(node, "strides", [1, 1])) == kernel
+        and not any(attribute(node, "pads", []))
+        and not any(attribute(node, "output_padding", []))
+        and all(step == 1 for step in attribute(node, "dilations", []))
         and attribute(node, "group", 1) == 1
         and attribute(node, "auto_pad", "NOTSET") in ("NOTSET", "VALID")
         and attribute(node, "output_shape") is None

@@ -67,7 +67,6 @@ def _match(graph: GraphIndex, shuffle: onnx.NodeProto) -> _Match | None:
     if product.input[1] != reshape.output[0] or product.input[0] == reshape.output[0]:
         return None
     block = attribute(shuffle, "blocksize")
-    assert isinstance(block, int)
     return _Match(shuffle, reshape, product, result[1], channels, height, width, block)
 
 

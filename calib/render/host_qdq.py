@@ -40,24 +40,22 @@ class _Grid:
     zero_point: int
 
 
-def render_host_qdq(
-    model: onnx.ModelProto, recipe: Recipe, *, full_range: bool = True
-) -> onnx.ModelProto:
+def render_host_qdq(model: onnx.ModelProto, recipe: Recipe, *, full_range: bool) -> onnx.ModelProto:
     """Return `model` with the recipe's INT8 layers as ONNX Runtime's integer kernels.
 
     Args:
         model: the graph that the recipe was made for.
         recipe: scales and precisions; layers that are not INT8 stay FP32.
-        full_range: spread a tensor without negative numbers over 255 levels; False keeps it on the
-            127 levels of TensorRT's grid, to predict what an engine will compute.
+        full_range: spread tensors without negative numbers over 255 levels instead of 127.
     """
+    placement = place(model)
     chosen = {n for n, choice in recipe.layers.items() if choice.precision is Precision.INT8}
     model, origin = split_deconvolutions(model, chosen)
     edit = GraphEdit(shuffle_late(model))
     layers = [layer for layer in find_layers(edit.before) if layer.name in chosen]
     grids: dict[str, _Grid] = {}
     for name in _quantized(edit.before, layers):
-        grids[name] = _grid(recipe, origin.get(name, name), full_range)
+        grids[name] = _grid(recipe, placement.group(origin.get(name, name)), full_range)
         _quantize_tensor(edit, name, grids[name])
     scales = {name: grid.scale for name, grid in grids.items()}
     weight_scales = quantize_weights(edit, layers, data_scales=scales)
@@ -82,10 +80,10 @@ def _quantized(graph: GraphIndex, layers: Sequence[Layer]) -> list[str]:
     return [name for name in placement.tensors if name in found]
 
 
-def _grid(recipe: Recipe, tensor: str, full_range: bool) -> _Grid:
-    """Return the uint8 grid of a tensor of the recipe."""
-    scale = recipe.scale(tensor)
-    if recipe.tensors[tensor].minimum < 0.0:
+def _grid(recipe: Recipe, group: Sequence[str], full_range: bool) -> _Grid:
+    """Return the one uint8 grid of the tensors of a group."""
+    scale = recipe.scale(group[0])
+    if min(recipe.tensors[name].minimum for name in group) < 0.0:
         return _Grid(scale, _MIDDLE)
     return _Grid(scale * LEVELS / 255 if full_range else scale, 0)
 

@@ -133,6 +133,7 @@ def save_weights(model: nn.Module, path: Path) -> None:
     }
     partial = path.with_suffix(".partial")
     save_file(state, str(partial))
+    partial.chmod(0o644)
     partial.replace(path)
 
 
@@ -268,7 +269,7 @@ def train(args: argparse.Namespace) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Train maskrcnn_scenes on generated scenes.")
-    parser.add_argument("--iterations", type=int, default=6000)
+    parser.add_argument("--iterations", type=int, default=5000)
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--out", type=Path, default=Path("runs/scenes"))
     parser.add_argument("--resume", type=Path, help="last.pt of an earlier run")
@@ -280,7 +281,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=1, help="processes that draw scenes")
     parser.add_argument("--threads", type=int, default=0, help="torch threads, 0 for its default")
     parser.add_argument("--save-every", type=int, default=250, help="iterations")
-    parser.add_argument("--eval-every", type=int, default=500, help="iterations")
+    parser.add_argument("--eval-every", type=int, default=1000, help="iterations")
     parser.add_argument("--eval-scenes", type=int, default=200, help="of the final evaluation")
     parser.add_argument("--eval-only", type=Path, metavar="SAFETENSORS")
     args = parser.parse_args()

@@ -95,13 +95,15 @@ def combine(matches: Iterable[Match]) -> Match:
 def violations(match: Match, limits: Limits | None = None) -> list[str]:
     """Return one sentence for each limit that `match` breaks; an empty list is agreement."""
     limits = limits or Limits()
-    broken = []
-    for side, scores in (("reference", match.reference_only), ("candidate", match.candidate_only)):
-        if scores:
-            broken.append(
-                f"{len(scores)} instances of the {side} have no partner, the best with score "
-                f"{max(scores):.4f}."
-            )
+    broken = [
+        f"Without a partner in the {other}: {len(scores)} of the {side}, the best with score "
+        f"{max(scores):.4f}."
+        for side, other, scores in (
+            ("reference", "candidate", match.reference_only),
+            ("candidate", "reference", match.candidate_only),
+        )
+        if scores
+    ]
     # `not >=` and not `<`, so that a NaN breaks the limit too.
     if not match.box_iou >= limits.box_iou:
         broken.append(f"The worst box IoU is {match.box_iou:.5f}, below {limits.box_iou:g}.")

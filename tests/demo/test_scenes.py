@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from maskrt.core import UsageError
 
-from maskrt.demo import scenes
+from maskrt.demo import scenes, weights_path
 
 pytest.importorskip("cv2")
 pytest.importorskip("skimage")
@@ -208,3 +208,29 @@ def _result(annotation: dict, mask: np.ndarray) -> dict:
         "score": 1.0,
         "segmentation": coco_mask.encode(np.asfortranarray(mask)),
     }
+
+
+@pytest.mark.torch
+def test_shipped_weights_are_small_and_find_most_objects_of_unseen_scenes():
+    torch = pytest.importorskip("torch")
+    pytest.importorskip("torchvision")
+    from maskrt.export.zoo.maskrcnn_scenes import maskrcnn_scenes
+    from safetensors.torch import load_file
+    from torchvision.ops import box_iou
+
+    assert weights_path().stat().st_size <= 8_000_000
+    model = maskrcnn_scenes().eval()
+    model.load_state_dict(load_file(str(weights_path())))
+    found = total = 0
+    for index in range(6):
+        drawn = scenes.scene(index, split="val")
+        with torch.inference_mode():
+            image = torch.from_numpy(drawn.image).permute(2, 0, 1) / 255.0
+            detected = model([image])[0]
+        overlap = box_iou(torch.from_numpy(drawn.boxes_xyxy), detected["boxes"])
+        same = torch.from_numpy(drawn.labels)[:, None] == detected["labels"]
+        sure = detected["scores"] > 0.5
+        found += int((same & sure & (overlap > 0.5)).any(dim=1).sum())
+        total += len(drawn.labels)
+    # AP50 of the shipped weights is above 75 %; six scenes are few, so half is asked for.
+    assert found >= total / 2

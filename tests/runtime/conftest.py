@@ -43,8 +43,7 @@ def fixed_engine(
         full = np.zeros((batch, SLOTS, 28, 28), np.float32)
         full[:, :count] = masks
         constants["masks"] = full
-    outputs = [name for name in ("boxes", "scores", "labels", "masks", "count")]
-    outputs = [name for name in outputs if name in constants or name == "scores"]
+    outputs = ["boxes", "scores", "labels", *(["masks"] if masks is not None else []), "count"]
     nodes = [
         helper.make_node("Cast", ["images"], ["float"], to=TensorProto.FLOAT),
         helper.make_node("ReduceMean", ["float", "axes"], ["mean"], keepdims=0),

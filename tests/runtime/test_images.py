@@ -4,6 +4,7 @@ import struct
 import warnings
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ RAMP = np.arange(12 * 20, dtype=np.uint8).reshape(12, 20)
 COLOUR = np.stack([RAMP, 255 - RAMP, RAMP // 2], axis=2)
 
 
-def save(picture: Image.Image, path: Path, **options: object) -> Path:
+def save(picture: Image.Image, path: Path, **options: Any) -> Path:
     picture.save(path, **options)
     return path
 

@@ -1,7 +1,7 @@
 """The TensorRT-RTX backend's calls, in order and with the right addresses, against stand-ins.
 
 No machine without a GPU can execute the engine, so both libraries are played by classes of the same
-interface: "device memory" is host memory, a copy is a copy, and an engine writes what its test says.
+interface: "device memory" is host memory, a copy is a copy, and the engine writes a known result.
 """
 
 import ctypes

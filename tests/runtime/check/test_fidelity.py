@@ -66,10 +66,10 @@ def test_another_mask_is_measured_and_refused() -> None:
 def test_a_missing_instance_is_refused_on_its_side() -> None:
     fewer = REFERENCE.select(np.array([0, 2]))
     assert violations(compare(REFERENCE, fewer)) == [
-        "1 instances of the reference have no partner, the best with score 0.8000."
+        "Without a partner in the candidate: 1 of the reference, the best with score 0.8000."
     ]
     assert violations(compare(fewer, REFERENCE)) == [
-        "1 instances of the candidate have no partner, the best with score 0.8000."
+        "Without a partner in the reference: 1 of the candidate, the best with score 0.8000."
     ]
 
 

@@ -98,7 +98,7 @@ def test_a_missed_budget_names_drop_metric_and_budget() -> None:
 
 def test_box_ap_alone_can_miss_it_and_the_worst_comes_first() -> None:
     worse_box = report(metrics={"box": lower(BOX, 2.0), "mask": MASK})
-    with pytest.raises(CheckFailedError, match="drops box AP by 2.00 against"):
+    with pytest.raises(CheckFailedError, match=r"drops box AP by 2\.00 against"):
         enforce(worse_box, 1.0)
     with pytest.raises(CheckFailedError, match=r"mask AP by 0\.50 and box AP by 0\.25"):
         enforce(report(), 0.1)

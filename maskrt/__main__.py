@@ -1,0 +1,5 @@
+"""`python -m maskrt`."""
+
+from .cli import main
+
+main()

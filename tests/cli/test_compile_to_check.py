@@ -1,0 +1,205 @@
+"""The command line from model to report, on a detector small enough for every run."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from maskrt.core import Bundle
+from PIL import Image
+
+from maskrt.cli import main
+
+pytest.importorskip("torch")
+pytestmark = pytest.mark.torch
+
+
+def _run(*words: Any) -> int:
+    with pytest.raises(SystemExit) as ended:
+        main([str(word) for word in words])
+    return int(ended.value.code or 0)
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory, photos: list[np.ndarray]) -> Path:
+    """A folder with weights, pictures, and a compiled INT8 bundle."""
+    import torch
+
+    from ..export.detectors import enliven, tiny_mask_rcnn
+
+    folder = tmp_path_factory.mktemp("cli")
+    torch.manual_seed(0)
+    model = enliven(tiny_mask_rcnn(), photos)
+    torch.save(model.state_dict(), folder / "tiny.pth")
+    (folder / "pictures").mkdir()
+    for index, photo in enumerate(photos):
+        Image.fromarray(photo).save(folder / "pictures" / f"{index}.png")
+    assert (
+        _run("compile", "tests.export.detectors:tiny_mask_rcnn", "-o", folder / "tiny.maskrt",
+             "--weights", folder / "tiny.pth", "--input-size", 128, 160,
+             "--calibration", folder / "pictures", "--precision", "int8")
+        == 0
+    )  # fmt: skip
+    _annotate(folder)
+    return folder
+
+
+def _annotate(folder: Path) -> None:
+    """Write the FP32 model's own findings as annotations: its AP is then 100."""
+    from maskrt.checking import canonical_session
+
+    files = sorted((folder / "pictures").iterdir())
+    images, annotations = [], []
+    with canonical_session(Bundle.open(folder / "tiny.maskrt")) as session:
+        for number, file in enumerate(files, 1):
+            found = session.predict(file)
+            height, width = found.image_size
+            images.append({"id": number, "file_name": file.name, "height": height, "width": width})
+            for entry in found.to_coco(number):
+                _, _, w, h = entry["bbox"]
+                entry |= {"id": len(annotations) + 1, "iscrowd": 0, "area": w * h}
+                annotations.append(entry)
+    categories = [{"id": i, "name": str(i)} for i in range(1, 5)]
+    data = {"images": images, "annotations": annotations, "categories": categories}
+    (folder / "annotations.json").write_text(json.dumps(data))
+
+
+def _check(work: Path, *words: Any) -> int:
+    return _run(
+        "check", work / "tiny.maskrt", "--images", work / "pictures",
+        "--annotations", work / "annotations.json", *words,
+    )  # fmt: skip
+
+
+def test_bundle_says_what_it_is(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert _run("inspect", work / "tiny.maskrt") == 0
+    shown = capsys.readouterr().out
+    assert "weights tiny.pth" in shown
+    assert "int8" in shown
+    assert "2 maskrt::BatchedNMS" in shown
+
+
+def test_check_measures_the_drop(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert _check(work, "--json", work / "r.json", "--html", work / "r.html") == 0
+    report = json.loads((work / "r.json").read_text())
+    assert report["reference"]["mask"]["AP"] == pytest.approx(100, abs=0.1)
+    assert report["drop"]["box"]["AP"] == pytest.approx(
+        report["reference"]["box"]["AP"] - report["metrics"]["box"]["AP"]
+    )
+    assert "canonical FP32" in capsys.readouterr().out
+    assert (work / "r.html").read_text().startswith("<!doctype html>")
+
+
+def test_missed_budget_exits_1(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert _check(work, "--max-ap-drop", "0.0001") == 1
+    assert "and the budget is 0.0001" in capsys.readouterr().err
+    assert _check(work, "--max-ap-drop", "100") == 0
+
+
+def test_missed_budget_leaves_no_bundle(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    status = _run(
+        "compile", "tests.export.detectors:tiny_mask_rcnn", "-o", work / "strict.maskrt",
+        "--weights", work / "tiny.pth", "--input-size", 128, 160, "--precision", "int8",
+        "--calibration", work / "pictures", "--max-ap-drop", "0.0001",
+        "--images", work / "pictures", "--annotations", work / "annotations.json",
+    )  # fmt: skip
+    assert status == 1
+    assert "No bundle was written." in capsys.readouterr().err
+    assert not (work / "strict.maskrt").exists()
+    assert not [p for p in work.iterdir() if p.name.startswith(".strict")]
+
+
+def test_pytorch_itself_as_the_reference(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert _run("build", work / "tiny.maskrt", "--target", "cpu", "--precision", "fp32") == 0
+    assert _check(work, "--precision", "fp32", "--weights", work / "tiny.pth",
+                  "--max-ap-drop", "0.05") == 0  # fmt: skip
+    assert "PyTorch FP32" in capsys.readouterr().out
+    other = work / "other.pth"
+    other.write_bytes((work / "tiny.pth").read_bytes() + b" ")
+    assert _check(work, "--weights", other) == 1
+    assert "are not the file that the bundle was compiled from" in capsys.readouterr().err
+
+
+def test_run_draws_and_writes_coco(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert _run("run", work / "tiny.maskrt", work / "pictures", "-o", work / "out") == 0
+    results = json.loads((work / "out" / "results.json").read_text())
+    assert len(results["images"]) == 3
+    assert {"bbox", "score", "category_id", "segmentation"} <= set(results["annotations"][0])
+    assert sorted(p.name for p in (work / "out").glob("*.png")) == ["0.png", "1.png", "2.png"]
+    assert "in 3 pictures" in capsys.readouterr().out
+
+
+def test_bench(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert _run("bench", work / "tiny.maskrt", "--runs", 3) == 0
+    assert "pictures/s" in capsys.readouterr().out
+
+
+@pytest.mark.rtx
+def test_rtx_engine_is_built_and_cannot_run_here(
+    work: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _run("build", work / "tiny.maskrt", "--target", "rtx-89", "--precision", "fp16") == 0
+    info = Bundle.open(work / "tiny.maskrt").read_json("engines/rtx-89@fp16/engine.json")
+    assert info["layers"]["fp16"] > 0
+    assert info["layers"]["fp32"] == 0
+    capsys.readouterr()
+    status = _run("run", work / "tiny.maskrt", work / "pictures", "--target", "rtx-89",
+                  "--precision", "fp16", "-o", work / "never")  # fmt: skip
+    if not info["runs_here"]:
+        assert status == 1
+        assert "needs an NVIDIA GPU" in capsys.readouterr().err
+        assert not (work / "never").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "sentence"),
+    [
+        (["compile", "torchvision:maskrcnn_resnet50", "-o", "{out}"], 2, "did you mean"),
+        (["compile", "resnet", "-o", "{out}"], 2, "is not understood"),
+        (["compile", "maskrt:nothing", "-o", "{out}"], 2, "maskrt has no model"),
+        (["compile", "no.such.module:f", "-o", "{out}"], 2, "cannot be imported"),
+        (["compile", "torchvision:retinanet_resnet50_fpn", "-o", "{out}"], 1, "RetinaNet"),
+        (["compile", "model.onnx", "-o", "{out}"], 1, "is an ONNX file"),
+        (["compile", "{tiny}", "-o", "{out}", "--precision", "int8"], 2, "needs calibration"),
+        (["compile", "{tiny}", "-o", "{out}", "--input-size", "16", "320"], 2, "32 to 8192"),
+        (["compile", "{tiny}", "-o", "{out}", "--target", "orin-nano"], 1, "orin-nano"),
+        (["compile", "{tiny}", "-o", "{out}", "--weights", "{empty}/w.pth"], 1, "do not exist"),
+        (["compile", "{tiny}", "-o", "{out}", "--weights", "{damaged}"], 1, "cannot be read"),
+        (["compile", "{tiny}", "-o", "{out}", "--weights", "{other}"], 1, "are not this model's"),
+        (["compile", "{tiny}", "-o", "{out}", "--precision", "int8", "--calibration", "{empty}"],
+         1, "no picture"),
+        (["compile", "{tiny}", "-o", "{empty}"], 2, "is not a bundle"),
+        (["compile", "{tiny}", "-o", "{out}", "--max-ap-drop", "1"], 2, "give both"),
+        (["run", "{out}", "x.jpg"], 1, "does not exist"),
+        (["run", "{bundle}", "{empty}"], 1, "no picture"),
+        (["run", "{bundle}", "absent.jpg"], 1, "absent.jpg"),
+        (["run", "{bundle}", "x.jpg", "--precision", "fp16", "--target", "cpu"], 1, "maskrt build"),
+        (["check", "{bundle}", "--images", "{empty}", "--annotations", "no.json"], 1, "no.json"),
+        (["nonsense"], 2, "nonsense"),
+    ],
+)  # fmt: skip
+def test_one_sentence_and_nothing_half_written(
+    work: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    words: list[str],
+    status: int,
+    sentence: str,
+) -> None:
+    import torch
+
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "damaged.pth").write_bytes((work / "tiny.pth").read_bytes()[:5000])
+    torch.save({"layer.weight": torch.zeros(3)}, tmp_path / "other.pth")
+    places = {
+        "out": tmp_path / "out.maskrt", "empty": tmp_path / "empty", "bundle": work / "tiny.maskrt",
+        "damaged": tmp_path / "damaged.pth", "other": tmp_path / "other.pth",
+        "tiny": "tests.export.detectors:tiny_mask_rcnn",
+    }  # fmt: skip
+    before = {p.name for p in tmp_path.iterdir()}
+    assert _run(*(word.format(**places) for word in words)) == status
+    shown = capsys.readouterr().err
+    assert sentence in shown
+    assert "Traceback" not in shown
+    assert {p.name for p in tmp_path.iterdir()} == before
