@@ -8,6 +8,7 @@ from .errors import UnsupportedTargetError
 __all__ = ["TARGETS", "Target"]
 
 _RTX_SMS = (75, 80, 86, 89, 120, 121)
+_RTX_PORTABLE_SMS = (80, 86, 89, 120, 121)  # what TensorRT-RTX builds for unless told otherwise
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,12 @@ class Target:
     backend: str
     sms: tuple[int, ...] = ()
     description: str = ""
+
+    @property
+    def runs_on(self) -> tuple[int, ...]:
+        """Compute capabilities that a finished engine for this target runs on; empty for a CPU."""
+        portable = _RTX_PORTABLE_SMS if self.backend == "tensorrt_rtx" else ()
+        return self.sms or portable
 
     @classmethod
     def parse(cls, name: "Target | str") -> "Target":

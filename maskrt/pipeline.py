@@ -28,7 +28,7 @@ from .core import (
 )
 from .core.bundle import MODEL, RECIPE, check_destination
 from .runtime import Session, letterbox_batches, list_images, open_session
-from .runtime.build import build_engine
+from .runtime.build import build_engine, check_buildable
 from .runtime.check.evaluate import budget_sentence
 
 if TYPE_CHECKING:
@@ -219,7 +219,10 @@ def _parse_targets(targets: Sequence[Target | str]) -> list[Target]:
         raise UsageError(f"targets is {targets!r}, and must be a list such as ['cpu'].")
     if not targets:
         raise UsageError("targets is empty: name at least one, such as cpu.")
-    return [Target.parse(name) for name in dict.fromkeys(targets)]
+    parsed = [Target.parse(name) for name in dict.fromkeys(targets)]
+    for target in parsed:
+        check_buildable(target)
+    return parsed
 
 
 def _calibration_pictures(

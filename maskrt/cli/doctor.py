@@ -28,7 +28,7 @@ _PACKAGES = (
 def command() -> None:
     """Show what is installed and what this machine can do."""
     from .. import __version__
-    from ..runtime.build.cuda_device import compute_capabilities
+    from ..runtime.cuda_device import compute_capabilities
 
     screen = console()
     screen.print(f"maskrt {__version__}, Python {platform.python_version()}, {platform.machine()}")

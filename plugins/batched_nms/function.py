@@ -31,7 +31,7 @@ def make_function(view: NodeView) -> onnx.FunctionProto:
     none = body.op("Less", "scores", "scores")
     found = body.op("Squeeze", ones, body.ints(1))
     keep = body.op("ScatterND", none, place, found)
-    select_outputs(body, view, INPUTS, keep)
+    select_outputs(body, view, keep)
     return body.to_function(SCHEMA.name, view.overload, INPUTS, OUTPUTS)
 
 

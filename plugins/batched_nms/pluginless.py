@@ -1,12 +1,14 @@
 """BatchedNMS without NonMaxSuppression: the exact fixed point of a suppression matrix.
 
-With candidates sorted by score and S[i, j] = 1 where an earlier j of the same label overlaps i
-above the threshold, greedy suppression is the one solution of
+Candidate j comes before i if its score is higher, or equal and j < i; nothing is sorted. With
+S[i, j] = 1 where j comes before i, has its label, and overlaps it above the threshold, greedy
+suppression is the one solution of
 
     keep = candidate · (1 - min(S · keep, 1)).
 
-Iterating from `keep = candidate` settles row by row, after as many rounds as the longest chain of
-suppressions, so a Loop that stops when nothing changes is exact however long that chain is.
+Iterating from `keep = candidate` settles candidates in the order in which they come, one link of
+the longest chain of suppressions a round, so a Loop that stops when nothing changes is exact
+however long that chain is.
 """
 
 import numpy as np
@@ -25,24 +27,17 @@ def make_function(view: NodeView) -> onnx.FunctionProto:
     """Return the body in operators that every TensorRT parses."""
     body = Body()
     count = view.input_shapes[0][1]
-    scores, order = body.op("TopK", "scores", body.ints(count), outputs=2)
-    labels = body.op("GatherElements", "labels", order, axis=1)
-    size = body.op("Concat", body.op("Shape", order), body.ints(4), axis=0)
-    place = body.op("Expand", body.op("Unsqueeze", order, body.ints(2)), size)
-    boxes = body.op("GatherElements", "boxes", place, axis=1)
-    threshold = body.constant(view.attributes["score_threshold"])
-    valid = body.op("Cast", body.op("Greater", scores, threshold), to=TensorProto.FLOAT)
-    candidate = body.op("Unsqueeze", valid, body.ints(2))
-    matrix = _suppression(body, view, boxes, labels, count)
-    settled = _fixed_point(body, matrix, candidate, count)
+    valid = body.op("Greater", "scores", body.constant(view.attributes["score_threshold"]))
+    candidate = body.op("Unsqueeze", body.op("Cast", valid, to=TensorProto.FLOAT), body.ints(2))
+    settled = _fixed_point(body, _suppression(body, view, count), candidate, count)
     keep = body.op("Greater", body.op("Squeeze", settled, body.ints(2)), body.constant(0.5))
-    select_outputs(body, view, [boxes, scores, labels, order], keep)
+    select_outputs(body, view, keep)
     return body.to_function(SCHEMA.name, view.overload, INPUTS, OUTPUTS)
 
 
-def _suppression(body: Body, view: NodeView, boxes: str, labels: str, count: int) -> str:
-    """Return S: float `[B, K, K]`, rows the later candidate, columns the earlier."""
-    columns = [body.slice_last(boxes, i, i + 1) for i in range(4)]
+def _suppression(body: Body, view: NodeView, count: int) -> str:
+    """Return S: float `[B, K, K]`, rows the suppressed candidate, columns the suppressing one."""
+    columns = [body.slice_last("boxes", i, i + 1) for i in range(4)]
     rows = [body.op("Transpose", c, perm=[0, 2, 1]) for c in columns]
     width, height = (_overlap(body, columns, rows, axis) for axis in (0, 1))
     shared = body.op("Mul", width, height)
@@ -54,13 +49,28 @@ def _suppression(body: Body, view: NodeView, boxes: str, labels: str, count: int
     both = body.op("Add", area, body.op("Transpose", area, perm=[0, 2, 1]))
     iou = body.op("Div", shared, body.op("Sub", both, shared))
     above = body.op("Greater", iou, body.constant(view.attributes["iou_threshold"]))
-    earlier = body.constant(np.tri(count, k=-1)[None], np.bool_)
-    above = body.op("And", above, earlier)
+    above = body.op("And", above, _comes_before(body, count))
     if not view.attributes["class_agnostic"]:
-        mine = body.op("Unsqueeze", labels, body.ints(2))
-        theirs = body.op("Unsqueeze", labels, body.ints(1))
+        mine, theirs = _column_and_row(body, "labels")
         above = body.op("And", above, body.op("Equal", mine, theirs))
     return body.op("Cast", above, to=TensorProto.FLOAT)
+
+
+def _comes_before(body: Body, count: int) -> str:
+    """Return bool `[B, K, K]`: the column's candidate comes before the row's."""
+    mine, theirs = _column_and_row(body, "scores")
+    place = np.arange(count, dtype=np.float32)
+    first = body.op("Less", body.constant(place[None, None]), body.constant(place[None, :, None]))
+    tied = body.op("And", body.op("Equal", theirs, mine), first)
+    return body.op("Or", body.op("Greater", theirs, mine), tied)
+
+
+def _column_and_row(body: Body, values: str) -> tuple[str, str]:
+    """Return `values [B, K]` as `[B, K, 1]` and as `[B, 1, K]`."""
+    return (
+        body.op("Unsqueeze", values, body.ints(2)),
+        body.op("Unsqueeze", values, body.ints(1)),
+    )
 
 
 def _overlap(body: Body, columns: list[str], rows: list[str], axis: int) -> str:

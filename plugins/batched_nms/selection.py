@@ -12,30 +12,28 @@ INPUTS = ["boxes", "scores", "labels"]
 OUTPUTS = ["out_boxes", "out_scores", "out_labels", "out_indices", "count"]
 
 
-def select_outputs(body: Body, view: NodeView, names: list[str], keep: str) -> None:
+def select_outputs(body: Body, view: NodeView, keep: str) -> None:
     """Append the nodes that make the five outputs.
 
     Args:
-        body: the function under construction.
+        body: the function under construction, with the inputs `INPUTS`.
         view: the node, for `max_outputs`.
-        names: boxes `[B, K, 4]`, scores `[B, K]`, labels int32 `[B, K]` and, where those were
-            reordered, int64 indices `[B, K]` into the original order.
         keep: bool `[B, K]`, which candidates survived.
     """
-    boxes, scores, labels, *original = names
     lowest = body.constant(np.finfo(np.float32).min)
-    ranked = body.op("Where", keep, scores, lowest)
+    ranked = body.op("Where", keep, "scores", lowest)
     top, index = body.op("TopK", ranked, body.ints(view.attributes["max_outputs"]), outputs=2)
     real = body.op("Greater", top, lowest)
     zero = body.constant(0, np.int32)
     body.named("out_scores", "Where", real, top, body.constant(0.0))
-    body.named("out_labels", "Where", real, body.op("GatherElements", labels, index, axis=1), zero)
-    origin = body.op("GatherElements", original[0], index, axis=1) if original else index
-    narrow = body.op("Cast", origin, to=TensorProto.INT32)
+    body.named(
+        "out_labels", "Where", real, body.op("GatherElements", "labels", index, axis=1), zero
+    )
+    narrow = body.op("Cast", index, to=TensorProto.INT32)
     body.named("out_indices", "Where", real, narrow, zero)
     size = body.op("Concat", body.op("Shape", index), body.ints(4), axis=0)
     place = body.op("Expand", body.op("Unsqueeze", index, body.ints(2)), size)
-    picked = body.op("GatherElements", boxes, place, axis=1)
+    picked = body.op("GatherElements", "boxes", place, axis=1)
     inside = body.op("Unsqueeze", real, body.ints(2))
     body.named("out_boxes", "Where", inside, picked, body.constant(0.0))
     ones = body.op("Cast", real, to=TensorProto.INT32)

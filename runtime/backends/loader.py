@@ -9,14 +9,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ...core import Bundle, BundleError, Precision, Target, UnsupportedTargetError
+from ..cuda_device import compute_capabilities
 from .base import Backend
 from .cpu import CpuBackend
 from .null import NullBackend
 from .rtx import RtxBackend
 
 __all__ = ["choose_target", "open_backend"]
-
-_PORTABLE_SMS = (80, 86, 89, 120, 121)  # what an RTX engine built without a named SM runs on
 
 
 def open_backend(
@@ -115,23 +114,15 @@ def _gpu_for(target: Target) -> int | None:
     """Return the number of the first GPU here that a TensorRT-RTX engine for `target` runs on."""
     if target.backend != "tensorrt_rtx":
         return None
-    wanted = target.sms or _PORTABLE_SMS
-    return next((i for i, sm in enumerate(_capabilities()) if sm in wanted), None)
+    found = enumerate(compute_capabilities())
+    return next((index for index, capability in found if capability in target.runs_on), None)
 
 
 def _no_gpu(target: Target) -> str:
-    present = ", ".join(f"{sm / 10:.1f}" for sm in _capabilities())
-    wanted = ", ".join(f"{sm / 10:.1f}" for sm in target.sms or _PORTABLE_SMS)
+    present = ", ".join(f"{sm / 10:.1f}" for sm in compute_capabilities())
+    wanted = ", ".join(f"{sm / 10:.1f}" for sm in target.runs_on)
     have = f"this machine's have {present}" if present else "this machine has none"
     return (
         f"target {target.name} needs an NVIDIA GPU of compute capability {wanted}, and {have}: run "
         "on target cpu, or copy the bundle to a machine with such a GPU."
     )
-
-
-def _capabilities() -> tuple[int, ...]:
-    from ..build.cuda_device import (
-        compute_capabilities,
-    )  # the builders import onnx: not at start-up
-
-    return compute_capabilities()

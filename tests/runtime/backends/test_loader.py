@@ -25,7 +25,7 @@ def gpus(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Return a function that pretends the machine has GPUs of these compute capabilities."""
 
     def pretend(*capabilities: int) -> None:
-        monkeypatch.setattr(loader, "_capabilities", lambda: capabilities)
+        monkeypatch.setattr(loader, "compute_capabilities", lambda: capabilities)
 
     pretend()
     return pretend

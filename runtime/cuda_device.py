@@ -1,0 +1,36 @@
+"""Which GPUs this machine has, asked of the CUDA driver itself: no CUDA package is needed."""
+
+import ctypes
+import sys
+
+__all__ = ["compute_capabilities"]
+
+_MAJOR, _MINOR = 75, 76  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, _MINOR in cuda.h
+_DRIVERS = ("nvcuda.dll",) if sys.platform == "win32" else ("libcuda.so.1",)
+
+
+def compute_capabilities() -> tuple[int, ...]:
+    """Return the compute capability of each GPU (89 means 8.9); empty without driver or GPU."""
+    driver = _driver()
+    if driver is None or driver.cuInit(0) != 0:
+        return ()
+    count = ctypes.c_int()
+    driver.cuDeviceGetCount(ctypes.byref(count))
+    return tuple(_capability(driver, index) for index in range(count.value))
+
+
+def _driver() -> ctypes.CDLL | None:
+    for name in _DRIVERS:
+        try:
+            return ctypes.CDLL(name)
+        except OSError:
+            continue  # no NVIDIA driver on this machine
+    return None
+
+
+def _capability(driver: ctypes.CDLL, index: int) -> int:
+    device, major, minor = ctypes.c_int(), ctypes.c_int(), ctypes.c_int()
+    driver.cuDeviceGet(ctypes.byref(device), index)
+    driver.cuDeviceGetAttribute(ctypes.byref(major), _MAJOR, device)
+    driver.cuDeviceGetAttribute(ctypes.byref(minor), _MINOR, device)
+    return 10 * major.value + minor.value

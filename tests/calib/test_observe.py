@@ -1,0 +1,98 @@
+"""Collected ranges against NumPy on the tensors themselves, and every bad input."""
+
+import numpy as np
+import onnx
+import pytest
+from maskrt.calib import collect_statistics, place
+from maskrt.core import InputError
+from onnx import TensorProto, helper
+
+from .graphs import GraphBuilder, detector, pictures, run, stem
+
+
+@pytest.fixture(scope="module")
+def model() -> onnx.ModelProto:
+    return detector()
+
+
+def _as_outputs(model: onnx.ModelProto, names: tuple[str, ...]) -> onnx.ModelProto:
+    shown = onnx.ModelProto()
+    shown.CopyFrom(model)
+    del shown.graph.output[:]
+    infos = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in names]
+    shown.graph.output.extend(infos)
+    return shown
+
+
+def test_ranges_are_those_of_the_tensors(model: onnx.ModelProto) -> None:
+    images = pictures(3)
+    statistics = collect_statistics(model, (image[None] for image in images))
+    names = place(model).tensors
+    assert tuple(statistics.tensors) == names
+    assert statistics.pictures == 3
+    seen = [run(_as_outputs(model, names), image[None]) for image in images]
+    for index, name in enumerate(names):
+        values = np.stack([tensors[index] for tensors in seen])
+        # fusion differs with what is observed, so the last bits of a sum may
+        bound = 1e-5 * float(np.abs(values).max())
+        assert statistics.tensors[name].minimum == pytest.approx(values.min(), abs=bound)
+        assert statistics.tensors[name].maximum == pytest.approx(values.max(), abs=bound)
+
+
+def test_shards_merge_to_the_whole_and_order_does_not_matter(model: onnx.ModelProto) -> None:
+    images = pictures(4)
+    whole = collect_statistics(model, (image[None] for image in images))
+    first = collect_statistics(model, (image[None] for image in images[:1]))
+    rest = collect_statistics(model, (image[None] for image in images[1:]))
+    assert first.merge(rest) == rest.merge(first) == whole
+    assert collect_statistics(model, (image[None] for image in images[::-1])) == whole
+
+
+def test_a_short_last_batch_counts_its_own_pictures_only() -> None:
+    images = pictures(3)
+    seen: list[int] = []
+    pairs = collect_statistics(detector(batch=2), [images[:2], images[2:]], progress=seen.append)
+    assert seen == [2, 3]
+    assert pairs.pictures == 3
+    single = collect_statistics(detector(), (image[None] for image in images))
+    for name, found in pairs.tensors.items():
+        bound = 1e-5 * found.amax  # another batch, other blocking of the sums
+        assert found.maximum == pytest.approx(single.tensors[name].maximum, abs=bound)
+
+
+def test_chosen_tensors_only(model: onnx.ModelProto) -> None:
+    name = place(model).tensors[3]
+    assert list(collect_statistics(model, [pictures(1)], tensors=[name]).tensors) == [name]
+    with pytest.raises(InputError, match="nowhere is not in the model"):
+        collect_statistics(model, [pictures(1)], tensors=["nowhere"])
+
+
+def test_no_picture_is_an_error(model: onnx.ModelProto) -> None:
+    with pytest.raises(InputError, match="no picture"):
+        collect_statistics(model, [])
+
+
+@pytest.mark.parametrize(
+    "batch",
+    [
+        pictures(1).astype(np.float32),
+        pictures(2),
+        pictures(1)[:, :32],
+        pictures(1)[:0],
+    ],
+    ids=["float", "too many", "another size", "empty"],
+)
+def test_a_batch_that_does_not_fit_is_an_error(model: onnx.ModelProto, batch: np.ndarray) -> None:
+    with pytest.raises(InputError, match="letterbox"):
+        collect_statistics(model, [batch])
+
+
+@pytest.mark.parametrize("op_type", ["Log", "Reciprocal"])
+def test_nan_and_infinity_name_the_tensor(op_type: str) -> None:
+    g = GraphBuilder()
+    features = stem(g)  # after ReLU, so it has zeros, and below one it has negative logarithms
+    shift = g.constant(np.float32(-0.5 if op_type == "Log" else 0.0))
+    broken = g.op(op_type, g.op("Add", features, shift))
+    model = g.model([g.conv(broken, 16, 16)])
+    with pytest.raises(InputError, match=f"tensor {broken} has a NaN or infinite"):
+        collect_statistics(model, [pictures(1)])
