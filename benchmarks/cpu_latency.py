@@ -22,9 +22,9 @@ import numpy as np
 import onnxruntime
 import torch
 import torchvision
-from maskrt.runtime import letterbox
 
 import maskrt
+from maskrt.runtime import letterbox
 
 SCORE_THRESHOLD = 0.005
 CALIBRATION_PICTURES = 8

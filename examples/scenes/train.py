@@ -5,6 +5,19 @@ saved is an exponential moving average of parameters and batch-norm buffers, in 
 CPU the convolutions run in bfloat16 (`--precision fp32` turns that off); losses, box arithmetic
 and RoIAlign stay in FP32. Evaluation is FP32, on the FP16-rounded weights, with the settings a user
 gets from `maskrcnn_scenes()`.
+
+The weights in `maskrt/demo/maskrcnn_scenes.safetensors` were made by
+
+    python examples/scenes/train.py --iterations 5000 --batch 4 --seed 0 --threads 1
+
+in 58 minutes on two shared CPU cores (20 000 scenes; one torch thread, one process that draws).
+On 200 held-out scenes (`split="val"`, 0..199, photographs never seen in training):
+
+           AP   AP50  AP75  small  medium  large
+    boxes  63.2  87.0  72.1   53.3    71.2   66.6
+    masks  59.3  85.2  68.0   45.9    71.2   63.9
+
+`--eval-only maskrt/demo/maskrcnn_scenes.safetensors` measures this table again.
 """
 
 from __future__ import annotations
@@ -21,12 +34,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from maskrt.export.zoo.maskrcnn_scenes import maskrcnn_scenes
 from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 from maskrt.demo.scenes import scene, write_coco
+from maskrt.export.zoo.maskrcnn_scenes import maskrcnn_scenes
 
 LOW_PRECISION = ("backbone", "rpn.head", "roi_heads.box_head", "roi_heads.mask_head")
 TRAINING = {
@@ -251,7 +264,8 @@ def train(args: argparse.Namespace) -> None:
     if args.resume:
         training.restore(args.resume)
     few = write_coco(args.out / "few", 60)
-    started, mean = time.time(), {}
+    started = time.time()
+    mean: dict[str, float] = {}
     training.model.train()
     first = training.step * args.batch
     for batch in batches(first, args.iterations * args.batch, args.batch, args.workers):

@@ -56,7 +56,7 @@ def _table(rows: "list[Row]", count: int) -> Table:
 
 
 def _ap(row: "Row", kind: str) -> str:
-    return "needs a GPU" if row.metrics is None else f"{row.metrics[kind]['AP']:.2f}"
+    return "needs GPU" if row.metrics is None else f"{row.metrics[kind]['AP']:.2f}"
 
 
 def _latency(row: "Row") -> str:

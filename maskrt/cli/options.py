@@ -18,6 +18,7 @@ from rich.progress import (
 
 __all__ = ["bundle_argument", "console", "model_options", "precision_option", "progress_bars"]
 
+_TABLE_WIDTH = 108
 PRECISIONS = ("fp32", "fp16", "int8")
 _Function = Callable[..., Any]
 
@@ -28,8 +29,10 @@ precision_option = click.option(
 
 
 def console() -> Console:
-    """Return the console that results are printed on (standard output)."""
-    return Console(highlight=False, soft_wrap=True)
+    """Return the console that results are printed on (standard output), wide enough for a table."""
+    screen = Console(highlight=False, soft_wrap=True)
+    screen.width = max(screen.width, _TABLE_WIDTH)
+    return screen
 
 
 def model_options(function: _Function) -> _Function:

@@ -5,9 +5,10 @@ from typing import Any
 
 import numpy as np
 import onnx
+from onnx import TensorProto, helper, numpy_helper, shape_inference
+
 from maskrt.calib import Recipe, Statistics, collect_statistics, make_recipe
 from maskrt.core import Precision
-from onnx import TensorProto, helper, numpy_helper, shape_inference
 
 SIZE = 64
 FLOAT, UINT8 = TensorProto.FLOAT, TensorProto.UINT8

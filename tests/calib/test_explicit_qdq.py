@@ -5,6 +5,7 @@ from collections import Counter
 import numpy as np
 import onnx
 import pytest
+
 from maskrt.calib import Recipe, Style, place, render
 from maskrt.core import Precision
 

@@ -3,9 +3,10 @@
 import numpy as np
 import onnx
 import pytest
+from onnx import TensorProto, helper
+
 from maskrt.calib import Style, make_recipe, place, render
 from maskrt.core import Precision
-from onnx import TensorProto, helper
 
 from .graphs import (
     GraphBuilder,

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+
 from maskrt.calib import Recipe, Style, TensorScale, make_recipe, place, render
 from maskrt.calib.render._deconvolution import split_deconvolutions
 from maskrt.calib.render._late_shuffle import shuffle_late

@@ -3,9 +3,10 @@
 import numpy as np
 import onnx
 import pytest
+from onnx import TensorProto, helper
+
 from maskrt.calib import collect_statistics, place
 from maskrt.core import InputError
-from onnx import TensorProto, helper
 
 from .graphs import GraphBuilder, detector, pictures, run, stem
 

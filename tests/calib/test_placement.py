@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import onnx
 import pytest
+
 from maskrt.calib import place
 from maskrt.calib.graph import GraphIndex
 from maskrt.core import InputError, Precision

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import onnx
 import pytest
+
 from maskrt.calib import Range, Recipe, Statistics, Style, make_recipe, place, render
 from maskrt.core import InputError, Precision, UsageError
 

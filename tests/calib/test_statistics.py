@@ -6,6 +6,7 @@ import random
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from maskrt.calib import Range, Statistics
 from maskrt.core import InputError
 

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from maskrt.core import Bundle
 from PIL import Image
 
 from maskrt.cli import main
+from maskrt.core import Bundle
 
 pytest.importorskip("torch")
 pytestmark = pytest.mark.torch

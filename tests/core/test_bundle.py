@@ -5,6 +5,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
+
 from maskrt.core import (
     Bundle,
     BundleError,

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from maskrt.core import Bundle, Precision
 from PIL import Image
 
 from maskrt.cli import main
+from maskrt.core import Bundle, Precision
 from maskrt.demo.run import Row, run_demo
 
 pytestmark = [pytest.mark.slow, pytest.mark.torch, pytest.mark.rtx]

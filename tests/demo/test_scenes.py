@@ -5,8 +5,8 @@ import sys
 
 import numpy as np
 import pytest
-from maskrt.core import UsageError
 
+from maskrt.core import UsageError
 from maskrt.demo import scenes, weights_path
 
 pytest.importorskip("cv2")
@@ -214,9 +214,10 @@ def _result(annotation: dict, mask: np.ndarray) -> dict:
 def test_shipped_weights_are_small_and_find_most_objects_of_unseen_scenes():
     torch = pytest.importorskip("torch")
     pytest.importorskip("torchvision")
-    from maskrt.export.zoo.maskrcnn_scenes import maskrcnn_scenes
     from safetensors.torch import load_file
     from torchvision.ops import box_iou
+
+    from maskrt.export.zoo.maskrcnn_scenes import maskrcnn_scenes
 
     assert weights_path().stat().st_size <= 8_000_000
     model = maskrcnn_scenes().eval()

@@ -8,11 +8,11 @@ import pytest
 
 torch = pytest.importorskip("torch")
 import torchvision  # noqa: E402
-from maskrt.export import export_model  # noqa: E402
 from torchvision.models.detection import FasterRCNN  # noqa: E402
 from torchvision.models.detection.rpn import AnchorGenerator  # noqa: E402
 
 from maskrt.checking import prove  # noqa: E402
+from maskrt.export import export_model  # noqa: E402
 
 from .detectors import enliven, tiny_mask_rcnn, tiny_one_map  # noqa: E402
 

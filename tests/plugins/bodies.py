@@ -6,9 +6,10 @@ from typing import Any
 import numpy as np
 import onnx
 import onnxruntime
+from onnx import TensorProto, helper
+
 from maskrt.plugins import attach_functions, lower
 from maskrt.plugins.operator import OPSET
-from onnx import TensorProto, helper
 
 FORMS = ("function", "pluginless")
 _TYPES = {"float32": TensorProto.FLOAT, "int32": TensorProto.INT32}

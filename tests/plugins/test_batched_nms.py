@@ -6,14 +6,16 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from onnx import TensorProto, helper
+
 from maskrt.core import UnsupportedModelError
 from maskrt.plugins import attach_functions, lower
-from onnx import TensorProto, helper
 
 from .bodies import every_body, one_node_model
 
 torch = pytest.importorskip("torch")
 import torchvision  # noqa: E402
+
 from maskrt.plugins.batched_nms.reference import batched_nms  # noqa: E402
 
 pytestmark = pytest.mark.torch

@@ -8,15 +8,17 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from onnx import TensorProto
+
 from maskrt.core import UnsupportedModelError, UnsupportedTargetError
 from maskrt.plugins import attach_functions, lower
-from onnx import TensorProto
 
 from .bodies import every_body, one_node_model, run
 
 torch = pytest.importorskip("torch")
-from maskrt.plugins.multilevel_roialign.reference import multilevel_roialign  # noqa: E402
 from torchvision.ops import MultiScaleRoIAlign, roi_align  # noqa: E402
+
+from maskrt.plugins.multilevel_roialign.reference import multilevel_roialign  # noqa: E402
 
 pytestmark = pytest.mark.torch
 

@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
+from onnx import TensorProto
+
 from maskrt.core import Precision, Target
 from maskrt.runtime.build import build_engine
-from onnx import TensorProto
 
 from .bodies import one_node_model
 from .test_batched_nms import ATTRIBUTES as NMS

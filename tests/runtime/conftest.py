@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from maskrt.core import Bundle, InputSpec, Manifest, Precision
 from onnx import TensorProto, helper, numpy_helper
+
+from maskrt.core import Bundle, InputSpec, Manifest, Precision
 
 SLOTS = 4
 

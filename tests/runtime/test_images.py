@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
+
 from maskrt.core import InputError
 from maskrt.runtime import as_image, list_images, read_image
-from PIL import Image
 
 RAMP = np.arange(12 * 20, dtype=np.uint8).reshape(12, 20)
 COLOUR = np.stack([RAMP, 255 - RAMP, RAMP // 2], axis=2)

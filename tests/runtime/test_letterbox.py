@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
+
 from maskrt.core import InputError, InputSpec
 from maskrt.runtime import letterbox, letterbox_batches
-from PIL import Image
 
 SPEC = InputSpec(64, 96, batch=2, pad_value=(1, 2, 3))
 NOISE = np.random.default_rng(0)

@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+
 from maskrt.runtime import paste_masks
 
 RNG = np.random.default_rng(0)

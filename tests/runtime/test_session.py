@@ -9,6 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
+
 from maskrt.core import (
     Bundle,
     InputError,
@@ -19,7 +21,6 @@ from maskrt.core import (
     UsageError,
 )
 from maskrt.runtime import STAGES, NullBackend, Session, open_session
-from PIL import Image
 
 SPEC = InputSpec(64, 64, batch=2)
 BOXES = [[8, 8, 24, 40], [50, 8, 64, 40], [30, 30, 62, 62]]

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from maskrt.core import BundleError, InputSpec, UsageError
 from maskrt.runtime import Backend, NullBackend
 from maskrt.runtime.backends.cpu import CpuBackend

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from maskrt.core import BundleError, UnsupportedTargetError
 from maskrt.runtime.backends import rtx
 

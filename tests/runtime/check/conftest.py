@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
+
 from maskrt.core import Instances
 from maskrt.runtime.check import CocoDataset
-from PIL import Image
 
 SIDE = 120
 SQUARES = {  # picture id → (category, x, y, side): small, medium and large by COCO's areas

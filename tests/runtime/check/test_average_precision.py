@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from maskrt.core import InputError, Instances
 from maskrt.runtime.check import METRICS, CocoDataset, coco_metrics
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from maskrt.core import InputError
 from maskrt.runtime.check import CocoDataset
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from maskrt.core import InputError, InputSpec, Instances
 from maskrt.runtime import NullBackend, Session
 from maskrt.runtime.check import METRICS, CocoDataset, evaluate

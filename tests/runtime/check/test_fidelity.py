@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from maskrt.core import InputError, Instances
 from maskrt.runtime.check import Limits, combine, compare, violations
 from maskrt.runtime.check.fidelity import box_iou

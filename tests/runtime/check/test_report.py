@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from maskrt.core import CheckFailedError, InputError, Precision, UsageError
 from maskrt.runtime.check import METRICS, Report, enforce, latency_percentiles, render_html
 
