@@ -57,7 +57,7 @@ class GraphIndex:
     @cached_property
     def _shapes(self) -> dict[str, tuple[int, ...]]:
         graph = self.model.graph
-        shapes = {}
+        shapes = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
         for value in (*graph.input, *graph.output, *graph.value_info):
             dims = value.type.tensor_type.shape.dim
             if dims and all(dim.HasField("dim_value") for dim in dims):

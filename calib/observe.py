@@ -88,9 +88,16 @@ def _with_reductions(model: onnx.ModelProto, names: Sequence[str]) -> onnx.Model
 
 
 def _session(model: onnx.ModelProto) -> Any:
+    """Open `model` so that a tensor is freed once it is reduced.
+
+    A memory pattern plans one block for all tensors at once, and the default order reduces them
+    late: together they cost 1 GB more for Mask R-CNN R50-FPN at 512x512, and save no time.
+    """
     ort = require("onnxruntime", "collect calibration statistics")
     options = ort.SessionOptions()
     options.log_severity_level = 3
+    options.enable_mem_pattern = False
+    options.execution_order = ort.ExecutionOrder.PRIORITY_BASED
     return ort.InferenceSession(
         model.SerializeToString(), options, providers=["CPUExecutionProvider"]
     )

@@ -58,11 +58,12 @@ def _match(graph: GraphIndex, shuffle: onnx.NodeProto) -> _Match | None:
     whole = graph.shape(shuffle.output[0])
     flat = graph.shape(reshape.output[0])
     result = graph.shape(product.output[0])
-    if not (len(whole) == 4 and len(flat) == len(result) == 3 and flat[0] == result[0]):
+    factor = graph.shape(product.input[0])
+    if not (len(whole) == 4 and len(flat) == len(result) == len(factor) == 3):
         return None
     depth, channels, height, width = whole
     plain = attribute(shuffle, "mode", "DCR") == "DCR"
-    if not plain or flat != (depth, channels, height * width) or 0 in whole:
+    if not plain or flat != (depth, channels, height * width) or result[0] != depth:
         return None
     if product.input[1] != reshape.output[0] or product.input[0] == reshape.output[0]:
         return None

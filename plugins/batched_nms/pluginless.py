@@ -29,13 +29,13 @@ def make_function(view: NodeView) -> onnx.FunctionProto:
     count = view.input_shapes[0][1]
     valid = body.op("Greater", "scores", body.constant(view.attributes["score_threshold"]))
     candidate = body.op("Unsqueeze", body.op("Cast", valid, to=TensorProto.FLOAT), body.ints(2))
-    settled = _fixed_point(body, _suppression(body, view, count), candidate, count)
+    settled = _fixed_point(body, _suppression(body, view), candidate, count)
     keep = body.op("Greater", body.op("Squeeze", settled, body.ints(2)), body.constant(0.5))
     select_outputs(body, view, keep)
     return body.to_function(SCHEMA.name, view.overload, INPUTS, OUTPUTS)
 
 
-def _suppression(body: Body, view: NodeView, count: int) -> str:
+def _suppression(body: Body, view: NodeView) -> str:
     """Return S: float `[B, K, K]`, rows the suppressed candidate, columns the suppressing one."""
     columns = [body.slice_last("boxes", i, i + 1) for i in range(4)]
     rows = [body.op("Transpose", c, perm=[0, 2, 1]) for c in columns]
@@ -49,19 +49,21 @@ def _suppression(body: Body, view: NodeView, count: int) -> str:
     both = body.op("Add", area, body.op("Transpose", area, perm=[0, 2, 1]))
     iou = body.op("Div", shared, body.op("Sub", both, shared))
     above = body.op("Greater", iou, body.constant(view.attributes["iou_threshold"]))
-    above = body.op("And", above, _comes_before(body, count))
+    above = body.op("And", above, _comes_before(body))
     if not view.attributes["class_agnostic"]:
         mine, theirs = _column_and_row(body, "labels")
         above = body.op("And", above, body.op("Equal", mine, theirs))
     return body.op("Cast", above, to=TensorProto.FLOAT)
 
 
-def _comes_before(body: Body, count: int) -> str:
+def _comes_before(body: Body) -> str:
     """Return bool `[B, K, K]`: the column's candidate comes before the row's."""
     mine, theirs = _column_and_row(body, "scores")
-    place = np.arange(count, dtype=np.float32)
-    first = body.op("Less", body.constant(place[None, None]), body.constant(place[None, :, None]))
-    tied = body.op("And", body.op("Equal", theirs, mine), first)
+    # Counted at run time: from a constant, a builder would fold a K x K constant into the engine.
+    alike = body.op("Cast", body.op("Equal", "scores", "scores"), to=TensorProto.FLOAT)
+    place = body.op("CumSum", alike, body.constant(1, np.int64))
+    my_place, their_place = _column_and_row(body, place)
+    tied = body.op("And", body.op("Equal", theirs, mine), body.op("Less", their_place, my_place))
     return body.op("Or", body.op("Greater", theirs, mine), tied)
 
 

@@ -204,12 +204,17 @@ def test_the_shuffle_moves_past_the_product_over_channels() -> None:
         np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
-def test_a_shuffle_that_something_else_reads_stays() -> None:
+@pytest.mark.parametrize("near_miss", ["read twice", "factor of rank 2", "CRD", "none"])
+def test_near_misses_of_the_late_shuffle_are_left_alone(near_miss: str) -> None:
     g = GraphBuilder()
-    wide = g.op("DepthToSpace", stem(g), blocksize=2)
+    mode = "CRD" if near_miss == "CRD" else "DCR"
+    wide = g.op("DepthToSpace", stem(g), blocksize=2, mode=mode)
     pixels = g.op("Reshape", wide, g.constant(np.int64([0, 4, 1024])))
-    model = g.model([g.op("MatMul", g.weight(1, 3, 4), pixels), g.relu(wide)])
-    assert shuffle_late(model) is model
+    factor = g.weight(3, 4) if near_miss == "factor of rank 2" else g.weight(1, 3, 4)
+    outputs = [g.op("MatMul", factor, pixels)]
+    outputs += [g.relu(wide)] if near_miss == "read twice" else []
+    model = g.model(outputs)
+    assert (shuffle_late(model) is model) == (near_miss != "none")
 
 
 def test_the_original_model_is_untouched(model: onnx.ModelProto, recipe: Recipe) -> None:
