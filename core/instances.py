@@ -118,11 +118,12 @@ class Instances:
 
 
 def _draw_box(pen: Any, box: np.ndarray, caption: str, colour: tuple[int, ...]) -> None:
-    """Draw one box with its caption just above it, inside the picture."""
+    """Draw one box with its caption just above it, moved to lie inside the picture."""
     x0, y0, x1, y1 = (float(v) for v in box)
     pen.rectangle((x0, y0, max(x1, x0), max(y1, y0)), outline=colour)
-    left, top, right, bottom = pen.textbbox((0, 0), caption)
-    height = bottom - top + 4
+    _, top, right, bottom = pen.textbbox((0, 0), caption)
+    width, height = right + 4, bottom - top + 4
+    x = max(min(x0, pen.im.size[0] - width), 0)
     y = max(y0 - height, 0)
-    pen.rectangle((x0, y, x0 + right - left + 4, y + height), fill=colour)
-    pen.text((x0 + 2, y + 2 - top), caption, fill=(255, 255, 255))
+    pen.rectangle((x, y, x + width, y + height), fill=colour)
+    pen.text((x + 2, y + 2 - top), caption, fill=(255, 255, 255))
