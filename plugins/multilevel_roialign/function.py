@@ -1,9 +1,15 @@
 """MultilevelRoIAlign for ONNX Runtime: RoIs sorted by level, so each is read from one map only.
 
 Level i takes its own share of the boxes through `RoiAlign`; the shares are concatenated and one
-Gather brings the rows back into order. Sampling every box on every level instead costs L times as
-much. ONNX Runtime's `RoiAlign` takes the maximum of weighted corners, not of samples, so `mode`
-"max" falls to the pluginless body, which is exact.
+Gather brings the rows back into order. Sampling every box on every level instead costs L times
+as much. Two rearrangements change no bit of the result, and suit a processor's caches:
+
+* the boxes of a share are visited by place, in bands of rows, so neighbours share feature rows;
+* channels are split into G groups by a reshape `[B, C, H, W] -> [B·G, C/G, H, W]`, each box once per
+  group, so what one box reads of one group stays in cache.
+
+ONNX Runtime's `RoiAlign` takes the maximum of weighted corners, not of samples, so `mode` "max"
+falls to the pluginless body, which is exact.
 """
 
 import numpy as np
@@ -16,6 +22,10 @@ from .levels import assign_levels, input_names
 from .schema import SCHEMA
 
 __all__ = ["make_function"]
+
+_MOST_GROUPS = 8
+_BAND_ROWS = 16  # feature rows a band
+_FAR = 2.0**15  # more than x0 + x1 of any input
 
 
 def make_function(view: NodeView) -> onnx.FunctionProto:
@@ -41,26 +51,47 @@ def make_function(view: NodeView) -> onnx.FunctionProto:
 def _pool_share(
     body: Body, view: NodeView, flat: str, level: str, index: int, count: int
 ) -> tuple[str, str]:
-    """Pool the boxes of one level; return the rows and their places in `flat`."""
+    """Pool the boxes of one level; return the rows and their places, both by box and group."""
     a = view.attributes
+    _, channels, height, width = view.input_shapes[1 + index]
+    groups = next(g for g in (_MOST_GROUPS, 4, 2, 1) if channels % g == 0)
     here = body.op("Equal", level, body.constant(float(index)))
-    order = body.op("Squeeze", body.op("NonZero", here), body.ints(0))
-    rois = body.op("Gather", flat, order)
+    found = body.op("Squeeze", body.op("NonZero", here), body.ints(0))
+    scale = float(a["spatial_scales"][index])
+    order = _by_place(body, body.op("Gather", flat, found), found, scale)
+    rois = body.op("Tile", body.op("Gather", flat, order), body.ints(groups, 1))
     picture = body.op("Div", order, body.constant(count, np.int64))
-    mode = "half_pixel" if a["aligned"] else "output_half_pixel"
+    size = body.ints(-1, channels // groups, height, width)
     share = body.op(
-        "RoiAlign", f"level{index}", rois, picture,
-        coordinate_transformation_mode=mode, mode="avg", sampling_ratio=a["sampling_ratio"],
-        output_height=a["output_height"], output_width=a["output_width"],
-        spatial_scale=float(a["spatial_scales"][index]),
+        "RoiAlign", body.op("Reshape", f"level{index}", size), rois,
+        _times_groups(body, picture, groups),
+        coordinate_transformation_mode="half_pixel" if a["aligned"] else "output_half_pixel",
+        mode="avg", sampling_ratio=a["sampling_ratio"], output_height=a["output_height"],
+        output_width=a["output_width"], spatial_scale=scale,
     )  # fmt: skip
-    return share, order
+    return share, _times_groups(body, order, groups)
+
+
+def _by_place(body: Body, rois: str, order: str, scale: float) -> str:
+    """Return `order [n]` sorted by the rois' centres: bands of rows first, then left to right."""
+    x0, y0, x1, y1 = (body.slice_last(rois, i, i + 1) for i in range(4))
+    band = body.op("Mul", body.op("Add", y0, y1), body.constant(scale / (2 * _BAND_ROWS)))
+    key = body.op("Add", body.op("Mul", body.op("Floor", band), body.constant(_FAR)),
+                  body.op("Add", x0, x1))  # fmt: skip
+    key = body.op("Squeeze", key, body.ints(1))
+    _, place = body.op("TopK", key, body.op("Shape", order), outputs=2, largest=0)
+    return body.op("Gather", order, place)
+
+
+def _times_groups(body: Body, rows: str, groups: int) -> str:
+    """Return `rows [n]` as `[groups · n]`: row r of group g becomes r · groups + g."""
+    group = body.constant(np.arange(groups)[:, None], np.int64)
+    wide = body.op("Mul", body.op("Unsqueeze", rows, body.ints(0)), body.constant(groups, np.int64))
+    return body.op("Reshape", body.op("Add", wide, group), body.ints(-1))
 
 
 def _restore_order(body: Body, shares: list[str], orders: list[str]) -> str:
     """Concatenate the shares and put the rows back where their boxes were."""
-    if len(shares) == 1:
-        return shares[0]
     order = body.op("Concat", *orders, axis=0)
     size = body.op("Shape", order)
     length = body.op("Squeeze", size, body.ints(0))
