@@ -37,6 +37,9 @@ def command(output: Path, pictures: int | None, quick: bool) -> None:
         "AP is COCO's, against the annotations; latency is the median from pixels to pasted masks. "
         "rtx engines are built here ahead of time and need a GPU to run."
     )
+    for row in rows:
+        if row.note:
+            screen.print(f"{row.name}: {row.note}")
     screen.print(f"bundle    {bundle.path}")
     screen.print(f"pictures  {drawn[0].parent} ({len(drawn)} scenes, drawn by the INT8 engine)")
 

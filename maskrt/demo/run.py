@@ -37,6 +37,7 @@ class Row:
         metrics: `{"box": …, "mask": …}`, or None where this machine cannot run it.
         latency_ms: median from pixels to pasted masks, or None likewise.
         build_seconds: what building the engine took, or None for PyTorch.
+        note: what a reader of the row has to know, one sentence or empty.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Row:
     metrics: dict[str, Any] | None
     latency_ms: float | None
     build_seconds: float | None
+    note: str = ""
 
 
 def run_demo(
@@ -120,6 +122,7 @@ def _row(name: str, info: dict[str, Any], found: Evaluation | None) -> Row:
         None if found is None else found.metrics,
         None if found is None else found.latency_ms["p50"],
         info.get("build_seconds"),
+        info.get("note", ""),
     )
 
 

@@ -5,8 +5,8 @@ Gather brings the rows back into order. Sampling every box on every level instea
 as much. Two rearrangements change no bit of the result, and suit a processor's caches:
 
 * the boxes of a share are visited by place, in bands of rows, so neighbours share feature rows;
-* channels are split into G groups by a reshape `[B, C, H, W] -> [B·G, C/G, H, W]`, each box once per
-  group, so what one box reads of one group stays in cache.
+* channels are split into G groups by a reshape `[B, C, H, W] -> [B·G, C/G, H, W]`, with each box
+  once a group, so what one box reads of one group stays in cache.
 
 ONNX Runtime's `RoiAlign` takes the maximum of weighted corners, not of samples, so `mode` "max"
 falls to the pluginless body, which is exact.
