@@ -1,0 +1,59 @@
+"""What conversion alone costs: the canonical graph against PyTorch, instance by instance and in AP.
+
+    python benchmarks/fidelity.py [--pictures 200]
+
+Runs the demo model on held-out scenes. Prints the worst pair's agreement, what has no partner, and
+the AP of both.
+"""
+
+import argparse
+import tempfile
+from pathlib import Path
+
+from maskrt.checking import canonical_session, pytorch_session
+from maskrt.demo import weights_path
+from maskrt.demo.run import MODEL, SIZE
+from maskrt.demo.scenes import write_coco
+from maskrt.pipeline import export_bundle
+from maskrt.runtime.check import CocoDataset, combine, compare, evaluate, violations
+
+
+def main() -> None:
+    """Export, run both, compare, print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--pictures", type=int, default=200)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        annotations = write_coco(folder / "scenes", options.pictures, split="val", size=SIZE)
+        dataset = CocoDataset.load(annotations.parent / "images", annotations)
+        bundle = export_bundle(
+            MODEL, folder / "demo.maskrt", weights=weights_path(), input_size=SIZE
+        )
+        with (
+            canonical_session(bundle) as ours,
+            pytorch_session(bundle, weights_path()) as theirs,
+        ):
+            matches = {
+                entry.path.name: compare(theirs.predict(entry.path), ours.predict(entry.path))
+                for entry in dataset.images
+            }
+            found = {
+                "PyTorch FP32": evaluate(theirs.predict, dataset).metrics,
+                "canonical FP32": evaluate(ours.predict, dataset).metrics,
+            }
+    match = combine(matches.values())
+    print(f"{match.pairs} instances in {options.pictures} scenes, paired one to one")
+    print(f"worst box IoU {match.box_iou:.6f}, worst mask IoU {match.mask_iou:.6f}, "
+          f"worst score difference {match.score_difference:.1e}")  # fmt: skip
+    print(f"without a partner: {len(match.reference_only)} of PyTorch's, "
+          f"{len(match.candidate_only)} of ours")  # fmt: skip
+    for model, metrics in found.items():
+        print(f"{model:15} box AP {metrics['box']['AP']:.3f}, mask AP {metrics['mask']['AP']:.3f}")
+    for name, one in matches.items():
+        for sentence in violations(one):
+            print(f"limit missed in {name}: {sentence}")
+
+
+if __name__ == "__main__":
+    main()
