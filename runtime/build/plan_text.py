@@ -1,0 +1,165 @@
+r"""Reads the program out of a TensorRT-RTX plan, which needs no GPU.
+
+A plan cannot be deserialised without a GPU, but it carries its compiled program as text. What this
+module relies on was seen in plans of TensorRT-RTX 1.7; it is documented nowhere, so whatever is not
+recognised stays unknown, and a plan without a recognisable program gives None.
+
+    header { ... region = { name=devmem size=8978432 ... } ... accelerators={sm80 } }
+    descriptors {
+      tensor={ ... const_payload_size=9216 dims={ 32 32 3 3 } ... name="w" ... type=int8 }
+      sub_tensor={ base="x" ... name="x^deref" ... type=int8 }
+    }
+    main {
+     label bb1:
+      corrltn={ name="conv1" output={"y" } input={"x" "w" } ... layers="[ONNX Layer: conv1]\x1f" }
+      function={ name=__myl_MulMinMaxRounCast ... input_args={ "x" ... } ... layers="..." }
+    }
+
+One statement is one kernel launch: `corrltn` a convolution, `deconvolution`, `fully_connected` a
+GEMM, `function` and `runtime_function` generated kernels, `runtime_fusion` a convolution or GEMM
+(`backbone=`) together with its neighbours. Further `header`s follow after the first: each holds the
+statements inside one such fusion (its *body*), with their own tensors.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+__all__ = ["Argument", "Kernel", "Plan", "read_plan"]
+
+_SECTION = re.compile(rb"descriptors \{\n(.*?)\n\}\nmain \{\n(.*?)\n\}", re.DOTALL)
+_TENSOR = re.compile(r'\b(?:sub_)?tensor=\{.*?\bname="(?P<name>[^"]*)".*\btype=(?P<type>\w+) \}')
+_BASE = re.compile(r'\bbase="([^"]*)"')
+_STATEMENT = re.compile(r"^ *(?P<kind>[a-z_]\w*)=\{ (?P<text>.*)\}$")
+_NAME = re.compile(r'\bname=(?:"(?P<quoted>[^"]*)"|(?P<bare>\S+))')
+_INPUTS = re.compile(r'\binput(?:_args)?=\{(?P<list>(?: ?"[^"]*")*) ?\}')
+_LAYER = re.compile(r"\[ONNX Layer: ([^\]]*)\]")
+_PAYLOAD = re.compile(r"\bconst_payload_size=(\d+)")
+_BACKBONE = re.compile(r"\bbackbone=(\w+)")
+_ACCELERATORS = re.compile(rb"\baccelerators=\{([^}*\n]*)\}")
+_DEVICE_MEMORY = re.compile(rb"\bname=devmem size=(\d+)")
+
+_CONTROL = {"memset", "copy", "cjmp", "jmp", "ret", "wait", "record", "barrier", "free", "alloc"}
+_CATEGORY = {"corrltn": "convolution", "deconvolution": "convolution", "fully_connected": "gemm"}
+_BACKBONES = {"conv": "convolution", "gemm": "gemm"}
+
+
+@dataclass(frozen=True)
+class Argument:
+    """One tensor that a kernel reads.
+
+    Attributes:
+        name: the plan's own name.
+        type: `"int8"`, `"half"`, `"float"`, ...; None where the plan does not say.
+        constant_bytes: size of its constant content; 0 for an activation.
+    """
+
+    name: str
+    type: str | None
+    constant_bytes: int
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """One statement of the program.
+
+    Attributes:
+        kind: the statement's own word, such as `"corrltn"`.
+        category: `"convolution"`, `"gemm"`, `"other"`, or `"control"` for what launches nothing.
+        name: for a convolution or GEMM the ONNX node's name, else a generated one.
+        layers: names of the ONNX nodes that were fused into it.
+        inputs: what it reads; for a convolution or GEMM first the data, then the weights.
+    """
+
+    kind: str
+    category: str
+    name: str
+    layers: tuple[str, ...]
+    inputs: tuple[Argument, ...]
+
+    @property
+    def is_rounding(self) -> bool:
+        """Whether it is a generated kernel that quantises, as no convolution absorbed that."""
+        return self.category == "other" and self.name.startswith("__myl_") and "Roun" in self.name
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a plan's text says.
+
+    Attributes:
+        kernels: the statements of the program, in order.
+        bodies: the statements inside its fusions.
+        accelerators: what it was compiled for, such as `("sm80",)`.
+        device_memory_bytes: activations and scratch on the device, or None.
+    """
+
+    kernels: tuple[Kernel, ...]
+    bodies: tuple[Kernel, ...]
+    accelerators: tuple[str, ...]
+    device_memory_bytes: int | None
+
+    def count(self) -> dict[str, int]:
+        """Return how many kernels of each category a frame launches."""
+        categories = [kernel.category for kernel in self.kernels]
+        counts = {name: categories.count(name) for name in ("convolution", "gemm", "other")}
+        return {**counts, "rounding": sum(kernel.is_rounding for kernel in self.kernels)}
+
+
+def read_plan(plan: bytes) -> Plan | None:
+    """Return the program of a serialized engine, or None where its text is not recognised."""
+    sections = [tuple(_kernels(*match.groups())) for match in _SECTION.finditer(plan)]
+    if not sections or not any(kernel.layers for kernel in sections[0]):
+        return None
+    accelerators = _ACCELERATORS.search(plan)
+    memory = _DEVICE_MEMORY.search(plan)
+    return Plan(
+        kernels=sections[0],
+        bodies=tuple(kernel for section in sections[1:] for kernel in section),
+        accelerators=tuple(accelerators[1].decode("latin-1").split()) if accelerators else (),
+        device_memory_bytes=int(memory[1]) if memory else None,
+    )
+
+
+def _kernels(descriptors: bytes, program: bytes) -> Iterator[Kernel]:
+    tensors = _tensors(descriptors.decode("latin-1"))
+    for line in program.decode("latin-1").split("\n"):
+        statement = _STATEMENT.match(line)
+        if statement:
+            yield _kernel(statement["kind"], statement["text"], tensors)
+
+
+def _tensors(text: str) -> dict[str, Argument]:
+    """Return every tensor by name; a `sub_tensor` is as constant as the tensor it is part of."""
+    tensors: dict[str, Argument] = {}
+    for line in text.split("\n"):
+        tensor, payload, base = _TENSOR.search(line), _PAYLOAD.search(line), _BASE.search(line)
+        if tensor is None:
+            continue
+        size = int(payload[1]) if payload else 0
+        if base and base[1] in tensors:
+            size = tensors[base[1]].constant_bytes
+        tensors[tensor["name"]] = Argument(tensor["name"], tensor["type"], size)
+    return tensors
+
+
+def _kernel(kind: str, text: str, tensors: dict[str, Argument]) -> Kernel:
+    name = _NAME.search(text)
+    inputs = _INPUTS.search(text)
+    names = re.findall(r'"([^"]*)"', inputs["list"]) if inputs else []
+    return Kernel(
+        kind=kind,
+        category=_category(kind, text),
+        name=(name["quoted"] or name["bare"] or "") if name else "",
+        layers=tuple(_LAYER.findall(text)),
+        inputs=tuple(tensors.get(n, Argument(n, None, 0)) for n in names),
+    )
+
+
+def _category(kind: str, text: str) -> str:
+    if kind in _CONTROL:
+        return "control"
+    if kind == "runtime_fusion":
+        backbone = _BACKBONE.search(text)
+        return _BACKBONES.get(backbone[1], "other") if backbone else "other"
+    return _CATEGORY.get(kind, "other")

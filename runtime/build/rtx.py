@@ -1,0 +1,161 @@
+"""Builds TensorRT-RTX engines, ahead of time and without a GPU, and reads back what they became.
+
+    rendered graph → pluginless lowering → three rewrites → child process → plan
+    the plan's text, the network's types → precisions of the layers → verify
+
+The rewrites (`uint8_input.py`, `long_topk.py`, `deconvolution.py`) replace what TensorRT-RTX does
+not take, or takes and then computes in float, by operators that mean the same. The engine is
+`engine.trt`. Beyond the keys of `engine.py`, its info has
+
+| key | meaning |
+|---|---|
+| `kernels` | kernels a frame launches, by kind (below); None when the plan was not readable |
+| `accelerators` | what it was compiled for, such as `["sm80"]` (which also runs on later GPUs) |
+| `device_memory_bytes` | activations and scratch on the device |
+| `peak_memory_bytes` | what the build took on this machine |
+| `warnings` | what TensorRT-RTX warned of |
+
+`kernels` counts `convolution`, `gemm` and `other`; of the others, `rounding` quantise activations
+for a convolution that did not absorb it. INT8 saves nothing where they cost more than it gains.
+"""
+
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import onnx
+
+from ...core import Precision, Target, UnsupportedTargetError, require
+from ..cuda_device import compute_capabilities
+from .deconvolution import rewrite_int8_deconvolutions
+from .engine import Engine, precision_info, verify, verify_graph
+from .long_topk import split_long_topk
+from .lowered import Lowered, lower_for
+from .plan_precision import found_precisions
+from .plan_text import Plan, read_plan
+from .uint8_input import cast_uint8_inputs
+
+__all__ = ["build"]
+
+_WORKER = [sys.executable, "-m", "maskrt.runtime.build.rtx_worker"]
+_UNREADABLE = "The precisions could not be read: the text of the plan was not recognised."
+
+
+@dataclass(frozen=True)
+class _Built:
+    """What the child left: the plan, and its report."""
+
+    plan: bytes
+    report: dict[str, Any]
+
+
+def build(model: onnx.ModelProto, target: Target, precision: Precision) -> Engine:
+    """Build the engine of `model`, which is already rendered at `precision`.
+
+    Raises:
+        MissingDependencyError: tensorrt-rtx is not installed.
+        UnsupportedTargetError: TensorRT-RTX does not take the graph, or failed on it.
+        PrecisionError: the engine's precisions are not those asked for.
+    """
+    require("tensorrt_rtx", f"build engines for target {target.name}")
+    started = time.perf_counter()
+    lowered = lower_for(target, model, "pluginless")
+    verify_graph(lowered.layers, precision, target)
+    cast_uint8_inputs(lowered.model)
+    split_long_topk(lowered.model)
+    rewrite_int8_deconvolutions(lowered.model)
+    built = _build_in_child(lowered.model, target)
+    plan = read_plan(built.plan)
+    network = {name: Precision(value) for name, value in built.report["network"].items()}
+    found = found_precisions(plan, [layer.name for layer in lowered.layers], network)
+    verify(lowered.layers, found, target)
+    info = {
+        "target": target.name,
+        "backend": target.backend,
+        "backend_version": built.report["version"],
+        **precision_info(found, precision),
+        "note": _note(lowered, plan, found),
+        "bytes": len(built.plan),
+        "build_seconds": round(time.perf_counter() - started, 2),
+        "runs_here": _runs_here(target),
+        **_program_info(plan, built.report),
+    }
+    return Engine({"engine.trt": built.plan}, info)
+
+
+def _program_info(plan: Plan | None, report: dict[str, Any]) -> dict[str, Any]:
+    warnings = [text for severity, text in report["messages"] if severity == "WARNING"]
+    return {
+        "kernels": None if plan is None else plan.count(),
+        "accelerators": [] if plan is None else list(plan.accelerators),
+        "device_memory_bytes": None if plan is None else plan.device_memory_bytes,
+        "peak_memory_bytes": report["peak_memory_bytes"],
+        "warnings": warnings,
+    }
+
+
+def _note(lowered: Lowered, plan: Plan | None, found: dict[str, Precision | None]) -> str:
+    if plan is None:
+        return _UNREADABLE
+    unknown = sum(got is None for got in found.values())
+    if unknown:
+        return f"The precision of {unknown} of {len(lowered.layers)} layers could not be read."
+    rounding = plan.count()["rounding"]
+    if rounding:
+        return (
+            f"{rounding} kernels beside the convolutions round to INT8, so INT8 need not be faster "
+            "than FP16."
+        )
+    return ""
+
+
+def _runs_here(target: Target) -> bool:
+    """Whether a GPU of this machine is one that the engine was built for."""
+    return any(capability in target.runs_on for capability in compute_capabilities())
+
+
+def _build_in_child(model: onnx.ModelProto, target: Target) -> _Built:
+    with tempfile.TemporaryDirectory(prefix="maskrt-rtx-") as name:
+        folder = Path(name)
+        onnx.save(model, folder / "model.onnx")
+        (folder / "request.json").write_text(json.dumps({"sms": target.sms}), encoding="utf-8")
+        command = [*_WORKER, str(folder)]
+        child = subprocess.run(command, capture_output=True, check=False)
+        if not (folder / "report.json").exists():
+            raise UnsupportedTargetError(_crash(child, target))
+        report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+        if child.returncode != 0 or not (folder / "engine.trt").exists():
+            raise UnsupportedTargetError(_failure(report["errors"], target))
+        return _Built((folder / "engine.trt").read_bytes(), report)
+
+
+def _crash(child: subprocess.CompletedProcess[bytes], target: Target) -> str:
+    output = (child.stderr or child.stdout).decode("utf-8", "replace").split("\n")
+    last = next((line.strip() for line in reversed(output) if line.strip()), "it said nothing")
+    return (
+        f"TensorRT-RTX ended with status {child.returncode} while building for target "
+        f"{target.name} ({last}): build another target, or report the model."
+    )
+
+
+def _failure(errors: list[dict[str, str]], target: Target) -> str:
+    """Return the one sentence that the first error makes."""
+    if not errors:
+        return f"TensorRT-RTX built no engine for target {target.name} and gave no reason."
+    first = errors[0]
+    reason = " ".join(first["text"].split()).rstrip(".")
+    if first["operator"]:
+        where = f"node {first['node']!r} ({first['operator']})"
+        return (
+            f"TensorRT-RTX cannot take {where} for target {target.name} ({reason}): express it in "
+            "other operators, or build another target."
+        )
+    return (
+        f"TensorRT-RTX cannot build the graph for target {target.name} ({reason}): change the "
+        "operator that it names, or build another target."
+    )

@@ -1,0 +1,119 @@
+"""Builds one TensorRT-RTX engine in a process of its own (`python -m ...rtx_worker FOLDER`).
+
+TensorRT-RTX aborts the process on some graphs, keeps its first logger for the life of the process,
+and holds on to the memory of a build. None of that may happen to the caller, so `rtx.py` runs this
+module as a child, which talks through files of one folder:
+
+| file | written by | content |
+|---|---|---|
+| `model.onnx` | parent | standard operators only |
+| `request.json` | parent | `{"sms": [89]}`; no capability means the portable default |
+| `engine.trt` | child | the serialized engine, only when the build succeeded |
+| `report.json` | child | `{"version", "errors", "messages", "network", "peak_memory_bytes"}` |
+
+`errors` holds `{"node", "operator", "text"}` of each failure; `messages` what TensorRT logged at
+WARNING or above; `network` the type of each convolution's and matrix product's input.
+
+TF32 is switched off: an engine that says FP32 computes in FP32.
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from ...core import require
+
+__all__ = ["main"]
+
+_TYPES = {"FLOAT": "fp32", "HALF": "fp16", "BF16": "fp16", "INT8": "int8"}
+_LAYERS = {"CONVOLUTION", "DECONVOLUTION", "MATRIX_MULTIPLY"}
+
+
+def main(folder: Path) -> int:
+    """Build what lies in `folder`; return 0 when the engine was written, else 1."""
+    trt = require("tensorrt_rtx", "build engines for target rtx")
+    report: dict[str, Any] = {"version": trt.__version__, "errors": [], "messages": []}
+    plan = _build(trt, folder, report)
+    if plan is not None:
+        (folder / "engine.trt").write_bytes(plan)
+    report["peak_memory_bytes"] = _peak_memory_bytes()
+    (folder / "report.json").write_text(json.dumps(report), encoding="utf-8")
+    return 0 if plan is not None else 1
+
+
+def _build(trt: Any, folder: Path, report: dict[str, Any]) -> Any:
+    """Return the serialized engine, or None with the reasons in `report`."""
+    builder = trt.Builder(_logger(trt, report["messages"]))
+    typed = 1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
+    network = builder.create_network(typed)
+    parser = trt.OnnxParser(network, builder.logger)
+    if not parser.parse_from_file(str(folder / "model.onnx")):
+        found = (parser.get_error(index) for index in range(parser.num_errors))
+        report["errors"] = [_error(error) for error in found]
+        return None
+    report["network"] = _input_types(network)
+    request = json.loads((folder / "request.json").read_text(encoding="utf-8"))
+    plan = builder.build_serialized_network(network, _config(trt, builder, request["sms"]))
+    if plan is None:
+        failures = [text for severity, text in report["messages"] if severity == "ERROR"]
+        report["errors"] = [{"node": "", "operator": "", "text": text} for text in failures]
+    return plan
+
+
+def _config(trt: Any, builder: Any, sms: list[int]) -> Any:
+    config = builder.create_builder_config()
+    config.clear_flag(trt.BuilderFlag.TF32)
+    if sms:
+        config.num_compute_capabilities = len(sms)
+        for index, sm in enumerate(sms):
+            config.set_compute_capability(getattr(trt.ComputeCapability, f"SM{sm}"), index)
+    return config
+
+
+def _logger(trt: Any, messages: list[tuple[str, str]]) -> Any:
+    class Collector(trt.ILogger):
+        def __init__(self) -> None:
+            trt.ILogger.__init__(self)
+
+        def log(self, severity: Any, msg: str) -> None:
+            if severity <= trt.ILogger.Severity.WARNING:
+                level = "WARNING" if severity == trt.ILogger.Severity.WARNING else "ERROR"
+                messages.append((level, msg))
+
+    return Collector()
+
+
+def _error(error: Any) -> dict[str, str]:
+    return {"node": error.node_name(), "operator": error.node_operator(), "text": error.desc()}
+
+
+def _input_types(network: Any) -> dict[str, str]:
+    """Return layer → `"int8"`, `"fp16"` or `"fp32"`; int8 where a dequantize layer feeds it."""
+    layers = [network.get_layer(index) for index in range(network.num_layers)]
+    producers = {
+        layer.get_output(index).name: layer
+        for layer in layers
+        for index in range(layer.num_outputs)
+        if layer.get_output(index) is not None
+    }
+    types = {}
+    for layer in layers:
+        if layer.type.name in _LAYERS:
+            tensor = layer.get_input(0)
+            source = producers.get(tensor.name)
+            quantised = source is not None and source.type.name == "DEQUANTIZE"
+            types[layer.name] = "int8" if quantised else _TYPES.get(tensor.dtype.name, "fp32")
+    return types
+
+
+def _peak_memory_bytes() -> int | None:
+    """Return the most memory that this process held; None where the system does not say."""
+    status = Path("/proc/self/status")
+    lines = status.read_text(encoding="ascii").splitlines() if status.exists() else []
+    peaks = [int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM")]
+    return peaks[0] if peaks else None
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1])))

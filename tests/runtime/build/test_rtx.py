@@ -1,0 +1,127 @@
+"""Real builds, without a GPU. Each takes about a second: a process that imports TensorRT-RTX."""
+
+import json
+import sys
+from collections.abc import Callable
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from maskrt.core import Precision, PrecisionError, Target, UnsupportedTargetError
+from maskrt.runtime.build import build_engine, rtx
+
+pytestmark = pytest.mark.rtx
+RTX = Target.parse("rtx")
+
+
+@pytest.mark.parametrize("precision", list(Precision))
+@pytest.mark.parametrize("target", ["rtx", "rtx-89"])
+def test_an_engine_computes_in_what_was_asked(small_network, precision, target):
+    engine = build_engine(small_network(precision.value), Target.parse(target), precision)
+    info = engine.info
+    none = {"int8": 0, "fp16": 0, "fp32": 0, "unknown": 0}
+    assert info["layers"] == {**none, precision.value: 4}
+    assert info["wider"] == []
+    assert info["accelerators"] == (["sm89"] if target == "rtx-89" else ["sm80"])
+    assert info["kernels"]["convolution"] == 3
+    assert info["bytes"] == len(engine.files["engine.trt"])
+    assert json.loads(json.dumps(info)) == info
+
+
+def test_int8_tells_of_kernels_that_only_round(small_network):
+    info = build_engine(small_network("int8"), RTX, Precision.INT8).info
+    assert info["kernels"]["rounding"] >= 1
+    assert "round" in info["note"]
+
+
+def test_layers_left_wide_are_read_back_as_such(small_network):
+    model = small_network("int8", wide=["body.first", "head.up"])
+    info = build_engine(model, RTX, Precision.INT8).info
+    assert info["layers"] == {"int8": 2, "fp16": 0, "fp32": 2, "unknown": 0}
+    assert info["wider"] == ["body.first", "head.up"]
+
+
+def test_int8_that_tensorrt_silently_computes_in_float_is_refused(small_network):
+    # A scale of shape [1] passes the parser, and then every convolution runs in FP32.
+    model = small_network("int8", scale_shape=(1,))
+    with pytest.raises(PrecisionError, match=r"body\.first \(Conv, int8 came back fp32\)"):
+        build_engine(model, RTX, Precision.INT8)
+
+
+def test_half_a_pair_of_quantisers_is_refused(small_network):
+    model = small_network("int8", half_pair=["body.second"])
+    with pytest.raises(PrecisionError, match=r"1 of 4 layers .* body\.second"):
+        build_engine(model, RTX, Precision.INT8)
+
+
+@pytest.mark.parametrize("asked", [Precision.FP16, Precision.INT8])
+def test_an_fp32_graph_is_not_sold_as_something_else(small_network, asked):
+    with pytest.raises(PrecisionError, match=f"none of the 4 layers of the graph is {asked}"):
+        build_engine(small_network("fp32"), RTX, asked)
+
+
+def test_an_unreadable_plan_is_an_unknown_and_not_a_claim(small_network, monkeypatch):
+    monkeypatch.setattr(rtx, "read_plan", lambda plan: None)
+    info = build_engine(small_network("int8"), RTX, Precision.INT8).info
+    assert info["layers"] == {"int8": 0, "fp16": 0, "fp32": 0, "unknown": 4}
+    assert info["kernels"] is None
+    assert "could not be read" in info["note"]
+
+
+def one_node(node: onnx.NodeProto, output: int, shape: list[str | int]) -> onnx.ModelProto:
+    info = helper.make_tensor_value_info
+    graph = helper.make_graph(
+        [node],
+        "g",
+        [info("x", TensorProto.FLOAT, [1, 3, 8, 8])],
+        [info("y", output, shape)],
+        [numpy_helper.from_array(np.array([9], np.int64), "k")],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+
+
+def test_an_operator_that_does_not_parse_is_one_sentence_with_its_node():
+    node = helper.make_node("NonZero", ["x"], ["y"], "select")
+    with pytest.raises(UnsupportedTargetError, match=r"node 'select' \(NonZero\)") as caught:
+        build_engine(one_node(node, TensorProto.INT64, [4, "n"]), RTX, Precision.FP32)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_operator_that_parses_and_has_no_kernel_is_one_sentence(capfd):
+    info = helper.make_tensor_value_info
+    node = helper.make_node("NonMaxSuppression", ["b", "s", "most"], ["y"], "nms")
+    graph = helper.make_graph(
+        [node],
+        "g",
+        [info("b", TensorProto.FLOAT, [1, 9, 4]), info("s", TensorProto.FLOAT, [1, 1, 9])],
+        [info("y", TensorProto.INT64, ["n", 3])],
+        [numpy_helper.from_array(np.array([5], np.int64), "most")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    with pytest.raises(UnsupportedTargetError, match="cannot build the graph") as caught:
+        build_engine(model, RTX, Precision.FP32)
+    assert "\n" not in str(caught.value)
+    assert capfd.readouterr() == ("", "")  # TensorRT's own log goes nowhere else
+
+
+@pytest.mark.parametrize(
+    ("death", "told"),
+    [("import os; os.abort()", "status -6"), ("raise ValueError('so')", "ValueError: so")],
+)
+def test_a_builder_that_dies_is_one_sentence(small_network, monkeypatch, death, told):
+    monkeypatch.setattr(rtx, "_WORKER", [sys.executable, "-c", death])
+    with pytest.raises(UnsupportedTargetError, match=told) as caught:
+        build_engine(small_network(), RTX, Precision.FP32)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "expected"),
+    [((), (False, False)), ((86,), (True, False)), ((90,), (False, False)), ((89,), (True, True))],
+)
+def test_an_engine_runs_here_where_its_gpu_is(monkeypatch, capabilities, expected):
+    monkeypatch.setattr(rtx, "compute_capabilities", lambda: capabilities)
+    runs_here: Callable[[Target], bool] = rtx._runs_here
+    assert (runs_here(RTX), runs_here(Target.parse("rtx-89"))) == expected
