@@ -11,6 +11,7 @@ __all__ = [
     "MaskrtError",
     "MissingDependencyError",
     "PrecisionError",
+    "UnknownTargetError",
     "UnsupportedModelError",
     "UnsupportedTargetError",
     "UsageError",
@@ -39,6 +40,10 @@ class UnsupportedModelError(MaskrtError, TypeError):
 
 class UnsupportedTargetError(MaskrtError, RuntimeError):
     """A target that is unknown, or that this machine can neither build nor run."""
+
+
+class UnknownTargetError(UsageError, UnsupportedTargetError):
+    """A target name that means nothing, on this machine or any other."""
 
 
 class MissingDependencyError(MaskrtError, ImportError):

@@ -23,6 +23,7 @@ _EXTRA_OF = {
     "skimage": "demo",
     "cv2": "demo",
 }
+_DISTRIBUTION_OF = {"PIL": "pillow"}
 
 
 def require(module: str, purpose: str) -> ModuleType:
@@ -38,9 +39,10 @@ def require(module: str, purpose: str) -> ModuleType:
     package = module.partition(".")[0]
     try:
         return importlib.import_module(module)
-    except ImportError as error:
+    except (ImportError, RuntimeError, OSError) as error:  # torchvision beside another torch's
         extra = _EXTRA_OF.get(package)
-        install = f"maskrt[{extra}]" if extra else package
-        reason = "is not installed" if error.name == package else f"does not load ({error})"
+        install = f"maskrt[{extra}]" if extra else _DISTRIBUTION_OF.get(package, package)
+        absent = isinstance(error, ImportError) and error.name == package
+        reason = "is not installed" if absent else f"does not load ({error})"
         message = f"{package} is needed to {purpose} but {reason}: run pip install '{install}'."
         raise MissingDependencyError(message, name=package) from error

@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass
 
-from .errors import UnsupportedTargetError
+from .errors import UnknownTargetError
 
 __all__ = ["TARGETS", "Target"]
 
@@ -36,7 +36,7 @@ class Target:
 
     @classmethod
     def parse(cls, name: "Target | str") -> "Target":
-        """Return the target named `name`, or raise `UnsupportedTargetError`."""
+        """Return the target named `name`, or raise `UnknownTargetError`."""
         if isinstance(name, Target):
             return name
         if name in TARGETS:
@@ -47,7 +47,7 @@ class Target:
             about = f"TensorRT-RTX for SM {capability // 10}.{capability % 10}"
             return cls(name, "tensorrt_rtx", (capability,), about)
         sms = ", ".join(f"rtx-{s}" for s in _RTX_SMS)
-        raise UnsupportedTargetError(
+        raise UnknownTargetError(
             f"target {name!r} is unknown: choose one of {', '.join(TARGETS)} or {sms}."
         )
 

@@ -12,7 +12,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .core import Bundle, InputSpec, Manifest, Precision, Progress, Target, silent
+from .core import (
+    Bundle,
+    InputSpec,
+    Manifest,
+    Precision,
+    PrecisionError,
+    Progress,
+    Target,
+    silent,
+)
 from .core.bundle import MODEL
 from .runtime import Backend, Session, letterbox_batches, open_session
 from .runtime.backends.cpu import CpuBackend
@@ -35,6 +44,7 @@ __all__ = [
     "evaluate_session",
     "prove",
     "pytorch_session",
+    "refuse_blind_engine",
     "run_check",
 ]
 
@@ -100,6 +110,23 @@ def prove(
     }
 
 
+def refuse_blind_engine(
+    bundle: Bundle, target: Target, precision: Precision, pictures: Iterable[Any]
+) -> None:
+    """Raise `PrecisionError` if an engine finds nothing where the FP32 graph finds instances."""
+    shown = list(itertools.islice(pictures, _PROOF_PICTURES))
+    with canonical_session(bundle) as canonical:
+        expected = sum(len(instances) for instances in canonical.predict(shown))
+    with open_session(bundle, target, precision) as session:
+        found = sum(len(instances) for instances in session.predict(shown))
+    if expected and not found:
+        raise PrecisionError(
+            f"the {precision} engine for {target.name} finds nothing in {len(shown)} calibration "
+            f"pictures where the FP32 graph finds {expected} instances: its numbers overflow or "
+            "its calibration does not fit; build it at another precision."
+        )
+
+
 def run_check(
     bundle: Bundle,
     *,
@@ -113,14 +140,13 @@ def run_check(
 ) -> Report:
     """Measure an engine and its reference; see `maskrt.check`."""
     dataset = CocoDataset.load(images, annotations)
-    with open_session(bundle, target, precision) as session:
+    name, reference = _reference(bundle, weights)
+    with reference, open_session(bundle, target, precision) as session:
         found = evaluate_session(session, dataset, "check", progress, _REPORT_PICTURES)
         place, asked = session.target, session.precision
+        expected = evaluate_session(reference, dataset, "reference", progress)
     assert place is not None  # a session opened on a bundle has both
     assert asked is not None
-    name, reference = _reference(bundle, weights)
-    with reference:
-        expected = evaluate_session(reference, dataset, "reference", progress)
     report = Report(
         target=place.name,
         precision=asked,

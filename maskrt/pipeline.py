@@ -15,7 +15,7 @@ import numpy as np
 import onnx
 
 from . import calib
-from .checking import prove, run_check
+from .checking import prove, refuse_blind_engine, run_check
 from .core import (
     Bundle,
     CheckFailedError,
@@ -24,12 +24,14 @@ from .core import (
     Progress,
     Target,
     UsageError,
+    require,
     silent,
 )
 from .core.bundle import MODEL, RECIPE, check_destination
 from .runtime import Session, letterbox_batches, list_images, open_session
 from .runtime.build import build_engine, check_buildable
 from .runtime.check.evaluate import budget_sentence
+from .runtime.cuda_device import can_run
 
 if TYPE_CHECKING:
     from torch import nn
@@ -71,7 +73,8 @@ def compile(
         calibration: folder of pictures, or a list of files or arrays; INT8 needs it.
         precision: `"fp32"`, `"fp16"` or `"int8"`.
         targets: names as in `maskrt targets`.
-        max_ap_drop: largest loss of box or mask AP (0 to 100) against FP32 that is accepted.
+        max_ap_drop: largest loss of box or mask AP (0 to 100) against FP32 that is accepted, by
+            every target that this machine can run; the others are built and not measured.
         images: folder of the pictures in `annotations`, to measure that loss on.
         annotations: COCO instances JSON.
         class_names: one a label, background included, if the weights do not tell.
@@ -80,23 +83,25 @@ def compile(
     Raises:
         UsageError, InputError: an argument, a picture or the weights cannot be used.
         UnsupportedModelError, UnsupportedTargetError: the model or target is beyond this version.
-        PrecisionError: an engine does not compute in what was asked for.
+        PrecisionError: an engine does not compute in what was asked for, or finds nothing where
+            the FP32 graph finds instances.
         CheckFailedError: `max_ap_drop` was missed; no bundle is left.
     """
     wanted = Precision.parse(precision)
     places = _parse_targets(targets)
     check_destination(Path(output))
     pictures = _calibration_pictures(calibration, wanted)
-    if max_ap_drop is not None and (images is None or annotations is None):
-        raise UsageError("max_ap_drop needs images and annotations to measure AP on: give both.")
+    _check_budget_arguments(max_ap_drop, images, annotations, places)
     exported = _export(model, weights, num_classes, input_size, batch, class_names, progress)
     with Bundle.create(output, exported.manifest) as bundle:
         _write_export(bundle, exported, pictures, progress)
         _write_recipe(bundle, exported.model, wanted, pictures, progress)
         for target in places:
             _write_engine(bundle, target, wanted, progress)
+            if can_run(target) and pictures is not None:
+                refuse_blind_engine(bundle, target, wanted, pictures)
         if max_ap_drop is not None:
-            for target in places:
+            for target in filter(can_run, places):
                 _hold_to_budget(bundle, target, images, annotations, max_ap_drop, progress)
     return Bundle.open(output)
 
@@ -138,6 +143,7 @@ def calibrate(
     model = _read_model(opened)
     with opened.edit() as staged:
         staged.remove("engines/")
+        staged.remove("report/")
         _write_recipe(staged, model, wanted, pictures, progress)
     return opened
 
@@ -161,6 +167,7 @@ def build(
     (place,) = _parse_targets([target])
     wanted = opened.manifest.precision if precision is None else Precision.parse(precision)
     with opened.edit() as staged:
+        staged.remove("report/")
         _write_engine(staged, place, wanted, progress)
     return opened
 
@@ -225,6 +232,28 @@ def _parse_targets(targets: Sequence[Target | str]) -> list[Target]:
     return parsed
 
 
+def _check_budget_arguments(
+    max_ap_drop: float | None,
+    images: Path | str | None,
+    annotations: Path | str | None,
+    targets: Sequence[Target],
+) -> None:
+    """Refuse a budget that could not be measured in the end, before any work is done."""
+    if max_ap_drop is None:
+        if images is not None or annotations is not None:
+            raise UsageError("images and annotations measure max_ap_drop: give that, too.")
+        return
+    if images is None or annotations is None:
+        raise UsageError("max_ap_drop needs images and annotations to measure AP on: give both.")
+    if not any(can_run(target) for target in targets):
+        names = ", ".join(target.name for target in targets)
+        raise UsageError(
+            f"max_ap_drop cannot be measured: this machine can run none of the targets ({names}); "
+            "add the target cpu or leave the budget out."
+        )
+    require("pycocotools", "measure AP for max_ap_drop")
+
+
 def _calibration_pictures(
     calibration: Pictures | None, precision: Precision
 ) -> list[Path | str | np.ndarray] | None:
@@ -251,6 +280,7 @@ def _export(
 ) -> "Export":
     from .export import export_model
 
+    require("onnxruntime", "compare the exported graph with PyTorch")
     progress("export", 0, 1)
     exported = export_model(
         str(model) if isinstance(model, Path) else model,
@@ -280,7 +310,7 @@ def _write_recipe(
     progress: Progress,
 ) -> None:
     statistics = None
-    if pictures is not None and precision is Precision.INT8:
+    if pictures is not None and precision is not Precision.FP32:
         batches = _batches(pictures, bundle.manifest.input, progress)
         statistics = calib.collect_statistics(model, batches)
     recipe = calib.make_recipe(model, precision, statistics)
@@ -292,7 +322,7 @@ def _batches(pictures: list[Any], spec: InputSpec, progress: Progress) -> Iterat
     done = 0
     progress("calibrate", 0, len(pictures))
     for canvases, real in letterbox_batches(pictures, spec):
-        yield canvases
+        yield canvases[:real]
         done += real
         progress("calibrate", done, len(pictures))
 
@@ -302,7 +332,9 @@ def _write_engine(bundle: Bundle, target: Target, precision: Precision, progress
     stage = f"build {target.name} {precision}"
     progress(stage, 0, 1)
     model = _read_model(bundle)
-    recipe = calib.Recipe.from_json(bundle.read_json(RECIPE)).with_precision(precision)
+    recipe = calib.Recipe.from_json(bundle.read_json(RECIPE))
+    if precision is not recipe.precision:
+        recipe = recipe.with_precision(precision)
     style = calib.Style.ORT if target.backend == "onnxruntime" else calib.Style.TENSORRT
     started = time.perf_counter()
     engine = build_engine(calib.render(model, recipe, style), target, precision)

@@ -1,15 +1,17 @@
 """Running an engine over files: pictures with masks drawn, and all instances as COCO JSON."""
 
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from .core import Bundle, Precision, Progress, Target, require, silent
+from .core import Bundle, Precision, Progress, Target, UsageError, require, silent
 from .runtime import list_images, open_session, read_image
+from .runtime.check.report import write_text
 
 __all__ = ["run_pictures"]
+
+_RESULTS = "results.json"
 
 
 def run_pictures(
@@ -35,18 +37,28 @@ def run_pictures(
 
     Returns:
         What `results.json` holds: `images` and `annotations` (COCO results with `image_id`).
+
+    Raises:
+        UsageError: an output file would overwrite a picture of `sources`; nothing was written.
+        InputError: a picture cannot be used; pictures before it are written, `results.json` is not.
+        MissingDependencyError: a package is not installed; nothing was written.
     """
+    opened = Bundle.open(bundle)
     files = [file for source in sources for file in _files(Path(source))]
     names = _distinct_names(files)
-    pillow = require("PIL.Image", "write pictures")
-    images, annotations = [], []
     folder = Path(output)
+    _check_output(folder, [*names, _RESULTS], files)
+    pillow = require("PIL.Image", "write pictures")
+    if "masks" in opened.manifest.outputs:
+        require("pycocotools.mask", "write masks as COCO RLE")
+    images, annotations = [], []
     progress("run", 0, len(files))
-    with open_session(bundle, target, precision) as session:
+    with open_session(opened, target, precision) as session:
         for number, (file, name) in enumerate(zip(files, names, strict=True), 1):
             picture = read_image(file)
             found = session.predict(picture)
             folder.mkdir(parents=True, exist_ok=True)
+            (folder / _RESULTS).unlink(missing_ok=True)  # an earlier run's, of other pictures
             pillow.fromarray(found.draw(picture, min_score=min_score)).save(folder / name)
             height, width = found.image_size
             images.append({"id": number, "file_name": str(file), "height": height, "width": width})
@@ -56,10 +68,27 @@ def run_pictures(
             {"id": label, "name": text} for label, text in enumerate(session.class_names or ())
         ]
     results = {"images": images, "annotations": annotations, "categories": categories[1:]}
-    staged = folder / ".results.json"
-    staged.write_text(json.dumps(results) + "\n", encoding="utf-8")
-    os.replace(staged, folder / "results.json")
+    write_text(folder / _RESULTS, json.dumps(results) + "\n")
     return results
+
+
+def _check_output(folder: Path, names: Sequence[str], files: Sequence[Path]) -> None:
+    """Raise `UsageError` if writing `names` into `folder` would overwrite one of `files`."""
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{folder} is a file, so no results can be written inside it.")
+    inputs = {_identity(file): file for file in files if file.exists()}
+    for written in (folder / name for name in names):
+        if written.exists() and _identity(written) in inputs:
+            raise UsageError(
+                f"{written} would overwrite the input picture {inputs[_identity(written)]}: name "
+                "another output folder."
+            )
+
+
+def _identity(file: Path) -> tuple[int, int]:
+    """Return what is equal for two paths of one file, links and upper case notwithstanding."""
+    status = file.stat()
+    return status.st_dev, status.st_ino
 
 
 def _files(source: Path) -> list[Path]:

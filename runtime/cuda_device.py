@@ -3,10 +3,19 @@
 import ctypes
 import sys
 
-__all__ = ["compute_capabilities"]
+from ..core import Target
+
+__all__ = ["can_run", "compute_capabilities"]
 
 _MAJOR, _MINOR = 75, 76  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, _MINOR in cuda.h
 _DRIVERS = ("nvcuda.dll",) if sys.platform == "win32" else ("libcuda.so.1",)
+
+
+def can_run(target: Target) -> bool:
+    """Whether this machine has what an engine for `target` runs on; any machine has a CPU."""
+    if target.backend == "onnxruntime":
+        return True
+    return any(capability in target.runs_on for capability in compute_capabilities())
 
 
 def compute_capabilities() -> tuple[int, ...]:

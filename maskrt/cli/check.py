@@ -57,7 +57,7 @@ def command(
         html_file.write_bytes((bundle / "report" / "report.html").read_bytes())
     if max_ap_drop is not None:
         enforce(report, max_ap_drop)
-        console().print(f"[green]passed[/green]: no AP drops by more than {max_ap_drop:g}.")
+        console().print(f"passed: no AP drops by more than {max_ap_drop:g}.", style="green")
 
 
 def _print(report: "Report") -> None:

@@ -25,7 +25,7 @@ def command(bundle: Path) -> None:
     print_bundle(opened)
     screen = console()
     model = onnx.load_model_from_string(opened.read(MODEL))
-    screen.print("\n[bold]graph[/bold]")
+    screen.print("\ngraph", style="bold")
     for name, shape in opened.manifest.outputs.items():
         screen.print(f"  output {name:8} {list(shape)}")
     kinds = Counter(f"{n.domain}::{n.op_type}" if n.domain else n.op_type for n in model.graph.node)
@@ -40,7 +40,7 @@ def _print_recipe(recipe: dict) -> None:
     screen = console()
     layers = recipe["layers"]
     counts = Counter(layer["precision"] for layer in layers.values())
-    screen.print("\n[bold]recipe[/bold]")
+    screen.print("\nrecipe", style="bold")
     listed = ", ".join(f"{count} layers {name}" for name, count in counts.items())
     screen.print(f"  asked for {recipe['precision']}: {listed}; {len(recipe['tensors'])} scales")
     table = Table(box=None, padding=(0, 2), header_style="bold")

@@ -77,6 +77,10 @@ def main(arguments: list[str] | None = None) -> None:
         where = f" {error.filename}" if error.filename else ""
         _report(f"the operating system refused{where}: {error.strerror or error}.", debug)
         sys.exit(1)
+    except Exception as error:  # a defect of ours: said in one sentence all the same
+        reason = f"{type(error).__name__}: {error}".splitlines()[0][:200]
+        _report(f"a defect in maskrt ({reason}): run again with --debug and report it.", debug)
+        sys.exit(1)
 
 
 def _report(sentence: str, debug: bool) -> None:

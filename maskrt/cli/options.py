@@ -30,7 +30,7 @@ precision_option = click.option(
 
 def console() -> Console:
     """Return the console that results are printed on (standard output), wide enough for a table."""
-    screen = Console(highlight=False, soft_wrap=True)
+    screen = Console(highlight=False, markup=False, soft_wrap=True)
     screen.width = max(screen.width, _TABLE_WIDTH)
     return screen
 
@@ -43,7 +43,9 @@ def model_options(function: _Function) -> _Function:
             "-o", "--output", required=True, type=click.Path(path_type=Path), help="The bundle."
         ),
         click.option("--weights", type=click.Path(path_type=Path), help=".safetensors or .pth."),
-        click.option("--num-classes", type=int, help="Background included."),
+        click.option(
+            "--num-classes", type=click.IntRange(min=2), help="Background included."
+        ),
         click.option(
             "--input-size", type=(int, int), default=(512, 512), show_default=True,
             metavar="H W", help="Height and width in pixels.",
@@ -65,7 +67,11 @@ def read_class_names(path: Path | None) -> list[str] | None:
         return None
     if not path.is_file():
         raise click.UsageError(f"class names file {path} does not exist.")
-    return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError:
+        raise click.UsageError(f"class names file {path} is not UTF-8 text.") from None
+    return [line.strip() for line in lines if line.strip()]
 
 
 @contextmanager

@@ -4,7 +4,8 @@ from typing import Any
 
 from rich.table import Table
 
-from ..core import Bundle
+from ..core import Bundle, Target
+from ..runtime.cuda_device import can_run
 from .options import console
 
 __all__ = ["engine_layers", "megabytes", "print_bundle"]
@@ -14,14 +15,16 @@ def print_bundle(bundle: Bundle) -> None:
     """Print the bundle's model, fidelity and engines."""
     screen, manifest = console(), bundle.manifest
     spec = manifest.input
-    screen.print(f"[bold]{bundle.path}[/bold]")
+    screen.print(str(bundle.path), style="bold")
     screen.print(f"  model     {manifest.source['model']}, {_weights(manifest.source)}")
     screen.print(
         f"  input     {spec.batch} x {spec.height} x {spec.width} x 3 uint8 RGB, letterboxed"
     )
     screen.print(f"  fidelity  {_fidelity(manifest.fidelity)}")
     for warning in manifest.fidelity.get("violations", []):
-        screen.print(f"  [yellow]warning[/yellow]   conversion is not exact: {warning}")
+        screen.print(f"  warning   conversion is not exact: {warning}", style="yellow")
+    if "warning" in manifest.source:
+        screen.print(f"  warning   {manifest.source['warning']}", style="yellow")
     if bundle.engines():
         screen.print(_engines(bundle))
 
@@ -46,13 +49,18 @@ def _engines(bundle: Bundle) -> Table:
         info = bundle.read_json(f"engines/{name}/engine.json")
         table.add_row(
             name, info["precision"], engine_layers(info), megabytes(info["bytes"]),
-            f"{info['build_seconds']:.1f} s", "yes" if info["runs_here"] else "no",
+            f"{info['build_seconds']:.1f} s", "yes" if _runs_here(name) else "no",
         )  # fmt: skip
         if info.get("note"):
             notes.append(f"{name}: {info['note']}")
     table.caption = "\n".join(notes) or None
     table.caption_justify = "left"
     return table
+
+
+def _runs_here(engine: str) -> bool:
+    """Whether this machine, not the one that built it, can run an engine such as `rtx@fp16`."""
+    return can_run(Target.parse(engine.partition("@")[0]))
 
 
 def _weights(source: dict[str, Any]) -> str:
@@ -65,6 +73,8 @@ def _weights(source: dict[str, Any]) -> str:
 def _fidelity(found: dict[str, Any]) -> str:
     if not found:
         return "not measured"
+    if not found["instances"] and not found["violations"]:
+        return f"nothing was found in {found['pictures']} pictures, so nothing was compared"
     mask = found["worst_mask_iou"]
     masks = "" if mask is None else f", mask IoU {mask:.4f}"
     return (

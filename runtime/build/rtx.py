@@ -31,7 +31,7 @@ from typing import Any
 import onnx
 
 from ...core import Precision, Target, UnsupportedTargetError, require
-from ..cuda_device import compute_capabilities
+from ..cuda_device import can_run
 from .deconvolution import rewrite_int8_deconvolutions
 from .engine import Engine, precision_info, verify, verify_graph
 from .long_topk import split_long_topk
@@ -82,7 +82,7 @@ def build(model: onnx.ModelProto, target: Target, precision: Precision) -> Engin
         "note": _note(lowered, plan, found),
         "bytes": len(built.plan),
         "build_seconds": round(time.perf_counter() - started, 2),
-        "runs_here": _runs_here(target),
+        "runs_here": can_run(target),
         **_program_info(plan, built.report),
     }
     return Engine({"engine.trt": built.plan}, info)
@@ -114,18 +114,13 @@ def _note(lowered: Lowered, plan: Plan | None, found: dict[str, Precision | None
     return ""
 
 
-def _runs_here(target: Target) -> bool:
-    """Whether a GPU of this machine is one that the engine was built for."""
-    return any(capability in target.runs_on for capability in compute_capabilities())
-
-
 def _build_in_child(model: onnx.ModelProto, target: Target) -> _Built:
     with tempfile.TemporaryDirectory(prefix="maskrt-rtx-") as name:
         folder = Path(name)
         onnx.save(model, folder / "model.onnx")
         (folder / "request.json").write_text(json.dumps({"sms": target.sms}), encoding="utf-8")
         command = [*_WORKER, str(folder)]
-        child = subprocess.run(command, capture_output=True, check=False)
+        child = subprocess.run(command, capture_output=True, check=False, cwd=folder)
         if not (folder / "report.json").exists():
             raise UnsupportedTargetError(_crash(child, target))
         report = json.loads((folder / "report.json").read_text(encoding="utf-8"))

@@ -52,11 +52,22 @@ class Report:
 
     def __post_init__(self) -> None:
         """Refuse a budget that nothing can be held against."""
-        if self.budget is not None and self.reference is None:
+        if self.budget is None:
+            return
+        if self.reference is None:
             raise UsageError(
                 f"a budget of {self.budget:g} AP was stated, and there is no reference to lose it "
                 "against: name a reference or leave the budget out."
             )
+        for kind, values in self.reference.items():
+            if kind not in self.metrics:
+                raise InputError(f"the reference has {kind} AP and the engine none: compare alike.")
+            if not values["AP"]:
+                raise InputError(
+                    f"the reference's own {kind} AP is {values['AP'] or 0:g}, so there is nothing "
+                    "to lose and the budget says nothing: name pictures and annotations that the "
+                    "model was trained for."
+                )
 
     @property
     def drop(self) -> dict[str, Metrics] | None:

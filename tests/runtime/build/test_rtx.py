@@ -2,7 +2,6 @@
 
 import json
 import sys
-from collections.abc import Callable
 
 import numpy as np
 import onnx
@@ -10,6 +9,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from maskrt.core import Precision, PrecisionError, Target, UnsupportedTargetError
+from maskrt.runtime import cuda_device
 from maskrt.runtime.build import build_engine, rtx
 
 pytestmark = pytest.mark.rtx
@@ -122,6 +122,7 @@ def test_a_builder_that_dies_is_one_sentence(small_network, monkeypatch, death, 
     [((), (False, False)), ((86,), (True, False)), ((90,), (False, False)), ((89,), (True, True))],
 )
 def test_an_engine_runs_here_where_its_gpu_is(monkeypatch, capabilities, expected):
-    monkeypatch.setattr(rtx, "compute_capabilities", lambda: capabilities)
-    runs_here: Callable[[Target], bool] = rtx._runs_here
-    assert (runs_here(RTX), runs_here(Target.parse("rtx-89"))) == expected
+    monkeypatch.setattr(cuda_device, "compute_capabilities", lambda: capabilities)
+    found = tuple(cuda_device.can_run(target) for target in (RTX, Target.parse("rtx-89")))
+    assert found == expected
+    assert cuda_device.can_run(Target.parse("cpu"))
