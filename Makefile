@@ -1,4 +1,4 @@
-# Everything a newcomer or CI runs. Nothing outside .venv and build is written.
+# Everything a newcomer or CI runs.
 VENV   ?= .venv
 PYTHON ?= python3
 BIN    := $(VENV)/bin
