@@ -8,7 +8,11 @@
       report/              report.json, report.html, pictures
 
 Nobody ever sees half a bundle: every change is made in a hidden folder beside it and renamed into
-place when it is complete. Files that a change leaves alone are hard links, so editing is cheap.
+place when it is complete. Files that a change leaves alone are hard links, so editing is cheap, and
+files in the folder that the manifest does not list are the user's: an edit carries them over.
+
+Two programs may edit one bundle: the one that ends later finds another manifest than it opened, and
+its change is refused, so that no update is lost.
 """
 
 import contextlib
@@ -17,7 +21,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -96,6 +100,8 @@ class Bundle:
     path: Path
     manifest: Manifest
     digests: dict[str, str] = field(default_factory=dict)
+    # The bytes of the manifest as last read or written here; None while the bundle is being made.
+    _known: bytes | None = field(default=None, init=False, repr=False, compare=False)
 
     @classmethod
     def open(cls, path: "Path | str | Bundle") -> "Bundle":
@@ -114,14 +120,17 @@ class Bundle:
                 f"{folder} {what}, so it is not a bundle: make one with maskrt compile."
             )
         try:
-            data = json.loads(file.read_text(encoding="utf-8"))
+            raw = file.read_bytes()
+            data = json.loads(raw.decode("utf-8"))
             version = data["format_version"]
             if version != FORMAT_VERSION:
                 raise BundleError(
                     f"{file} has format version {version}, and this maskrt reads version "
                     f"{FORMAT_VERSION}: compile the model again."
                 )
-            return cls(folder, Manifest.from_json(data), dict(data["files"]))
+            bundle = cls(folder, Manifest.from_json(data), dict(data["files"]))
+            bundle._known = raw
+            return bundle
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             if isinstance(error, BundleError):
                 raise
@@ -138,25 +147,34 @@ class Bundle:
         An older bundle there is replaced. Anything else there is left alone.
 
         Raises:
-            UsageError: `path` exists and is not a bundle.
+            UsageError: `path` exists and is not a bundle, or the program is working inside it.
         """
-        folder = Path(path)
-        check_destination(folder)
-        with _staging(folder) as staged:
+        folder = Path(path).resolve()
+        check_destination(Path(path))
+        with _staging(folder, lambda _: check_destination(folder)) as staged:
             bundle = cls(staged, manifest)
             yield bundle
             bundle._write_manifest()
 
     @contextlib.contextmanager
     def edit(self) -> Iterator["Bundle"]:
-        """Change this bundle: yields a copy to write to, put in place when the block ends well."""
-        with _staging(self.path) as staged:
+        """Change this bundle: yields a copy to write to, put in place when the block ends well.
+
+        Raises:
+            BundleError: a listed file is missing, or another program changed the bundle since it
+                was opened; the bundle is left as it is.
+            UsageError: the program is working inside the bundle.
+        """
+        folder = self.path.resolve()  # a link stays, and what it points to is replaced
+        self._check_unchanged(folder)
+        with _staging(folder, self._check_unchanged) as staged:
             for relative in self.digests:
-                _link(self.path / relative, staged / relative)
+                _link(folder / relative, staged / relative)
             copy = Bundle(staged, self.manifest, dict(self.digests))
             yield copy
-            copy._write_manifest()
-        self.manifest, self.digests = copy.manifest, copy.digests
+            known = copy._write_manifest()
+            self._carry_unlisted(folder, staged)
+        self.manifest, self.digests, self._known = copy.manifest, copy.digests, known
 
     def update(self, **changes: Any) -> None:
         """Change fields of the manifest; only inside `create` or `edit`."""
@@ -213,10 +231,27 @@ class Bundle:
         """Path inside the bundle of an engine; see `engine_folder`."""
         return engine_folder(target, precision or self.manifest.precision, self.manifest.precision)
 
-    def _write_manifest(self) -> None:
+    def _write_manifest(self) -> bytes:
         data = {**self.manifest.to_json(), "files": dict(sorted(self.digests.items()))}
-        text = json.dumps(data, indent=2) + "\n"
-        (self.path / MANIFEST).write_text(text, encoding="utf-8")
+        self._known = (json.dumps(data, indent=2) + "\n").encode("utf-8")
+        (self.path / MANIFEST).write_bytes(self._known)
+        return self._known
+
+    def _check_unchanged(self, folder: Path) -> None:
+        """Raise `BundleError` unless `folder` has the manifest that this object knows."""
+        file = folder / MANIFEST
+        if (file.read_bytes() if file.is_file() else None) != self._known:
+            raise BundleError(
+                f"{self.path} was changed by another program meanwhile, so this change was not "
+                "made: open the bundle again and repeat it."
+            )
+
+    def _carry_unlisted(self, folder: Path, staged: Path) -> None:
+        """Link the files in `folder` that are not ours into `staged`, where nothing lies yet."""
+        for relative in _files_in(folder):
+            listed = relative in self.digests or relative == MANIFEST
+            if not listed and not os.path.lexists(staged / relative):
+                _link(folder / relative, staged / relative)
 
 
 def engine_folder(target: Target, precision: Precision, default: Precision) -> str:
@@ -226,10 +261,32 @@ def engine_folder(target: Target, precision: Precision, default: Precision) -> s
 
 def check_destination(folder: Path) -> None:
     """Raise `UsageError` unless a bundle may be written at `folder`."""
-    if folder.exists() and not (folder / MANIFEST).is_file():
+    if folder.exists() and not _is_bundle(folder):
         raise UsageError(f"{folder} exists and is not a bundle: name another output or remove it.")
     if folder.parent.exists() and not folder.parent.is_dir():
         raise UsageError(f"{folder.parent} is a file, so no bundle can be written inside it.")
+    _check_not_inside(folder.resolve())
+
+
+def _is_bundle(folder: Path) -> bool:
+    """Whether `folder` has a manifest of ours, of any version, and not another program's."""
+    try:
+        data = json.loads((folder / MANIFEST).read_bytes())
+    except (OSError, ValueError):
+        return False
+    return isinstance(data, dict) and {"format_version", "family", "files"} <= data.keys()
+
+
+def _check_not_inside(folder: Path) -> None:
+    """Raise `UsageError` if the working directory would be replaced under the program's feet.
+
+    The rename itself would work, and leave the program and its shell in a deleted directory.
+    """
+    if Path.cwd().is_relative_to(folder):
+        raise UsageError(
+            f"the working directory is inside {folder}, which is replaced as a whole: change to "
+            f"{folder.parent} and name the bundle from there."
+        )
 
 
 def _remedy(relative: str) -> str:
@@ -241,26 +298,68 @@ def _remedy(relative: str) -> str:
 
 
 @contextlib.contextmanager
-def _staging(folder: Path) -> Iterator[Path]:
-    """Yield an empty folder beside `folder`, and rename it to `folder` when the block ends well."""
+def _staging(folder: Path, check: Callable[[Path], None]) -> Iterator[Path]:
+    """Yield an empty folder beside `folder`, and rename it to `folder` when the block ends well.
+
+    Args:
+        folder: absolute, without symbolic links.
+        check: raises if the folder that it is given must not be replaced any more.
+    """
+    _check_not_inside(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    staged = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    staged = _hidden_beside(folder)
     staged.chmod(0o755)
     try:
         yield staged
+        check(folder)
         if folder.exists():
-            retired = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-            folder.replace(retired / "old")
-            staged.replace(folder)
-            shutil.rmtree(retired)
+            _replace(folder, staged, check)
         else:
             staged.replace(folder)
     finally:
         shutil.rmtree(staged, ignore_errors=True)
 
 
+def _replace(folder: Path, staged: Path, check: Callable[[Path], None]) -> None:
+    """Rename `staged` to `folder`; if that fails, what was at `folder` is there again."""
+    retired = _hidden_beside(folder)
+    old = retired / "old"
+    try:
+        folder.replace(old)
+        try:
+            check(old)  # nobody can change it any more: what the first check could still miss
+            staged.replace(folder)
+        except BaseException:
+            old.replace(folder)
+            raise
+        shutil.rmtree(old, ignore_errors=True)
+    finally:
+        with contextlib.suppress(OSError):  # if even going back failed, it holds the only copy
+            retired.rmdir()
+
+
+def _hidden_beside(folder: Path) -> Path:
+    return Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+
+
+def _files_in(folder: Path) -> Iterator[str]:
+    """Yield every file and symbolic link below `folder`, relative, with forward slashes."""
+    for root, folders, files in os.walk(folder):
+        links = [name for name in folders if (Path(root) / name).is_symlink()]
+        for name in (*files, *links):
+            yield (Path(root) / name).relative_to(folder).as_posix()
+
+
 def _link(source: Path, destination: Path) -> None:
+    """Make `destination` the same file as `source`, or a copy of it."""
     destination.parent.mkdir(parents=True, exist_ok=True)
+    if source.is_symlink():
+        destination.symlink_to(os.readlink(source))
+        return
+    if not source.exists():
+        raise BundleError(
+            f"{source} is missing from the bundle: put it back or compile the model again."
+        )
     try:
         os.link(source, destination)
     except OSError:  # a file system without hard links

@@ -6,9 +6,11 @@ package.module:factory   any function or class that returns the model
 a torch.nn.Module        as it is
 """
 
+import copy
 import importlib
+import inspect
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -18,7 +20,8 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from ..core import InputError, UnsupportedModelError, UsageError
+from ..core import InputError, MaskrtError, UnsupportedModelError, UsageError
+from .cause import cause_of
 from .weights import file_sha256, load_weights, num_classes_in, read_weights
 from .zoo import ZOO
 
@@ -30,6 +33,11 @@ _ZERO_EPSILON = {
     ("fasterrcnn_resnet50_fpn", "COCO_V1"),
     ("maskrcnn_resnet50_fpn", "COCO_V1"),
 }
+_EPSILON_WARNING = (
+    "the weights come from frozen batch norms and are not a file that torchvision publishes, so "
+    "their epsilon (0 if fine-tuned from COCO_V1, taken here as 1e-5) is unknown: check the AP "
+    "against the training framework's."
+)
 
 
 @dataclass(frozen=True)
@@ -39,7 +47,7 @@ class Source:
     Attributes:
         model: in eval mode.
         class_names: name of each label, index 0 included, where the weights tell.
-        about: what goes into the manifest.
+        about: what goes into the manifest; `warning` is there only if something is in doubt.
     """
 
     model: nn.Module
@@ -56,20 +64,23 @@ def load_source(
     """Return the model that `model` names, with `weights` loaded.
 
     Args:
-        model: see the module's text.
+        model: see the module's text. A module is never changed: where weights are loaded into it
+            or it is in training mode, that happens to a copy.
         weights: `.safetensors` or `.pth`; None leaves the model as its builder made it.
         num_classes: background included; None takes it from the weights, else the builder's own.
+            Not to be given with a module.
 
     Raises:
-        UsageError: the words name nothing.
+        UsageError: the words name nothing, their factory fails, or `num_classes` makes no sense.
         InputError: the weights are absent, damaged, or another model's.
     """
+    _check_num_classes(num_classes, model)
     versions = {"torch": torch.__version__, "torchvision": torchvision.__version__}
     state = None if weights is None else read_weights(weights)
     if isinstance(model, nn.Module):
-        built, words = model, f"a {type(model).__name__} object"
+        built, words = _untouchable(model, state), f"a {type(model).__name__} object"
     else:
-        built, words = _build(model, _class_count(num_classes, state, model)), model
+        built, words = _build(model, num_classes, _classes_held(num_classes, state, model)), model
     about: dict[str, Any] = {"model": words, "versions": versions, "weights": None}
     names: tuple[str, ...] | None = None
     if state is not None and weights is not None:
@@ -77,44 +88,114 @@ def load_source(
         digest = file_sha256(weights)
         about["weights"] = {"file": Path(weights).name, "sha256": digest}
         if isinstance(model, str) and model.startswith("torchvision:"):
-            names = _adopt_published(built, model.removeprefix("torchvision:"), digest)
+            name = model.removeprefix("torchvision:")
+            names = _adopt_published(built, name, digest)
+            if names is None and _epsilon_in_doubt(built, state, name):
+                about["warning"] = _EPSILON_WARNING
     return Source(built.eval(), names, about)
 
 
-def _class_count(given: int | None, state: dict[str, Tensor] | None, words: str) -> int | None:
+def _check_num_classes(num_classes: int | None, model: str | nn.Module) -> None:
+    if num_classes is None:
+        return
+    if isinstance(model, nn.Module):
+        raise UsageError(
+            f"num_classes is {num_classes}, and a {type(model).__name__} object already has its "
+            "classes: leave it out."
+        )
+    if num_classes < 2:
+        raise UsageError(
+            f"num_classes is {num_classes}, and must be at least 2: the background counts as one."
+        )
+
+
+def _untouchable(model: nn.Module, state: dict[str, Tensor] | None) -> nn.Module:
+    """Return `model`, or a copy if it would be changed by loading `state` or by `eval`."""
+    if state is None and not any(module.training for module in model.modules()):
+        return model
+    with torch.no_grad():
+        return copy.deepcopy(model)
+
+
+def _classes_held(given: int | None, state: dict[str, Tensor] | None, words: str) -> int | None:
+    """Return the number of classes that the weights tell, or raise if another was given."""
     held = None if state is None else num_classes_in(state)
     if given is not None and held is not None and given != held:
         raise InputError(
             f"the weights for {words} were made for {held} classes (background included), and "
             f"num_classes is {given}: leave it out or give other weights."
         )
-    return given if given is not None else held
+    return held
 
 
-def _build(words: str, num_classes: int | None) -> nn.Module:
+def _build(words: str, given: int | None, held: int | None) -> nn.Module:
+    """Build the model that `words` name, of `given` classes, else of as many as the weights have.
+
+    A user's factory need not take `num_classes`; then it has to make the right number by itself.
+    """
+    factory, options = _find(words)
+    if given is not None or (held is not None and _takes_num_classes(factory)):
+        options["num_classes"] = held if given is None else given
+    _check_call(factory, options, words)
+    try:
+        built = factory(**options)
+    except MaskrtError:
+        raise
+    except Exception as error:  # whatever a user's code may raise
+        raise UsageError(
+            f"model {words!r} could not be built by its factory ({cause_of(error)})."
+        ) from error
+    if not isinstance(built, nn.Module):
+        raise UnsupportedModelError(
+            f"model {words!r} is a {type(built).__name__}, and must be a torch.nn.Module."
+        )
+    return built
+
+
+def _find(words: str) -> tuple[Callable[..., Any], dict[str, Any]]:
+    """Return the factory that `words` name, and the arguments that its kind always gets."""
     scheme, colon, name = words.partition(":")
     if not colon or not name:
         raise UsageError(
             f"model {words!r} is not understood: give torchvision:NAME, maskrt:NAME or "
             "package.module:factory."
         )
-    options: dict[str, Any] = {} if num_classes is None else {"num_classes": num_classes}
     if scheme == "torchvision":
-        factory = _torchvision_builder(name)
-        options |= {"weights": None, "weights_backbone": None}
-    elif scheme == "maskrt":
-        factory = _zoo_builder(name)
-    else:
-        factory = _import(scheme, name, f"model {words!r}")
+        return _torchvision_builder(name), {"weights": None, "weights_backbone": None}
+    if scheme == "maskrt":
+        return _zoo_builder(name), {}
+    return _import(scheme, name, f"model {words!r}"), {}
+
+
+def _signature(factory: Callable[..., Any]) -> inspect.Signature | None:
+    """Return the signature, or None for one of the few callables written in C that have none."""
     try:
-        built = factory(**options)
+        return inspect.signature(factory)
+    except (TypeError, ValueError):
+        return None
+
+
+def _takes_num_classes(factory: Callable[..., Any]) -> bool:
+    signature = _signature(factory)
+    return signature is not None and any(
+        p.kind is p.VAR_KEYWORD or (p.name == "num_classes" and p.kind is not p.POSITIONAL_ONLY)
+        for p in signature.parameters.values()
+    )
+
+
+def _check_call(factory: Callable[..., Any], options: dict[str, Any], words: str) -> None:
+    """Refuse a call that the signature does not allow, before the factory's own code runs."""
+    signature = _signature(factory)
+    if signature is None:
+        return
+    try:
+        signature.bind(**options)
     except TypeError as error:
-        raise UsageError(f"model {words!r} cannot be built: {error}.") from error
-    if not isinstance(built, nn.Module):
-        raise UnsupportedModelError(
-            f"model {words!r} is a {type(built).__name__}, and must be a torch.nn.Module."
-        )
-    return built
+        given = ", ".join(options) or "no arguments"
+        raise UsageError(
+            f"model {words!r} cannot be built: its factory takes {signature}, and is called with "
+            f"{given} ({error})."
+        ) from error
 
 
 def _torchvision_builder(name: str) -> Callable[..., Any]:
@@ -166,3 +247,19 @@ def _adopt_published(model: Any, name: str, digest: str) -> tuple[str, ...] | No
                     module.eps = 0.0
         return tuple(entry.meta["categories"])
     return None
+
+
+def _epsilon_in_doubt(model: nn.Module, state: Mapping[str, Tensor], name: str) -> bool:
+    """Whether `state` may have been trained with an epsilon of 0, which it cannot tell.
+
+    FrozenBatchNorm2d, which torchvision's pretrained builders use, saves no `num_batches_tracked`;
+    the BatchNorm2d of a model built without weights does.
+    """
+    if name not in {model_name for model_name, _ in _ZERO_EPSILON}:
+        return False
+    counters = {
+        key
+        for key in model.state_dict()
+        if key.startswith("backbone.") and key.endswith(".num_batches_tracked")
+    }
+    return bool(counters) and not counters & state.keys()

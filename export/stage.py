@@ -26,13 +26,11 @@ class Export:
         model: the canonical FP32 model.
         manifest: describes it; its `fidelity` is still empty.
         reference: the PyTorch model it came from.
-        trained: false where the weights are random, because none were given.
     """
 
     model: onnx.ModelProto
     manifest: Manifest
     reference: PyTorchReference
-    trained: bool
 
 
 def export_model(
@@ -47,7 +45,7 @@ def export_model(
     """Export `model` to canonical ONNX.
 
     Args:
-        model: MODEL; see `export/source.py`.
+        model: MODEL; see `export/source.py`. A module is left as it was.
         weights: `.safetensors` or `.pth`.
         num_classes: background included; None takes it from the weights.
         input_size: `(height, width)` in pixels, any from 32 to 8192.
@@ -56,7 +54,7 @@ def export_model(
 
     Raises:
         UsageError, InputError: the arguments or weights are wrong.
-        UnsupportedModelError: no family exports such a model.
+        UnsupportedModelError: no family exports such a model, or a layer has no ONNX form.
     """
     height, width = input_size
     InputSpec(height, width, batch)  # refuse bad sizes before anything is loaded
@@ -77,8 +75,7 @@ def export_model(
     names = tuple(class_names) if class_names is not None else source.class_names
     _check_names(names, source.model)
     manifest = Manifest(two_stage.FAMILY, spec, _shapes(canonical), names, source=source.about)
-    trained = not isinstance(model, str) or weights is not None
-    return Export(canonical, manifest, PyTorchReference(source.model, spec), trained)
+    return Export(canonical, manifest, PyTorchReference(source.model, spec))
 
 
 def load_reference(manifest: Manifest, weights: Path | str) -> PyTorchReference:

@@ -14,15 +14,15 @@ from pathlib import Path
 
 import onnx
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from ..core import InputSpec
+from ..core import InputSpec, UnsupportedModelError
 from ..plugins import attach_functions
+from ..plugins.operator import OPSET
+from .cause import cause_of
 from .passes import fold_affine_into_conv, name_nodes, strip_metadata
 
-__all__ = ["OPSET", "trace"]
-
-OPSET = 19  # the first in which QuantizeLinear takes FP16
+__all__ = ["trace"]
 
 
 def trace(module: nn.Module, spec: InputSpec, output_names: Sequence[str]) -> onnx.ModelProto:
@@ -32,25 +32,41 @@ def trace(module: nn.Module, spec: InputSpec, output_names: Sequence[str]) -> on
         module: in eval mode, with static shapes for `spec`.
         spec: the input.
         output_names: one name for each tensor that the module returns.
+
+    Raises:
+        UnsupportedModelError: the exporter cannot express a layer of the module.
     """
     images = torch.zeros(spec.shape, dtype=torch.uint8)
     with _quiet(), torch.no_grad():
+        program = _export(module, images, list(output_names))
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / "model.onnx"
+            program.save(str(file))
+            model = onnx.load(str(file))
+    return canonical(model)
+
+
+def _export(module: nn.Module, images: Tensor, output_names: list[str]) -> torch.onnx.ONNXProgram:
+    """Run the exporter; its failures, all of them `RuntimeError`, become one sentence."""
+    try:
         program = torch.onnx.export(
             module,
             (images,),
             dynamo=True,
             opset_version=OPSET,
             input_names=["images"],
-            output_names=list(output_names),
+            output_names=output_names,
             verbose=False,
             external_data=False,
         )
-        assert program is not None  # only dynamo=False returns nothing
-        with tempfile.TemporaryDirectory() as folder:
-            file = Path(folder) / "model.onnx"
-            program.save(str(file))
-            model = onnx.load(str(file))
-    return canonical(model)
+    except RuntimeError as error:
+        # The exporter's own error tells of its steps; what went wrong is the error beneath.
+        raise UnsupportedModelError(
+            f"the model cannot be exported to ONNX ({cause_of(error.__cause__ or error)}): replace "
+            "the layer that this names, or write it with operators that torch.onnx knows."
+        ) from error
+    assert program is not None  # only dynamo=False returns nothing
+    return program
 
 
 def canonical(model: onnx.ModelProto) -> onnx.ModelProto:

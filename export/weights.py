@@ -102,6 +102,12 @@ def _tensors(content: Any, file: Path) -> dict[str, Tensor]:
             break
     if not isinstance(content, Mapping) or not content:
         raise InputError(f"weights {file} hold no parameters by name: save model.state_dict().")
+    strange = next((key for key in content if not isinstance(key, str)), None)
+    if strange is not None:
+        raise InputError(
+            f"weights {file} hold a parameter called {strange!r}, which is a "
+            f"{type(strange).__name__} and no name: save model.state_dict()."
+        )
     if not all(isinstance(value, Tensor) for value in content.values()):
         raise InputError(
             f"weights {file} hold values that are no tensors: save model.state_dict()."

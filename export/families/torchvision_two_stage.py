@@ -17,15 +17,20 @@ used, is a product with that class's weights.
 
 import copy
 import math
+import operator
 from collections import OrderedDict
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torchvision.models.detection import FasterRCNN
+from torchvision.models.detection._utils import BoxCoder
+from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.keypoint_rcnn import KeypointRCNN
 from torchvision.models.detection.mask_rcnn import MaskRCNNPredictor
+from torchvision.models.detection.roi_heads import RoIHeads
+from torchvision.models.detection.rpn import RegionProposalNetwork
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.ops import MultiScaleRoIAlign
 
@@ -36,6 +41,12 @@ __all__ = ["FAMILY", "TwoStage", "at_fixed_size", "matches", "pad_value"]
 
 FAMILY = "torchvision_two_stage"
 MAX_CANDIDATES = 4096
+_STEPS = {  # parts whose code is written anew here, so a subclass's would be lost
+    "rpn": RegionProposalNetwork,
+    "rpn.box_coder": BoxCoder,
+    "roi_heads": RoIHeads,
+    "roi_heads.box_coder": BoxCoder,
+}
 _REJECTED = -1.0  # the score of a candidate that torchvision would have dropped
 _SMALLEST_DETECTION = 1e-2  # pixels; torchvision's RoIHeads.postprocess_detections
 
@@ -84,11 +95,12 @@ class TwoStage(nn.Module):
 
         Raises:
             UnsupportedModelError: a part was replaced by one whose meaning is not known.
+            UsageError: a setting of the model keeps it from detecting anything.
         """
         super().__init__()
+        _check_parts(model)
         self.model: Any = at_fixed_size(model, spec)
         self.spec = spec
-        _check_parts(self.model)
         self._prepare_normalisation()
         self._probe()
         self.has_masks = self.model.roi_heads.has_mask()
@@ -119,7 +131,8 @@ class TwoStage(nn.Module):
         self.padding = (0, -self.spec.width % step, 0, -self.spec.height % step)
 
     def _normalise(self, images: Tensor) -> Tensor:
-        x = images.permute(0, 3, 1, 2).float() * self.input_scale + self.input_shift
+        # Cast before Transpose: TensorRT transposes no uint8.
+        x = images.float().permute(0, 3, 1, 2) * self.input_scale + self.input_shift
         return nn.functional.pad(x, self.padding) if any(self.padding) else x
 
     def _features(self, x: Tensor) -> OrderedDict[str, Tensor]:
@@ -298,6 +311,7 @@ def _transform(model: Any) -> GeneralizedRCNNTransform:
 
 def _check_parts(model: Any) -> None:
     """Refuse a detector in which a part with built-in meaning was replaced."""
+    _check_steps(model)
     heads = model.roi_heads
     for name in ("box_roi_pool", *(["mask_roi_pool"] if heads.has_mask() else [])):
         pool = getattr(heads, name)
@@ -308,5 +322,25 @@ def _check_parts(model: Any) -> None:
             )
     if heads.has_keypoint():
         raise UnsupportedModelError("the model has a keypoint head, which no output can hold.")
-    if math.isnan(heads.score_thresh) or heads.detections_per_img < 1:
-        raise UsageError("roi_heads.detections_per_img must be at least 1.")
+    if math.isnan(heads.score_thresh):
+        raise UsageError("roi_heads.score_thresh is NaN, and must be a number from 0 to 1.")
+    if heads.detections_per_img < 1:
+        raise UsageError(
+            f"roi_heads.detections_per_img is {heads.detections_per_img}, and must be at least 1."
+        )
+
+
+def _check_steps(model: Any) -> None:
+    """Refuse other code than torchvision's in the steps that this family writes anew."""
+    if getattr(model.forward, "__func__", None) is not GeneralizedRCNN.forward:
+        raise UnsupportedModelError(
+            f"{type(model).__name__}.forward is not torchvision's, and what it adds would be lost: "
+            "give a model that keeps GeneralizedRCNN.forward."
+        )
+    for path, expected in _STEPS.items():
+        part = operator.attrgetter(path)(model)
+        if type(part) is not expected:
+            raise UnsupportedModelError(
+                f"{path} is a {type(part).__name__}, and only torchvision's own "
+                f"{expected.__name__} is understood."
+            )

@@ -4,15 +4,23 @@
 
 torchvision's FrozenBatchNorm2d leaves this pattern; without folding, every convolution of a
 pretrained backbone would keep two extra nodes, and none could be quantised with its bias.
+
+Convolutions that share W (a head used on every level) part ways here: each gets a folded weight
+`W.folded`, `W.folded2`, … and a bias of its own, since each may have another affine after it.
 """
 
+import re
 from collections import Counter
+from collections.abc import Sequence
+from itertools import count
 
 import numpy as np
 import onnx
 from onnx import numpy_helper
 
-__all__ = ["fold_affine_into_conv"]
+__all__ = ["FOLDED", "fold_affine_into_conv"]
+
+FOLDED = re.compile(r"\.folded\d*$")  # what this pass appends to a weight's name
 
 
 def fold_affine_into_conv(model: onnx.ModelProto) -> bool:
@@ -36,7 +44,7 @@ def _fold_once(model: onnx.ModelProto) -> bool:
         if match is None or match[0].output[0] in done:
             continue
         conv, factor = match
-        _apply(graph, conv, node.op_type, factor, constants)
+        _apply(graph, conv, node.op_type, factor, constants, uses)
         conv.output[0] = node.output[0]
         done.add(conv.output[0])
         dropped.append(node)
@@ -84,8 +92,9 @@ def _apply(
     op_type: str,
     vector: np.ndarray,
     constants: dict[str, onnx.TensorProto],
+    uses: Counter[str],
 ) -> None:
-    """Give `conv` new weights and bias; shared initializers are left to their other users."""
+    """Give `conv` weights and a bias of its own; shared ones are left to their other users."""
     weight = numpy_helper.to_array(constants[conv.input[1]])
     has_bias = len(conv.input) > 2 and conv.input[2]
     zero = np.zeros(weight.shape[0], weight.dtype)
@@ -95,13 +104,34 @@ def _apply(
         bias = bias * vector
     else:
         bias = bias + vector
-    root = conv.input[1].removesuffix(".folded")
-    names = (f"{root}.folded", f"{root}.folded_bias")
+    root = FOLDED.sub("", conv.input[1])
+    _release(graph, conv.input[1:], constants, uses)
+    names = _free_names(root, constants)
     for name, value in zip(names, (weight, bias.astype(weight.dtype)), strict=True):
-        if name in constants:
-            graph.initializer.remove(constants[name])
-        tensor = numpy_helper.from_array(np.ascontiguousarray(value), name)
-        graph.initializer.append(tensor)
+        graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(value), name))
         constants[name] = graph.initializer[-1]
     del conv.input[1:]
     conv.input.extend(names)
+    uses.update(names)
+
+
+def _release(
+    graph: onnx.GraphProto,
+    names: Sequence[str],
+    constants: dict[str, onnx.TensorProto],
+    uses: Counter[str],
+) -> None:
+    """Take one reader from each of `names`, and remove those initializers that lost their last."""
+    for name in names:
+        uses[name] -= 1
+        if name in constants and uses[name] == 0:
+            graph.initializer.remove(constants.pop(name))
+
+
+def _free_names(root: str, constants: dict[str, onnx.TensorProto]) -> tuple[str, str]:
+    """Return names for a folded weight and its bias that no initializer has."""
+    for number in count(1):
+        name = f"{root}.folded{number if number > 1 else ''}"
+        if not {name, f"{name}_bias"} & constants.keys():
+            break
+    return name, f"{name}_bias"

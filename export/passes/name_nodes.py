@@ -1,7 +1,7 @@
 """Name each layer after the module that it came from, and drop unused initializers.
 
 A weight `model.backbone.body.conv1.weight` gives its node the name `backbone.body.conv1`; a layer
-used on several levels gets `.1`, `.2`, … These names appear in recipes and reports. Nothing in
+used on several levels gets `.2`, `.3`, … These names appear in recipes and reports. Nothing in
 maskrt looks a node up by name.
 """
 
@@ -9,30 +9,39 @@ from collections import Counter
 
 import onnx
 
-__all__ = ["name_nodes"]
+from .fold_affine_into_conv import FOLDED
 
-_ENDINGS = (".folded", ".weight")
+__all__ = ["name_nodes"]
 
 
 def name_nodes(model: onnx.ModelProto) -> bool:
-    """Rename nodes, and remove initializers that nothing reads."""
+    """Rename nodes, and remove initializers that nothing reads; returns whether anything was."""
     graph = model.graph
-    weights = {t.name for t in graph.initializer}
-    seen: Counter[str] = Counter()
-    for node in graph.node:
-        owner = next((n for n in node.input[1:2] if n in weights and ".weight" in n), "")
-        name = _module_of(owner) if owner else node.op_type
-        seen[name] += 1
-        node.name = name if owner and seen[name] == 1 else f"{name}.{seen[name]}"
+    before = [node.name for node in graph.node]
+    _rename(graph)
     used = {name for node in graph.node for name in node.input}
+    used |= {output.name for output in graph.output}
     unused = [t for t in graph.initializer if t.name not in used]
     for tensor in unused:
         graph.initializer.remove(tensor)
-    return True
+    return bool(unused) or before != [node.name for node in graph.node]
+
+
+def _rename(graph: onnx.GraphProto) -> None:
+    weights = {t.name for t in graph.initializer}
+    seen: Counter[str] = Counter()
+    taken: set[str] = set()
+    for node in graph.node:
+        owner = next((n for n in node.input[1:2] if n in weights and ".weight" in n), "")
+        stem = _module_of(owner) if owner else node.op_type
+        seen[stem] += 1
+        name = stem if owner and seen[stem] == 1 else f"{stem}.{seen[stem]}"
+        while name in taken:  # a module may itself be called `stem.2`
+            seen[stem] += 1
+            name = f"{stem}.{seen[stem]}"
+        taken.add(name)
+        node.name = name
 
 
 def _module_of(weight: str) -> str:
-    name = weight.removeprefix("model.")
-    for ending in _ENDINGS:
-        name = name.removesuffix(ending)
-    return name
+    return FOLDED.sub("", weight.removeprefix("model.")).removesuffix(".weight")

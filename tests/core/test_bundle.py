@@ -138,6 +138,221 @@ def test_an_older_bundle_is_replaced(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    "manifest",
+    [
+        '{"name": "My App", "icons": []}',
+        '["format_version", "family", "files"]',
+        '{"format_version": 1, "files": {}}',
+        "not JSON",
+        b"\xff\xfe",
+    ],
+)
+def test_another_programs_manifest_is_no_bundle(tmp_path: Path, manifest: str | bytes) -> None:
+    folder = tmp_path / "site"
+    folder.mkdir()
+    raw = manifest.encode() if isinstance(manifest, str) else manifest
+    (folder / "manifest.json").write_bytes(raw)
+    (folder / "dear.jpg").write_bytes(b"memory")
+    with (
+        pytest.raises(UsageError, match="exists and is not a bundle"),
+        Bundle.create(folder, MANIFEST),
+    ):
+        pass
+    assert (folder / "dear.jpg").read_bytes() == b"memory"
+    assert [p.name for p in tmp_path.iterdir()] == ["site"]
+
+
+def test_a_folder_that_appears_meanwhile_is_not_replaced(tmp_path: Path) -> None:
+    change = Bundle.create(tmp_path / "a", MANIFEST)
+    change.__enter__()
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "dear.jpg").write_bytes(b"memory")
+    with pytest.raises(UsageError, match="exists and is not a bundle"):
+        change.__exit__(None, None, None)
+    assert (tmp_path / "a" / "dear.jpg").read_bytes() == b"memory"
+    assert [p.name for p in tmp_path.iterdir()] == ["a"]
+
+
+def test_a_bundle_of_another_version_is_replaced(tmp_path: Path) -> None:
+    old = _make(tmp_path / "a.maskrt")
+    manifest = old.path / "manifest.json"
+    manifest.write_text(manifest.read_text().replace('"format_version": 1', '"format_version": 0'))
+    assert _make(tmp_path / "a.maskrt").read("model.onnx") == b"graph"
+
+
+def test_edit_keeps_the_files_of_the_user(tmp_path: Path) -> None:
+    bundle = _make(tmp_path / "a.maskrt")
+    (bundle.path / "r.json").write_text("mine")
+    (bundle.path / "engines/cpu/notes.txt").write_text("mine too")
+    (bundle.path / "link").symlink_to("engines")
+    with bundle.edit() as staged:
+        staged.remove("engines/cpu/")
+        (bundle.path / "late.txt").write_text("written meanwhile")
+    for opened in (bundle, Bundle.open(bundle.path)):
+        assert sorted(opened.digests) == ["engines/rtx@fp16/engine.json", "model.onnx"]
+    found = {p.relative_to(bundle.path).as_posix() for p in bundle.path.rglob("*") if p.is_file()}
+    assert found - {"manifest.json", *bundle.digests} == {
+        "r.json",
+        "late.txt",
+        "engines/cpu/notes.txt",
+    }
+    assert (bundle.path / "r.json").read_text() == "mine"
+    assert (bundle.path / "link").readlink() == Path("engines")
+
+
+def test_edit_writes_over_an_unlisted_file(tmp_path: Path) -> None:
+    bundle = _make(tmp_path / "a.maskrt")
+    (bundle.path / "recipe.json").write_text("not ours")
+    with bundle.edit() as staged:
+        staged.write("recipe.json", b"ours")
+    assert Bundle.open(bundle.path).read("recipe.json") == b"ours"
+
+
+def test_a_linked_bundle_is_replaced_at_its_real_place(tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    real = _make(tmp_path / "disk" / "a.maskrt").path
+    link = tmp_path / "link.maskrt"
+    link.symlink_to(real)
+    with Bundle.open(link).edit() as staged:
+        staged.write("model.onnx", b"edited")
+    assert Bundle.open(real).read("model.onnx") == b"edited"
+    with Bundle.create(link, MANIFEST) as bundle:
+        bundle.write("model.onnx", b"created")
+    assert Bundle.open(real).read("model.onnx") == b"created"
+    assert link.is_symlink()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["disk", "link.maskrt"]
+    assert [p.name for p in real.parent.iterdir()] == ["a.maskrt"]
+
+
+@pytest.mark.parametrize("inside", [".", "engines"])
+def test_a_bundle_around_the_working_directory_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, inside: str
+) -> None:
+    bundle = _make(tmp_path / "a.maskrt")
+    monkeypatch.chdir(bundle.path / inside)
+    here = Path(".") if inside == "." else Path("..")
+    with pytest.raises(UsageError, match="working directory is inside"), Bundle.open(here).edit():
+        pass
+    with (
+        pytest.raises(UsageError, match="working directory is inside"),
+        Bundle.create(here, MANIFEST),
+    ):
+        pass
+    assert [p.name for p in tmp_path.iterdir()] == ["a.maskrt"]
+    assert Bundle.open(bundle.path).read("model.onnx") == b"graph"
+
+
+def test_a_failed_rename_brings_the_old_bundle_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle = _make(tmp_path / "a.maskrt")
+    (bundle.path / "r.json").write_text("mine")
+    rename = Path.replace
+
+    def fail_second(self: Path, target: Path) -> Path:
+        if target == bundle.path and self.name != "old":
+            raise OSError("the disk is gone")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "replace", fail_second)
+    with pytest.raises(OSError, match="the disk is gone"), bundle.edit() as staged:
+        staged.write("model.onnx", b"new")
+    assert Bundle.open(bundle.path).read("model.onnx") == b"graph"
+    assert (bundle.path / "r.json").read_text() == "mine"
+    assert [p.name for p in tmp_path.iterdir()] == ["a.maskrt"]
+
+
+def test_if_even_going_back_fails_nothing_is_deleted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle = _make(tmp_path / "a.maskrt")
+    rename = Path.replace
+
+    def fail_later(self: Path, target: Path) -> Path:
+        if target == bundle.path:
+            raise OSError("the disk is gone")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "replace", fail_later)
+    with pytest.raises(OSError, match="the disk is gone"), bundle.edit():
+        pass
+    (old,) = tmp_path.glob(".a.maskrt.*/old")
+    assert Bundle.open(old).read("model.onnx") == b"graph"
+
+
+def test_of_two_edits_at_once_the_later_is_refused(tmp_path: Path) -> None:
+    first, second = _make(tmp_path / "a.maskrt"), Bundle.open(tmp_path / "a.maskrt")
+    slow = first.edit()
+    slow.__enter__().write("recipe.json", b"slow")
+    with second.edit() as fast:
+        fast.write("engines/orin/engine.json", {"bytes": 8})
+    with pytest.raises(BundleError, match="was changed by another program meanwhile"):
+        slow.__exit__(None, None, None)
+    with (
+        pytest.raises(BundleError, match="was changed by another program meanwhile"),
+        first.edit(),  # what it knows is older than the bundle
+    ):
+        pass
+    again = Bundle.open(tmp_path / "a.maskrt")
+    assert "recipe.json" not in again
+    assert again.engines() == ["cpu", "orin", "rtx@fp16"]
+    assert [p.name for p in tmp_path.iterdir()] == ["a.maskrt"]
+
+
+def test_an_edit_between_the_check_and_the_rename_is_not_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle = _make(tmp_path / "a.maskrt")
+    rename = Path.replace
+
+    def change_first(self: Path, target: Path) -> Path:
+        if self == bundle.path:
+            monkeypatch.setattr(Path, "replace", rename)
+            with Bundle.open(bundle.path).edit() as other:
+                other.write("model.onnx", b"other")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "replace", change_first)
+    with (
+        pytest.raises(BundleError, match="was changed by another program meanwhile"),
+        bundle.edit() as staged,
+    ):
+        staged.write("model.onnx", b"lost")
+    assert Bundle.open(bundle.path).read("model.onnx") == b"other"
+    assert [p.name for p in tmp_path.iterdir()] == ["a.maskrt"]
+
+
+def test_edits_one_after_the_other(tmp_path: Path) -> None:
+    bundle = _make(tmp_path / "a.maskrt")
+    for number in range(3):
+        with bundle.edit() as staged:
+            staged.write(f"report/{number}", b"x")
+    assert sum(r.startswith("report/") for r in Bundle.open(bundle.path).digests) == 3
+
+
+def test_edits_inside_create(tmp_path: Path) -> None:
+    """`compile` with a budget checks each engine, and writes its report, before the bundle is."""
+    with Bundle.create(tmp_path / "a.maskrt", MANIFEST) as bundle:
+        bundle.write("model.onnx", b"graph")
+        for number in range(2):
+            with bundle.edit() as staged:
+                staged.write(f"report/{number}", b"x")
+            bundle.write("recipe.json", b"recipe %d" % number)
+    opened = Bundle.open(tmp_path / "a.maskrt")
+    assert sorted(opened.digests) == ["model.onnx", "recipe.json", "report/0", "report/1"]
+    assert opened.read("recipe.json") == b"recipe 1"
+    assert [p.name for p in tmp_path.iterdir()] == ["a.maskrt"]
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    bundle = _make(tmp_path / "a.maskrt")
+    (bundle.path / "model.onnx").unlink()
+    with pytest.raises(BundleError, match=r"model\.onnx is missing from the bundle"), bundle.edit():
+        pass
+    assert [p.name for p in tmp_path.iterdir()] == ["a.maskrt"]
+
+
+@pytest.mark.parametrize(
     "arguments", [(0, 320), (320, 31), (320, 9000), (320, 320, 0), (320.5, 320)]
 )
 def test_impossible_inputs_are_refused(arguments: tuple) -> None:
