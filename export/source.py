@@ -77,6 +77,10 @@ def load_source(
     _check_num_classes(num_classes, model)
     versions = {"torch": torch.__version__, "torchvision": torchvision.__version__}
     state = None if weights is None else read_weights(weights)
+    if not isinstance(model, str | nn.Module):
+        raise UsageError(
+            f"model is {model!r}, and must be words such as torchvision:NAME or a torch.nn.Module."
+        )
     if isinstance(model, nn.Module):
         built, words = _untouchable(model, state), f"a {type(model).__name__} object"
     else:

@@ -5,7 +5,6 @@ trained and others random.
 """
 
 import hashlib
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..core import InputError, require
+from ..core import InputError, MaskrtError, require
 
 __all__ = ["file_sha256", "load_weights", "num_classes_in", "read_weights"]
 
@@ -33,12 +32,10 @@ def read_weights(path: Path | str) -> dict[str, Tensor]:
             content: Any = safetensors.load_file(str(file))
         else:
             content = torch.load(file, map_location="cpu", weights_only=True)
-    except (OSError, ValueError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        raise InputError(_unreadable(file, error)) from error
-    except Exception as error:  # safetensors raises a class of its own, derived from Exception
-        if type(error).__module__.startswith("safetensors"):
-            raise InputError(_unreadable(file, error)) from error
+    except MaskrtError:
         raise
+    except Exception as error:  # an unpickler in a file of any kind raises anything at all
+        raise InputError(_unreadable(file, error)) from error
     return _tensors(content, file)
 
 

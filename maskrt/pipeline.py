@@ -30,6 +30,7 @@ from .core import (
 from .core.bundle import MODEL, RECIPE, check_destination
 from .runtime import Session, letterbox_batches, list_images, open_session
 from .runtime.build import build_engine, check_buildable
+from .runtime.check import CocoDataset
 from .runtime.check.evaluate import budget_sentence
 from .runtime.cuda_device import can_run
 
@@ -89,6 +90,7 @@ def compile(
     """
     wanted = Precision.parse(precision)
     places = _parse_targets(targets)
+    _check_size(input_size)
     check_destination(Path(output))
     pictures = _calibration_pictures(calibration, wanted)
     _check_budget_arguments(max_ap_drop, images, annotations, places)
@@ -232,6 +234,11 @@ def _parse_targets(targets: Sequence[Target | str]) -> list[Target]:
     return parsed
 
 
+def _check_size(input_size: tuple[int, int]) -> None:
+    if not isinstance(input_size, tuple | list) or len(input_size) != 2:
+        raise UsageError(f"input_size is {input_size!r}, and must be (height, width) in pixels.")
+
+
 def _check_budget_arguments(
     max_ap_drop: float | None,
     images: Path | str | None,
@@ -251,7 +258,10 @@ def _check_budget_arguments(
             f"max_ap_drop cannot be measured: this machine can run none of the targets ({names}); "
             "add the target cpu or leave the budget out."
         )
+    if not max_ap_drop >= 0:
+        raise UsageError(f"max_ap_drop is {max_ap_drop:g}, and must be 0 or more points of AP.")
     require("pycocotools", "measure AP for max_ap_drop")
+    CocoDataset.load(images, annotations)
 
 
 def _calibration_pictures(
@@ -260,13 +270,16 @@ def _calibration_pictures(
     """Return the calibration pictures, refusing INT8 without any before anything is done."""
     if calibration is None:
         if precision is Precision.INT8:
-            raise UsageError("precision int8 needs calibration pictures: give calibration=FOLDER.")
+            raise UsageError(
+                "precision int8 needs calibration pictures: give their folder as calibration."
+            )
         return None
     if isinstance(calibration, Path | str):
         return list(list_images(calibration))
-    if not len(calibration):
+    pictures = list(calibration)
+    if not pictures:
         raise UsageError("calibration is empty: give at least one picture.")
-    return list(calibration)
+    return pictures
 
 
 def _export(

@@ -1,4 +1,8 @@
-"""Running an engine over files: pictures with masks drawn, and all instances as COCO JSON."""
+"""Running an engine over files: pictures with masks drawn, and all instances as COCO JSON.
+
+`results.json` is a COCO results array, `images.json` a COCO data set without annotations that gives
+its `image_id`s their files: `COCO("images.json").loadRes("results.json")` reads the two.
+"""
 
 import json
 from collections.abc import Sequence
@@ -11,7 +15,7 @@ from .runtime.check.report import write_text
 
 __all__ = ["run_pictures"]
 
-_RESULTS = "results.json"
+_RESULTS, _IMAGES = "results.json", "images.json"
 
 
 def run_pictures(
@@ -29,14 +33,14 @@ def run_pictures(
     Args:
         bundle: holds the engine.
         sources: files, and folders of pictures.
-        output: gets one PNG a picture and `results.json`.
+        output: gets one PNG a picture, `results.json` and `images.json`.
         target: None is the best that this machine can run.
         precision: None is the bundle's own.
         min_score: instances below it are not drawn; `results.json` has them all.
         progress: told how many pictures are done.
 
     Returns:
-        What `results.json` holds: `images` and `annotations` (COCO results with `image_id`).
+        `images`, `annotations` (COCO results with `image_id`) and `categories`.
 
     Raises:
         UsageError: an output file would overwrite a picture of `sources`; nothing was written.
@@ -47,7 +51,7 @@ def run_pictures(
     files = [file for source in sources for file in _files(Path(source))]
     names = _distinct_names(files)
     folder = Path(output)
-    _check_output(folder, [*names, _RESULTS], files)
+    _check_output(folder, [*names, _RESULTS, _IMAGES], files)
     pillow = require("PIL.Image", "write pictures")
     if "masks" in opened.manifest.outputs:
         require("pycocotools.mask", "write masks as COCO RLE")
@@ -58,7 +62,8 @@ def run_pictures(
             picture = read_image(file)
             found = session.predict(picture)
             folder.mkdir(parents=True, exist_ok=True)
-            (folder / _RESULTS).unlink(missing_ok=True)  # an earlier run's, of other pictures
+            for earlier in (_RESULTS, _IMAGES):  # of other pictures
+                (folder / earlier).unlink(missing_ok=True)
             pillow.fromarray(found.draw(picture, min_score=min_score)).save(folder / name)
             height, width = found.image_size
             images.append({"id": number, "file_name": str(file), "height": height, "width": width})
@@ -68,7 +73,8 @@ def run_pictures(
             {"id": label, "name": text} for label, text in enumerate(session.class_names or ())
         ]
     results = {"images": images, "annotations": annotations, "categories": categories[1:]}
-    write_text(folder / _RESULTS, json.dumps(results) + "\n")
+    write_text(folder / _IMAGES, json.dumps({**results, "annotations": []}) + "\n")
+    write_text(folder / _RESULTS, json.dumps(annotations) + "\n")
     return results
 
 

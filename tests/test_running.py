@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from pycocotools.coco import COCO
 
 from maskrt import running
 from maskrt.core import Bundle, InputSpec, Instances, Manifest, MissingDependencyError, UsageError
@@ -71,8 +72,10 @@ def _content(folder: Path) -> dict[str, bytes]:
 def test_pictures_and_results_are_written(bundle: Bundle, pictures: Path, tmp_path: Path) -> None:
     output = tmp_path / "new" / "out"
     results = run_pictures(bundle.path, [pictures], output)
-    assert sorted(_content(output)) == ["a.png", "b.png", "results.json"]
-    assert json.loads((output / "results.json").read_text()) == results
+    assert sorted(_content(output)) == ["a.png", "b.png", "images.json", "results.json"]
+    assert json.loads((output / "results.json").read_text()) == results["annotations"]
+    coco = COCO(str(output / "images.json")).loadRes(str(output / "results.json"))
+    assert [a["image_id"] for a in coco.dataset["annotations"]] == [1, 2]
     assert [entry["image_id"] for entry in results["annotations"]] == [1, 2]
     assert results["categories"] == [{"id": 1, "name": "ball"}]
 
@@ -112,7 +115,7 @@ def test_output_beside_inputs_of_other_names(bundle: Bundle, pictures: Path) -> 
     before = _content(pictures)
     run_pictures(bundle, [pictures / "c.jpg"], pictures)
     after = _content(pictures)
-    assert sorted(after.keys() - before.keys()) == ["c.png", "results.json"]
+    assert sorted(after.keys() - before.keys()) == ["c.png", "images.json", "results.json"]
     assert {name: after[name] for name in before} == before
 
 

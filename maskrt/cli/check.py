@@ -22,7 +22,9 @@ __all__ = ["command"]
 )
 @click.option("--target", help="Default: the best that this machine can run.")
 @precision_option
-@click.option("--max-ap-drop", type=float, metavar="X", help="Exit 1 if more AP is lost.")
+@click.option(
+    "--max-ap-drop", type=click.FloatRange(min=0), metavar="X", help="Exit 1 if more AP is lost."
+)
 @click.option(
     "--weights", type=click.Path(path_type=Path),
     help="The PyTorch weights that BUNDLE was compiled from: compare with PyTorch itself.",
@@ -80,6 +82,9 @@ def _print(report: "Report") -> None:
     screen.print(f"latency   {report.latency_ms['p50']:.1f} ms a picture (median)")
     if report.note:
         screen.print(f"note      {report.note}")
+    if "mask" not in report.metrics:
+        screen.print("note      no mask AP: the model or the annotations have no masks")
+    screen.print("report    in the bundle: report/report.html and report/report.json")
 
 
 def _number(value: float | None) -> str:

@@ -16,9 +16,11 @@ _PACKAGES = (
     ("torch", "compile: export of PyTorch models"),
     ("torchvision", "compile: its detectors"),
     ("onnxscript", "compile: export of PyTorch models"),
+    ("safetensors", "compile: .safetensors weights"),
     ("onnxruntime", "target cpu, calibration"),
     ("tensorrt-rtx", "targets rtx and rtx-SM"),
-    ("pycocotools", "check"),
+    ("cuda-bindings", "running on target rtx"),
+    ("pycocotools", "check, run"),
     ("scikit-image", "demo"),
     ("opencv-python-headless", "demo"),
 )

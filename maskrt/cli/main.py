@@ -5,6 +5,7 @@ one sentence on standard error; `--debug` (before or after the verb) adds the tr
 """
 
 import importlib
+import signal
 import sys
 import traceback
 from typing import Any
@@ -58,6 +59,7 @@ def _group(debug: bool) -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line; always ends in `SystemExit`."""
+    signal.signal(signal.SIGTERM, _stop)  # so that nothing half-written is left then, either
     given = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in given
     given = [word for word in given if word != "--debug"]
@@ -81,6 +83,10 @@ def main(arguments: list[str] | None = None) -> None:
         reason = f"{type(error).__name__}: {error}".splitlines()[0][:200]
         _report(f"a defect in maskrt ({reason}): run again with --debug and report it.", debug)
         sys.exit(1)
+
+
+def _stop(number: int, frame: Any) -> None:
+    raise KeyboardInterrupt
 
 
 def _report(sentence: str, debug: bool) -> None:

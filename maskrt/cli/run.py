@@ -17,7 +17,13 @@ __all__ = ["command"]
 @precision_option
 @click.option("-o", "--output", type=click.Path(path_type=Path), default=Path("maskrt-run"),
               show_default=True, help="Folder for the pictures and results.json.")  # fmt: skip
-@click.option("--min-score", type=float, default=0.5, show_default=True, help="Drawn from here up.")
+@click.option(
+    "--min-score",
+    type=click.FloatRange(0, 1),
+    default=0.5,
+    show_default=True,
+    help="Drawn from here up.",
+)
 def command(
     bundle: Path,
     sources: tuple[Path, ...],

@@ -22,7 +22,7 @@ def print_bundle(bundle: Bundle) -> None:
     )
     screen.print(f"  fidelity  {_fidelity(manifest.fidelity)}")
     for warning in manifest.fidelity.get("violations", []):
-        screen.print(f"  warning   conversion is not exact: {warning}", style="yellow")
+        screen.print(f"  warning   the conversion is not exact. {warning}", style="yellow")
     if "warning" in manifest.source:
         screen.print(f"  warning   {manifest.source['warning']}", style="yellow")
     if bundle.engines():

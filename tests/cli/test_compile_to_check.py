@@ -124,8 +124,8 @@ def test_pytorch_itself_as_the_reference(work: Path, capsys: pytest.CaptureFixtu
 def test_run_draws_and_writes_coco(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert _run("run", work / "tiny.maskrt", work / "pictures", "-o", work / "out") == 0
     results = json.loads((work / "out" / "results.json").read_text())
-    assert len(results["images"]) == 3
-    assert {"bbox", "score", "category_id", "segmentation"} <= set(results["annotations"][0])
+    assert {"bbox", "score", "category_id", "segmentation"} <= set(results[0])
+    assert len(json.loads((work / "out" / "images.json").read_text())["images"]) == 3
     assert sorted(p.name for p in (work / "out").glob("*.png")) == ["0.png", "1.png", "2.png"]
     assert "in 3 pictures" in capsys.readouterr().out
 
