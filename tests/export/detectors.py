@@ -1,8 +1,9 @@
 """Detectors with weights that detect: untrained, yet their scores vary as a trained one's.
 
 A detector fresh from its builder gives every anchor nearly the same score; then any rounding
-reorders them and no two programs agree. `enliven` takes batch-norm statistics from real photographs
-and scales the last layers so that logits spread.
+reorders them and no two programs agree. `enliven` takes batch-norm statistics from real photos,
+scales the last layers so that logits spread, and lowers the number of detections to where the last
+one kept and the first one cut differ in every picture: which of two equals is kept says nothing.
 """
 
 from collections import OrderedDict
@@ -20,6 +21,7 @@ from torchvision.ops import FeaturePyramidNetwork, MultiScaleRoIAlign
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
 CHANNELS = 16
+CLEAR = 1e-3  # scores nearer than this may change places between two programs
 
 
 class TinyBackbone(nn.Module):
@@ -110,6 +112,7 @@ def enliven(model: Any, photos: Sequence[np.ndarray], seed: int = 0) -> Any:
         model.eval()
         _spread_rpn(model, batch.tensors)
         _spread_heads(model, images)
+        _cut_between_clear_scores(model, images)
     return model
 
 
@@ -139,3 +142,20 @@ def _spread_heads(model: Any, images: list[Tensor]) -> None:
         layer.weight.mul_(scale)
         layer.bias.copy_(layer.bias * scale - output.mean(1) * scale)
     heads.score_thresh = threshold
+
+
+def _cut_between_clear_scores(model: Any, images: list[Tensor]) -> None:
+    heads = model.roi_heads
+    asked = heads.detections_per_img
+    heads.detections_per_img = asked + 1
+    scores = [found["scores"].sort(descending=True).values for found in model(images)]
+
+    def margin(number: int) -> float:
+        return min(
+            (float(rows[number - 1] - rows[number]) for rows in scores if len(rows) > number),
+            default=1.0,
+        )
+
+    heads.detections_per_img = max(
+        range(asked, asked // 2, -1), key=lambda number: min(margin(number), CLEAR)
+    )
