@@ -16,13 +16,16 @@ from ..core import UnsupportedModelError
 from .batched_nms import OPERATOR as BATCHED_NMS
 from .multilevel_roialign import OPERATOR as MULTILEVEL_ROIALIGN
 from .operator import DOMAIN, NodeView, Operator
+from .paste_masks import OPERATOR as PASTE_MASKS
+from .preprocess import OPERATOR as PREPROCESS
 
 __all__ = ["OPERATORS", "Form", "attach_functions", "lower"]
 
 Form = Literal["function", "pluginless"]
 
 OPERATORS: dict[str, Operator] = {
-    operator.schema.name: operator for operator in (MULTILEVEL_ROIALIGN, BATCHED_NMS)
+    operator.schema.name: operator
+    for operator in (MULTILEVEL_ROIALIGN, BATCHED_NMS, PASTE_MASKS, PREPROCESS)
 }
 
 
@@ -39,10 +42,10 @@ def attach_functions(model: onnx.ModelProto, form: Form = "function") -> onnx.Mo
     kept = [f for f in attached.functions if f.domain != DOMAIN]
     del attached.functions[:]
     attached.functions.extend(kept)
-    shapes = _static_shapes(attached)
+    known = _static_types(attached)
     for index, node in enumerate(_maskrt_nodes(attached)):
         node.overload = str(index)
-        attached.functions.append(_body_of(node, shapes, form))
+        attached.functions.append(_body_of(node, known, form))
     _import_domain(attached)
     return attached
 
@@ -59,7 +62,7 @@ def lower(model: onnx.ModelProto, form: Form) -> onnx.ModelProto:
 
 
 def _body_of(
-    node: onnx.NodeProto, shapes: dict[str, tuple[int, ...]], form: Form
+    node: onnx.NodeProto, known: dict[str, tuple[tuple[int, ...], int]], form: Form
 ) -> onnx.FunctionProto:
     operator = OPERATORS.get(node.op_type)
     if operator is None:
@@ -68,13 +71,14 @@ def _body_of(
             f"not know: it knows {', '.join(OPERATORS)}."
         )
     attributes = operator.schema.attributes_of(node)
-    missing = [name for name in node.input if name not in shapes]
+    missing = [name for name in node.input if name not in known]
     if missing:
         raise UnsupportedModelError(
             f"input {missing[0]!r} of node {node.name!r} has no static shape: export the model "
             "with a fixed input size."
         )
-    view = NodeView(attributes, tuple(shapes[name] for name in node.input), node.overload)
+    shapes, types = zip(*(known[name] for name in node.input), strict=True)
+    view = NodeView(attributes, shapes, types, node.overload)
     make: Callable[[NodeView], onnx.FunctionProto] = getattr(operator, form)
     return make(view)
 
@@ -83,15 +87,15 @@ def _maskrt_nodes(model: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
     return (node for node in model.graph.node if node.domain == DOMAIN)
 
 
-def _static_shapes(model: onnx.ModelProto) -> dict[str, tuple[int, ...]]:
-    """Return the shape of every tensor whose shape the graph states in full."""
+def _static_types(model: onnx.ModelProto) -> dict[str, tuple[tuple[int, ...], int]]:
+    """Return shape and element type of every tensor whose shape the graph states in full."""
     graph = model.graph
-    shapes = {t.name: tuple(t.dims) for t in graph.initializer}
+    known = {t.name: (tuple(t.dims), t.data_type) for t in graph.initializer}
     for info in (*graph.input, *graph.output, *graph.value_info):
-        dims = info.type.tensor_type.shape.dim
-        if info.type.tensor_type.HasField("shape") and all(d.HasField("dim_value") for d in dims):
-            shapes[info.name] = tuple(d.dim_value for d in dims)
-    return shapes
+        kind = info.type.tensor_type
+        if kind.HasField("shape") and all(d.HasField("dim_value") for d in kind.shape.dim):
+            known[info.name] = (tuple(d.dim_value for d in kind.shape.dim), kind.elem_type)
+    return known
 
 
 def _import_domain(model: onnx.ModelProto) -> None:

@@ -4,13 +4,15 @@ Every operator folder holds one `SCHEMA` of this kind, and every other body of t
 reference, ONNX function, pluginless form, kernel) reads it, so a limit is written once.
 """
 
-from collections.abc import Callable, Mapping
+import importlib
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import onnx
 
 from ..core import UnsupportedModelError
+from .launch import LaunchPlan, Tensor
 
 __all__ = ["DOMAIN", "Attribute", "Operator", "Port", "Schema"]
 
@@ -35,13 +37,17 @@ class Port:
 
 @dataclass(frozen=True)
 class Attribute:
-    """An attribute: its name, its Python type, what it means, and the values it may take."""
+    """An attribute: its name, its Python type, what it means, and the values it may take.
+
+    One with a `default` may be left out of a node.
+    """
 
     name: str
     kind: type
     meaning: str
     check: Callable[[Any], bool] = lambda value: True
     limits: str = ""
+    default: AttributeValue | None = None
 
 
 @dataclass(frozen=True)
@@ -57,15 +63,17 @@ class Schema:
 
     def validate(self, attributes: Mapping[str, AttributeValue], inputs: int) -> None:
         """Raise `UnsupportedModelError` unless the attributes and the input count are legal."""
-        expected = {a.name for a in self.attributes}
-        if set(attributes) != expected:
-            wrong = ", ".join(sorted(set(attributes) ^ expected))
+        known = {a.name for a in self.attributes}
+        needed = {a.name for a in self.attributes if a.default is None}
+        if not needed <= set(attributes) <= known:
+            wrong = ", ".join(sorted((needed - set(attributes)) | (set(attributes) - known)))
             raise UnsupportedModelError(
                 f"a {self.name} node must have exactly the attributes of its schema, and differs "
                 f"in: {wrong}."
             )
         for attribute in self.attributes:
-            self._check(attribute, attributes[attribute.name])
+            if attribute.name in attributes:
+                self._check(attribute, attributes[attribute.name])
         least = sum(p.repeat[0] for p in self.inputs)
         most = sum(p.repeat[1] for p in self.inputs)
         if not least <= inputs <= most:
@@ -81,10 +89,15 @@ class Schema:
             )
 
     def attributes_of(self, node: onnx.NodeProto) -> dict[str, AttributeValue]:
-        """Return a node's attributes as Python values, checked against this schema."""
+        """Return a node's attributes as Python values, defaults filled in, checked."""
         values = {a.name: _python_value(a) for a in node.attribute}
         self.validate(values, len(node.input))
-        return values
+        return self.filled(values)
+
+    def filled(self, attributes: Mapping[str, AttributeValue]) -> dict[str, AttributeValue]:
+        """Return `attributes` with the defaults of those that are left out."""
+        defaults = {a.name: a.default for a in self.attributes if a.default is not None}
+        return {**defaults, **attributes}
 
 
 @dataclass(frozen=True)
@@ -95,19 +108,33 @@ class Operator:
         schema: the signature.
         function: makes the body for ONNX Runtime from a node and its input shapes.
         pluginless: the same without RoiAlign, NonMaxSuppression and NonZero.
+        launch: makes the launch plan of the CUDA kernels from attributes and input tensors.
     """
 
     schema: Schema
     function: Callable[["NodeView"], onnx.FunctionProto]
     pluginless: Callable[["NodeView"], onnx.FunctionProto]
+    launch: Callable[[Mapping[str, Any], Sequence[Tensor]], LaunchPlan]
+
+    @property
+    def folder(self) -> str:
+        """The operator's folder, which is also the name of its function in `reference.py`."""
+        return self.launch.__module__.split(".")[-2]
+
+    @property
+    def reference(self) -> Callable[..., Any]:
+        """The definition in PyTorch; importing it needs torch."""
+        package = self.launch.__module__.rsplit(".", 1)[0]
+        return getattr(importlib.import_module(f"{package}.reference"), self.folder)
 
 
 @dataclass(frozen=True)
 class NodeView:
-    """A node as a body sees it: attributes by name, and the static shape of each input."""
+    """A node as a body sees it: attributes by name, static shape and ONNX type of each input."""
 
     attributes: Mapping[str, Any]
     input_shapes: tuple[tuple[int, ...], ...]
+    input_types: tuple[int, ...]
     overload: str
 
 

@@ -1,9 +1,9 @@
 """BatchedNMS: greedy non-maximum suppression per label."""
 
 from ..operator import Operator
-from . import function, pluginless
+from . import function, launch, pluginless
 from .schema import SCHEMA
 
 __all__ = ["OPERATOR", "SCHEMA"]
 
-OPERATOR = Operator(SCHEMA, function.make_function, pluginless.make_function)
+OPERATOR = Operator(SCHEMA, function.make_function, pluginless.make_function, launch.plan)

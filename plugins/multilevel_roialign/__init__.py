@@ -1,9 +1,9 @@
 """MultilevelRoIAlign: RoIAlign over a feature pyramid."""
 
 from ..operator import Operator
-from . import function, pluginless
+from . import function, launch, pluginless
 from .schema import SCHEMA
 
 __all__ = ["OPERATOR", "SCHEMA"]
 
-OPERATOR = Operator(SCHEMA, function.make_function, pluginless.make_function)
+OPERATOR = Operator(SCHEMA, function.make_function, pluginless.make_function, launch.plan)

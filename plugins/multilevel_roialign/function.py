@@ -18,7 +18,7 @@ import onnx
 from ..body import Body
 from ..operator import NodeView
 from . import pluginless
-from .levels import assign_levels, input_names
+from .levels import assign_levels, feature_maps, input_names, usable_boxes
 from .schema import SCHEMA
 
 __all__ = ["make_function"]
@@ -34,11 +34,11 @@ def make_function(view: NodeView) -> onnx.FunctionProto:
         return pluginless.make_function(view)
     body = Body()
     (_, count, _), (_, channels, _, _) = view.input_shapes[:2]
-    flat = body.op("Reshape", "boxes", body.ints(-1, 4))
+    flat = usable_boxes(body, body.op("Reshape", "boxes", body.ints(-1, 4)))
     level = assign_levels(body, view, flat)
     shares, orders = [], []
-    for index in range(len(view.input_shapes) - 1):
-        share, order = _pool_share(body, view, flat, level, index, count)
+    for index, feature in enumerate(feature_maps(body, view)):
+        share, order = _pool_share(body, view, flat, level, (index, feature))
         shares.append(share)
         orders.append(order)
     pooled = _restore_order(body, shares, orders)
@@ -49,10 +49,10 @@ def make_function(view: NodeView) -> onnx.FunctionProto:
 
 
 def _pool_share(
-    body: Body, view: NodeView, flat: str, level: str, index: int, count: int
+    body: Body, view: NodeView, flat: str, level: str, source: tuple[int, str]
 ) -> tuple[str, str]:
     """Pool the boxes of one level; return the rows and their places, both by box and group."""
-    a = view.attributes
+    a, (index, feature), count = view.attributes, source, view.input_shapes[0][1]
     _, channels, height, width = view.input_shapes[1 + index]
     groups = next(g for g in (_MOST_GROUPS, 4, 2, 1) if channels % g == 0)
     here = body.op("Equal", level, body.constant(float(index)))
@@ -63,7 +63,7 @@ def _pool_share(
     picture = body.op("Div", order, body.constant(count, np.int64))
     size = body.ints(-1, channels // groups, height, width)
     share = body.op(
-        "RoiAlign", body.op("Reshape", f"level{index}", size), rois,
+        "RoiAlign", body.op("Reshape", feature, size), rois,
         _times_groups(body, picture, groups),
         coordinate_transformation_mode="half_pixel" if a["aligned"] else "output_half_pixel",
         mode="avg", sampling_ratio=a["sampling_ratio"], output_height=a["output_height"],

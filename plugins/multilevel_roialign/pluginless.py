@@ -12,7 +12,7 @@ import onnx
 from ...core import UnsupportedTargetError
 from ..body import Body
 from ..operator import NodeView
-from .levels import assign_levels, input_names
+from .levels import assign_levels, feature_maps, input_names, usable_boxes
 from .schema import SCHEMA
 
 __all__ = ["make_function"]
@@ -31,10 +31,11 @@ def make_function(view: NodeView) -> onnx.FunctionProto:
             "the target cpu."
         )
     body = Body()
-    level = assign_levels(body, view, "boxes")
+    boxes = usable_boxes(body, "boxes")
+    level = assign_levels(body, view, boxes)
     total = ""
-    for index in range(len(view.input_shapes) - 1):
-        pooled = _pool_level(body, view, index)
+    for index, feature in enumerate(feature_maps(body, view)):
+        pooled = _pool_level(body, view, boxes, index, feature)
         mine = body.op("Equal", level, body.constant(float(index)))
         mine = body.op("Unsqueeze", mine, body.ints(2, 3, 4))
         zero = body.op("CastLike", body.constant(0.0), pooled)
@@ -43,17 +44,16 @@ def make_function(view: NodeView) -> onnx.FunctionProto:
     return body.to_function(SCHEMA.name, view.overload, input_names(view), ["output"])
 
 
-def _pool_level(body: Body, view: NodeView, index: int) -> str:
+def _pool_level(body: Body, view: NodeView, boxes: str, index: int, feature: str) -> str:
     """Pool every box from one level: `[B, N, C, h, w]`."""
     a, ratio = view.attributes, view.attributes["sampling_ratio"]
     count = view.input_shapes[0][1]
     _, channels, height, width = view.input_shapes[1 + index]
     scale = float(a["spatial_scales"][index])
     h, w = a["output_height"], a["output_width"]
-    x, x_inside = _axis(body, "boxes", 0, scale, a["aligned"], w * ratio, width)
-    y, y_inside = _axis(body, "boxes", 1, scale, a["aligned"], h * ratio, height)
+    x, x_inside = _axis(body, boxes, 0, scale, a["aligned"], w * ratio, width)
+    y, y_inside = _axis(body, boxes, 1, scale, a["aligned"], h * ratio, height)
     grid = _grid(body, x, y, (count, h * ratio, w * ratio))
-    feature = f"level{index}"
     grid = body.op("CastLike", grid, feature)
     sampled = body.op("GridSample", feature, grid, mode="bilinear",
                       padding_mode="border", align_corners=1)  # fmt: skip

@@ -5,7 +5,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-__all__ = ["assign_levels", "multilevel_roialign"]
+__all__ = ["FARTHEST", "assign_levels", "multilevel_roialign"]
+
+FARTHEST = 1e9  # sum of the magnitudes of a usable box's coordinates
 
 
 def assign_levels(
@@ -41,12 +43,15 @@ def multilevel_roialign(
     canonical_level: int,
     level_epsilon: float,
     min_level: int,
+    feature_scale: float = 1.0,
 ) -> Tensor:
     """Pool `boxes [B, N, 4]` (xyxy, input pixels) from `features`, a list of `[B, C, Hi, Wi]`.
 
     Returns:
-        float `[B, N, C, output_height, output_width]`.
+        `[B, N, C, output_height, output_width]`, of the features' type, float32 for int8.
     """
+    kind = torch.float32 if features[0].dtype == torch.int8 else features[0].dtype
+    features = [feature.to(torch.float32) * feature_scale for feature in features]
     level = assign_levels(
         boxes,
         levels=len(features),
@@ -60,6 +65,8 @@ def multilevel_roialign(
     output = features[0].new_zeros(batch, count, channels, output_height, output_width)
     for b in range(batch):
         for n in range(count):
+            if not boxes[b, n].abs().sum() <= FARTHEST:
+                continue
             index = int(level[b, n])
             output[b, n] = _pool_one(
                 features[index][b],
@@ -69,7 +76,7 @@ def multilevel_roialign(
                 bool(aligned),
                 mode,
             )
-    return output
+    return output.to(kind)
 
 
 def _pool_one(

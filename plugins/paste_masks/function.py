@@ -1,0 +1,112 @@
+"""PasteMasks in standard operators, for ONNX Runtime and for TensorRT alike.
+
+Both directions of the interpolation gather their two neighbours, and weigh them in float32 with
+weights that are 0 outside the box, so every pixel is rounded as the definition says; a MatMul would
+be free to contract, or to round its operands to TF32.
+"""
+
+import numpy as np
+import onnx
+from onnx import TensorProto
+
+from ..body import Body
+from ..operator import NodeView
+from .schema import FARTHEST, SCHEMA
+
+__all__ = ["make_function"]
+
+# What bits 0 to 15 and 16 to 31 of a word count for, exactly in float32; bit 31 counts negatively.
+_HALVES = np.tile(2.0 ** np.arange(16), (2, 1))
+_HALVES[1, 15] *= -1
+
+
+def make_function(view: NodeView) -> onnx.FunctionProto:
+    """Return the local function of this node."""
+    body = Body()
+    a, side = view.attributes, view.input_shapes[0][-1]
+    words = -(-a["width"] // 32)
+    columns = words * 32 if a["packed"] else a["width"]
+    corners = _corners(body, (side + 2) / side)
+    source = body.op("Cast", "probabilities", to=TensorProto.FLOAT)
+    source = body.op("Pad", source, body.ints(0, 0, 1, 1, 0, 0, 1, 1))
+    turned = body.op("Transpose", source, perm=[0, 1, 3, 2])
+    across = _resample(body, turned, corners, 0, (a["width"], columns), side + 2)
+    across = body.op("Transpose", across, perm=[0, 1, 3, 2])
+    value = _resample(body, across, corners, 1, (a["height"], a["height"]), side + 2)
+    inside = body.op("Greater", value, body.constant(a["threshold"]))
+    pixels = body.op("Cast", inside, to=TensorProto.FLOAT)
+    if a["packed"]:
+        size = (view.input_shapes[0][1], a["height"], words)
+        _pack(body, pixels, size)
+    else:
+        body.named("masks", "Cast", pixels, to=TensorProto.UINT8)
+    return body.to_function(SCHEMA.name, view.overload, ["probabilities", "boxes"], ["masks"])
+
+
+def _corners(body: Body, scale: float) -> str:
+    """Return the widened, truncated boxes `[B, N, 4]`; (0, 0, -1, -1) for one that is unusable."""
+    low, high = body.slice_last("boxes", 0, 2), body.slice_last("boxes", 2, 4)
+    half = body.op("Mul", body.op("Sub", high, low), body.constant(0.5))
+    half = body.op("Mul", half, body.constant(scale))
+    centre = body.op("Mul", body.op("Add", high, low), body.constant(0.5))
+    corners = body.op("Concat", body.op("Sub", centre, half), body.op("Add", centre, half), axis=-1)
+    distance = body.op("Abs", corners)
+    # Less is false for NaN, so nothing that is no number gets past here.
+    near = body.op("Cast", body.op("Less", distance, body.constant(FARTHEST)), to=TensorProto.FLOAT)
+    usable = body.op("Greater", body.op("ReduceMin", near, body.ints(-1)), body.constant(0.5))
+    truncated = body.op("Mul", body.op("Sign", corners), body.op("Floor", distance))
+    return body.op("Where", usable, truncated, body.constant([0, 0, -1, -1]))
+
+
+def _resample(
+    body: Body, data: str, corners: str, axis: int, size: tuple[int, int], source: int
+) -> str:
+    """Resample `data [B, N, S, K]` along its third axis to `[B, N, pixels, K]`.
+
+    Args:
+        body: the function under construction.
+        data: the padded mask, or what is resampled of it.
+        corners: truncated boxes `[B, N, 4]`.
+        axis: 0 for x, 1 for y.
+        size: pixels of the picture along this axis, and pixels to make; those beyond are 0.
+        source: S.
+    """
+    first, last = (body.slice_last(corners, i, i + 1) for i in (axis, axis + 2))
+    pixel = body.constant(np.arange(size[1]))
+    position = body.op("Sub", pixel, first)
+    length = body.op("Add", body.op("Sub", last, first), body.constant(1))
+    scale = body.op("Div", body.constant(source), body.op("Max", length, body.constant(1)))
+    at = body.op("Mul", body.op("Add", position, body.constant(0.5)), scale)
+    at = body.op("Max", body.op("Sub", at, body.constant(0.5)), body.constant(0))
+    end = body.constant(source - 1)
+    low = body.op("Min", body.op("Floor", at), end)
+    high = body.op("Min", body.op("Add", low, body.constant(1)), end)
+    weight = body.op("Sub", at, low)
+    last = body.op("Min", last, body.constant(size[0] - 1))
+    inside = body.op(
+        "And",
+        body.op("GreaterOrEqual", position, body.constant(0)),
+        body.op("LessOrEqual", pixel, last),
+    )
+    rest = body.op("Sub", body.constant(1), weight)
+    shares = [_weigh(body, data, *p, inside) for p in ((low, rest), (high, weight))]
+    return body.op("Add", *shares)
+
+
+def _weigh(body: Body, data: str, index: str, weight: str, inside: str) -> str:
+    """Return `data[b, n, index] · weight`: `[B, N, pixels, K]`, zero where not `inside`."""
+    place = body.op("Unsqueeze", body.op("Cast", index, to=TensorProto.INT64), body.ints(3))
+    rows = body.op("GatherND", data, place, batch_dims=2)
+    weight = body.op("Where", inside, weight, body.constant(0))
+    return body.op("Mul", rows, body.op("Unsqueeze", weight, body.ints(3)))
+
+
+def _pack(body: Body, pixels: str, size: tuple[int, int, int]) -> None:
+    """Append the nodes that make `masks` of `pixels`, float 0 and 1 `[B, N, H, words · 32]`."""
+    bits = body.op("Reshape", pixels, body.ints(-1, *size, 2, 16))
+    weighed = body.op("Mul", bits, body.constant(_HALVES))
+    halves = body.op("ReduceSum", weighed, body.ints(5), keepdims=0)
+    halves = body.op("Cast", halves, to=TensorProto.INT32)
+    low, high = body.slice_last(halves, 0, 1), body.slice_last(halves, 1, 2)
+    high = body.op("Mul", high, body.constant(65536, np.int32))
+    body.named("masks", "Squeeze", body.op("Add", high, low), body.ints(4))
