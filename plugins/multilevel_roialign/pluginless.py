@@ -12,6 +12,7 @@ import onnx
 from ...core import UnsupportedTargetError
 from ..body import Body
 from ..operator import NodeView
+from .adaptive import axis_weights, pool_by_products
 from .levels import assign_levels, feature_maps, input_names, usable_boxes
 from .schema import SCHEMA
 
@@ -22,13 +23,13 @@ def make_function(view: NodeView) -> onnx.FunctionProto:
     """Return the body in operators that every TensorRT parses.
 
     Raises:
-        UnsupportedTargetError: `sampling_ratio` 0, whose grid depends on the data.
+        UnsupportedTargetError: `sampling_ratio` 0 with `mode` "max".
     """
-    if view.attributes["sampling_ratio"] == 0:
+    if view.attributes["sampling_ratio"] == 0 and view.attributes["mode"] == "max":
         raise UnsupportedTargetError(
-            "MultilevelRoIAlign with sampling_ratio 0 has a grid that depends on the data, which "
-            "no TensorRT graph without plugins can hold: export with sampling_ratio 2 or choose "
-            "the target cpu."
+            "MultilevelRoIAlign with sampling_ratio 0 and mode 'max' takes a maximum over a number "
+            "of samples that depends on the data, which no TensorRT graph without plugins can "
+            "hold: export with mode 'avg' or sampling_ratio 2, or choose the target cpu."
         )
     body = Body()
     boxes = usable_boxes(body, "boxes")
@@ -51,6 +52,10 @@ def _pool_level(body: Body, view: NodeView, boxes: str, index: int, feature: str
     _, channels, height, width = view.input_shapes[1 + index]
     scale = float(a["spatial_scales"][index])
     h, w = a["output_height"], a["output_width"]
+    if ratio == 0:
+        columns = axis_weights(body, boxes, 0, scale, a["aligned"], w, width)
+        rows = axis_weights(body, boxes, 1, scale, a["aligned"], h, height)
+        return pool_by_products(body, feature, rows, columns, (count, channels, h, w, width))
     x, x_inside = _axis(body, boxes, 0, scale, a["aligned"], w * ratio, width)
     y, y_inside = _axis(body, boxes, 1, scale, a["aligned"], h * ratio, height)
     grid = _grid(body, x, y, (count, h * ratio, w * ratio))

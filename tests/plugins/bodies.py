@@ -12,7 +12,11 @@ from maskrt.plugins import attach_functions, lower
 from maskrt.plugins.operator import OPSET
 
 FORMS = ("function", "pluginless")
-_TYPES = {"float32": TensorProto.FLOAT, "int32": TensorProto.INT32}
+_TYPES = {
+    "float32": TensorProto.FLOAT,
+    "int32": TensorProto.INT32,
+    "int8": TensorProto.INT8,
+}
 
 
 def one_node_model(

@@ -13,7 +13,7 @@ from onnx import TensorProto
 from maskrt.core import UnsupportedModelError, UnsupportedTargetError
 from maskrt.plugins import attach_functions, lower
 
-from .bodies import every_body, one_node_model, run
+from .bodies import every_body, one_node_model
 
 torch = pytest.importorskip("torch")
 from torchvision.ops import MultiScaleRoIAlign, roi_align  # noqa: E402
@@ -126,17 +126,53 @@ def test_boxes_outside_the_image_and_without_area() -> None:
         np.testing.assert_allclose(found, expected, atol=5e-5, err_msg=name)
 
 
-def test_adaptive_sampling_in_onnx_runtime() -> None:
-    boxes, features = _boxes(1, 20), _features(1, levels=1)
-    attributes = {**ATTRIBUTES, "sampling_ratio": 0, "spatial_scales": [0.25]}
-    rois = torch.cat([torch.zeros(20, 1), torch.from_numpy(boxes[0])], 1)
-    expected = roi_align(torch.from_numpy(features[0]), rois, 7, 0.25, -1, False).numpy()
+@pytest.mark.parametrize("aligned", [0, 1])
+def test_adaptive_sampling(aligned: int) -> None:
+    boxes, features = _boxes(2, 20), _features(2, levels=1)
+    boxes[0, :6] = [
+        [-30, -20, 130, 90], [0, 0, 96, 64], [90, 60, 300, 200], [5, 5, 5, 5], [3, 0, 4, 64],
+        [200, 200, 220, 220],
+    ]  # fmt: skip
+    attributes = {**ATTRIBUTES, "sampling_ratio": 0, "spatial_scales": [0.25], "aligned": aligned}
+    rois = torch.from_numpy(np.concatenate([np.repeat([[0], [1]], 20, 0), boxes.reshape(-1, 4)], 1))
+    feature = torch.from_numpy(features[0])
+    expected = roi_align(feature, rois.float(), 7, 0.25, -1, bool(aligned)).numpy()
     inputs = _inputs(boxes, features)
     model = one_node_model("MultilevelRoIAlign", inputs, {"y": TensorProto.FLOAT}, **attributes)
-    (found,) = run(attach_functions(model), inputs)
-    np.testing.assert_allclose(found[0], expected, atol=5e-5)
+    for name, (found,) in every_body(model, inputs):
+        np.testing.assert_allclose(found.reshape(expected.shape), expected, atol=5e-5, err_msg=name)
+
+
+def test_adaptive_maximum_without_plugins_is_refused() -> None:
+    inputs = _inputs(_boxes(1, 4), _features(1, levels=1))
+    attributes = {**ATTRIBUTES, "sampling_ratio": 0, "spatial_scales": [0.25], "mode": "max"}
+    model = one_node_model("MultilevelRoIAlign", inputs, {"y": TensorProto.FLOAT}, **attributes)
     with pytest.raises(UnsupportedTargetError, match="sampling_ratio 0"):
         lower(model, "pluginless")
+
+
+@pytest.mark.parametrize("ratio", [0, 2])
+def test_unusable_boxes_pool_zeros(ratio: int) -> None:
+    boxes, features = _boxes(1, 6), _features(1)
+    for row, (place, value) in enumerate([(0, np.nan), (1, np.inf), (2, -np.inf), (3, 1e10)]):
+        boxes[0, row, place] = value
+    inputs = _inputs(boxes, features)
+    attributes = {**ATTRIBUTES, "sampling_ratio": ratio}
+    model = one_node_model("MultilevelRoIAlign", inputs, {"y": TensorProto.FLOAT}, **attributes)
+    for name, (found,) in every_body(model, inputs):
+        assert (found[0, :4] == 0).all(), name
+        assert np.abs(found[0, 4:]).max() > 0.1, name
+
+
+def test_int8_features_are_dequantised() -> None:
+    boxes, features = _boxes(2, 30), _features(2)
+    narrow = [np.clip(np.round(f / 0.03), -127, 127).astype(np.int8) for f in features]
+    expected = _torchvision(boxes, [n.astype(np.float32) * np.float32(0.03) for n in narrow])
+    inputs = _inputs(boxes, narrow)
+    attributes = {**ATTRIBUTES, "feature_scale": 0.03}
+    model = one_node_model("MultilevelRoIAlign", inputs, {"y": TensorProto.FLOAT}, **attributes)
+    for name, (found,) in every_body(model, inputs):
+        np.testing.assert_allclose(found, expected, atol=5e-5, err_msg=name)
 
 
 def test_maximum_equals_brute_force() -> None:

@@ -16,10 +16,12 @@ from .test_multilevel_roialign import _boxes, _features, _inputs
 pytestmark = [pytest.mark.rtx, pytest.mark.torch]
 
 
-@pytest.mark.parametrize("mode", ["avg", "max"])
-def test_multilevel_roialign(mode: str) -> None:
+@pytest.mark.parametrize(
+    "change", [{"mode": "avg"}, {"mode": "max"}, {"sampling_ratio": 0}], ids=str
+)
+def test_multilevel_roialign(change: dict[str, object]) -> None:
     inputs = _inputs(_boxes(2, 20), _features(2))
-    attributes = {**ROI, "mode": mode}
+    attributes = {**ROI, **change}
     model = one_node_model("MultilevelRoIAlign", inputs, {"y": TensorProto.FLOAT}, **attributes)
     model.graph.output[0].type.tensor_type.shape.SetInParent()
     del model.graph.output[0].type.tensor_type.shape.dim[:]
