@@ -4,6 +4,10 @@ PYTHON ?= python3
 BIN    := $(VENV)/bin
 ARGS   ?=
 
+# TensorRT's plugin registry without a GPU, for the tests of the plugins: two versions, which cannot
+# live in one environment, each in a folder of its own.
+LEAN   := $(if $(filter x86_64,$(shell uname -m)),build/lean/10.16.1.11 build/lean/11.4.0.106)
+
 .PHONY: build/types help demo test test-slow lint types imports wheel format clean
 
 help:
@@ -24,10 +28,16 @@ $(VENV)/.dev: pyproject.toml
 demo: $(VENV)/.demo
 	$(BIN)/maskrt demo --output build/demo.maskrt $(ARGS)
 
-test: $(VENV)/.dev
+test: $(VENV)/.dev $(LEAN)
 	$(BIN)/python -m pytest -m 'not slow' $(ARGS)
 
-test-slow: $(VENV)/.dev
+build/lean/%: | $(VENV)/.dev
+	rm -rf $@.part
+	$(BIN)/python -m pip install --quiet --no-deps --target $@.part \
+		tensorrt-lean-cu13==$* tensorrt-lean-cu13-libs==$* tensorrt-lean-cu13-bindings==$*
+	mv $@.part $@
+
+test-slow: $(VENV)/.dev $(LEAN)
 	$(BIN)/python -m pytest -m slow $(ARGS)
 
 lint: $(VENV)/.dev

@@ -4,6 +4,8 @@ import re
 from dataclasses import dataclass
 
 from .errors import UnknownTargetError
+from .jetpack import JETPACKS, JetPack
+from .precision import Precision
 
 __all__ = ["TARGETS", "Target"]
 
@@ -21,12 +23,30 @@ class Target:
         sms: compute capabilities (89 means 8.9) that the engine is built for; empty means the
             backend's portable default, or no CUDA at all.
         description: one line for `maskrt targets`.
+        memory: GB of the smallest module, shared by CPU and GPU; 0 where it is not known.
+        dla_cores: deep learning accelerators.
+        pays: precisions that are faster there than the next wider one, fastest first.
     """
 
     name: str
     backend: str
     sms: tuple[int, ...] = ()
     description: str = ""
+    memory: int = 0
+    dla_cores: int = 0
+    pays: tuple[Precision, ...] = (Precision.INT8, Precision.FP16)
+
+    @property
+    def is_jetson(self) -> bool:
+        """Whether it is one module of known memory, whose engines are built on the device."""
+        return self.backend == "tensorrt" and self.memory > 0
+
+    @property
+    def jetpacks(self) -> tuple[JetPack, ...]:
+        """The JetPack releases that run on it, oldest first; none for a desktop."""
+        if not self.is_jetson:
+            return ()
+        return tuple(pack for pack in JETPACKS if set(self.sms) & set(pack.sms))
 
     @property
     def runs_on(self) -> tuple[int, ...]:
@@ -45,7 +65,7 @@ class Target:
         if match and int(match[1]) in _RTX_SMS:
             capability = int(match[1])
             about = f"TensorRT-RTX for SM {capability // 10}.{capability % 10}"
-            return cls(name, "tensorrt_rtx", (capability,), about)
+            return cls(name, "tensorrt_rtx", (capability,), about, pays=(Precision.FP16,))
         sms = ", ".join(f"rtx-{s}" for s in _RTX_SMS)
         raise UnknownTargetError(
             f"target {name!r} is unknown: choose one of {', '.join(TARGETS)} or {sms}."
@@ -55,13 +75,18 @@ class Target:
 TARGETS: dict[str, Target] = {
     target.name: target
     for target in (
-        Target("cpu", "onnxruntime", (), "ONNX Runtime on any CPU"),
-        Target("rtx", "tensorrt_rtx", (), "TensorRT-RTX, desktop GPUs from Ampere on"),
+        # ONNX Runtime's CPU kernels compute FP16 in FP32: it saves memory, not time.
+        Target("cpu", "onnxruntime", (), "ONNX Runtime on any CPU", pays=(Precision.INT8,)),
+        # TensorRT-RTX leaves many of the rounding kernels apart, so INT8 need not beat FP16.
+        Target(
+            "rtx", "tensorrt_rtx", (), "TensorRT-RTX, desktop GPUs from Ampere on",
+            pays=(Precision.FP16,),
+        ),
         Target("gpu", "tensorrt", (), "TensorRT 10/11 on this machine's GPU"),
-        Target("orin-nano", "tensorrt", (87,), "Jetson Orin Nano"),
-        Target("orin-nx", "tensorrt", (87,), "Jetson Orin NX"),
-        Target("agx-orin", "tensorrt", (87,), "Jetson AGX Orin"),
-        Target("thor", "tensorrt", (110,), "Jetson Thor"),
-        Target("xavier", "tensorrt", (72,), "Jetson Xavier (JetPack 5)"),
+        Target("orin-nano", "tensorrt", (87,), "Jetson Orin Nano", 4, 0),
+        Target("orin-nx", "tensorrt", (87,), "Jetson Orin NX", 8, 1),
+        Target("agx-orin", "tensorrt", (87,), "Jetson AGX Orin", 32, 2),
+        Target("thor", "tensorrt", (110,), "Jetson Thor", 64, 0),
+        Target("xavier", "tensorrt", (72,), "Jetson Xavier", 8, 2),
     )
-}
+}  # fmt: skip

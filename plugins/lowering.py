@@ -14,10 +14,13 @@ from onnx import helper
 
 from ..core import UnsupportedModelError
 from .batched_nms import OPERATOR as BATCHED_NMS
+from .mask_iou import OPERATOR as MASK_IOU
+from .matrix_nms import OPERATOR as MATRIX_NMS
 from .multilevel_roialign import OPERATOR as MULTILEVEL_ROIALIGN
 from .operator import DOMAIN, NodeView, Operator
 from .paste_masks import OPERATOR as PASTE_MASKS
 from .preprocess import OPERATOR as PREPROCESS
+from .soft_nms import OPERATOR as SOFT_NMS
 
 __all__ = ["OPERATORS", "Form", "attach_functions", "lower"]
 
@@ -25,7 +28,15 @@ Form = Literal["function", "pluginless"]
 
 OPERATORS: dict[str, Operator] = {
     operator.schema.name: operator
-    for operator in (MULTILEVEL_ROIALIGN, BATCHED_NMS, PASTE_MASKS, PREPROCESS)
+    for operator in (
+        MULTILEVEL_ROIALIGN,
+        BATCHED_NMS,
+        SOFT_NMS,
+        MASK_IOU,
+        MATRIX_NMS,
+        PASTE_MASKS,
+        PREPROCESS,
+    )
 }
 
 

@@ -17,6 +17,7 @@ from onnx import TensorProto, helper
 
 from ..body import Body
 from ..operator import NodeView
+from ..pairs import column_and_row, comes_before
 from .schema import SCHEMA
 from .selection import INPUTS, OUTPUTS, select_outputs
 
@@ -49,30 +50,11 @@ def _suppression(body: Body, view: NodeView) -> str:
     both = body.op("Add", area, body.op("Transpose", area, perm=[0, 2, 1]))
     iou = body.op("Div", shared, body.op("Sub", both, shared))
     above = body.op("Greater", iou, body.constant(view.attributes["iou_threshold"]))
-    above = body.op("And", above, _comes_before(body))
+    above = body.op("And", above, comes_before(body, "scores"))
     if not view.attributes["class_agnostic"]:
-        mine, theirs = _column_and_row(body, "labels")
+        mine, theirs = column_and_row(body, "labels")
         above = body.op("And", above, body.op("Equal", mine, theirs))
     return body.op("Cast", above, to=TensorProto.FLOAT)
-
-
-def _comes_before(body: Body) -> str:
-    """Return bool `[B, K, K]`: the column's candidate comes before the row's."""
-    mine, theirs = _column_and_row(body, "scores")
-    # Counted at run time: from a constant, a builder would fold a K x K constant into the engine.
-    alike = body.op("Cast", body.op("Equal", "scores", "scores"), to=TensorProto.FLOAT)
-    place = body.op("CumSum", alike, body.constant(1, np.int64))
-    my_place, their_place = _column_and_row(body, place)
-    tied = body.op("And", body.op("Equal", theirs, mine), body.op("Less", their_place, my_place))
-    return body.op("Or", body.op("Greater", theirs, mine), tied)
-
-
-def _column_and_row(body: Body, values: str) -> tuple[str, str]:
-    """Return `values [B, K]` as `[B, K, 1]` and as `[B, 1, K]`."""
-    return (
-        body.op("Unsqueeze", values, body.ints(2)),
-        body.op("Unsqueeze", values, body.ints(1)),
-    )
 
 
 def _overlap(body: Body, columns: list[str], rows: list[str], axis: int) -> str:

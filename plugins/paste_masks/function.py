@@ -1,8 +1,9 @@
 """PasteMasks in standard operators, for ONNX Runtime and for TensorRT alike.
 
 Both directions of the interpolation gather their two neighbours, and weigh them in float32 with
-weights that are 0 outside the box, so every pixel is rounded as the definition says; a MatMul would
-be free to contract, or to round its operands to TF32.
+weights that are 0 outside the box. So ONNX Runtime rounds every pixel as the definition says, and
+TensorRT, which may contract a product and a sum, within an ulp; as MatMuls, it would be free to
+round the operands to TF32.
 """
 
 import numpy as np

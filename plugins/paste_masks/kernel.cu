@@ -74,7 +74,7 @@ __device__ __forceinline__ void store_tile(const unsigned (*words)[WORDS + 1], u
         const int row = task / GROUPS, group = task % GROUPS;
         if (top + row >= height) return;
         const long long place = (mask * height + top + row) * width + left;
-        const int start = group * 16 - (int)(place & 15);
+        const int start = group * 16 - (int)((unsigned long long)(masks + place) & 15);
         if (start >= 0 && start + 16 <= pixels) {
             const int word = start / 32, shift = start % 32;
             unsigned bits = words[row][word] >> shift;

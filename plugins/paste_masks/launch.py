@@ -5,8 +5,15 @@ from pathlib import Path
 from typing import Any
 
 from ..launch import (
-    C_TYPES, LaunchPlan, Stage, Tensor, at_least_one, c_float, ceil_div, require_at_most,
-)  # fmt: skip
+    C_TYPES,
+    LaunchPlan,
+    Stage,
+    Tensor,
+    at_least_one,
+    c_float,
+    ceil_div,
+    require_at_most,
+)
 from .schema import FARTHEST
 
 __all__ = ["plan"]

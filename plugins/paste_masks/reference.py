@@ -11,7 +11,7 @@ __all__ = ["pack_bits", "paste_masks"]
 
 
 class _Axis(NamedTuple):
-    """Output pixel `start + k` of one axis is `(1 - weight[k]) P[low[k]] + weight[k] P[high[k]]`."""
+    """Output pixel `start + k` of one axis: `(1 - weight[k]) P[low[k]] + weight[k] P[high[k]]`."""
 
     start: int
     low: Tensor

@@ -61,7 +61,7 @@ def _channels(body: Body, values: tuple[float, ...]) -> str:
 
 
 def _fill(body: Body, pixels: str, missing: tuple[int, int], pad_value: tuple[float, ...]) -> str:
-    """Append `missing` rows and columns of the filling to `pixels [3, h, w]`, which are 0 to 255."""
+    """Append `missing` rows and columns of filling to `pixels [3, h, w]`, which are 0 to 255."""
     if missing == (0, 0):
         return pixels
     padded = body.op("Pad", pixels, body.ints(0, 0, 0, 0, *missing), body.constant(-1.0))
@@ -86,7 +86,7 @@ def _resample(body: Body, data: str, size: tuple[int, int], outputs: int) -> str
 
 
 def _windows(taps: Taps, source: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return each group's source pixels `[groups, span]`, and its weights `[groups, span, _GROUP]`."""
+    """Return each group's source pixels `[groups, span]` and weights `[groups, span, _GROUP]`."""
     first, weights = taps
     outputs, most = weights.shape
     output, tap = np.arange(outputs)[:, None], np.arange(most)
@@ -127,7 +127,7 @@ def _is_exact(bits: int, parts: list[np.ndarray]) -> bool:
 
 
 def _join(body: Body, sums: str, bits: int, count: int) -> str:
-    """Join the parts' sums `[groups, lines, count · _GROUP]` to pixels `[groups, lines, _GROUP]`."""
+    """Join sums `[groups, lines, count · _GROUP]` to whole pixels `[groups, lines, _GROUP]`."""
     shares = [body.slice_last(sums, i * _GROUP, (i + 1) * _GROUP) for i in range(count)]
     total = shares[0]
     for share in shares[1:]:

@@ -104,9 +104,11 @@ def test_races_that_the_thread_sanitizer_finds(tmp_path: Path, body: str, blocks
     [
         ("s[threadIdx.x] = x[threadIdx.x]; atomicAdd((int*)y, n);", 2),
         ("s[threadIdx.x] = x[0]; __syncwarp(); y[threadIdx.x] = s[threadIdx.x ^ 1] + n;", 1),
+        ("s[0] = x[n % 64] + __shfl_xor_sync(FULL_WARP, x[0], 1); if (n < 0) y[0] = 0;", 3),
     ],
 )
 def test_no_race_is_seen_where_there_is_none(tmp_path: Path, body: str, blocks: int) -> None:
+    body = body.replace("s[0] =", "s[threadIdx.x] =")
     sanitize_plan(_plan(tmp_path, body, blocks), [X], "thread")
 
 

@@ -41,7 +41,7 @@ struct Fiber {
 };
 
 struct Warp {
-    unsigned char values[32][8];
+    unsigned long long values[32];
     char token[2];
 };
 
@@ -224,7 +224,8 @@ UNSEEN Index3 block_index() { return at_block; }
 UNSEEN Index3 block_size() { return block_; }
 UNSEEN Index3 grid_size() { return grid_; }
 UNSEEN unsigned lane() { return (unsigned)running & 31; }
-UNSEEN void* exchange(unsigned lane) { return warps[running / 32].values[lane]; }
+UNSEEN void put(unsigned long long value) { warps[running / 32].values[running & 31] = value; }
+UNSEEN unsigned long long take(unsigned lane) { return warps[running / 32].values[lane]; }
 
 // Two tokens in turn: with one, a thread that ran ahead to the next barrier would seem to come
 // before those that still leave this one.

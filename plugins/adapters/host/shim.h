@@ -52,8 +52,8 @@ Index3 grid_size();
 void barrier();
 void warp_barrier(unsigned mask);
 unsigned lane();
-void* exchange(unsigned lane);  // 8 bytes for each lane of the running thread's warp
-unsigned warp_threads();        // how many threads the running thread's warp has
+void put(unsigned long long value);          // for the other lanes of the running thread's warp
+unsigned long long take(unsigned from_lane);  // what that lane put
 void fail(const char* what);
 }  // namespace host
 
@@ -123,10 +123,13 @@ template <class T> static inline T __shfl_sync(unsigned mask, T value, int sourc
     static_assert(sizeof(T) <= 8, "a shuffle moves at most 8 bytes");
     const unsigned from = (host::lane() & ~(unsigned)(width - 1)) | ((unsigned)source & (width - 1));
     if (!(mask >> from & 1)) host::fail("a shuffle reads a lane outside its mask");
-    memcpy(host::exchange(host::lane()), &value, sizeof value);
+    unsigned long long bits = 0;
+    memcpy(&bits, &value, sizeof value);
+    host::put(bits);
     host::warp_barrier(mask);
-    memcpy(&value, host::exchange(from), sizeof value);
+    bits = host::take(from);
     host::warp_barrier(mask);
+    memcpy(&value, &bits, sizeof value);
     return value;
 }
 template <class T> static inline T __shfl_xor_sync(unsigned mask, T value, int bits, int = 32) {
@@ -141,14 +144,11 @@ template <class T> static inline T __shfl_up_sync(unsigned mask, T value, int de
     return __shfl_sync(mask, value, from < 0 ? (int)host::lane() : from);
 }
 static inline unsigned __ballot_sync(unsigned mask, int vote) {
-    memcpy(host::exchange(host::lane()), &vote, sizeof vote);
+    host::put(vote != 0);
     host::warp_barrier(mask);
     unsigned votes = 0;
-    for (unsigned lane = 0; lane < 32; ++lane) {
-        int theirs = 0;
-        if (mask >> lane & 1) memcpy(&theirs, host::exchange(lane), sizeof theirs);
-        votes |= (theirs ? 1u : 0u) << lane;
-    }
+    for (unsigned lane = 0; lane < 32; ++lane)
+        if (mask >> lane & 1) votes |= (unsigned)host::take(lane) << lane;
     host::warp_barrier(mask);
     return votes;
 }

@@ -1,0 +1,41 @@
+"""What a Jetson's software is: JetPack comes with one Python, one CUDA and one TensorRT.
+
+Source: NVIDIA JetPack release notes and the TensorRT support matrix.
+"""
+
+from dataclasses import dataclass
+
+__all__ = ["JETPACKS", "JetPack"]
+
+
+@dataclass(frozen=True)
+class JetPack:
+    """One JetPack release.
+
+    Attributes:
+        version: such as `"6.2"`.
+        python: of its Ubuntu, where JetPack installs TensorRT's bindings.
+        cuda: toolkit.
+        tensorrt: major and minor version.
+        sms: compute capabilities of the modules that it runs on.
+    """
+
+    version: str
+    python: str
+    cuda: str
+    tensorrt: tuple[int, int]
+    sms: tuple[int, ...]
+
+    @property
+    def runs_maskrt(self) -> bool:
+        """Whether maskrt itself installs there (Python 3.10 or later)."""
+        return tuple(int(part) for part in self.python.split(".")) >= (3, 10)
+
+
+JETPACKS: tuple[JetPack, ...] = (
+    JetPack("5.1", "3.8", "11.4", (8, 5), (72, 87)),
+    JetPack("6.0", "3.10", "12.2", (8, 6), (87,)),
+    JetPack("6.2", "3.10", "12.6", (10, 3), (87,)),
+    JetPack("7.1", "3.12", "13.0", (10, 13), (110,)),
+    JetPack("7.2", "3.12", "13.2", (10, 16), (87, 110)),
+)
