@@ -112,6 +112,17 @@ class LaunchPlan:
             dict.fromkeys(n for stage in self.stages for n in stage.outputs if n not in ends)
         )
 
+    @property
+    def working_stages(self) -> tuple[Stage, ...]:
+        """The stages that write anything, of a plan whose sizes are integers.
+
+        A grid is never empty, so a kernel without outputs must not be launched: its first block
+        would write what is not there.
+        """
+        return tuple(
+            stage for stage in self.stages if any(self.tensors[n].size for n in stage.outputs)
+        )
+
     def signature(self, stage: Stage) -> str:
         """Return the C++ parameter types that the stage's kernel must have, comma separated."""
         reads = [f"{C_TYPES[self.tensors[n].dtype]} const*" for n in stage.inputs]

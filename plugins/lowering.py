@@ -1,8 +1,9 @@
 """Lowering: every `maskrt` node becomes standard ONNX operators, in the body that a backend takes.
 
 A canonical model carries one local function per `maskrt` node, so ONNX Runtime runs it as it is.
-`attach_functions` writes those; `lower` picks a body ("function" or "pluginless"), puts it in the
-place of each node, and returns a model of standard operators only.
+`attach_functions` writes those; `lower` picks a body, puts it in the place of each node, and returns
+a model of standard operators only ("function" or "pluginless"), or of those and plugins that
+TensorRT 8.5 and 8.6 bring along ("builtin").
 """
 
 from collections.abc import Callable, Iterator
@@ -12,7 +13,7 @@ import onnx
 import onnx.inliner
 from onnx import helper
 
-from ..core import UnsupportedModelError
+from ..core import UnsupportedModelError, UnsupportedTargetError
 from .batched_nms import OPERATOR as BATCHED_NMS
 from .mask_iou import OPERATOR as MASK_IOU
 from .matrix_nms import OPERATOR as MATRIX_NMS
@@ -24,7 +25,7 @@ from .soft_nms import OPERATOR as SOFT_NMS
 
 __all__ = ["OPERATORS", "Form", "attach_functions", "lower"]
 
-Form = Literal["function", "pluginless"]
+Form = Literal["function", "pluginless", "builtin"]
 
 OPERATORS: dict[str, Operator] = {
     operator.schema.name: operator
@@ -47,33 +48,41 @@ def attach_functions(model: onnx.ModelProto, form: Form = "function") -> onnx.Mo
 
     Raises:
         UnsupportedModelError: an unknown `maskrt` operator, or attributes outside its schema.
+        UnsupportedTargetError: a node that this form cannot express.
     """
     attached = onnx.ModelProto()
     attached.CopyFrom(model)
     kept = [f for f in attached.functions if f.domain != DOMAIN]
     del attached.functions[:]
     attached.functions.extend(kept)
-    known = _static_types(attached)
+    known, constants = _static_types(attached), _constants(attached)
     for index, node in enumerate(_maskrt_nodes(attached)):
         node.overload = str(index)
-        attached.functions.append(_body_of(node, known, form))
+        attached.functions.append(_body_of(node, known, constants, form))
     _import_domain(attached)
     return attached
 
 
 def lower(model: onnx.ModelProto, form: Form) -> onnx.ModelProto:
-    """Return `model` in standard operators only; see the module's text."""
+    """Return `model` without `maskrt` nodes; see the module's text."""
     if not any(True for _ in _maskrt_nodes(model)):
         return model
-    inlined = onnx.inliner.inline_local_functions(attach_functions(model, form))
-    kept = [o for o in inlined.opset_import if o.domain != DOMAIN]
+    attached = attach_functions(model, form)
+    inlined = onnx.inliner.inline_local_functions(attached)
+    kept = {o.domain: o for o in inlined.opset_import if o.domain != DOMAIN}
+    for function in attached.functions:  # the inliner leaves out domains of which it has no schema
+        for opset in function.opset_import:
+            kept.setdefault(opset.domain, opset)
     del inlined.opset_import[:]
-    inlined.opset_import.extend(kept)
+    inlined.opset_import.extend(kept.values())
     return inlined
 
 
 def _body_of(
-    node: onnx.NodeProto, known: dict[str, tuple[tuple[int, ...], int]], form: Form
+    node: onnx.NodeProto,
+    known: dict[str, tuple[tuple[int, ...], int]],
+    constants: dict[str, onnx.TensorProto],
+    form: Form,
 ) -> onnx.FunctionProto:
     operator = OPERATORS.get(node.op_type)
     if operator is None:
@@ -89,8 +98,14 @@ def _body_of(
             "with a fixed input size."
         )
     shapes, types = zip(*(known[name] for name in node.input), strict=True)
-    view = NodeView(attributes, shapes, types, node.overload)
-    make: Callable[[NodeView], onnx.FunctionProto] = getattr(operator, form)
+    held = {i: constants[name] for i, name in enumerate(node.input) if name in constants}
+    view = NodeView(attributes, shapes, types, node.overload, held)
+    make: Callable[[NodeView], onnx.FunctionProto] | None = getattr(operator, form)
+    if make is None:
+        raise UnsupportedTargetError(
+            f"{node.op_type} cannot be made of the plugins that TensorRT 8.5 and 8.6 bring along: "
+            "choose a target with TensorRT 10 or later, or export without this operator."
+        )
     return make(view)
 
 
@@ -107,6 +122,12 @@ def _static_types(model: onnx.ModelProto) -> dict[str, tuple[tuple[int, ...], in
         if kind.HasField("shape") and all(d.HasField("dim_value") for d in kind.shape.dim):
             known[info.name] = (tuple(d.dim_value for d in kind.shape.dim), kind.elem_type)
     return known
+
+
+def _constants(model: onnx.ModelProto) -> dict[str, onnx.TensorProto]:
+    """Return the initializers that no caller can replace."""
+    replaceable = {i.name for i in model.graph.input}
+    return {t.name: t for t in model.graph.initializer if t.name not in replaceable}
 
 
 def _import_domain(model: onnx.ModelProto) -> None:

@@ -6,7 +6,7 @@ reference, ONNX function, pluginless form, kernel) reads it, so a limit is writt
 
 import importlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import onnx
@@ -109,12 +109,15 @@ class Operator:
         function: makes the body for ONNX Runtime from a node and its input shapes.
         pluginless: the same without RoiAlign, NonMaxSuppression and NonZero.
         launch: makes the launch plan of the CUDA kernels from attributes and input tensors.
+        builtin: makes the body for TensorRT 8.5 and 8.6 out of their own plugins; None where it
+            cannot be made of them.
     """
 
     schema: Schema
     function: Callable[["NodeView"], onnx.FunctionProto]
     pluginless: Callable[["NodeView"], onnx.FunctionProto]
     launch: Callable[[Mapping[str, Any], Sequence[Tensor]], LaunchPlan]
+    builtin: Callable[["NodeView"], onnx.FunctionProto] | None = None
 
     @property
     def folder(self) -> str:
@@ -130,12 +133,16 @@ class Operator:
 
 @dataclass(frozen=True)
 class NodeView:
-    """A node as a body sees it: attributes by name, static shape and ONNX type of each input."""
+    """A node as a body sees it: attributes by name, static shape and ONNX type of each input.
+
+    Inputs whose values the graph holds are in `constants`, by their place.
+    """
 
     attributes: Mapping[str, Any]
     input_shapes: tuple[tuple[int, ...], ...]
     input_types: tuple[int, ...]
     overload: str
+    constants: Mapping[int, onnx.TensorProto] = field(default_factory=dict)
 
 
 def _python_value(attribute: onnx.AttributeProto) -> AttributeValue:

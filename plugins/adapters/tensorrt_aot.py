@@ -11,7 +11,8 @@ which is a stage of a launch plan. What it is told of a kernel is symbolic: grid
 expressions of the shapes of the plugin's own inputs. A launch plan, however, speaks of the shapes
 of the operator's inputs, which a later kernel may not read. So each node states those that are
 known, and the others are found where the plan has them as they are in a shape of an input (for
-`order [B, K]` of BatchedNMS, both).
+`order [B, K]` of BatchedNMS, both). TensorRT launches every kernel, whatever the shapes are, and no
+kernel expects an empty batch: a profile's least batch is 1.
 
 Numbers are arrays of one element in the signature: with NumPy 2.4 and later, TensorRT before 11.2
 fails to read `int` and `float`; and they are not `numpy.typing.NDArray`, which TensorRT 10.16 does
@@ -30,7 +31,7 @@ import inspect
 import operator as arithmetic
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from types import ModuleType
+from types import GenericAlias, ModuleType
 from typing import Any
 
 import numpy as np
@@ -136,7 +137,7 @@ class _Kernel:
                 found.append(self.trtp.from_shape_expr(shape, dtype=dtype))
             return tuple(found)
 
-        result = tuple[(self.trtp.TensorDesc,) * self.outputs]  # type: ignore[misc]
+        result = GenericAlias(tuple, (self.trtp.TensorDesc,) * self.outputs)
         return _with_signature(describe, self._parameters(), result)
 
     def implemented(self) -> Callable[..., Any]:
@@ -150,7 +151,7 @@ class _Kernel:
             return call.stage.entry, code, self._launch(call), self._extras(call)
 
         trtp = self.trtp
-        outputs = tuple[(trtp.TensorDesc,) * self.outputs]  # type: ignore[misc]
+        outputs = GenericAlias(tuple, (trtp.TensorDesc,) * self.outputs)
         parameters = {**self._parameters(), "outputs": outputs, "tactic": int}
         kernel = str | bytes
         result = tuple[kernel, kernel, trtp.KernelLaunchParams, trtp.SymExprs]  # type: ignore

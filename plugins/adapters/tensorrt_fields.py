@@ -113,6 +113,7 @@ def _value(kind: type, data: Any) -> AttributeValue:
     array = np.asarray(data)
     if kind is str:
         return array.tobytes().rstrip(b"\0").decode()
-    if kind is tuple:
-        return tuple(float(number) for number in array.ravel())
-    return kind(array.ravel()[0])
+    numbers = array.ravel().tolist()
+    if kind is tuple or len(numbers) != 1:  # another count is what the schema refuses
+        return tuple(float(number) for number in numbers)
+    return kind(numbers[0])

@@ -19,7 +19,7 @@ A node's namespace is its domain from TensorRT 10.10 on, and before that what th
 """
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -66,7 +66,7 @@ def lower_to_aot(model: onnx.ModelProto, sm: int = 0) -> onnx.ModelProto:
 
     Raises:
         UnsupportedModelError: an unknown `maskrt` operator, attributes outside its schema, or an
-            input whose shape the graph does not state.
+            input whose shape the graph does not state, or whose type the operator does not take.
         UnsupportedTargetError: sizes that a kernel does not take, or must know and does not.
     """
     lowered = _without_functions(model)
@@ -128,6 +128,7 @@ def _chain(node: onnx.NodeProto, known: Known, index: int, sm: int) -> Iterator[
             "onnx.shape_inference, or export the model with a fixed input size."
         )
     shapes, types = zip(*(known[name] for name in node.input), strict=True)
+    _require_types(operator, node, types)
     first = Position(tuple(itertools.chain.from_iterable(shapes)), types, 0, sm)
     plan = first.plan(operator, attributes)
     names = _tensor_names(plan, node, index)
@@ -140,6 +141,17 @@ def _chain(node: onnx.NodeProto, known: Known, index: int, sm: int) -> Iterator[
         _write(made, {**attributes, **position, "plugin_version": "1",
                       "plugin_namespace": DOMAIN, "aot": 1})  # fmt: skip
         yield made
+
+
+def _require_types(operator: Operator, node: onnx.NodeProto, types: Sequence[int]) -> None:
+    ports = ports_of_inputs(operator.schema, len(types))
+    for name, kind, (port, _) in zip(node.input, types, ports, strict=True):
+        if kind not in port.types:
+            allowed = ", ".join(onnx.TensorProto.DataType.Name(t) for t in port.types)
+            raise UnsupportedModelError(
+                f"input {name!r} of node {node.name!r} is {onnx.TensorProto.DataType.Name(kind)}, "
+                f"and {operator.schema.name} takes {allowed}: cast it before the node."
+            )
 
 
 def _tensor_names(plan: LaunchPlan, node: onnx.NodeProto, index: int) -> dict[str, str]:
@@ -180,7 +192,7 @@ def _known(graph: onnx.GraphProto) -> Known:
     known = {t.name: (tuple(t.dims), t.data_type) for t in graph.initializer}
     for info in (*graph.input, *graph.output, *graph.value_info):
         kind = info.type.tensor_type
-        if kind.HasField("shape"):
+        if kind.HasField("shape") and kind.elem_type:
             dims = (d.dim_value if d.HasField("dim_value") else -1 for d in kind.shape.dim)
             known[info.name] = (tuple(dims), kind.elem_type)
     return known

@@ -38,11 +38,13 @@ from .tensorrt_fields import (
     fields_of,
     named_fields,
     require_tensorrt,
-)  # fmt: skip
+)
 
 __all__ = ["register_plugins"]
 
 _ALIGNMENT = 256  # bytes, as CUDA's own allocations have
+
+_creators: list[Any] = []  # TensorRT holds them without owning them
 
 
 def register_plugins(trt: ModuleType | None = None) -> tuple[Any, ...]:
@@ -52,7 +54,7 @@ def register_plugins(trt: ModuleType | None = None) -> tuple[Any, ...]:
         trt: TensorRT's module; `None` imports `tensorrt`.
 
     Returns:
-        The creators, which TensorRT does not keep alive; this module does.
+        The creators; they live as long as the process.
 
     Raises:
         MissingDependencyError: TensorRT is not installed.
@@ -65,7 +67,6 @@ def register_plugins(trt: ModuleType | None = None) -> tuple[Any, ...]:
 def _register(trt: ModuleType) -> tuple[Any, ...]:
     plugin_class, creator_class = _plugin_class(trt), _creator_class(trt)
     registry = trt.get_plugin_registry()
-    creators = []
     for operator in OPERATORS.values():
         creator = creator_class(operator, plugin_class)
         if not registry.register_creator(creator, DOMAIN):
@@ -73,8 +74,8 @@ def _register(trt: ModuleType) -> tuple[Any, ...]:
                 f"TensorRT has another plugin {operator.schema.name}, version "
                 f"{operator.schema.version}, in the namespace {DOMAIN}: do not load both."
             )
-        creators.append(creator)
-    return tuple(creators)
+        _creators.append(creator)
+    return tuple(_creators)
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,7 @@ class _Prepared:
         addresses = dict(zip(self.plan.inputs, inputs, strict=True))
         addresses |= dict(zip(self.plan.outputs, outputs, strict=True))
         addresses |= {name: workspace + offset for name, offset in self.offsets.items()}
-        for stage in self.plan.stages:
+        for stage in self.plan.working_stages:
             launch_stage(self.kernels[stage.entry], stage, addresses, stream)
 
 
@@ -269,9 +270,9 @@ def _output_shapes(
     plan = operator.launch(attributes, input_tensors(operator.schema, shapes, dtypes))
     found = []
     for name in plan.outputs:
-        shape = plan.tensors[name].shape
-        exprs = trt.DimsExprs(len(shape))
-        for index, extent in enumerate(shape):
+        extents = plan.tensors[name].shape
+        exprs = trt.DimsExprs(len(extents))
+        for index, extent in enumerate(extents):
             exprs[index] = evaluate(extent, algebra)
         found.append(exprs)
     return found

@@ -51,7 +51,7 @@ def run_plan_on(
     for name in (*plan.scratch, *plan.outputs):
         tensors[name] = _empty(plan.tensors[name], inputs[0].device)
     addresses = {name: tensor.data_ptr() for name, tensor in tensors.items()}
-    for stage in plan.stages:
+    for stage in plan.working_stages:
         launch(plan, stage, addresses)
     return [tensors[name] for name in plan.outputs]
 

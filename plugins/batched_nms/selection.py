@@ -12,17 +12,16 @@ INPUTS = ["boxes", "scores", "labels"]
 OUTPUTS = ["out_boxes", "out_scores", "out_labels", "out_indices", "count"]
 
 
-def select_outputs(body: Body, view: NodeView, keep: str, scores: str = "scores") -> None:
+def select_outputs(body: Body, view: NodeView, keep: str) -> None:
     """Append the nodes that make the five outputs.
 
     Args:
         body: the function under construction, with the inputs `INPUTS`.
         view: the node, for `max_outputs`.
         keep: bool `[B, K]`, which candidates survived.
-        scores: `[B, K]`, by which they are ordered, and which are returned.
     """
     lowest = body.constant(np.finfo(np.float32).min)
-    ranked = body.op("Where", keep, scores, lowest)
+    ranked = body.op("Where", keep, "scores", lowest)
     top, index = body.op("TopK", ranked, body.ints(view.attributes["max_outputs"]), outputs=2)
     real = body.op("Greater", top, lowest)
     zero = body.constant(0, np.int32)

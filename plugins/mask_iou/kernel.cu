@@ -1,64 +1,131 @@
-// MaskIoU on bits: a mask of floats is read once and becomes 1/32 of its size, and a pair of masks is
-// compared 32 pixels an instruction.
+// MaskIoU on bits: a mask is read once and becomes 1/32 of its floats' size; a block then compares
+// TILE x TILE masks, 128 pixels a step. The steps are dealt out to its warps, a warp compares all
+// pairs of its steps, and the warps' counts are added in shared memory.
 #include "common.cuh"
 
-// bits[b, n, w]: pixels 32 w to 32 w + 31 of a mask, first pixel lowest.
+#define WARPS (THREADS / 32)
+#define LOADS 16  // pixels that a thread of mask_bits has under way
+#define STEPS 32  // of 128 pixels, that a block has in shared memory
+#define ROWS 2    // pairs of a lane: ROWS x COLUMNS of the tile
+#define COLUMNS 4
+#if TILE * TILE != THREADS || TILE != 8 * ROWS || TILE != 4 * COLUMNS
+#error "32 lanes cover a tile's pairs once, and its threads store one each"
+#endif
+
+// bits[m, w]: pixels 32 w to 32 w + 31 of mask m, the first pixel lowest; zeros beyond the last one.
+// A warp packs 32 words, and lane k keeps the k-th.
 extern "C" __global__ void __launch_bounds__(THREADS) mask_bits(
-    const MASK* __restrict__ masks, int pixels, int count, int* __restrict__ bits) {
-    const int mask = blockIdx.y, lane = threadIdx.x & 31, words = ceil_div(pixels, 32);
-    if (mask >= count) return;
-    const long long place = (long long)blockIdx.z * count + mask;
-    const MASK* const values = masks + place * pixels;
-    const int last = min((int)(blockIdx.x + 1) * WORDS_A_BLOCK, words);
-    for (int w = blockIdx.x * WORDS_A_BLOCK + (threadIdx.x >> 5); w < last; w += THREADS / 32) {
-        const int pixel = w * 32 + lane;
-        const bool inside = pixel < pixels && to_float(values[pixel]) > THRESHOLD;
-        const unsigned word = __ballot_sync(FULL_WARP, inside);
-        if (lane == 0) bits[place * words + w] = (int)word;
+    const MASK* __restrict__ masks, int count, int pixels, int words, int* __restrict__ bits) {
+    const int lane = threadIdx.x % 32, parts = ceil_div(words, 32);
+    const int task = blockIdx.x * WARPS + threadIdx.x / 32;
+    if (task >= count * parts) return;
+    const int mask = task / parts, first = task % parts * 32;
+    const MASK* const values = masks + (long long)mask * pixels;
+    unsigned mine = 0;
+    for (int start = 0; start < 32; start += LOADS) {
+        float value[LOADS];
+#pragma unroll
+        for (int k = 0; k < LOADS; ++k) {
+            const int pixel = (first + start + k) * 32 + lane;
+            // Where there is no pixel, NaN: it is above no threshold.
+            value[k] = pixel < pixels ? to_float(values[pixel]) : __int_as_float(0x7fc00000);
+        }
+#pragma unroll
+        for (int k = 0; k < LOADS; ++k) {
+            const unsigned word = __ballot_sync(FULL_WARP, value[k] > THRESHOLD);
+            if (lane == start + k) mine = word;
+        }
     }
+    if (first + lane < words) bits[(long long)mask * words + first + lane] = (int)mine;
 }
 
-// One warp a mask.
-extern "C" __global__ void __launch_bounds__(THREADS) mask_area(
-    const int* __restrict__ bits, int pixels, int count, float* __restrict__ area) {
-    const int mask = blockIdx.x * (THREADS / 32) + (threadIdx.x >> 5), lane = threadIdx.x & 31;
-    if (mask >= count) return;
-    const long long place = (long long)blockIdx.y * count + mask;
-    const int words = ceil_div(pixels, 32);
-    int total = 0;
-    for (int w = lane; w < words; w += 32) total += __popc((unsigned)bits[place * words + w]);
-    for (int step = 16; step; step >>= 1) total += __shfl_xor_sync(FULL_WARP, total, step);
-    if (lane == 0) area[place] = (float)total;
+// Counts bits of many words with one population count for four of them, since that is the slowest
+// instruction here: bit k of `ones` and `twos` is what remains of column k (Harley and Seal).
+struct Counter {
+    unsigned ones, twos;
+    int fours;
+};
+
+__device__ __forceinline__ unsigned majority(unsigned a, unsigned b, unsigned c) {
+    return (a & b) | (a & c) | (b & c);
 }
 
-// One thread a pair, a tile of pairs a block; the tiles below the diagonal mirror those above.
-extern "C" __global__ void __launch_bounds__(TILE * TILE) mask_iou(
-    const int* __restrict__ bits, const float* __restrict__ area, int pixels, int count,
-    float* __restrict__ iou) {
-    __shared__ int rows[TILE][33], columns[TILE][33];  // 33: threads of a warp on other banks
+__device__ __forceinline__ void add_common(Counter& counter, uint4 a, uint4 b) {
+    const unsigned x = a.x & b.x, y = a.y & b.y, z = a.z & b.z, w = a.w & b.w;
+    const unsigned first = majority(counter.ones, x, y);
+    counter.ones ^= x ^ y;
+    const unsigned second = majority(counter.ones, z, w);
+    counter.ones ^= z ^ w;
+    counter.fours += __popc(majority(counter.twos, first, second));
+    counter.twos ^= first ^ second;
+}
+
+__device__ __forceinline__ int total(Counter counter) {
+    return 4 * counter.fours + 2 * __popc(counter.twos) + __popc(counter.ones);
+}
+
+__device__ __forceinline__ int bits_of(uint4 a) {
+    return __popc(a.x) + __popc(a.y) + __popc(a.z) + __popc(a.w);
+}
+
+__device__ __forceinline__ float ratio(int both, int one, int other) {
+    return (float)both / (float)max(one + other - both, 1);
+}
+
+// Tiles above the diagonal are mirrored below it; those on it have the areas.
+extern "C" __global__ void __launch_bounds__(THREADS) mask_iou(
+    const int* __restrict__ bits, int count, int words, float* __restrict__ iou,
+    float* __restrict__ area) {
+    // A tile's masks: those of its rows, then those of its columns.
+    __shared__ uint4 tile[2 * TILE][STEPS + 1];  // + 1: eight lanes read eight groups of banks
+    __shared__ int common[TILE][TILE + 1], size[2 * TILE];
     if (blockIdx.y > blockIdx.x) return;
-    const int top = blockIdx.y * TILE, left = blockIdx.x * TILE, words = ceil_div(pixels, 32);
-    const long long first = (long long)blockIdx.z * count;
+    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+    const int top = blockIdx.y * TILE, left = blockIdx.x * TILE, steps = words / 4;
     const int i = threadIdx.x / TILE, j = threadIdx.x % TILE;
-    int shared = 0;
-    for (int start = 0; start < words; start += 32) {
-        for (int k = threadIdx.x; k < TILE * 32; k += TILE * TILE) {
-            const int mask = k / 32, w = start + k % 32;
-            const bool row = top + mask < count && w < words;
-            const bool column = left + mask < count && w < words;
-            rows[mask][k % 32] = row ? bits[(first + top + mask) * words + w] : 0;
-            columns[mask][k % 32] = column ? bits[(first + left + mask) * words + w] : 0;
+    const long long first = (long long)blockIdx.z * count;
+    const uint4* const packed = reinterpret_cast<const uint4*>(bits) + first * steps;
+    common[i][j] = 0;
+    if (threadIdx.x < 2 * TILE) size[threadIdx.x] = 0;
+    Counter pairs[ROWS][COLUMNS] = {};
+    int mine = 0;  // pixels of the tile's mask that has the lane's number
+    for (int start = 0; start < steps; start += STEPS) {
+#pragma unroll
+        for (int m = warp; m < 2 * TILE; m += WARPS) {
+            const int mask = m < TILE ? top + m : left + m - TILE, step = start + lane;
+            const bool real = mask < count && step < steps;
+            tile[m][lane] = real ? packed[(long long)mask * steps + step] : make_uint4(0, 0, 0, 0);
         }
         __syncthreads();
+        for (int k = warp; k < min(STEPS, steps - start); k += WARPS) {
+            mine += bits_of(tile[lane][k]);
+            uint4 row[ROWS];
 #pragma unroll
-        for (int w = 0; w < 32; ++w) shared += __popc((unsigned)(rows[i][w] & columns[j][w]));
+            for (int r = 0; r < ROWS; ++r) row[r] = tile[lane / 4 + 8 * r][k];
+#pragma unroll
+            for (int c = 0; c < COLUMNS; ++c) {
+                const uint4 column = tile[TILE + lane % 4 + 4 * c][k];
+#pragma unroll
+                for (int r = 0; r < ROWS; ++r) add_common(pairs[r][c], row[r], column);
+            }
+        }
         __syncthreads();
     }
-    const int row = top + i, column = left + j;
-    if (row >= count || column >= count) return;
-    const float both = (float)shared;
-    const float all = area[first + row] + area[first + column] - both;
-    const float ratio = all > 0.0f ? both / all : 0.0f;
-    iou[(first + row) * count + column] = ratio;
-    if (blockIdx.y < blockIdx.x) iou[(first + column) * count + row] = ratio;
+    __syncthreads();
+    atomicAdd(&size[lane], mine);
+#pragma unroll
+    for (int r = 0; r < ROWS; ++r)
+#pragma unroll
+        for (int c = 0; c < COLUMNS; ++c)
+            atomicAdd(&common[lane / 4 + 8 * r][lane % 4 + 4 * c], total(pairs[r][c]));
+    __syncthreads();
+    if (top + i < count && left + j < count)
+        iou[(first + top + i) * count + left + j] = ratio(common[i][j], size[i], size[TILE + j]);
+    if (blockIdx.y < blockIdx.x) {
+        if (left + i < count && top + j < count)
+            iou[(first + left + i) * count + top + j] =
+                ratio(common[j][i], size[TILE + i], size[j]);
+    } else if (threadIdx.x < TILE && top + (int)threadIdx.x < count) {
+        area[first + top + threadIdx.x] = (float)size[threadIdx.x];
+    }
 }

@@ -1,4 +1,8 @@
-"""MatrixNMS in standard ONNX operators: maxima and minima over masked matrices.
+"""MatrixNMS in standard ONNX operators: maxima and minima over matrices.
+
+Overlaps with candidates that do not count are set to 0. Their terms are then at least 1, while
+`decay` is at most 1: a candidate that nothing comes before has the term 1 / f(0) of its own, and
+any other one that of the best of its label, whose own compensation is 0. So no minimum is masked.
 
 TensorRT-RTX builds all of it, so this body serves both backends.
 """
@@ -16,28 +20,37 @@ __all__ = ["make_function"]
 def make_function(view: NodeView) -> onnx.FunctionProto:
     """Return the local function for this node."""
     body = Body()
-    zero = body.constant(0.0)
-    # Rows are the candidates that decay, columns those that come before them.
+    overlap = _overlap_with_better(body, view)
+    compensate = body.op("ReduceMax", overlap, body.ints(2), keepdims=0)
+    _, theirs = column_and_row(body, compensate)
+    decay = _linear if view.attributes["method"] == "linear" else _gaussian
+    body.named("decayed", "Mul", "scores", decay(body, view, overlap, theirs))
+    return body.to_function(SCHEMA.name, view.overload, ["iou", "scores", "labels"], ["decayed"])
+
+
+def _overlap_with_better(body: Body, view: NodeView) -> str:
+    """Return float `[B, N, N]`: rows decay, columns come before them; 0 where one does not."""
     before = comes_before(body, "scores")
     if not view.attributes["class_agnostic"]:
         mine, theirs = column_and_row(body, "labels")
         before = body.op("And", before, body.op("Equal", mine, theirs))
     overlap = body.op("Transpose", "iou", perm=[0, 2, 1])
-    known = body.op("And", before, body.op("Equal", overlap, overlap))
-    counted = body.op("Where", known, overlap, zero)
-    compensate = body.op("ReduceMax", counted, body.ints(2), keepdims=0)
-    _, theirs = column_and_row(body, _falls(body, view, compensate))
-    usable = body.op("Not", body.op("Equal", theirs, zero))
-    safe = body.op("Where", usable, theirs, body.constant(1.0))
-    term = body.op("Div", _falls(body, view, counted), safe)
-    term = body.op("Where", body.op("And", before, usable), term, body.constant(1.0))
-    decay = body.op("ReduceMin", term, body.ints(2), keepdims=0)
-    body.named("decayed", "Mul", "scores", decay)
-    return body.to_function(SCHEMA.name, view.overload, ["iou", "scores", "labels"], ["decayed"])
+    zero = body.constant(0.0)
+    counts = body.op("And", before, body.op("Greater", overlap, zero))
+    return body.op("Where", counts, body.op("Min", overlap, body.constant(1.0)), zero)
 
 
-def _falls(body: Body, view: NodeView, x: str) -> str:
-    if view.attributes["method"] == "linear":
-        return body.op("Sub", body.constant(1.0), x)
-    squared = body.op("Mul", x, x)
-    return body.op("Exp", body.op("Mul", squared, body.constant(-view.attributes["sigma"])))
+def _linear(body: Body, view: NodeView, overlap: str, compensate: str) -> str:
+    one = body.constant(1.0)
+    term = body.op("Div", body.op("Sub", one, overlap), body.op("Sub", one, compensate))
+    term = body.op("Where", body.op("Less", compensate, one), term, one)
+    return body.op("ReduceMin", term, body.ints(2), keepdims=0)
+
+
+def _gaussian(body: Body, view: NodeView, overlap: str, compensate: str) -> str:
+    """The least exponential is that of the largest exponent, so there is one a candidate."""
+    excess = body.op(
+        "Sub", body.op("Mul", overlap, overlap), body.op("Mul", compensate, compensate)
+    )
+    most = body.op("ReduceMax", excess, body.ints(2), keepdims=0)
+    return body.op("Exp", body.op("Mul", most, body.constant(-view.attributes["sigma"])))

@@ -1,63 +1,58 @@
-// MatrixNMS. A thread walks down a column of the IoU matrix, so the 32 threads of a warp read 32
-// neighbours of a row; GROUPS warps share the 32 columns of a block.
+// MatrixNMS. A block takes COLUMNS candidates, and its threads walk down their columns of the IoU
+// matrix, each through every ROWS-th row. An IoU is read only where its row's candidate comes before
+// and has the label: half of them at most, and few where there are many labels.
 #include "common.cuh"
 
-__device__ __forceinline__ float falls(float x) {
-    return LINEAR ? 1.0f - x : expf(-SIGMA * (x * x));
+#define ROWS (THREADS / COLUMNS)
+
+struct Candidate {
+    int index, label;
+    float score;
+};
+
+__device__ __forceinline__ Candidate load_candidate(
+    const float* scores, const int* labels, int index) {
+    return {index, CLASS_AGNOSTIC ? 0 : labels[index], scores[index]};
 }
 
-__device__ __forceinline__ float known(float x) { return x == x ? x : 0.0f; }
-
-// Whether candidate i comes before the one with `score`, `label` and place j, and counts for it.
-__device__ __forceinline__ bool counts(
-    const float* scores, const int* labels, int i, float score, int label, int j) {
-    const float other = scores[i];
-    const bool before = other > score || (other == score && i < j);
-    return before && (CLASS_AGNOSTIC || labels[i] == label);
+__device__ __forceinline__ bool comes_before(Candidate one, Candidate other) {
+    const bool tied = one.score == other.score && one.index < other.index;
+    return (one.score > other.score || tied) && one.label == other.label;
 }
 
-extern "C" __global__ void __launch_bounds__(32 * GROUPS) matrix_compensate(
+// 0 for NaN
+__device__ __forceinline__ float cut(float iou) { return fminf(fmaxf(iou, 0.0f), 1.0f); }
+
+// The greatest value in a column of parts, for threads 0 to COLUMNS - 1.
+__device__ __forceinline__ float greatest(float mine, float (*parts)[COLUMNS]) {
+    for (int lanes = 16; lanes >= COLUMNS; lanes >>= 1)
+        mine = fmaxf(mine, __shfl_xor_sync(FULL_WARP, mine, lanes));
+    const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+    if (lane < COLUMNS) parts[warp][lane] = mine;
+    __syncthreads();
+    if (threadIdx.x < COLUMNS)
+        for (int w = 1; w < THREADS / 32; ++w) mine = fmaxf(mine, parts[w][threadIdx.x]);
+    return mine;
+}
+
+extern "C" __global__ void __launch_bounds__(THREADS) matrix_compensate(
     const float* __restrict__ iou, const float* __restrict__ scores,
     const int* __restrict__ labels, int count, float* __restrict__ compensate) {
-    __shared__ float parts[GROUPS][32];
-    const int lane = threadIdx.x & 31, group = threadIdx.x >> 5, j = blockIdx.x * 32 + lane;
+    __shared__ float parts[THREADS / 32][COLUMNS];
+    const int j = blockIdx.x * COLUMNS + threadIdx.x % COLUMNS;
     const long long first = (long long)blockIdx.y * count;
-    float worst = 0.0f;
+    const float* const column = iou + first * count + j;
+    float most = 0.0f;
     if (j < count) {
-        const float score = scores[first + j];
-        const int label = labels[first + j];
-        for (int i = group; i < count; i += GROUPS)
-            if (counts(scores + first, labels + first, i, score, label, j))
-                worst = fmaxf(worst, known(iou[(first + i) * count + j]));
-    }
-    parts[group][lane] = worst;
-    __syncthreads();
-    if (group || j >= count) return;
-    for (int g = 1; g < GROUPS; ++g) worst = fmaxf(worst, parts[g][lane]);
-    compensate[first + j] = worst;
-}
-
-extern "C" __global__ void __launch_bounds__(32 * GROUPS) matrix_decay(
-    const float* __restrict__ iou, const float* __restrict__ scores,
-    const int* __restrict__ labels, const float* __restrict__ compensate, int count,
-    float* __restrict__ decayed) {
-    __shared__ float parts[GROUPS][32];
-    const int lane = threadIdx.x & 31, group = threadIdx.x >> 5, j = blockIdx.x * 32 + lane;
-    const long long first = (long long)blockIdx.y * count;
-    float decay = 1.0f;
-    if (j < count) {
-        const float score = scores[first + j];
-        const int label = labels[first + j];
-        for (int i = group; i < count; i += GROUPS) {
-            if (!counts(scores + first, labels + first, i, score, label, j)) continue;
-            const float least = falls(compensate[first + i]);
-            if (least != 0.0f)
-                decay = fminf(decay, falls(known(iou[(first + i) * count + j])) / least);
+        const Candidate mine = load_candidate(scores + first, labels + first, j);
+#pragma unroll 4
+        for (int i = threadIdx.x / COLUMNS; i < count; i += ROWS) {
+            const Candidate better = load_candidate(scores + first, labels + first, i);
+            if (comes_before(better, mine)) most = fmaxf(most, cut(column[(long long)i * count]));
         }
     }
-    parts[group][lane] = decay;
-    __syncthreads();
-    if (group || j >= count) return;
-    for (int g = 1; g < GROUPS; ++g) decay = fminf(decay, parts[g][lane]);
-    decayed[first + j] = scores[first + j] * decay;
+    most = greatest(most, parts);
+    if (threadIdx.x < COLUMNS && j < count) compensate[first + j] = most;
 }
+
+// Of 1 - decay (linear) or of -log(decay) / sigma (gaussian): the greatest is that of the least.

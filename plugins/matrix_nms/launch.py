@@ -8,7 +8,8 @@ from ..launch import LaunchPlan, Stage, Tensor, at_least_one, c_float, ceil_div
 
 __all__ = ["plan"]
 
-_GROUPS = 8  # threads that share one candidate
+_THREADS = 256
+_COLUMNS = 8  # candidates a block: 32 bytes of a row, the least that memory hands over
 
 
 def plan(attributes: Mapping[str, Any], inputs: Sequence[Tensor]) -> LaunchPlan:
@@ -20,16 +21,17 @@ def plan(attributes: Mapping[str, Any], inputs: Sequence[Tensor]) -> LaunchPlan:
         "decayed": Tensor((batch, count), "float32"),
     }  # fmt: skip
     names = ("iou", "scores", "labels")
-    grid = (at_least_one(ceil_div(count, 32)), at_least_one(batch), 1)
+    grid = (at_least_one(ceil_div(count, _COLUMNS)), at_least_one(batch), 1)
     stages = (
-        Stage("matrix_compensate", names, (count,), ("compensate",), grid, 32 * _GROUPS),
-        Stage("matrix_decay", (*names, "compensate"), (count,), ("decayed",), grid, 32 * _GROUPS),
+        Stage("matrix_compensate", names, (count,), ("compensate",), grid, _THREADS),
+        Stage("matrix_decay", (*names, "compensate"), (count,), ("decayed",), grid, _THREADS),
     )
     defines = {
         "LINEAR": str(int(attributes["method"] == "linear")),
         "SIGMA": c_float(attributes["sigma"]),
         "CLASS_AGNOSTIC": str(attributes["class_agnostic"]),
-        "GROUPS": str(_GROUPS),
+        "THREADS": str(_THREADS),
+        "COLUMNS": str(_COLUMNS),
     }
     return LaunchPlan(
         Path(__file__).with_name("kernel.cu"), defines, names, ("decayed",), tensors, stages

@@ -11,18 +11,18 @@ def matrix_nms(
 ) -> Tensor:
     """Decay `scores [B, N]` by `iou [B, N, N]` among `labels int32 [B, N]`: float `[B, N]`."""
     count = scores.shape[1]
-    mine, theirs = scores[:, None, :], scores[:, :, None]
-    earlier = torch.arange(count)[:, None] < torch.arange(count)[None]
+    if count == 0:
+        return scores.clone()
+    theirs, mine = scores[:, :, None], scores[:, None, :]
+    earlier = torch.arange(count)[:, None] < torch.arange(count)
     before = (theirs > mine) | ((theirs == mine) & earlier)  # [i, j]: i comes before j
     if not class_agnostic:
         before &= labels[:, :, None] == labels[:, None, :]
-    counted = torch.where(before, torch.nan_to_num(iou, nan=0.0), 0.0)
-    if count == 0:
-        return scores.clone()
-    falls = _falls(counted.amax(1), method, sigma)[:, :, None]
-    terms = torch.where(before & (falls != 0), _falls(counted, method, sigma) / falls, 1.0)
-    return scores * terms.amin(1)
-
-
-def _falls(x: Tensor, method: str, sigma: float) -> Tensor:
-    return 1.0 - x if method == "linear" else torch.exp(-sigma * (x * x))
+    overlap = torch.where(before, torch.nan_to_num(iou, nan=0.0).clamp(0.0, 1.0), 0.0)
+    compensate = overlap.amax(1)[:, :, None]
+    if method == "linear":
+        term = (1.0 - overlap) / (1.0 - compensate)
+        before &= compensate < 1.0
+    else:
+        term = torch.exp(-sigma * (overlap * overlap - compensate * compensate))
+    return scores * torch.where(before, term, 1.0).amin(1)

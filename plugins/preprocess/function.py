@@ -25,7 +25,7 @@ from .schema import SCHEMA
 
 __all__ = ["make_function"]
 
-_GROUP = 32  # output pixels that share a window
+_MOST = 32  # output pixels that share a window
 _OPERAND_BITS = 11  # TF32's significand
 _EXACT = 1 << 24  # integers below it are exact in float32
 
@@ -74,28 +74,29 @@ def _resample(body: Body, data: str, size: tuple[int, int], outputs: int) -> str
     lines, source = size
     places, weights = _windows(resampling_taps(source, outputs), source)
     bits, parts = _split(weights)
-    groups, span = places.shape
+    groups, span, group = weights.shape
     picked = body.op("Gather", data, body.constant(places.ravel(), np.int64), axis=2)
     windows = body.op("Reshape", picked, body.ints(3 * lines, groups, span))
     windows = body.op("Transpose", windows, perm=[1, 0, 2])
     sums = body.op("MatMul", windows, body.constant(np.concatenate(parts, axis=2)))
-    rounded = _join(body, sums, bits, len(parts))
+    rounded = _join(body, sums, bits, (len(parts), group))
     joined = body.op("Transpose", rounded, perm=[1, 0, 2])
-    joined = body.op("Reshape", joined, body.ints(3, lines, groups * _GROUP))
+    joined = body.op("Reshape", joined, body.ints(3, lines, groups * group))
     return body.slice_last(joined, 0, outputs)
 
 
 def _windows(taps: Taps, source: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return each group's source pixels `[groups, span]` and weights `[groups, span, _GROUP]`."""
+    """Return each group's source pixels `[groups, span]` and weights `[groups, span, group]`."""
     first, weights = taps
     outputs, most = weights.shape
+    group = min(_MOST, outputs)
     output, tap = np.arange(outputs)[:, None], np.arange(most)
-    start = first[::_GROUP]
-    offset = first[:, None] - start[output // _GROUP] + tap
-    span = int(offset[weights > 0].max()) + 1
-    matrix = np.zeros((len(start), span, _GROUP), np.int64)
+    start = first[::group]
+    offset = first[:, None] - start[output // group] + tap
     used = weights > 0
-    where = np.broadcast_arrays(output // _GROUP, offset, output % _GROUP)
+    span = int(offset[used].max()) + 1
+    matrix = np.zeros((len(start), span, group), np.int64)
+    where = np.broadcast_arrays(output // group, offset, output % group)
     matrix[tuple(index[used] for index in where)] = weights[used]
     return np.minimum(start[:, None] + np.arange(span), source - 1), matrix
 
@@ -126,9 +127,10 @@ def _is_exact(bits: int, parts: list[np.ndarray]) -> bool:
     return True
 
 
-def _join(body: Body, sums: str, bits: int, count: int) -> str:
-    """Join sums `[groups, lines, count · _GROUP]` to whole pixels `[groups, lines, _GROUP]`."""
-    shares = [body.slice_last(sums, i * _GROUP, (i + 1) * _GROUP) for i in range(count)]
+def _join(body: Body, sums: str, bits: int, parts: tuple[int, int]) -> str:
+    """Join sums `[groups, lines, count · group]` to whole pixels `[groups, lines, group]`."""
+    count, group = parts
+    shares = [body.slice_last(sums, i * group, (i + 1) * group) for i in range(count)]
     total = shares[0]
     for share in shares[1:]:
         total = body.op("Add", share, _floor_shift(body, total, bits))

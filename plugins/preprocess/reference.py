@@ -49,7 +49,7 @@ def _resample(pixels: Tensor, axis: int, outputs: int) -> Tensor:
     first, weights = torch.from_numpy(taps.first), torch.from_numpy(taps.weights)
     shape = [1, 1, 1]
     shape[axis] = outputs
-    total = 1 << (PRECISION_BITS - 1)
+    total = torch.tensor(1 << (PRECISION_BITS - 1))
     for tap in range(weights.shape[1]):
         place = (first + tap).clamp(max=source - 1)
         total = total + pixels.index_select(axis, place) * weights[:, tap].reshape(shape)

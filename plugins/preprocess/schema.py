@@ -1,14 +1,14 @@
 """Preprocess: a picture of any size letterboxed onto the canvas and normalised.
 
-With `s = min(height / H, width / W)`, the picture becomes `h' x w' = round(s H) x round(s W)`, halves
-to even, at least 1 and at most the canvas, at the top left. It is resized as Pillow's BILINEAR does,
-first across, then down, each pass rounding to uint8. With r = W / w' and R = max(r, 1), column x of
-a pass is the mean of source columns i weighed by
+With `s = min(height / H, width / W)`, the picture becomes `h' x w' = round(s H) x round(s W)`, in
+which halves go to even, at least 1 and at most the canvas, at the top left. It is resized as
+Pillow's BILINEAR does, first across, then down, each pass rounding to uint8. With r = W / w' and
+R = max(r, 1), column x of a pass is the mean of source columns i weighed by
 
     max(0, 1 - |i + 1/2 - (x + 1/2) r| / R)      (antialiased: the triangle widens as it shrinks),
 
-computed in double, normalised to a sum of 1, and rounded to 22-bit fixed point. A pass that does not
-change the size copies. What the picture does not cover is `pad_value`. Then
+computed in double, normalised to a sum of 1, and rounded to 22-bit fixed point. A pass that does
+not change the size copies. What the picture does not cover is `pad_value`. Then
 
     tensor[0, c] = (pixel[c] - mean[c]) / std[c]
 

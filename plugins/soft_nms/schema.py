@@ -14,8 +14,8 @@ number, or becomes none (∞ · 0), is no candidate. An overlap that is no numbe
 lowers nothing. Every operation is a float32 operation, in this order and never contracted.
 
 Source: Bodla et al., Soft-NMS: Improving Object Detection With One Line of Code, 2017. Its authors'
-code, as mmcv's, also removes candidates on the way that fall below the score threshold; for
-thresholds of 0 or more that changes nothing, since they could never be taken.
+code, as mmcv's, also removes candidates on the way that fall below the score threshold; as it is 0
+or more that changes nothing, since they could never be taken.
 """
 
 import numpy as np
@@ -67,7 +67,11 @@ SCHEMA = Schema(
             "greater than 0",
         ),
         Attribute(
-            "score_threshold", float, "scores at or below it are not taken", _is_finite, "finite"
+            "score_threshold",
+            float,
+            "scores at or below it are not taken",
+            lambda v: v >= 0 and _is_finite(v),
+            "0 or more",
         ),
         Attribute("max_outputs", int, "D, at most K", lambda v: v >= 1, "at least 1"),
         Attribute("class_agnostic", int, "1 ignores labels", lambda v: v in (0, 1), "0 or 1"),

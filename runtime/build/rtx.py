@@ -40,14 +40,14 @@ from .plan_precision import found_precisions
 from .plan_text import Plan, read_plan
 from .uint8_input import cast_uint8_inputs
 
-__all__ = ["build"]
+__all__ = ["Built", "build", "build_standard"]
 
 _WORKER = [sys.executable, "-m", "maskrt.runtime.build.rtx_worker"]
 _UNREADABLE = "The precisions could not be read: the text of the plan was not recognised."
 
 
 @dataclass(frozen=True)
-class _Built:
+class Built:
     """What the child left: the plan, and its report."""
 
     plan: bytes
@@ -66,10 +66,7 @@ def build(model: onnx.ModelProto, target: Target, precision: Precision) -> Engin
     started = time.perf_counter()
     lowered = lower_for(target, model, "pluginless")
     verify_graph(lowered.layers, precision, target)
-    cast_uint8_inputs(lowered.model)
-    split_long_topk(lowered.model)
-    rewrite_int8_deconvolutions(lowered.model)
-    built = _build_in_child(lowered.model, target)
+    built = build_standard(lowered.model, target)
     plan = read_plan(built.plan)
     network = {name: Precision(value) for name, value in built.report["network"].items()}
     found = found_precisions(plan, [layer.name for layer in lowered.layers], network)
@@ -86,6 +83,20 @@ def build(model: onnx.ModelProto, target: Target, precision: Precision) -> Engin
         **_program_info(plan, built.report),
     }
     return Engine({"engine.trt": built.plan}, info)
+
+
+def build_standard(model: onnx.ModelProto, target: Target) -> Built:
+    """Build a graph of standard operators, which is rewritten in place for TensorRT.
+
+    Raises:
+        MissingDependencyError: tensorrt-rtx is not installed.
+        UnsupportedTargetError: TensorRT-RTX does not take the graph, or failed on it.
+    """
+    require("tensorrt_rtx", f"build or check engines for target {target.name}")
+    cast_uint8_inputs(model)
+    split_long_topk(model)
+    rewrite_int8_deconvolutions(model)
+    return _build_in_child(model, target)
 
 
 def _program_info(plan: Plan | None, report: dict[str, Any]) -> dict[str, Any]:
@@ -114,11 +125,13 @@ def _note(lowered: Lowered, plan: Plan | None, found: dict[str, Precision | None
     return ""
 
 
-def _build_in_child(model: onnx.ModelProto, target: Target) -> _Built:
+def _build_in_child(model: onnx.ModelProto, target: Target) -> Built:
     with tempfile.TemporaryDirectory(prefix="maskrt-rtx-") as name:
         folder = Path(name)
         onnx.save(model, folder / "model.onnx")
-        (folder / "request.json").write_text(json.dumps({"sms": target.sms}), encoding="utf-8")
+        # A segment of another backend's graph is built for TensorRT-RTX's portable default.
+        sms = target.sms if target.backend == "tensorrt_rtx" else ()
+        (folder / "request.json").write_text(json.dumps({"sms": sms}), encoding="utf-8")
         command = [*_WORKER, str(folder)]
         child = subprocess.run(command, capture_output=True, check=False, cwd=folder)
         if not (folder / "report.json").exists():
@@ -126,7 +139,7 @@ def _build_in_child(model: onnx.ModelProto, target: Target) -> _Built:
         report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
         if child.returncode != 0 or not (folder / "engine.trt").exists():
             raise UnsupportedTargetError(_failure(report["errors"], target))
-        return _Built((folder / "engine.trt").read_bytes(), report)
+        return Built((folder / "engine.trt").read_bytes(), report)
 
 
 def _crash(child: subprocess.CompletedProcess[bytes], target: Target) -> str:

@@ -28,9 +28,9 @@ VARIANTS: list[dict[str, Any]] = [
 CASES = 400  # a variant; six variants
 
 
-def _draw(generator: np.random.Generator) -> list[np.ndarray]:
+def _draw(generator: np.random.Generator, least_batch: int = 0) -> list[np.ndarray]:
     """Candidates of every kind: on a grid, so that overlaps and scores tie often."""
-    batch, count = int(generator.integers(1, 4)), int(generator.integers(0, 140))
+    batch, count = int(generator.integers(least_batch, 4)), int(generator.integers(0, 140))
     reach = int(generator.integers(2, 60))
     start = generator.integers(0, reach, (batch, count, 2))
     boxes = np.concatenate([start, start + generator.integers(0, 12, start.shape)], -1)

@@ -60,7 +60,7 @@ def run_plan(
     """
     library = _load(build(plan))
     buffers = _allocate(plan, inputs, pattern)
-    for stage in plan.stages:
+    for stage in plan.working_stages:
         _check_signature(library, plan, stage)
         arguments = _Arguments([buffers[n].pointer for n in stage.inputs], stage.extras,
                                [buffers[n].pointer for n in stage.outputs])  # fmt: skip
@@ -132,7 +132,7 @@ def sanitize_plan(
             path = Path(folder) / f"{places[name]}.bin"
             path.write_bytes(buffer.array.tobytes())
             lines.append(f"buffer {buffer.array.nbytes} {path}")
-        for stage in plan.stages:
+        for stage in plan.working_stages:
             words = [f"b{places[n]}" for n in stage.inputs] + [f"i{v}" for v in stage.extras]
             words += [f"b{places[n]}" for n in stage.outputs]
             grid = " ".join(str(extent) for extent in stage.grid)

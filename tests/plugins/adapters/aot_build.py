@@ -115,7 +115,9 @@ class Engine:
         return BuiltKernel(tuple(node.input), tuple(node.output), entry, ptx, launch, extras.all())
 
     def _create(self, node: onnx.NodeProto) -> Any:
-        text = {a.name: a.s.decode() for a in node.attribute if a.type == onnx.AttributeProto.STRING}
+        text = {
+            a.name: a.s.decode() for a in node.attribute if a.type == onnx.AttributeProto.STRING
+        }
         aot = [a.i for a in node.attribute if a.name == "aot"]
         assert node.domain == text["plugin_namespace"]
         assert aot == [1]

@@ -18,6 +18,7 @@ from maskrt.plugins.launch import LaunchPlan, Tensor
 from .aot_build import Engine
 from .cases import CASES, Case, ident
 from .expressions import Expression
+from .fake_cuda import fake_cuda
 from .memory import Device, Host
 from .registry import trt, trtp
 
@@ -68,15 +69,17 @@ def test_one_engine_serves_other_sizes(case: Case) -> None:
     """Grid and extras are expressions of the dimensions that the graph leaves open."""
     inputs = case.inputs()
     engine = _engine(case, inputs, static=False)
-    fewer = [value[:1] for value in inputs]
-    case.assert_close(engine.run(fewer, _plan(case, fewer)), fewer)
+    for fewer in ([value[:1] for value in inputs], case.shortened(inputs, 33)):
+        case.assert_close(engine.run(fewer, _plan(case, fewer)), fewer)
+    for fewer in (case.shortened(inputs, 3), case.shortened(inputs, 1)):
+        case.assert_close(engine.run(fewer, _plan(case, fewer)), fewer)
 
 
 @pytest.mark.parametrize("case", [c for c in CASES if {"K", "N"} & {*c.dynamic}], ids=ident)
 def test_no_candidates(case: Case) -> None:
     """A grid is at least one block, which then has nothing to do."""
     inputs = case.inputs()
-    engine, none = _engine(case, inputs, static=False), case.emptied(inputs)
+    engine, none = _engine(case, inputs, static=False), case.shortened(inputs, 0)
     found = engine.run(none, _plan(case, none))
     assert all(value.size == 0 or not value.any() for value in found)
 
@@ -138,6 +141,15 @@ def test_the_harness_refuses_another_grid(operator: str, place: int, axis: str) 
     engine.kernels[place] = dataclasses.replace(kernel, launch=fewer)
     with pytest.raises(AssertionError):
         case.assert_close(engine.run(inputs, _plan(case, inputs)), inputs)
+
+
+def test_without_a_compute_capability_the_builders_device_counts() -> None:
+    case, inputs = _nms()
+    lowered = lower_to_aot(case.model(inputs))
+    register_aot_plugins(lowered, trt)
+    with fake_cuda(_plan(case, inputs)):
+        engine = Engine(lowered, [value.shape for value in inputs])
+    assert all(b".target sm_87" in kernel.ptx for kernel in engine.kernels)
 
 
 def test_another_type_than_lowered_is_refused() -> None:

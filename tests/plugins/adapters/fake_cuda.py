@@ -97,6 +97,6 @@ def fake_cuda(plan: LaunchPlan) -> Iterator[FakeCuda]:
     """Put a fake driver in the place of the machine's."""
     driver = FakeCuda(plan)
     cuda_driver._load.cache_clear()
-    with mock.patch.object(cuda_driver, "_library", lambda: driver):
+    with mock.patch.object(cuda_driver, "_library", return_value=driver):
         yield driver
     cuda_driver._load.cache_clear()

@@ -18,7 +18,7 @@ from maskrt.plugins.adapters.cuda_driver import (
 )
 from maskrt.plugins.launch import LaunchPlan, Stage, Tensor
 
-from .fake_cuda import CONTEXT, FakeCuda, fake_cuda
+from .fake_cuda import CONTEXT, fake_cuda
 
 SOURCE = """
 extern "C" __global__ void blend(const float* a, const float* b, int n, int k, float* out) {
@@ -138,6 +138,7 @@ def test_on_a_device(plan: LaunchPlan) -> None:
 
 
 def test_the_fake_refuses_another_number_of_parameters(plan: LaunchPlan) -> None:
-    with fake_cuda(plan) as driver, pytest.raises(AssertionError):
-        assert isinstance(driver, FakeCuda)
-        launch(Module(b".entry").function("blend"), (1, 1, 1), 32, [ctypes.c_int32(1)] * 4, 0)
+    with fake_cuda(plan):
+        kernel = Module(b".entry").function("blend")
+        with pytest.raises(AssertionError):
+            launch(kernel, (1, 1, 1), 32, [ctypes.c_int32(1)] * 4, 0)

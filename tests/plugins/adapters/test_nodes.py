@@ -128,7 +128,14 @@ def test_a_size_that_a_kernel_must_know() -> None:
 def test_an_input_without_a_shape() -> None:
     _, model = _nms()
     model.graph.input[1].type.tensor_type.ClearField("shape")
-    with pytest.raises(UnsupportedModelError, match="'x1'.*no shape"):
+    with pytest.raises(UnsupportedModelError, match=r"'x1'.*no shape"):
+        lower_to_aot(model)
+
+
+def test_an_input_of_a_type_that_the_operator_does_not_take() -> None:
+    _, model = _nms()
+    model.graph.input[2].type.tensor_type.elem_type = onnx.TensorProto.INT64
+    with pytest.raises(UnsupportedModelError, match=r"'x2'.* is INT64, and BatchedNMS takes INT32"):
         lower_to_aot(model)
 
 
