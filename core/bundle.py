@@ -227,6 +227,11 @@ class Bundle:
         found = [r.split("/")[1] for r in self.digests if r.endswith("/engine.json")]
         return sorted(found)
 
+    def prepared(self) -> list[str]:
+        """Folder names under `engines/` that hold a `prepared.json` and no engine yet."""
+        found = [r.split("/")[1] for r in self.digests if r.endswith("/prepared.json")]
+        return sorted(set(found) - set(self.engines()))
+
     def engine_folder(self, target: Target, precision: Precision | None = None) -> str:
         """Path inside the bundle of an engine; see `engine_folder`."""
         return engine_folder(target, precision or self.manifest.precision, self.manifest.precision)

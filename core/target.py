@@ -79,10 +79,10 @@ TARGETS: dict[str, Target] = {
         Target("cpu", "onnxruntime", (), "ONNX Runtime on any CPU", pays=(Precision.INT8,)),
         # TensorRT-RTX leaves many of the rounding kernels apart, so INT8 need not beat FP16.
         Target(
-            "rtx", "tensorrt_rtx", (), "TensorRT-RTX, desktop GPUs from Ampere on",
+            "rtx", "tensorrt_rtx", (), "TensorRT-RTX, Ampere and later",
             pays=(Precision.FP16,),
         ),
-        Target("gpu", "tensorrt", (), "TensorRT 10/11 on this machine's GPU"),
+        Target("gpu", "tensorrt", (), "TensorRT on this machine's GPU"),
         Target("orin-nano", "tensorrt", (87,), "Jetson Orin Nano", 4, 0),
         Target("orin-nx", "tensorrt", (87,), "Jetson Orin NX", 8, 1),
         Target("agx-orin", "tensorrt", (87,), "Jetson AGX Orin", 32, 2),

@@ -29,7 +29,7 @@ from .core import (
 )
 from .core.bundle import MODEL, RECIPE, check_destination
 from .runtime import Session, letterbox_batches, list_images, open_session
-from .runtime.build import build_engine, check_buildable
+from .runtime.build import build_engine, check_buildable, is_buildable, prepare
 from .runtime.check import CocoDataset
 from .runtime.check.evaluate import budget_sentence
 from .runtime.cuda_device import can_run
@@ -99,8 +99,8 @@ def compile(
         _write_export(bundle, exported, pictures, progress)
         _write_recipe(bundle, exported.model, wanted, pictures, progress)
         for target in places:
-            _write_engine(bundle, target, wanted, progress)
-            if can_run(target) and pictures is not None:
+            _write_engine(bundle, Path(output).name, target, wanted, progress)
+            if can_run(target) and is_buildable(target) and pictures is not None:
                 refuse_blind_engine(bundle, target, wanted, pictures)
         if max_ap_drop is not None:
             for target in filter(can_run, places):
@@ -157,7 +157,7 @@ def build(
     precision: Precision | str | None = None,
     progress: Progress = silent,
 ) -> Bundle:
-    """Build one engine into the bundle.
+    """Build one engine into the bundle; for a device that this machine is not, prepare it.
 
     Args:
         bundle: holds the canonical graph and a recipe.
@@ -170,7 +170,7 @@ def build(
     wanted = opened.manifest.precision if precision is None else Precision.parse(precision)
     with opened.edit() as staged:
         staged.remove("report/")
-        _write_engine(staged, place, wanted, progress)
+        _write_engine(staged, opened.path.name, place, wanted, progress)
     return opened
 
 
@@ -340,8 +340,13 @@ def _batches(pictures: list[Any], spec: InputSpec, progress: Progress) -> Iterat
         progress("calibrate", done, len(pictures))
 
 
-def _write_engine(bundle: Bundle, target: Target, precision: Precision, progress: Progress) -> None:
-    """Render the recipe, build the engine, and write it with what it really is."""
+def _write_engine(
+    bundle: Bundle, name: str, target: Target, precision: Precision, progress: Progress
+) -> None:
+    """Render the recipe, build the engine, and write it with what it really is.
+
+    What only the target's own device can build is prepared for it instead.
+    """
     stage = f"build {target.name} {precision}"
     progress(stage, 0, 1)
     model = _read_model(bundle)
@@ -350,11 +355,20 @@ def _write_engine(bundle: Bundle, target: Target, precision: Precision, progress
         recipe = recipe.with_precision(precision)
     style = calib.Style.ORT if target.backend == "onnxruntime" else calib.Style.TENSORRT
     started = time.perf_counter()
-    engine = build_engine(calib.render(model, recipe, style), target, precision)
+    rendered = calib.render(model, recipe, style)
     folder = bundle.engine_folder(target, precision)
+    if not is_buildable(target):
+        prepared = prepare(rendered, target, precision, bundle_name=name, progress=progress)
+        bundle.remove(folder + "/")
+        for file, data in prepared.files.items():
+            bundle.write(f"{folder}/{file}", data)
+        bundle.write(f"{folder}/prepared.json", prepared.info)
+        progress(stage, 1, 1)
+        return
+    engine = build_engine(rendered, target, precision)
     bundle.remove(folder + "/")
-    for name, data in engine.files.items():
-        bundle.write(f"{folder}/{name}", data)
+    for file, data in engine.files.items():
+        bundle.write(f"{folder}/{file}", data)
     info = {**engine.info, "total_seconds": round(time.perf_counter() - started, 2)}
     bundle.write(f"{folder}/engine.json", info)
     progress(stage, 1, 1)

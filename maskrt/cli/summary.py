@@ -27,6 +27,8 @@ def print_bundle(bundle: Bundle) -> None:
         screen.print(f"  warning   {manifest.source['warning']}", style="yellow")
     if bundle.engines():
         screen.print(_engines(bundle))
+    for name in bundle.prepared():
+        _print_prepared(bundle, name)
 
 
 def megabytes(count: int) -> str:
@@ -56,6 +58,28 @@ def _engines(bundle: Bundle) -> Table:
     table.caption = "\n".join(notes) or None
     table.caption_justify = "left"
     return table
+
+
+def _print_prepared(bundle: Bundle, name: str) -> None:
+    """Print what is ready for a device, and the one command to run there."""
+    screen, folder = console(), f"engines/{name}"
+    info = bundle.read_json(f"{folder}/prepared.json")
+    screen.print(f"{name}: prepared at {info['precision']}, to be built on the device.")
+    if info["segments"] is None:
+        screen.print(f"  warning   {info['note']}", style="yellow")
+    else:
+        segments = info["segments"]
+        nodes = sum(segment["nodes"] for segment in segments)
+        screen.print(
+            f"  checked   the {nodes} nodes between the plugins, in {len(segments)} segments, are "
+            "parsed and built by TensorRT-RTX"
+        )
+    screen.print(f"  there     {info['commands']['build']}", soft_wrap=True)
+    screen.print(
+        f"  memory    at most {info['build_memory_mib']} MiB expected during the build; more in "
+        f"{bundle.path}/{folder}/README.md",
+        soft_wrap=True,
+    )
 
 
 def _runs_here(engine: str) -> bool:

@@ -1,24 +1,68 @@
-"""`maskrt targets`: what engines can be built for, and whether this machine can run them."""
+"""`maskrt targets`: where engines can run, and what this machine can do for each."""
+
+import importlib.util
+from dataclasses import replace
 
 import click
 from rich.table import Table
 
-from ..core import TARGETS
+from ..core import TARGETS, Target
 from .options import console
 
 __all__ = ["command"]
 
-_BUILT_BY_THIS_VERSION = ("onnxruntime", "tensorrt_rtx")
-
 
 @click.command("targets")
 def command() -> None:
-    """List the targets."""
-    table = Table(box=None, padding=(0, 2), header_style="bold")
-    for heading in ("target", "what it is", "this version"):
-        table.add_column(heading)
-    for target in TARGETS.values():
-        builds = target.backend in _BUILT_BY_THIS_VERSION
-        table.add_row(target.name, target.description, "builds it" if builds else "not yet")
-    table.add_row("rtx-SM", "TensorRT-RTX for one compute capability, such as rtx-89", "builds it")
+    """List the targets, and say what this machine can do for each."""
+    table = Table(box=None, padding=(0, 1), header_style="bold")
+    for heading in ("target", "what it is", "SM", "GB", "DLA", "TensorRT", "pays", "here"):
+        table.add_column(heading, no_wrap=True)
+    reasons: dict[str, list[str]] = {}
+    for target in (*TARGETS.values(), _ONE_SM):
+        can, reason = _here(target)
+        table.add_row(*_facts(target), can)
+        if reason:
+            reasons.setdefault(reason, []).append(target.name)
     console().print(table)
+    for reason, names in reasons.items():
+        console().print(f"{', '.join(names)}: {reason}.")
+    console().print(
+        "GB: memory of the smallest module. TensorRT: what the device's JetPack releases bring. "
+        "pays: precisions that are faster there than the next wider one."
+    )
+
+
+_ONE_SM = replace(Target.parse("rtx-89"), name="rtx-SM", description="such as rtx-89: one SM")
+
+
+def _facts(target: Target) -> tuple[str, ...]:
+    versions = [".".join(map(str, pack.tensorrt)) for pack in target.jetpacks]
+    sms = [f"{sm // 10}.{sm % 10}" for sm in target.runs_on]
+    return (
+        target.name,
+        target.description,
+        "" if target is _ONE_SM else f"{sms[0]}-{sms[-1]}" if len(sms) > 2 else ", ".join(sms),
+        f"{target.memory}" if target.memory else "",
+        f"{target.dla_cores}" if target.is_jetson else "",
+        " to ".join(dict.fromkeys((versions[0], versions[-1]))) if versions else "",
+        ", ".join(precision.value for precision in target.pays),
+    )
+
+
+def _here(target: Target) -> tuple[str, str]:
+    """Return what this machine can do for a target, and why not more."""
+    from ..runtime.build import tensorrt
+    from ..runtime.cuda_device import can_run
+
+    if target.backend == "tensorrt":
+        reason = tensorrt.why_not(target)
+        if not reason:
+            return "builds", ""
+        device = ", so the engine is built on the device" if target.is_jetson else ""
+        return "prepares" if target.is_jetson else "no", reason + device
+    if importlib.util.find_spec(target.backend) is None:
+        return "no", f"{target.backend.replace('_', '-')} is not installed here"
+    if can_run(target):
+        return "builds, runs", ""
+    return "builds", "no GPU here runs it"

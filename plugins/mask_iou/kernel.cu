@@ -90,12 +90,16 @@ extern "C" __global__ void __launch_bounds__(THREADS) mask_iou(
     Counter pairs[ROWS][COLUMNS] = {};
     int mine = 0;  // pixels of the tile's mask that has the lane's number
     for (int start = 0; start < steps; start += STEPS) {
+        uint4 brought[2 * TILE / WARPS];
 #pragma unroll
-        for (int m = warp; m < 2 * TILE; m += WARPS) {
-            const int mask = m < TILE ? top + m : left + m - TILE, step = start + lane;
-            const bool real = mask < count && step < steps;
-            tile[m][lane] = real ? packed[(long long)mask * steps + step] : make_uint4(0, 0, 0, 0);
+        for (int k = 0; k < 2 * TILE / WARPS; ++k) {
+            const int m = warp + k * WARPS, mask = m < TILE ? top + m : left + m - TILE;
+            const bool real = mask < count && start + lane < steps;
+            brought[k] = make_uint4(0, 0, 0, 0);
+            if (real) brought[k] = packed[mask * steps + start + lane];
         }
+#pragma unroll
+        for (int k = 0; k < 2 * TILE / WARPS; ++k) tile[warp + k * WARPS][lane] = brought[k];
         __syncthreads();
         for (int k = warp; k < min(STEPS, steps - start); k += WARPS) {
             mine += bits_of(tile[lane][k]);

@@ -1,30 +1,60 @@
 // MatrixNMS. A block takes COLUMNS candidates, and its threads walk down their columns of the IoU
 // matrix, each through every ROWS-th row. An IoU is read only where its row's candidate comes before
-// and has the label: half of them at most, and few where there are many labels.
+// and has the label: half of them at most, and few where there are many labels. Others count as 0,
+// whose term, 1 / f(compensate), is at least 1 and so is never the least.
 #include "common.cuh"
 
 #define ROWS (THREADS / COLUMNS)
+#define LOADS 4  // rows that a thread has under way
+#if 32 % COLUMNS != 0 || THREADS % 32 != 0
+#error "a warp takes whole rows of a block"
+#endif
 
-struct Candidate {
-    int index, label;
+// The candidate whose column a thread walks down, and how.
+struct Column {
+    const float *iou, *scores;
+    const int* labels;
+    int count, index, label;
     float score;
 };
 
-__device__ __forceinline__ Candidate load_candidate(
-    const float* scores, const int* labels, int index) {
-    return {index, CLASS_AGNOSTIC ? 0 : labels[index], scores[index]};
+__device__ __forceinline__ Column column_of(
+    const float* iou, const float* scores, const int* labels, int count) {
+    const long long first = (long long)blockIdx.y * count;
+    const int place = blockIdx.x * COLUMNS + threadIdx.x % COLUMNS;
+    const int index = min(place, count - 1);
+    return {iou + first * count + index, scores + first, labels + first, count, index,
+            labels[first + index], scores[first + index]};
 }
 
-__device__ __forceinline__ bool comes_before(Candidate one, Candidate other) {
-    const bool tied = one.score == other.score && one.index < other.index;
-    return (one.score > other.score || tied) && one.label == other.label;
+// IoUs with candidates row, row + ROWS, …, cut to 0 to 1: of those that come before and have the
+// label; 0 for the others. Loads that wait for nothing stand together, so that all are under way.
+__device__ __forceinline__ void load_overlaps(
+    const Column& column, int row, float (&overlap)[LOADS]) {
+    float score[LOADS];
+    int label[LOADS];
+#pragma unroll
+    for (int k = 0; k < LOADS; ++k) {
+        const int i = min(row + k * ROWS, column.count - 1);
+        score[k] = column.scores[i];
+        label[k] = CLASS_AGNOSTIC ? column.label : column.labels[i];
+    }
+#pragma unroll
+    for (int k = 0; k < LOADS; ++k) {
+        const int i = row + k * ROWS;
+        const bool tied = (score[k] == column.score) & (i < column.index);
+        const bool before = (i < column.count) & ((score[k] > column.score) | tied);
+        overlap[k] = 0.0f;
+        if (before & (label[k] == column.label))
+            overlap[k] = column.iou[(long long)i * column.count];
+    }
+#pragma unroll
+    for (int k = 0; k < LOADS; ++k) overlap[k] = fminf(fmaxf(overlap[k], 0.0f), 1.0f);  // NaN: 0
 }
 
-// 0 for NaN
-__device__ __forceinline__ float cut(float iou) { return fminf(fmaxf(iou, 0.0f), 1.0f); }
-
-// The greatest value in a column of parts, for threads 0 to COLUMNS - 1.
+// The greatest of what the threads of a column have, for threads 0 to COLUMNS - 1.
 __device__ __forceinline__ float greatest(float mine, float (*parts)[COLUMNS]) {
+#pragma unroll
     for (int lanes = 16; lanes >= COLUMNS; lanes >>= 1)
         mine = fmaxf(mine, __shfl_xor_sync(FULL_WARP, mine, lanes));
     const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
@@ -39,20 +69,49 @@ extern "C" __global__ void __launch_bounds__(THREADS) matrix_compensate(
     const float* __restrict__ iou, const float* __restrict__ scores,
     const int* __restrict__ labels, int count, float* __restrict__ compensate) {
     __shared__ float parts[THREADS / 32][COLUMNS];
-    const int j = blockIdx.x * COLUMNS + threadIdx.x % COLUMNS;
-    const long long first = (long long)blockIdx.y * count;
-    const float* const column = iou + first * count + j;
+    if (count == 0) return;
+    const Column column = column_of(iou, scores, labels, count);
     float most = 0.0f;
-    if (j < count) {
-        const Candidate mine = load_candidate(scores + first, labels + first, j);
-#pragma unroll 4
-        for (int i = threadIdx.x / COLUMNS; i < count; i += ROWS) {
-            const Candidate better = load_candidate(scores + first, labels + first, i);
-            if (comes_before(better, mine)) most = fmaxf(most, cut(column[(long long)i * count]));
-        }
+    for (int row = threadIdx.x / COLUMNS; row < count; row += ROWS * LOADS) {
+        float overlap[LOADS];
+        load_overlaps(column, row, overlap);
+#pragma unroll
+        for (int k = 0; k < LOADS; ++k) most = fmaxf(most, overlap[k]);
     }
     most = greatest(most, parts);
-    if (threadIdx.x < COLUMNS && j < count) compensate[first + j] = most;
+    const int j = blockIdx.x * COLUMNS + threadIdx.x;
+    if (threadIdx.x < COLUMNS && j < count) compensate[(long long)blockIdx.y * count + j] = most;
 }
 
-// Of 1 - decay (linear) or of -log(decay) / sigma (gaussian): the greatest is that of the least.
+// What grows as the term of a candidate falls: the least term is that of the greatest loss.
+__device__ __forceinline__ float loss(float overlap, float compensate) {
+    if (!LINEAR) return overlap * overlap - compensate * compensate;
+    return compensate < 1.0f ? -((1.0f - overlap) / (1.0f - compensate)) : -1.0f;
+}
+
+__device__ __forceinline__ float term_of(float loss) {
+    return LINEAR ? -loss : expf(-SIGMA * loss);
+}
+
+extern "C" __global__ void __launch_bounds__(THREADS) matrix_decay(
+    const float* __restrict__ iou, const float* __restrict__ scores,
+    const int* __restrict__ labels, const float* __restrict__ compensate, int count,
+    float* __restrict__ decayed) {
+    __shared__ float parts[THREADS / 32][COLUMNS];
+    if (count == 0) return;
+    const Column column = column_of(iou, scores, labels, count);
+    const long long first = (long long)blockIdx.y * count;
+    float most = LINEAR ? -1.0f : 0.0f;  // of a term of 1
+    for (int row = threadIdx.x / COLUMNS; row < count; row += ROWS * LOADS) {
+        float overlap[LOADS], theirs[LOADS];
+#pragma unroll
+        for (int k = 0; k < LOADS; ++k) theirs[k] = compensate[first + min(row + k * ROWS, count - 1)];
+        load_overlaps(column, row, overlap);
+#pragma unroll
+        for (int k = 0; k < LOADS; ++k)
+            if (overlap[k] > 0.0f) most = fmaxf(most, loss(overlap[k], theirs[k]));
+    }
+    most = greatest(most, parts);
+    const int j = blockIdx.x * COLUMNS + threadIdx.x;
+    if (threadIdx.x < COLUMNS && j < count) decayed[first + j] = column.score * term_of(most);
+}

@@ -43,10 +43,7 @@ def open_backend(
     chosen = choose_target(opened, wanted) if target is None else Target.parse(target)
     opener = _OPENERS.get(chosen.backend)
     if opener is None:
-        raise UnsupportedTargetError(
-            f"target {chosen.name} needs full TensorRT, which this version of maskrt does not run: "
-            "choose target cpu or rtx."
-        )
+        raise UnsupportedTargetError(_no_engine_of_a_device(opened, chosen, wanted))
     return opener(opened, chosen, wanted, threads)
 
 
@@ -108,6 +105,21 @@ _OPENERS: dict[str, _Opener] = {
 
 def _read_engine(bundle: Bundle, target: Target, precision: Precision | None, name: str) -> bytes:
     return bundle.read(f"{bundle.engine_folder(target, precision)}/{name}")
+
+
+def _no_engine_of_a_device(bundle: Bundle, target: Target, precision: Precision | None) -> str:
+    """Say how an engine of full TensorRT comes about, or that it is not run here."""
+    folder = bundle.engine_folder(target, precision)
+    if f"{folder}/prepared.json" in bundle:
+        command = bundle.read_json(f"{folder}/prepared.json")["commands"]["build"]
+        return (
+            f"the engine for target {target.name} is prepared and not built: on the device, run "
+            f"{command}."
+        )
+    return (
+        f"target {target.name} needs full TensorRT, which this version of maskrt builds for and "
+        "does not run yet: choose target cpu or rtx."
+    )
 
 
 def _gpu_for(target: Target) -> int | None:

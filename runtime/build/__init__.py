@@ -1,19 +1,26 @@
 """Engine builders: a rendered canonical graph in, an engine and what it really is out.
 
 `build_engine` chooses the builder by the target's backend: `cpu.py` for ONNX Runtime, `rtx.py` for
-TensorRT-RTX. Each reads the precisions back from what it built (`optimised_graph.py`,
-`plan_text.py`) and refuses an engine in which they are not those of the graph; see `engine.py`.
+TensorRT-RTX, `tensorrt.py` for full TensorRT. Each reads the precisions back from what it built
+(`optimised_graph.py`, `plan_text.py`, `inspected.py`) and refuses an engine in which they are not
+those of the graph; see `engine.py`. A target of full TensorRT that this machine is not is prepared
+instead (`prepare.py`): `is_buildable` tells which.
 """
 
 import onnx
 
 from ...core import Precision, Target, UnsupportedTargetError, require
-from . import cpu, rtx
+from . import cpu, rtx, tensorrt
 from .engine import Engine
+from .prepare import prepare
 
-__all__ = ["Engine", "build_engine", "check_buildable"]
+__all__ = ["Engine", "build_engine", "check_buildable", "is_buildable", "prepare"]
 
-_BUILDERS = {"onnxruntime": cpu.build, "tensorrt_rtx": rtx.build}
+_BUILDERS = {
+    "onnxruntime": cpu.build,
+    "tensorrt_rtx": rtx.build,
+    "tensorrt": tensorrt.build,
+}
 
 
 def build_engine(model: onnx.ModelProto, target: Target, precision: Precision) -> Engine:
@@ -31,19 +38,30 @@ def build_engine(model: onnx.ModelProto, target: Target, precision: Precision) -
         PrecisionError: the finished engine does not compute in what was asked for.
     """
     check_buildable(target)
+    if not is_buildable(target):
+        raise UnsupportedTargetError(
+            f"target {target.name} is built on its own device, which this machine is not: prepare "
+            f"it here, and run maskrt build --target {target.name} there."
+        )
     return _BUILDERS[target.backend](model, target, precision)
 
 
 def check_buildable(target: Target) -> None:
-    """Refuse a target that cannot be built for, before any work is put into its graph.
+    """Refuse a target that can neither be built nor prepared, before any work is done for it.
 
     Raises:
-        UnsupportedTargetError: no builder for the target.
+        UnsupportedTargetError: it is this machine's own GPU, and there is none.
         MissingDependencyError: the backend is not installed.
     """
-    if target.backend not in _BUILDERS:
+    if target.backend != "tensorrt":
+        require(target.backend, f"build for target {target.name}")
+    elif not target.is_jetson and not is_buildable(target):
         raise UnsupportedTargetError(
-            f"target {target.name} needs full TensorRT, which this version of maskrt does not "
-            "build for: choose target cpu or rtx."
+            f"target {target.name} is this machine's GPU with TensorRT 10 or 11, and "
+            f"{tensorrt.why_not(target)}: choose target cpu or rtx."
         )
-    require(target.backend, f"build for target {target.name}")
+
+
+def is_buildable(target: Target) -> bool:
+    """Whether this machine can build the engine itself, and not only prepare it."""
+    return target.backend != "tensorrt" or not tensorrt.why_not(target)

@@ -21,6 +21,7 @@ from typing import Any
 import onnx
 
 from ...core import MissingDependencyError, Precision, Progress, Target, require, silent
+from ...core.jetpack import JetPack
 from ...plugins.adapters.tensorrt_nodes import lower_to_plugins
 from .deconvolution import rewrite_int8_deconvolutions
 from .engine import Engine, verify_graph
@@ -33,6 +34,8 @@ from .uint8_input import cast_uint8_inputs
 __all__ = ["prepare", "workspace_mib"]
 
 _GIB = 1024
+_STRONGLY_TYPED = (10, 0)
+_OLDEST = "10.0"
 _RESERVED = 1.5  # GB that the system and this process hold on a Jetson
 
 
@@ -129,21 +132,29 @@ def _build_memory_mib(
     return workspace_mib(target) + held // 2**20
 
 
-def _software(pack: Any) -> dict[str, Any]:
+def _software(pack: JetPack) -> dict[str, Any]:
     return {
         "jetpack": pack.version,
         "python": pack.python,
         "cuda": pack.cuda,
         "tensorrt": ".".join(str(part) for part in pack.tensorrt),
-        "runs_maskrt": pack.runs_maskrt,
+        "builds_with": _builds_with(pack),
     }
+
+
+def _builds_with(pack: JetPack) -> str:
+    if not pack.runs_maskrt:
+        return f"nothing yet: maskrt needs Python 3.10, and TensorRT {_OLDEST} or later"
+    if pack.tensorrt < _STRONGLY_TYPED:
+        return f"nothing yet: strongly typed graphs need TensorRT {_OLDEST} or later"
+    return "maskrt build, or trtexec"
 
 
 def _commands(target: Target, precision: Precision, bundle_name: str) -> dict[str, str]:
     folder = f"{bundle_name}/engines/{target.name}"
     return {
         "install": "python3 -m venv --system-site-packages ~/maskrt && "
-        "~/maskrt/bin/pip install maskrt",
+        "~/maskrt/bin/pip install ./maskrt-*.whl",
         "build": f"~/maskrt/bin/maskrt build {bundle_name} --target {target.name} "
         f"--precision {precision.value}",
         "trtexec": f"trtexec --onnx={folder}/model.onnx --saveEngine={folder}/engine.trt "
@@ -154,8 +165,7 @@ def _commands(target: Target, precision: Precision, bundle_name: str) -> dict[st
 def _readme(target: Target, info: dict[str, Any]) -> str:
     commands = info["commands"]
     rows = "\n".join(
-        f"| {s['jetpack']} | {s['python']} | {s['cuda']} | {s['tensorrt']} | "
-        f"{'maskrt build' if s['runs_maskrt'] else 'trtexec alone: maskrt needs Python 3.10'} |"
+        f"| {s['jetpack']} | {s['python']} | {s['cuda']} | {s['tensorrt']} | {s['builds_with']} |"
         for s in info["software"]
     )
     table = f"| JetPack | Python | CUDA | TensorRT | builds with |\n|---|---|---|---|---|\n{rows}\n"
@@ -172,8 +182,8 @@ or, without maskrt and without its plugins (slower RoIAlign and NMS), in TensorR
 
     {commands["trtexec"]}
 
-The build is expected to hold at most {info["build_memory_mib"]} MiB, {info["workspace_mib"]} MiB of
-it workspace.
+The build is expected to hold at most {info["build_memory_mib"]} MiB, of which
+{info["workspace_mib"]} MiB are workspace. `make wheel` makes the wheel that is installed there.
 
 {table if rows else ""}
 None of this has run on the device that it is for.

@@ -19,18 +19,12 @@ not take, or takes and then computes in float, by operators that mean the same. 
 for a convolution that did not absorb it. INT8 saves nothing where they cost more than it gains.
 """
 
-import json
-import subprocess
-import sys
-import tempfile
 import time
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import onnx
 
-from ...core import Precision, Target, UnsupportedTargetError, require
+from ...core import Precision, Target, require
 from ..cuda_device import can_run
 from .deconvolution import rewrite_int8_deconvolutions
 from .engine import Engine, precision_info, verify, verify_graph
@@ -39,19 +33,11 @@ from .lowered import Lowered, lower_for
 from .plan_precision import found_precisions
 from .plan_text import Plan, read_plan
 from .uint8_input import cast_uint8_inputs
+from .worker import Built, build_in_child
 
-__all__ = ["Built", "build", "build_standard"]
+__all__ = ["build", "build_standard"]
 
-_WORKER = [sys.executable, "-m", "maskrt.runtime.build.rtx_worker"]
 _UNREADABLE = "The precisions could not be read: the text of the plan was not recognised."
-
-
-@dataclass(frozen=True)
-class Built:
-    """What the child left: the plan, and its report."""
-
-    plan: bytes
-    report: dict[str, Any]
 
 
 def build(model: onnx.ModelProto, target: Target, precision: Precision) -> Engine:
@@ -96,7 +82,10 @@ def build_standard(model: onnx.ModelProto, target: Target) -> Built:
     cast_uint8_inputs(model)
     split_long_topk(model)
     rewrite_int8_deconvolutions(model)
-    return _build_in_child(model, target)
+    # A segment of another backend's graph is built for TensorRT-RTX's portable default.
+    sms = target.sms if target.backend == "tensorrt_rtx" else ()
+    request = {"package": "tensorrt_rtx", "form": "pluginless", "sms": sms}
+    return build_in_child(model, target, request)
 
 
 def _program_info(plan: Plan | None, report: dict[str, Any]) -> dict[str, Any]:
@@ -123,47 +112,3 @@ def _note(lowered: Lowered, plan: Plan | None, found: dict[str, Precision | None
             "than FP16."
         )
     return ""
-
-
-def _build_in_child(model: onnx.ModelProto, target: Target) -> Built:
-    with tempfile.TemporaryDirectory(prefix="maskrt-rtx-") as name:
-        folder = Path(name)
-        onnx.save(model, folder / "model.onnx")
-        # A segment of another backend's graph is built for TensorRT-RTX's portable default.
-        sms = target.sms if target.backend == "tensorrt_rtx" else ()
-        (folder / "request.json").write_text(json.dumps({"sms": sms}), encoding="utf-8")
-        command = [*_WORKER, str(folder)]
-        child = subprocess.run(command, capture_output=True, check=False, cwd=folder)
-        if not (folder / "report.json").exists():
-            raise UnsupportedTargetError(_crash(child, target))
-        report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
-        if child.returncode != 0 or not (folder / "engine.trt").exists():
-            raise UnsupportedTargetError(_failure(report["errors"], target))
-        return Built((folder / "engine.trt").read_bytes(), report)
-
-
-def _crash(child: subprocess.CompletedProcess[bytes], target: Target) -> str:
-    output = (child.stderr or child.stdout).decode("utf-8", "replace").split("\n")
-    last = next((line.strip() for line in reversed(output) if line.strip()), "it said nothing")
-    return (
-        f"TensorRT-RTX ended with status {child.returncode} while building for target "
-        f"{target.name} ({last}): build another target, or report the model."
-    )
-
-
-def _failure(errors: list[dict[str, str]], target: Target) -> str:
-    """Return the one sentence that the first error makes."""
-    if not errors:
-        return f"TensorRT-RTX built no engine for target {target.name} and gave no reason."
-    first = errors[0]
-    reason = " ".join(first["text"].split()).rstrip(".")
-    if first["operator"]:
-        where = f"node {first['node']!r} ({first['operator']})"
-        return (
-            f"TensorRT-RTX cannot take {where} for target {target.name} ({reason}): express it in "
-            "other operators, or build another target."
-        )
-    return (
-        f"TensorRT-RTX cannot build the graph for target {target.name} ({reason}): change the "
-        "operator that it names, or build another target."
-    )

@@ -166,8 +166,10 @@ def _types(model: onnx.ModelProto) -> dict[str, Any]:
 
 def _info(name: str, known: Mapping[str, Any]) -> onnx.ValueInfoProto:
     info = known.get(name)
-    shape = info.type.tensor_type.shape.dim if info is not None else ()
-    if info is None or not all(dim.HasField("dim_value") for dim in shape):
+    kind = info.type.tensor_type if info is not None else None
+    if kind is None or not (
+        kind.HasField("shape") and all(dim.HasField("dim_value") for dim in kind.shape.dim)
+    ):
         raise UnsupportedTargetError(
             f"tensor {name!r} between a plugin and the rest of the graph has no static type: "
             "export the model again with a fixed input size."

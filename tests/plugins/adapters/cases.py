@@ -36,7 +36,8 @@ class Case:
         ports = ports_of_inputs(OPERATORS[self.operator].schema, len(inputs))
         number = {"K", "N"} & {*self.dynamic}
         cuts = [
-            tuple(slice(most if s in number else None) for s in symbols) for _, symbols in ports
+            tuple(slice(most if symbol in number else None) for symbol in symbols)
+            for _, symbols in ports
         ]
         return [value[cut].copy() for value, cut in zip(inputs, cuts, strict=True)]
 

@@ -69,9 +69,7 @@ def test_one_engine_serves_other_sizes(case: Case) -> None:
     """Grid and extras are expressions of the dimensions that the graph leaves open."""
     inputs = case.inputs()
     engine = _engine(case, inputs, static=False)
-    for fewer in ([value[:1] for value in inputs], case.shortened(inputs, 33)):
-        case.assert_close(engine.run(fewer, _plan(case, fewer)), fewer)
-    for fewer in (case.shortened(inputs, 3), case.shortened(inputs, 1)):
+    for fewer in ([value[:1] for value in inputs], *(case.shortened(inputs, n) for n in (33, 1))):
         case.assert_close(engine.run(fewer, _plan(case, fewer)), fewer)
 
 

@@ -10,7 +10,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from maskrt.core import Precision, PrecisionError, Target, UnsupportedTargetError
 from maskrt.runtime import cuda_device
-from maskrt.runtime.build import build_engine, rtx
+from maskrt.runtime.build import build_engine, rtx, worker
 
 pytestmark = pytest.mark.rtx
 RTX = Target.parse("rtx")
@@ -111,7 +111,7 @@ def test_an_operator_that_parses_and_has_no_kernel_is_one_sentence(capfd):
     [("import os; os.abort()", "status -6"), ("raise ValueError('so')", "ValueError: so")],
 )
 def test_a_builder_that_dies_is_one_sentence(small_network, monkeypatch, death, told):
-    monkeypatch.setattr(rtx, "_WORKER", [sys.executable, "-c", death])
+    monkeypatch.setattr(worker, "_WORKER", [sys.executable, "-c", death])
     with pytest.raises(UnsupportedTargetError, match=told) as caught:
         build_engine(small_network(), RTX, Precision.FP32)
     assert "\n" not in str(caught.value)

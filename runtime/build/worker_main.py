@@ -1,18 +1,19 @@
-"""Builds one TensorRT-RTX engine in a process of its own (`python -m ...rtx_worker FOLDER`).
+"""Builds one engine in a process of its own (`python -m ...worker_main FOLDER`).
 
-TensorRT-RTX aborts the process on some graphs, keeps its first logger for the life of the process,
-and holds on to the memory of a build. None of that may happen to the caller, so `rtx.py` runs this
-module as a child, which talks through files of one folder:
+TensorRT and TensorRT-RTX abort the process on some graphs, keep their first logger for the life of
+the process, and hold on to the memory of a build. None of that may happen to the caller, so
+`worker.py` runs this module as a child, which talks through files of one folder:
 
 | file | written by | content |
 |---|---|---|
-| `model.onnx` | parent | standard operators only |
-| `request.json` | parent | `{"sms": [89]}`; no capability means the portable default |
+| `model.onnx` | parent | standard operators, and plugin nodes for full TensorRT |
+| `request.json` | parent | `package`, `form`, `sms` (may be empty), `workspace` (bytes, or 0) |
 | `engine.trt` | child | the serialized engine, only when the build succeeded |
-| `report.json` | child | `{"version", "errors", "messages", "network", "peak_memory_bytes"}` |
+| `report.json` | child | `version`, `errors`, `messages`, `network`, `layers`, memory |
 
 `errors` holds `{"node", "operator", "text"}` of each failure; `messages` what TensorRT logged at
-WARNING or above; `network` the type of each convolution's and matrix product's input.
+WARNING or above; `network` the type of each convolution's and matrix product's input; `layers` the
+engine inspector's entries, which need a GPU and are empty for TensorRT-RTX.
 
 TF32 is switched off: an engine that says FP32 computes in FP32.
 """
@@ -21,6 +22,8 @@ import json
 import sys
 from pathlib import Path
 from typing import Any
+
+import onnx
 
 from ...core import require
 
@@ -32,9 +35,11 @@ _LAYERS = {"CONVOLUTION", "DECONVOLUTION", "MATRIX_MULTIPLY"}
 
 def main(folder: Path) -> int:
     """Build what lies in `folder`; return 0 when the engine was written, else 1."""
-    trt = require("tensorrt_rtx", "build engines for target rtx")
+    request = json.loads((folder / "request.json").read_text(encoding="utf-8"))
+    trt = require(request["package"], "build engines")
     report: dict[str, Any] = {"version": trt.__version__, "errors": [], "messages": []}
-    plan = _build(trt, folder, report)
+    report.update(network={}, layers=[])
+    plan = _build(trt, folder, request, report)
     if plan is not None:
         (folder / "engine.trt").write_bytes(plan)
     report["peak_memory_bytes"] = _peak_memory_bytes()
@@ -42,8 +47,9 @@ def main(folder: Path) -> int:
     return 0 if plan is not None else 1
 
 
-def _build(trt: Any, folder: Path, report: dict[str, Any]) -> Any:
+def _build(trt: Any, folder: Path, request: dict[str, Any], report: dict[str, Any]) -> Any:
     """Return the serialized engine, or None with the reasons in `report`."""
+    _register(trt, folder, request["form"])
     builder = trt.Builder(_logger(trt, report["messages"]))
     typed = 1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
     network = builder.create_network(typed)
@@ -53,18 +59,44 @@ def _build(trt: Any, folder: Path, report: dict[str, Any]) -> Any:
         report["errors"] = [_error(error) for error in found]
         return None
     report["network"] = _input_types(network)
-    request = json.loads((folder / "request.json").read_text(encoding="utf-8"))
-    plan = builder.build_serialized_network(network, _config(trt, builder, request["sms"]))
+    plan = builder.build_serialized_network(network, _config(trt, builder, request))
     if plan is None:
         failures = [text for severity, text in report["messages"] if severity == "ERROR"]
         report["errors"] = [{"node": "", "operator": "", "text": text} for text in failures]
+    elif request["package"] == "tensorrt":
+        report["layers"] = _inspect(trt, builder.logger, plan)
     return plan
 
 
-def _config(trt: Any, builder: Any, sms: list[int]) -> Any:
+def _register(trt: Any, folder: Path, form: str) -> None:
+    """Make the plugins known that the graph names."""
+    if form == "plugins":
+        from ...plugins.adapters.tensorrt_v3 import register_plugins
+
+        register_plugins(trt)
+    elif form == "aot":
+        from ...plugins.adapters.tensorrt_aot import register_aot_plugins
+
+        register_aot_plugins(onnx.load(folder / "model.onnx"), trt)
+
+
+def _inspect(trt: Any, logger: Any, plan: Any) -> list[Any]:
+    engine = trt.Runtime(logger).deserialize_cuda_engine(plan)
+    if engine is None:
+        return []
+    inspector = engine.create_engine_inspector()
+    text = inspector.get_engine_information(trt.LayerInformationFormat.JSON)
+    return json.loads(text)["Layers"]
+
+
+def _config(trt: Any, builder: Any, request: dict[str, Any]) -> Any:
     config = builder.create_builder_config()
     config.clear_flag(trt.BuilderFlag.TF32)
-    if sms:
+    if request["workspace"]:
+        config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, request["workspace"])
+    if request["package"] == "tensorrt":
+        config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
+    if sms := request["sms"]:
         config.num_compute_capabilities = len(sms)
         for index, sm in enumerate(sms):
             config.set_compute_capability(getattr(trt.ComputeCapability, f"SM{sm}"), index)

@@ -1,0 +1,64 @@
+"""What each layer of a TensorRT engine computes in, from the engine inspector's JSON.
+
+With `ProfilingVerbosity.DETAILED` the inspector lists every layer with the types of its tensors,
+and in `Metadata` the ONNX nodes that it came from:
+
+    {"Name": "...", "LayerType": "CaskConvolution", "Inputs": [{"Format/Datatype": "Int8 ..."}],
+     "Metadata": "[ONNX Layer: /conv1/Conv]..."}
+
+A layer computes in the widest type that an engine layer made of its node reads as data.
+Reformatting layers bear the node's name too, and are left out.
+
+Source: NVIDIA TensorRT, IEngineInspector; trtexec's exported layer information.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ...core import Precision
+from .engine import Found
+from .layers import WIDTH_BITS
+
+__all__ = ["inspected_precisions"]
+
+_NODE = re.compile(r"\[ONNX Layer: ([^\]]+)\]")
+_TYPES = (
+    ("int8", Precision.INT8),
+    ("fp16", Precision.FP16),
+    ("half", Precision.FP16),
+    ("bf16", Precision.FP16),
+    ("fp32", Precision.FP32),
+    ("float", Precision.FP32),
+)
+_NOT_COMPUTING = ("Reformat", "NoOp", "Constant")
+
+
+def inspected_precisions(layers: Sequence[Mapping[str, Any]], names: Sequence[str]) -> Found:
+    """Return what each layer of `names` computes in; None where the report does not tell.
+
+    Args:
+        layers: the entries of the report's `Layers`.
+        names: layers, by the names of their ONNX nodes.
+    """
+    found: Found = dict.fromkeys(names)
+    for layer in layers:
+        if not isinstance(layer, Mapping) or str(layer.get("LayerType")) in _NOT_COMPUTING:
+            continue
+        computed = _type_of(layer)
+        for name in _nodes_of(layer):
+            if name in found and computed is not None:
+                known = found[name] or computed
+                found[name] = max(known, computed, key=WIDTH_BITS.__getitem__)
+    return found
+
+
+def _nodes_of(layer: Mapping[str, Any]) -> list[str]:
+    return _NODE.findall(str(layer.get("Metadata", "")))
+
+
+def _type_of(layer: Mapping[str, Any]) -> Precision | None:
+    """Return the type of the layer's data, its first input."""
+    inputs = layer.get("Inputs") or [{}]
+    text = str(inputs[0].get("Format/Datatype") or inputs[0].get("Datatype") or "").lower()
+    return next((precision for word, precision in _TYPES if word in text), None)

@@ -1,0 +1,93 @@
+"""Builds engines with full TensorRT, on the device that is to run them. Has not run on hardware.
+
+    rendered graph → plugin nodes → two rewrites → child process → engine
+    the engine inspector's report → precisions of the layers → verify
+
+The child is the one that builds for TensorRT-RTX (`worker.py`), so all but the plugins and the
+inspector is exercised on every machine. Which form the operators take, and what the builder can be
+asked for, is in `capabilities.py`; how they become plugins in `plugins/adapters/`.
+"""
+
+import importlib.util
+import time
+
+import onnx
+
+from ...core import Precision, Target, UnsupportedTargetError, require
+from ...plugins import lower
+from ...plugins.adapters.tensorrt_nodes import lower_to_aot, lower_to_plugins
+from ..cuda_device import compute_capabilities
+from .capabilities import PluginForm, capabilities_of
+from .engine import Engine, precision_info, verify, verify_graph
+from .inspected import inspected_precisions
+from .layers import find_heavy_layers, name_heavy_layers
+from .long_topk import split_long_topk
+from .prepare import workspace_mib
+from .uint8_input import cast_uint8_inputs
+from .worker import build_in_child
+
+__all__ = ["build", "why_not"]
+
+
+def build(model: onnx.ModelProto, target: Target, precision: Precision) -> Engine:
+    """Build the engine of `model`, which is already rendered at `precision`.
+
+    Raises:
+        MissingDependencyError: TensorRT is not installed.
+        UnsupportedTargetError: TensorRT does not take the graph, or is too old for it.
+        PrecisionError: the engine's precisions are not those asked for.
+    """
+    trt = require("tensorrt", f"build engines for target {target.name}")
+    can = capabilities_of("tensorrt", trt.__version__)
+    if not can.strongly_typed:
+        raise UnsupportedTargetError(
+            f"TensorRT {trt.__version__} does not type networks strongly: build the prepared graph "
+            "with trtexec, or install JetPack 6.1 or later."
+        )
+    started = time.perf_counter()
+    named = onnx.ModelProto()
+    named.CopyFrom(model)
+    name_heavy_layers(named)
+    layers = find_heavy_layers(named)
+    verify_graph(layers, precision, target)
+    lowered = _lowered(named, can.form)
+    cast_uint8_inputs(lowered)
+    split_long_topk(lowered)
+    workspace = workspace_mib(target) * 2**20
+    request = {"package": "tensorrt", "form": can.form, "workspace": workspace}
+    built = build_in_child(lowered, target, request)
+    found = inspected_precisions(built.report["layers"], [layer.name for layer in layers])
+    verify(layers, found, target)
+    info = {
+        "target": target.name,
+        "backend": target.backend,
+        "backend_version": built.report["version"],
+        "form": can.form,
+        "sms": sorted(set(compute_capabilities())),
+        **precision_info(found, precision),
+        "note": "",
+        "bytes": len(built.plan),
+        "build_seconds": round(time.perf_counter() - started, 2),
+        "runs_here": True,
+        "peak_memory_bytes": built.report["peak_memory_bytes"],
+        "warnings": [text for severity, text in built.report["messages"] if severity == "WARNING"],
+    }
+    return Engine({"engine.trt": built.plan}, info)
+
+
+def why_not(target: Target) -> str:
+    """Return why this machine cannot build for `target`, or nothing if it can."""
+    if importlib.util.find_spec("tensorrt") is None:
+        return "TensorRT is not installed here"
+    found = compute_capabilities()
+    if not found:
+        return "this machine has no NVIDIA GPU"
+    if target.sms and not set(target.sms) & set(found):
+        return f"this machine's GPU is SM {found[0] // 10}.{found[0] % 10}"
+    return ""
+
+
+def _lowered(model: onnx.ModelProto, form: PluginForm) -> onnx.ModelProto:
+    if form == "aot":
+        return lower_to_aot(model)
+    return lower_to_plugins(model) if form == "plugins" else lower(model, "pluginless")

@@ -1,0 +1,81 @@
+"""What full TensorRT is asked for, and what its inspector's report means; no TensorRT is here."""
+
+import pytest
+
+from maskrt.core import Precision, Target, UnsupportedTargetError
+from maskrt.runtime.build import check_buildable, is_buildable
+from maskrt.runtime.build.capabilities import capabilities_of, parse_version
+from maskrt.runtime.build.inspected import inspected_precisions
+from maskrt.runtime.build.prepare import workspace_mib
+
+
+@pytest.mark.parametrize(
+    ("version", "form", "typed", "dla"),
+    [
+        ("8.5.2", "builtin", False, True),
+        ("8.6.2", "builtin", False, True),
+        ("10.0.1", "plugins", True, True),
+        ("10.3.0", "plugins", True, True),
+        ("10.8.0.43", "plugins", True, False),
+        ("10.9.0", "aot", True, False),
+        ("10.16.1.11", "aot", True, False),
+        ("11.4.0.106", "aot", True, True),
+    ],
+)
+def test_capabilities_by_version(version: str, form: str, typed: bool, dla: bool) -> None:
+    can = capabilities_of("tensorrt", version)
+    assert (can.form, can.strongly_typed, can.dla) == (form, typed, dla)
+    assert can.builder_flags is not typed
+
+
+def test_tensorrt_rtx_takes_no_plugins() -> None:
+    assert capabilities_of("tensorrt_rtx", "1.7.1").form == "pluginless"
+
+
+def test_too_old_is_refused() -> None:
+    with pytest.raises(UnsupportedTargetError, match=r"8\.4"):
+        capabilities_of("tensorrt", "8.4.1")
+
+
+def test_versions_compare_as_numbers() -> None:
+    assert parse_version("10.16.1.11") > parse_version("10.9.0")
+
+
+def _layer(kind: str, datatype: str, *nodes: str) -> dict[str, object]:
+    metadata = "\x1e".join(f"[ONNX Layer: {name}]" for name in nodes)
+    return {
+        "LayerType": kind,
+        "Inputs": [{"Name": "x", "Format/Datatype": datatype}],
+        "Metadata": metadata,
+    }
+
+
+def test_precisions_are_read_from_the_inspector() -> None:
+    layers = [
+        _layer("CaskConvolution", "Int8 NC/32HW32", "conv1", "relu1"),
+        _layer("Reformat", "FP32 NCHW", "conv1"),  # bears the name, computes nothing
+        _layer("CaskConvolution", "FP16 NHWC8", "conv2"),
+        _layer("CaskGemm", "FP16", "fc"),
+        _layer("Myelin", "FP32", "fc"),  # a part of it is wider
+        "a line of another verbosity",
+    ]
+    found = inspected_precisions(layers, ["conv1", "conv2", "fc", "lost"])  # type: ignore[arg-type]
+    assert found == {
+        "conv1": Precision.INT8,
+        "conv2": Precision.FP16,
+        "fc": Precision.FP32,
+        "lost": None,
+    }
+
+
+@pytest.mark.parametrize("name", ["orin-nano", "orin-nx", "agx-orin", "thor", "xavier"])
+def test_a_jetson_is_prepared_with_room_for_its_system(name: str) -> None:
+    target = Target.parse(name)
+    check_buildable(target)  # does not refuse
+    assert not is_buildable(target)
+    assert 512 <= workspace_mib(target) <= target.memory * 1024 // 4
+
+
+def test_this_machines_gpu_is_refused_where_there_is_none() -> None:
+    with pytest.raises(UnsupportedTargetError, match="this machine's GPU"):
+        check_buildable(Target.parse("gpu"))
