@@ -6,10 +6,11 @@ reads the attributes that the plugin's creator names; the domain says nothing to
 node out of ONNX's own. Around them stand operators that both parsers import, in a form that opset
 17, the last one that they know, shares with ours.
 
-These plugins also run in FP16, and with `BuilderFlag.FP16` the builder is free to choose that,
-whatever the graph says. A builder must give the layers of `FLOAT32_PLUGINS`, and what feeds their
-coordinates, the precision FP32 and set `OBEY_PRECISION_CONSTRAINTS`: in FP16, coordinates above
-1024 move by whole pixels, and whole numbers above 2048 are not all there.
+These plugins also run in FP16, and with `BuilderFlag.FP16` the builder is free to choose that for
+any layer, whatever the graph says. In FP16, coordinates above 1024 move by whole pixels, areas
+overflow, and whole numbers above 2048 are not all there. So the name of every node of these bodies
+starts with `FLOAT32_PREFIX`, and so does its layer's: a builder must give those layers the
+precision and output type FP32, and set `OBEY_PRECISION_CONSTRAINTS`.
 
 Source: NVIDIA/TensorRT, plugin/roiAlignPlugin, plugin/efficientNMSPlugin; onnx/onnx-tensorrt,
 `FallbackPluginImporter`; both of the releases 8.5 and 8.6. Not yet run on a device.
@@ -24,10 +25,10 @@ from ..core import UnsupportedTargetError
 from .body import Body
 from .operator import NodeView
 
-__all__ = ["FLOAT32_PLUGINS", "PLUGIN_DOMAIN", "plugin_op", "require_float32", "to_function"]
+__all__ = ["FLOAT32_PREFIX", "PLUGIN_DOMAIN", "plugin_op", "require_float32", "to_function"]
 
 PLUGIN_DOMAIN = "trt.plugins"
-FLOAT32_PLUGINS = ("ROIAlign_TRT", "EfficientNMS_ONNX_TRT")
+FLOAT32_PREFIX = "maskrt.float32/"
 
 
 def plugin_op(body: Body, plugin: str, *inputs: str, **fields: Any) -> str:
@@ -38,8 +39,10 @@ def plugin_op(body: Body, plugin: str, *inputs: str, **fields: Any) -> str:
 def to_function(
     body: Body, view: NodeView, name: str, inputs: list[str], outputs: list[str]
 ) -> onnx.FunctionProto:
-    """Return the nodes as a local function that may hold plugin nodes."""
+    """Return the nodes as a local function that may hold plugin nodes, named for the builder."""
     function = body.to_function(name, view.overload, inputs, outputs)
+    for index, node in enumerate(function.node):
+        node.name = f"{FLOAT32_PREFIX}{name}.{view.overload}/{node.op_type}_{index}"
     function.opset_import.append(helper.make_opsetid(PLUGIN_DOMAIN, 1))
     return function
 

@@ -1,9 +1,9 @@
 """Lowering: every `maskrt` node becomes standard ONNX operators, in the body that a backend takes.
 
 A canonical model carries one local function per `maskrt` node, so ONNX Runtime runs it as it is.
-`attach_functions` writes those; `lower` picks a body, puts it in the place of each node, and returns
-a model of standard operators only ("function" or "pluginless"), or of those and plugins that
-TensorRT 8.5 and 8.6 bring along ("builtin").
+`attach_functions` writes those; `lower` picks a body, puts it in the place of each node, and
+returns a model of standard operators only ("function" or "pluginless"), or of those and plugins
+that TensorRT 8.5 and 8.6 bring along ("builtin").
 """
 
 from collections.abc import Callable, Iterator

@@ -87,6 +87,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) mask_iou(
     const uint4* const packed = reinterpret_cast<const uint4*>(bits) + first * steps;
     common[i][j] = 0;
     if (threadIdx.x < 2 * TILE) size[threadIdx.x] = 0;
+    __syncthreads();
     Counter pairs[ROWS][COLUMNS] = {};
     int mine = 0;  // pixels of the tile's mask that has the lane's number
     for (int start = 0; start < steps; start += STEPS) {
@@ -96,6 +97,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) mask_iou(
             const int m = warp + k * WARPS, mask = m < TILE ? top + m : left + m - TILE;
             const bool real = mask < count && start + lane < steps;
             brought[k] = make_uint4(0, 0, 0, 0);
+            // An int holds the place of any mask of a picture that fits into memory.
             if (real) brought[k] = packed[mask * steps + start + lane];
         }
 #pragma unroll
@@ -115,7 +117,6 @@ extern "C" __global__ void __launch_bounds__(THREADS) mask_iou(
         }
         __syncthreads();
     }
-    __syncthreads();
     atomicAdd(&size[lane], mine);
 #pragma unroll
     for (int r = 0; r < ROWS; ++r)

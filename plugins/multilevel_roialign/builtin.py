@@ -58,9 +58,7 @@ def make_function(view: NodeView) -> onnx.FunctionProto:
         pooled = _pool_level(body, view, (index, feature), boxes, level)
         total = body.op("Add", total, pooled) if total else pooled
     batch, count, _ = view.input_shapes[0]
-    shape = body.ints(
-        batch, count, view.input_shapes[1][1], a["output_height"], a["output_width"]
-    )
+    shape = body.ints(batch, count, view.input_shapes[1][1], a["output_height"], a["output_width"])
     if kind == TensorProto.FLOAT16:
         body.named("output", "Cast", body.op("Reshape", total, shape), to=kind)
     else:
@@ -68,9 +66,7 @@ def make_function(view: NodeView) -> onnx.FunctionProto:
     return to_function(body, view, SCHEMA.name, input_names(view), ["output"])
 
 
-def _pool_level(
-    body: Body, view: NodeView, source: tuple[int, str], boxes: str, level: str
-) -> str:
+def _pool_level(body: Body, view: NodeView, source: tuple[int, str], boxes: str, level: str) -> str:
     """Pool every box from one level, zeros for those of others: `[B·N, C, h, w]`."""
     a, (index, feature) = view.attributes, source
     batch, count, _ = view.input_shapes[0]

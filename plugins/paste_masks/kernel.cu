@@ -1,7 +1,7 @@
-// PasteMasks: a block makes ROWS x THREADS pixels of one mask, a thread one column of them. It walks
-// down the rows, keeps what lies across its column in the two source rows that it is between, and
-// votes with its warp: the votes on a row are a packed word. Where a tile misses the box, nothing is
-// read but the box, and zeros are stored.
+// PasteMasks: a block makes ROWS x THREADS pixels of one mask, a thread one column of them. It
+// walks down the rows, keeps what lies across its column in the two source rows that it is between,
+// and votes with its warp: the votes on a row are a packed word. Where a tile misses the box,
+// nothing is read but the box, and zeros are stored.
 #include "common.cuh"
 
 #define SIDE (M + 2)

@@ -1,11 +1,11 @@
 // Preprocess. The first kernel writes where the picture lies and Pillow's fixed-point weights, in
-// double, a thread for each column and row of the canvas. In the second, a block makes TILE_ROWS x 32
-// pixels of the canvas, all channels, CHUNK source rows at a time: the bytes under the tile go to
-// shared memory as they lie in the picture, a warp resamples a row of them to 32 columns of bytes, a
-// lane each, and each thread adds the resampled rows to its own pixels.
+// double, a thread for each column and row of the canvas. In the second, a block makes TILE_ROWS x
+// 32 pixels of the canvas, all channels, CHUNK source rows at a time: the bytes under the tile go
+// to shared memory as they lie in the picture, a warp resamples a row of them to 32 columns of
+// bytes, a lane each, and each thread adds the resampled rows to its own pixels.
 //
-// weights[t * outputs + x] is tap t of output x, so lanes read neighbours; taps are a multiple of 4,
-// those beyond the picture weigh 0.
+// weights[t * outputs + x] is tap t of output x, so lanes read neighbours; taps are a multiple of
+// 4, and those beyond the picture weigh 0.
 #include "common.cuh"
 
 #define PRECISION_BITS 22
@@ -97,9 +97,12 @@ __device__ __forceinline__ Colour resample_staged(const unsigned* words, int off
         const int w0 = weights[0], w1 = weights[outputs], w2 = weights[2 * outputs],
                   w3 = weights[3 * outputs];
         carried = last;
-        sum.red += byte_of(a, 0) * w0 + byte_of(a, 3) * w1 + byte_of(b, 2) * w2 + byte_of(c, 1) * w3;
-        sum.green += byte_of(a, 1) * w0 + byte_of(b, 0) * w1 + byte_of(b, 3) * w2 + byte_of(c, 2) * w3;
-        sum.blue += byte_of(a, 2) * w0 + byte_of(b, 1) * w1 + byte_of(c, 0) * w2 + byte_of(c, 3) * w3;
+        sum.red += byte_of(a, 0) * w0 + byte_of(a, 3) * w1;
+        sum.green += byte_of(a, 1) * w0 + byte_of(b, 0) * w1;
+        sum.blue += byte_of(a, 2) * w0 + byte_of(b, 1) * w1;
+        sum.red += byte_of(b, 2) * w2 + byte_of(c, 1) * w3;
+        sum.green += byte_of(b, 3) * w2 + byte_of(c, 2) * w3;
+        sum.blue += byte_of(c, 0) * w2 + byte_of(c, 3) * w3;
     }
     return sum;
 }
@@ -126,7 +129,8 @@ __device__ __forceinline__ uint4 load_vector(const unsigned char* place,
     unsigned words[4] = {0, 0, 0, 0};
 #pragma unroll
     for (int i = 0; i < 16; ++i)
-        if (place + i >= begin && place + i < end) words[i / 4] |= (unsigned)place[i] << (i % 4 * 8);
+        if (place + i >= begin && place + i < end)
+            words[i / 4] |= (unsigned)place[i] << (i % 4 * 8);
     return make_uint4(words[0], words[1], words[2], words[3]);
 }
 

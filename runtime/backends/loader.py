@@ -8,12 +8,12 @@ that is really there, else the CPU's.
 from collections.abc import Callable
 from pathlib import Path
 
-from ...core import Bundle, BundleError, Precision, Target, UnsupportedTargetError
+from ...core import Bundle, BundleError, Precision, Target, UnsupportedTargetError, require
 from ..cuda_device import compute_capabilities
 from .base import Backend
 from .cpu import CpuBackend
 from .null import NullBackend
-from .rtx import RtxBackend
+from .tensorrt import TensorRTBackend
 
 __all__ = ["choose_target", "open_backend"]
 
@@ -41,10 +41,7 @@ def open_backend(
     opened = Bundle.open(bundle)
     wanted = None if precision is None else Precision.parse(precision)
     chosen = choose_target(opened, wanted) if target is None else Target.parse(target)
-    opener = _OPENERS.get(chosen.backend)
-    if opener is None:
-        raise UnsupportedTargetError(_no_engine_of_a_device(opened, chosen, wanted))
-    return opener(opened, chosen, wanted, threads)
+    return _OPENERS[chosen.backend](opened, chosen, wanted, threads)
 
 
 def choose_target(bundle: Bundle, precision: Precision | None = None) -> Target:
@@ -85,8 +82,36 @@ def _open_rtx(
     engine = _read_engine(bundle, target, precision, "engine.trt")
     device = _gpu_for(target)
     if device is None:
-        raise UnsupportedTargetError(_no_gpu(target))
-    return RtxBackend(engine, device=device)
+        raise UnsupportedTargetError(_no_gpu(target, target.runs_on))
+    return TensorRTBackend(engine, device=device)
+
+
+def _open_tensorrt(
+    bundle: Bundle, target: Target, precision: Precision | None, threads: int | None
+) -> Backend:
+    """Open an engine of full TensorRT, after asking `engine.json` whether it fits this machine."""
+    folder = bundle.engine_folder(target, precision)
+    if f"{folder}/engine.json" not in bundle and f"{folder}/prepared.json" in bundle:
+        command = bundle.read_json(f"{folder}/prepared.json")["commands"]["build"]
+        raise UnsupportedTargetError(
+            f"the engine for target {target.name} is prepared and not built: on the device, run "
+            f"{command}."
+        )
+    info = bundle.read_json(f"{folder}/engine.json")
+    device = _first_gpu(tuple(info["sms"]))
+    if device is None:
+        raise UnsupportedTargetError(_no_gpu(target, tuple(info["sms"])))
+    trt = require("tensorrt", f"run the engine for target {target.name}")
+    if trt.__version__ != info["backend_version"]:
+        raise UnsupportedTargetError(
+            f"the engine for target {target.name} was built by TensorRT {info['backend_version']}, "
+            f"and this machine has {trt.__version__}: build it again with maskrt build "
+            f"{bundle.path} --target {target.name}."
+        )
+    return TensorRTBackend(
+        bundle.read(f"{folder}/engine.trt"), device=device, package="tensorrt",
+        plugins=info["form"] == "plugins",
+    )  # fmt: skip
 
 
 def _open_null(
@@ -99,6 +124,7 @@ _Opener = Callable[[Bundle, Target, Precision | None, int | None], Backend]
 _OPENERS: dict[str, _Opener] = {
     "onnxruntime": _open_cpu,
     "tensorrt_rtx": _open_rtx,
+    "tensorrt": _open_tensorrt,
     "null": _open_null,
 }
 
@@ -107,32 +133,19 @@ def _read_engine(bundle: Bundle, target: Target, precision: Precision | None, na
     return bundle.read(f"{bundle.engine_folder(target, precision)}/{name}")
 
 
-def _no_engine_of_a_device(bundle: Bundle, target: Target, precision: Precision | None) -> str:
-    """Say how an engine of full TensorRT comes about, or that it is not run here."""
-    folder = bundle.engine_folder(target, precision)
-    if f"{folder}/prepared.json" in bundle:
-        command = bundle.read_json(f"{folder}/prepared.json")["commands"]["build"]
-        return (
-            f"the engine for target {target.name} is prepared and not built: on the device, run "
-            f"{command}."
-        )
-    return (
-        f"target {target.name} needs full TensorRT, which this version of maskrt builds for and "
-        "does not run yet: choose target cpu or rtx."
-    )
-
-
 def _gpu_for(target: Target) -> int | None:
-    """Return the number of the first GPU here that a TensorRT-RTX engine for `target` runs on."""
-    if target.backend != "tensorrt_rtx":
-        return None
+    """Return the number of the first GPU here that an engine for `target` runs on."""
+    return _first_gpu(target.runs_on)
+
+
+def _first_gpu(sms: tuple[int, ...]) -> int | None:
     found = enumerate(compute_capabilities())
-    return next((index for index, capability in found if capability in target.runs_on), None)
+    return next((index for index, capability in found if capability in sms), None)
 
 
-def _no_gpu(target: Target) -> str:
+def _no_gpu(target: Target, sms: tuple[int, ...]) -> str:
     present = ", ".join(f"{sm / 10:.1f}" for sm in compute_capabilities())
-    wanted = ", ".join(f"{sm / 10:.1f}" for sm in target.runs_on)
+    wanted = ", ".join(f"{sm / 10:.1f}" for sm in sms)
     have = f"this machine's have {present}" if present else "this machine has none"
     return (
         f"target {target.name} needs an NVIDIA GPU of compute capability {wanted}, and {have}: run "

@@ -167,8 +167,10 @@ def _types(model: onnx.ModelProto) -> dict[str, Any]:
 def _info(name: str, known: Mapping[str, Any]) -> onnx.ValueInfoProto:
     info = known.get(name)
     kind = info.type.tensor_type if info is not None else None
-    if kind is None or not (
-        kind.HasField("shape") and all(dim.HasField("dim_value") for dim in kind.shape.dim)
+    if (
+        info is None
+        or kind is None
+        or not (kind.HasField("shape") and all(dim.HasField("dim_value") for dim in kind.shape.dim))
     ):
         raise UnsupportedTargetError(
             f"tensor {name!r} between a plugin and the rest of the graph has no static type: "

@@ -1,7 +1,7 @@
 """TensorRT 8's built-in plugins in NumPy, and graphs that hold them run by ONNX's evaluator.
 
-Written from what the plugins' sources say that they compute (NVIDIA/TensorRT, releases 8.5 and 8.6),
-one box after another. Where the device has a choice, the emulators draw one: EfficientNMS sorts
+Written from what the plugins' sources say that they compute (NVIDIA/TensorRT, 8.5 and 8.6), one box
+after another. Where the device has a choice, the emulators draw one: EfficientNMS sorts
 equal scores in any order, and its pictures append their rows in any order.
 """
 
@@ -40,7 +40,9 @@ _REJECTED = np.float32(-(1 << 15))
 
 def run_lowered(model: onnx.ModelProto, inputs: Mapping[str, np.ndarray]) -> list[np.ndarray]:
     """Run a model that was lowered to the built-in plugins."""
-    evaluator = ReferenceEvaluator(model, new_ops=[ROIAlign_TRT, EfficientNMS_ONNX_TRT, GatherElements])
+    evaluator = ReferenceEvaluator(
+        model, new_ops=[ROIAlign_TRT, EfficientNMS_ONNX_TRT, GatherElements]
+    )
     with np.errstate(all="ignore"):
         return evaluator.run(None, dict(inputs))
 

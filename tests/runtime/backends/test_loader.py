@@ -1,6 +1,7 @@
 """Which engine a machine runs, and the one sentence where it runs none."""
 
 from collections.abc import Callable
+from types import SimpleNamespace
 
 import pytest
 
@@ -95,9 +96,44 @@ def test_rtx_without_a_gpu_is_one_clear_sentence(
         open_backend(bundle, "rtx")
 
 
-def test_full_tensorrt_targets_are_refused(make_bundle: MakeBundle) -> None:
-    with pytest.raises(UnsupportedTargetError, match="orin-nano needs full TensorRT"):
-        open_backend(make_bundle({"orin-nano": PLAN}), "orin-nano")
+def _tensorrt_bundle(make_bundle: MakeBundle, sms: list[int], version: str = "10.3.0") -> Bundle:
+    bundle = make_bundle({})
+    info = {"backend_version": version, "sms": sms, "form": "aot"}
+    with bundle.edit() as staged:
+        staged.write("engines/orin-nano/engine.json", info)
+        staged.write("engines/orin-nano/engine.trt", b"plan")
+    return bundle
+
+
+def test_an_engine_of_another_gpu_is_refused_before_it_is_loaded(
+    make_bundle: MakeBundle, gpus: Callable[..., None]
+) -> None:
+    bundle = _tensorrt_bundle(make_bundle, [87])
+    with pytest.raises(UnsupportedTargetError, match=r"capability 8\.7, and this machine has none"):
+        open_backend(bundle, "orin-nano")
+    gpus(110)
+    with pytest.raises(UnsupportedTargetError, match=r"this machine's have 11\.0"):
+        open_backend(bundle, "orin-nano")
+
+
+def test_an_engine_of_another_tensorrt_is_refused_with_the_command_that_rebuilds(
+    make_bundle: MakeBundle, gpus: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gpus(87)
+    bundle = _tensorrt_bundle(make_bundle, [87])
+    here = SimpleNamespace(__version__="10.16.1")
+    monkeypatch.setattr(loader, "require", lambda name, purpose: here)
+    with pytest.raises(UnsupportedTargetError, match=r"10\.3\.0.*10\.16\.1.*maskrt build .*orin-n"):
+        open_backend(bundle, "orin-nano")
+
+
+def test_a_prepared_engine_says_what_to_run_where(make_bundle: MakeBundle) -> None:
+    bundle = make_bundle({})
+    with bundle.edit() as staged:
+        staged.write("engines/orin-nx/prepared.json", {"commands": {"build": "maskrt build x"}})
+    assert bundle.prepared() == ["orin-nx"]
+    with pytest.raises(UnsupportedTargetError, match="on the device, run maskrt build x"):
+        open_backend(bundle, "orin-nx")
 
 
 def test_an_engine_that_was_not_built(make_bundle: MakeBundle) -> None:

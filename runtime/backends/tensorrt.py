@@ -1,9 +1,10 @@
-"""TensorRT-RTX on a GPU: executes `engine.trt`. Has not run on real hardware.
+"""TensorRT and TensorRT-RTX on a GPU: execute `engine.trt`. Has not run on real hardware.
 
-Written against tensorrt_rtx 1.7 (`ICudaEngine`, `IExecutionContext.set_tensor_address`,
-`execute_async_v3`) and `cuda.bindings.runtime`; the order of the calls is tested with stand-ins for
-both. A call is: input into page-locked memory, copy to the device, execute, copy back, wait: all on
-one stream, so it needs one synchronisation.
+Written against the interface that both share (`ICudaEngine`,
+`IExecutionContext.set_tensor_address`, `execute_async_v3`; TensorRT 10.0 and later) and
+`cuda.bindings.runtime`; the order of the calls is tested with stand-ins for both. A call is: input
+into page-locked memory, copy to the device, execute, copy back, wait: all on one stream, so it
+needs one synchronisation.
 
 Shapes are static, so all memory is allocated and bound once, when the engine is opened. That is
 also when TensorRT-RTX compiles its kernels for the GPU, which takes seconds.
@@ -17,26 +18,42 @@ from ...core import BundleError, UnsupportedTargetError, require
 from .base import Backend
 from .cuda_memory import DeviceTensor, checked
 
-__all__ = ["RtxBackend"]
+__all__ = ["TensorRTBackend"]
+
+_NAMES = {"tensorrt_rtx": "TensorRT-RTX", "tensorrt": "TensorRT"}
 
 
-class RtxBackend(Backend):
+class TensorRTBackend(Backend):
     """A deserialised engine with its context, stream and memory."""
 
-    def __init__(self, engine: bytes, *, device: int = 0) -> None:
+    def __init__(
+        self,
+        engine: bytes,
+        *,
+        device: int = 0,
+        package: str = "tensorrt_rtx",
+        plugins: bool = False,
+    ) -> None:
         """Load an engine.
 
         Args:
             engine: content of `engine.trt`.
             device: which GPU, counted as CUDA does.
+            package: `"tensorrt_rtx"` or `"tensorrt"`, whichever built it.
+            plugins: the engine names maskrt's Python plugins, which are registered first.
 
         Raises:
-            MissingDependencyError: tensorrt-rtx or cuda-python is not installed.
+            MissingDependencyError: the package or cuda-python is not installed.
             UnsupportedTargetError: the GPU cannot be used, or has too little memory.
-            BundleError: TensorRT-RTX does not accept the engine.
+            BundleError: TensorRT does not accept the engine.
         """
-        self._trt = require("tensorrt_rtx", "run engines for target rtx")
-        self._cuda = require("cuda.bindings.runtime", "run engines for target rtx")
+        self._trt = require(package, "run TensorRT engines")
+        self._cuda = require("cuda.bindings.runtime", "run TensorRT engines")
+        self._package, self._name = package, _NAMES[package]
+        if plugins:
+            from ...plugins.adapters.tensorrt_v3 import register_plugins
+
+            register_plugins(self._trt)
         self._device = device
         self._tensors: dict[str, DeviceTensor] = {}
         self._stream: Any = None
@@ -57,7 +74,7 @@ class RtxBackend(Backend):
         self._tensors["images"].to_device(self._stream)
         if not self._context.execute_async_v3(int(self._stream)):
             raise UnsupportedTargetError(
-                "TensorRT-RTX could not execute the engine, for the reason that it printed above: "
+                f"{self._name} could not execute the engine, for the reason that it printed above: "
                 "build it again on this machine, or run on target cpu."
             )
         outputs = {name: t for name, t in self._tensors.items() if name != "images"}
@@ -67,9 +84,9 @@ class RtxBackend(Backend):
         return {name: tensor.host.copy() for name, tensor in outputs.items()}
 
     def describe(self) -> dict[str, Any]:
-        """Return TensorRT-RTX's version and the GPU's number."""
+        """Return the package, its version and the GPU's number."""
         version = self._trt.__version__
-        return {"backend": "tensorrt_rtx", "version": version, "device": self._device}
+        return {"backend": self._package, "version": version, "device": self._device}
 
     def close(self) -> None:
         """Release context, engine, memory and stream, in that order."""
@@ -91,13 +108,13 @@ class RtxBackend(Backend):
         self._engine = self._runtime.deserialize_cuda_engine(engine)
         if self._engine is None:
             raise BundleError(
-                f"TensorRT-RTX {trt.__version__} does not load engine.trt, for the reason that it "
+                f"{self._name} {trt.__version__} does not load engine.trt, for the reason that it "
                 "printed above: build the engine again with this version."
             )
         self._context = self._engine.create_execution_context()
         if self._context is None:
             raise UnsupportedTargetError(
-                "TensorRT-RTX could not prepare the engine on this GPU, for the reason that it "
+                f"{self._name} could not prepare the engine on this GPU, for the reason that it "
                 "printed above: free GPU memory, or run on target cpu."
             )
         self._stream = checked(self._cuda.cudaStreamCreate(), "open a stream")

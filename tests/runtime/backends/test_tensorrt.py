@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from maskrt.core import BundleError, UnsupportedTargetError
-from maskrt.runtime.backends import rtx
+from maskrt.runtime.backends import tensorrt
 
 SHAPES = {"images": (1, 32, 32, 3), "count": (1,), "scores": (1, 4)}
 TYPES = {"images": np.uint8, "count": np.int32, "scores": np.float32}
@@ -140,12 +140,12 @@ def engine(cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch) -> FakeEngine:
         __version__="1.7.1", Logger=Logger, Runtime=Runtime, nptype=lambda kind: kind
     )
     modules = {"tensorrt_rtx": trt, "cuda.bindings.runtime": cuda}
-    monkeypatch.setattr(rtx, "require", lambda name, purpose: modules[name])
+    monkeypatch.setattr(tensorrt, "require", lambda name, purpose: modules[name])
     return made
 
 
 def test_a_call_copies_executes_copies_back_and_waits(cuda: FakeCuda, engine: FakeEngine) -> None:
-    with rtx.RtxBackend(b"plan", device=1) as backend:
+    with tensorrt.TensorRTBackend(b"plan", device=1) as backend:
         assert cuda.calls == ["device 1", "stream"]
         cuda.calls.clear()
         outputs = backend.run(np.full(SHAPES["images"], 9, np.uint8))
@@ -157,14 +157,14 @@ def test_a_call_copies_executes_copies_back_and_waits(cuda: FakeCuda, engine: Fa
 
 
 def test_outputs_outlive_the_next_call_and_the_engine(engine: FakeEngine) -> None:
-    with rtx.RtxBackend(b"plan") as backend:
+    with tensorrt.TensorRTBackend(b"plan") as backend:
         first = backend.run(np.full(SHAPES["images"], 9, np.uint8))
         backend.run(np.full(SHAPES["images"], 50, np.uint8))
     assert first["scores"][0, 0] == 9
 
 
 def test_closing_frees_everything_once(cuda: FakeCuda, engine: FakeEngine) -> None:
-    backend = rtx.RtxBackend(b"plan")
+    backend = tensorrt.TensorRTBackend(b"plan")
     assert len(cuda.memory) == 2 * len(SHAPES)
     backend.close()
     backend.close()
@@ -178,20 +178,20 @@ def test_out_of_memory_is_one_sentence_and_leaks_nothing(
 ) -> None:
     cuda.allocations_left = allocations
     with pytest.raises(UnsupportedTargetError, match=r"cudaErrorMemoryAllocation.*nvidia-smi"):
-        rtx.RtxBackend(b"plan")
+        tensorrt.TensorRTBackend(b"plan")
     assert not cuda.memory
 
 
 def test_a_foreign_plan_is_refused(cuda: FakeCuda, engine: FakeEngine) -> None:
     with pytest.raises(BundleError, match=r"1\.7\.1 does not load engine\.trt"):
-        rtx.RtxBackend(b"other")
+        tensorrt.TensorRTBackend(b"other")
     assert not cuda.memory
 
 
 def test_a_failed_execution_is_an_error(engine: FakeEngine) -> None:
     engine.works = False
     with (
-        rtx.RtxBackend(b"plan") as backend,
+        tensorrt.TensorRTBackend(b"plan") as backend,
         pytest.raises(UnsupportedTargetError, match="could not execute"),
     ):
         backend.run(np.zeros(SHAPES["images"], np.uint8))
