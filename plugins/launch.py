@@ -150,10 +150,9 @@ def c_floats(values: Sequence[float]) -> str:
     return ",".join(c_float(value) for value in values)
 
 
-def require_at_most(limit: int, dim: Dim, what: str) -> None:
+def require_at_most(limit: int, dim: Dim, what: str, remedy: str) -> None:
     """Raise `UnsupportedTargetError` if a size is known and above what a kernel is made for."""
     if isinstance(dim, int) and dim > limit:
         raise UnsupportedTargetError(
-            f"the kernel takes at most {limit} {what}, and the graph has {dim}: lower the number "
-            "of candidates before this node."
+            f"the kernel takes at most {limit} {what}, and the graph has {dim}: {remedy}."
         )

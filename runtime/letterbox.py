@@ -5,8 +5,10 @@ one pixel each, at the top left of the canvas `H x W`; the rest is `pad_value`. 
 the true scales are `h'/h` and `w'/w`, one an axis, and boxes go back through those: the error of
 using `s` for both would reach half a pixel of the canvas at the far edge.
 
-Resizing is Pillow's bilinear, antialiased when it shrinks; a picture that already fits is copied
-bit by bit. Pixel edges map to pixel edges, so a box needs only a division.
+Resizing is Pillow's bilinear, antialiased when it shrinks, across first and then down: in one call
+Pillow 13 takes the cheaper order and older ones do not, and the two differ by a grey level. A
+picture that already fits is copied bit by bit. Pixel edges map to pixel edges, so a box needs only
+a division.
 """
 
 from collections.abc import Iterable, Iterator
@@ -105,5 +107,5 @@ def _resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
     if image.shape[:2] == (height, width):
         return image
     pillow = require("PIL.Image", "resize pictures")
-    resized = pillow.fromarray(image).resize((width, height), pillow.Resampling.BILINEAR)
-    return np.asarray(resized)
+    across = pillow.fromarray(image).resize((width, image.shape[0]), pillow.Resampling.BILINEAR)
+    return np.asarray(across.resize((width, height), pillow.Resampling.BILINEAR))

@@ -16,8 +16,8 @@ def expected() -> set[str]:
     """Return the paths inside the wheel that the tree asks for."""
     own = {str(p.relative_to(ROOT)) for p in (ROOT / "maskrt").rglob("*.py")}
     for folder in FOLDERS:
-        own |= {f"maskrt/{p.relative_to(ROOT)}" for p in (ROOT / folder).rglob("*.py")}
-        own |= {f"maskrt/{p.relative_to(ROOT)}" for p in (ROOT / folder).rglob("*.cu")}
+        for kind in ("*.py", "*.cu", "*.cuh", "*.h", "*.cpp"):
+            own |= {f"maskrt/{p.relative_to(ROOT)}" for p in (ROOT / folder).rglob(kind)}
     return own | set(DATA)
 
 

@@ -20,7 +20,9 @@ def plan(attributes: Mapping[str, Any], inputs: Sequence[Tensor]) -> LaunchPlan:
         UnsupportedTargetError: more than 16384 candidates a picture.
     """
     batch, candidates = inputs[1].shape
-    require_at_most(_MOST, candidates, "candidates a picture for BatchedNMS")
+    require_at_most(
+        _MOST, candidates, "candidates a picture for BatchedNMS", "keep fewer before it"
+    )
     kept, words = attributes["max_outputs"], ceil_div(candidates, 32)
     tensors = {
         "boxes": inputs[0], "scores": inputs[1], "labels": inputs[2],

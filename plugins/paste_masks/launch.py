@@ -32,7 +32,7 @@ def plan(attributes: Mapping[str, Any], inputs: Sequence[Tensor]) -> LaunchPlan:
         UnsupportedTargetError: masks of more than 104 x 104 pixels.
     """
     batch, count, side, _ = inputs[0].shape
-    require_at_most(_MOST, side, "pixels a side of a mask for PasteMasks")
+    require_at_most(_MOST, side, "pixels a side of a mask for PasteMasks", "choose the target cpu")
     height, width, packed = (attributes[name] for name in ("height", "width", "packed"))
     columns = ceil_div(width, 32) if packed else width
     masks = Tensor((batch, count, height, columns), "int32" if packed else "uint8")

@@ -20,7 +20,7 @@ __device__ __forceinline__ float factor_of(float iou) {
 #endif
 }
 
-extern "C" __global__ void __launch_bounds__(THREADS) soft_nms(
+extern "C" __global__ void __launch_bounds__(THREADS, 4) soft_nms(
     const float* __restrict__ boxes, const float* __restrict__ scores,
     const int* __restrict__ labels, int candidates, float* __restrict__ current,
     float* __restrict__ out_boxes, float* __restrict__ out_scores, int* __restrict__ out_labels,

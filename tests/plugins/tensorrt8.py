@@ -40,9 +40,8 @@ _REJECTED = np.float32(-(1 << 15))
 
 def run_lowered(model: onnx.ModelProto, inputs: Mapping[str, np.ndarray]) -> list[np.ndarray]:
     """Run a model that was lowered to the built-in plugins."""
-    evaluator = ReferenceEvaluator(
-        model, new_ops=[ROIAlign_TRT, EfficientNMS_ONNX_TRT, GatherElements]
-    )
+    operators = [ROIAlign_TRT, EfficientNMS_ONNX_TRT, GatherElements, ScatterElements]
+    evaluator = ReferenceEvaluator(model, new_ops=operators)
     with np.errstate(all="ignore"):
         return evaluator.run(None, dict(inputs))
 
@@ -54,6 +53,20 @@ class GatherElements(OpRun):
 
     def _run(self, data: Any, indices: Any, axis: int = 0) -> tuple[np.ndarray]:
         return (np.take_along_axis(data, indices, axis),)
+
+
+class ScatterElements(OpRun):
+    """Along one axis, to places that are there: TensorRT counts none from the end."""
+
+    op_domain = ""
+
+    def _run(self, data: Any, indices: Any, updates: Any, axis: int = 0) -> tuple[np.ndarray]:
+        assert axis == 0
+        assert data.ndim == indices.ndim == 1
+        assert indices.min() >= 0
+        result = data.copy()
+        result[indices] = updates
+        return (result,)
 
 
 class ROIAlign_TRT(OpRun):  # noqa: N801 - the evaluator goes by the name

@@ -31,7 +31,7 @@ CASES = 700  # a type; three types
 
 def _draw(generator: np.random.Generator, dtype: str, least: int = 0) -> np.ndarray:
     """Masks of any size, with empty, full, equal, infinite and NaN ones among them."""
-    batch, count = int(generator.integers(1, 3)), int(generator.integers(least, 36))
+    batch, count = int(generator.integers(1, 3)), int(generator.integers(least, 28))
     height, width = generator.integers(1, 14, 2)
     if generator.random() < 0.05:  # more pixels than a block compares at a time
         batch, count, height, width = 1, max(count // 5, least), height + 60, width * 9 + 70
