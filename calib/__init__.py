@@ -6,6 +6,8 @@ graph = render(model, recipe, Style.TENSORRT)           explicit Q/DQ and casts
 """
 
 from .choose import make_recipe
+from .histogram import Histogram
+from .methods import DEFAULT_METHOD, METHODS
 from .observe import collect_statistics
 from .placement import Placement, place
 from .recipe import LayerChoice, Recipe, TensorScale
@@ -13,6 +15,9 @@ from .render import Style, render
 from .statistics import Range, Statistics
 
 __all__ = [
+    "DEFAULT_METHOD",
+    "METHODS",
+    "Histogram",
     "LayerChoice",
     "Placement",
     "Range",

@@ -1,4 +1,4 @@
-"""From a graph and its statistics to a recipe: min-max scales, and a precision for every layer."""
+"""From a graph and its statistics to a recipe: scales of all methods, a precision a layer."""
 
 import functools
 from collections.abc import Mapping
@@ -8,6 +8,8 @@ import onnx
 
 from ..core import InputError, Precision
 from .graph import fingerprint
+from .histogram import Histogram
+from .methods import METHODS, thresholds
 from .placement import Placement, place
 from .recipe import MINMAX, LayerChoice, Recipe, TensorScale
 from .scales import LARGEST_FP16, symmetric_scale
@@ -22,8 +24,9 @@ def make_recipe(
     statistics: Statistics | None = None,
     *,
     rest: Precision = Precision.FP32,
+    method: str = MINMAX,
 ) -> Recipe:
-    """Choose a precision for every layer of `model`, and a min-max scale for every tensor.
+    """Choose a precision for every layer of `model`, and scales for every tensor.
 
     Args:
         model: the canonical FP32 graph.
@@ -31,9 +34,10 @@ def make_recipe(
         statistics: ranges from `collect_statistics`; needed for INT8, and for FP16 it keeps layers
             whose values would overflow in FP32.
         rest: what an INT8 model computes in where it is not INT8.
+        method: whose scales are used, one of `METHODS`; the recipe holds those of all.
 
     Raises:
-        UsageError: INT8 without statistics.
+        UsageError: INT8 without statistics, or an unknown method.
         InputError: statistics of another graph, or without a tensor that has to be quantised.
     """
     placement = place(model)
@@ -47,7 +51,7 @@ def make_recipe(
         for layer in placement.layers
     }
     draft = Recipe(fingerprint(model), Precision.FP32, layers, tensors, calibration=calibration)
-    return draft.with_precision(precision, rest=rest)
+    return draft.with_method(method).with_precision(precision, rest=rest)
 
 
 def _tensor_scales(
@@ -62,24 +66,26 @@ def _tensor_scales(
     missing = [name for name in placement.tensors if name not in statistics.tensors]
     if missing:
         raise InputError(f"tensor {missing[0]} was not observed in calibration: calibrate again.")
-    shared = _shared_ranges(placement, statistics.tensors)
-    return {
-        name: TensorScale(
-            statistics.tensors[name].minimum,
-            statistics.tensors[name].maximum,
-            {MINMAX: float(symmetric_scale(shared[name].amax))},
-        )
-        for name in placement.tensors
-    }
+    found_scales: dict[frozenset[str], dict[str, float]] = {}
+    tensors = {}
+    for name in placement.tensors:
+        group = frozenset(placement.group(name))
+        if group not in found_scales:
+            found_scales[group] = _scales_of(group, statistics)
+        own = statistics.tensors[name]
+        tensors[name] = TensorScale(own.minimum, own.maximum, found_scales[group])
+    return tensors
 
 
-def _shared_ranges(placement: Placement, ranges: Mapping[str, Range]) -> dict[str, Range]:
-    """Return each tensor's range, widened to those it shares a scale with."""
-    shared = {}
-    for tensor in placement.tensors:
-        members = [ranges[name] for name in placement.group(tensor)]
-        shared[tensor] = functools.reduce(Range.union, members)
-    return shared
+def _scales_of(group: frozenset[str], statistics: Statistics) -> dict[str, float]:
+    """Return each method's scale for tensors that share one, from all their values together."""
+    members = sorted(group)
+    amax = functools.reduce(Range.union, (statistics.tensors[n] for n in members)).amax
+    if not statistics.histograms:
+        return {MINMAX: float(symmetric_scale(amax))}
+    counted = functools.reduce(Histogram.merge, (statistics.histograms[n] for n in members))
+    found = thresholds(counted, amax)
+    return {method: float(symmetric_scale(found[method])) for method in METHODS}
 
 
 def _refusals(

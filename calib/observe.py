@@ -4,6 +4,9 @@ Every observed tensor gets three reductions inside the graph, so a run returns t
 tensor and no feature map: memory does not grow with the pictures. Minimum and maximum are the
 range; the sum is there because it alone is NaN when any element is (ONNX Runtime's `ReduceMax` may
 skip a NaN).
+
+For histograms a run also returns every 17th element of each tensor: a prime, so that no row or
+channel is always met at the same place. Minimum and maximum are of all elements.
 """
 
 import math
@@ -12,16 +15,19 @@ from typing import Any
 
 import numpy as np
 import onnx
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 from ..core import InputError, require
 from .graph import fingerprint
+from .histogram import Histogram
 from .placement import place
 from .statistics import Range, Statistics
 
 __all__ = ["collect_statistics"]
 
 _REDUCTIONS = ("ReduceMin", "ReduceMax", "ReduceSum")
+_STRIDE = 17
+_OUTPUTS = len(_REDUCTIONS) + 1
 
 
 def collect_statistics(
@@ -48,18 +54,22 @@ def collect_statistics(
     session = _session(_with_reductions(model, names))
     spec = session.get_inputs()[0]
     ranges: dict[str, Range] = {}
+    histograms = {name: Histogram() for name in names}
     pictures = 0
     for batch in batches:
         feed = _filled(batch, spec.shape)
         found = session.run(None, {spec.name: feed})
         for name, seen in zip(names, _ranges(names, found), strict=True):
             ranges[name] = seen.union(ranges.get(name, seen))
+        for index, name in enumerate(names):
+            sample = found[_OUTPUTS * index + len(_REDUCTIONS)]
+            histograms[name].add(sample[: len(batch)] if len(sample) == len(feed) else sample)
         pictures += len(batch)
         if progress is not None:
             progress(pictures)
     if pictures == 0:
         raise InputError("there is no picture to calibrate with: name a folder that holds some.")
-    return Statistics(fingerprint(model), pictures, ranges)
+    return Statistics(fingerprint(model), pictures, ranges, histograms)
 
 
 def _check_names(model: onnx.ModelProto, names: Sequence[str]) -> None:
@@ -73,7 +83,7 @@ def _check_names(model: onnx.ModelProto, names: Sequence[str]) -> None:
 
 
 def _with_reductions(model: onnx.ModelProto, names: Sequence[str]) -> onnx.ModelProto:
-    """Return a copy whose only outputs are the reductions of `names`, in order."""
+    """Return a copy whose only outputs are the reductions and samples of `names`, in order."""
     observed = onnx.ModelProto()
     observed.CopyFrom(model)
     del observed.graph.output[:]
@@ -84,7 +94,26 @@ def _with_reductions(model: onnx.ModelProto, names: Sequence[str]) -> onnx.Model
             observed.graph.node.append(node)
             info = helper.make_tensor_value_info(output, TensorProto.FLOAT, [])
             observed.graph.output.append(info)
+        _add_sample(observed.graph, name, f"maskrt_observed_{index}_sample")
+    _add_constants(observed.graph)
     return observed
+
+
+def _add_sample(graph: onnx.GraphProto, name: str, output: str) -> None:
+    """Append every 17th element of each row of `name`, a row for each picture or RoI."""
+    rows = helper.make_node("Flatten", [name], [f"{output}_rows"], f"{output}_rows", axis=1)
+    inputs = [rows.output[0], *(f"maskrt_observed_{n}" for n in _CONSTANTS)]
+    graph.node.extend([rows, helper.make_node("Slice", inputs, [output], output)])
+    graph.output.append(helper.make_tensor_value_info(output, TensorProto.FLOAT, [None, None]))
+
+
+_CONSTANTS = {"start": 0, "stop": np.iinfo(np.int64).max, "axis": 1, "step": _STRIDE}
+
+
+def _add_constants(graph: onnx.GraphProto) -> None:
+    for name, value in _CONSTANTS.items():
+        array = np.array([value], np.int64)
+        graph.initializer.append(numpy_helper.from_array(array, f"maskrt_observed_{name}"))
 
 
 def _session(model: onnx.ModelProto) -> Any:
@@ -119,7 +148,9 @@ def _filled(batch: np.ndarray, shape: Sequence[int]) -> np.ndarray:
 
 def _ranges(names: Sequence[str], found: Sequence[np.ndarray]) -> Iterator[Range]:
     for index, name in enumerate(names):
-        low, high, total = (float(value) for value in found[3 * index : 3 * index + 3])
+        low, high, total = (
+            float(value) for value in found[_OUTPUTS * index : _OUTPUTS * index + 3]
+        )
         if math.isnan(total) or not (math.isfinite(low) and math.isfinite(high)):
             raise InputError(
                 f"tensor {name} has a NaN or infinite value on a calibration picture: check the "

@@ -2,7 +2,7 @@
 
     {"format_version": 1, "graph": <fingerprint>, "precision": "int8", "rest": "fp32",
      "method": "minmax", "calibration": {"pictures": 100},
-     "tensors": {<tensor>: {"min": -2.1, "max": 2.6, "scales": {"minmax": 0.0207}}},
+     "tensors": {<tensor>: {"min": -2.1, "max": 2.6, "scales": {"minmax": 0.0207, "mse": 0.0189}}},
      "layers":  {<layer>: {"precision": "int8", "reason": "as asked", "refuses": {}}}}
 
 Ranges and scales are facts about the model; `precision` and the layers' precisions are choices.
@@ -18,6 +18,7 @@ import onnx
 
 from ..core import InputError, Precision, UsageError
 from .graph import fingerprint
+from .methods import METHODS
 
 __all__ = ["LayerChoice", "Recipe", "TensorScale"]
 
@@ -115,6 +116,20 @@ class Recipe:
             )
         layers = {name: choice.asked(precision, rest) for name, choice in self.layers.items()}
         return replace(self, precision=precision, rest=rest, layers=layers)
+
+    def with_method(self, method: str) -> "Recipe":
+        """Return the recipe with the scales of another calibration method.
+
+        Raises:
+            UsageError: the method is unknown, or its scales were not made.
+        """
+        if method not in METHODS:
+            raise UsageError(f"method {method!r} is not one of {', '.join(METHODS)}.")
+        if any(method not in tensor.scales for tensor in self.tensors.values()):
+            raise UsageError(
+                f"the recipe has no scales of method {method}: run maskrt calibrate again."
+            )
+        return replace(self, method=method)
 
     def check_fits(self, model: onnx.ModelProto) -> None:
         """Raise `InputError` unless the recipe was made for `model`."""

@@ -2,20 +2,21 @@
 
     merge(collect(A), collect(B)) == collect(A + B)      exactly, for any split and order
 
-which holds because minimum, maximum and a count are associative and commutative. So a run can be
+which holds because minimum, maximum and counts are associative and commutative. So a run can be
 sharded over machines, or stopped and resumed.
 """
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from ..core import InputError
+from .histogram import Histogram
 
 __all__ = ["Range", "Statistics"]
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -43,11 +44,14 @@ class Statistics:
         graph: fingerprint of the graph that they belong to.
         pictures: how many pictures were seen.
         tensors: tensor name -> its range.
+        histograms: tensor name -> how often each magnitude was seen, in a sample of its elements;
+            empty if ranges alone were collected.
     """
 
     graph: str
     pictures: int
     tensors: Mapping[str, Range]
+    histograms: Mapping[str, Histogram] = field(default_factory=dict)
 
     def merge(self, other: "Statistics") -> "Statistics":
         """Return the statistics of both sets of pictures together.
@@ -60,11 +64,17 @@ class Statistics:
                 f"statistics of graph {self.graph} and of graph {other.graph} cannot be merged: "
                 "collect both from one model."
             )
-        if self.tensors.keys() != other.tensors.keys():
-            odd = sorted(self.tensors.keys() ^ other.tensors.keys())[0]
-            raise InputError(f"tensor {odd} is in one of the statistics only: collect both alike.")
+        odd = sorted(
+            (self.tensors.keys() ^ other.tensors.keys())
+            | (self.histograms.keys() ^ other.histograms.keys())
+        )
+        if odd:
+            raise InputError(
+                f"tensor {odd[0]} is in one of the statistics only: collect both alike."
+            )
         merged = {name: own.union(other.tensors[name]) for name, own in self.tensors.items()}
-        return Statistics(self.graph, self.pictures + other.pictures, merged)
+        counted = {n: own.merge(other.histograms[n]) for n, own in self.histograms.items()}
+        return Statistics(self.graph, self.pictures + other.pictures, merged, counted)
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON data; `from_json` is its exact inverse."""
@@ -73,6 +83,7 @@ class Statistics:
             "graph": self.graph,
             "pictures": self.pictures,
             "tensors": {n: [r.minimum, r.maximum] for n, r in self.tensors.items()},
+            "histograms": {n: h.to_json() for n, h in self.histograms.items()},
         }
 
     @classmethod
@@ -91,4 +102,5 @@ class Statistics:
         for name, seen in tensors.items():
             if not (math.isfinite(seen.amax) and seen.minimum <= seen.maximum):
                 raise InputError(f"statistics of tensor {name} are not a range: calibrate again.")
-        return cls(data["graph"], int(data["pictures"]), tensors)
+        histograms = {n: Histogram.from_json(h) for n, h in data["histograms"].items()}
+        return cls(data["graph"], int(data["pictures"]), tensors, histograms)

@@ -133,11 +133,13 @@ def calibrate(
     calibration: Pictures,
     *,
     precision: Precision | str = Precision.INT8,
+    method: str = calib.DEFAULT_METHOD,
     progress: Progress = silent,
 ) -> Bundle:
     """Measure activations on `calibration` pictures and write the bundle's recipe.
 
-    Engines that the bundle already has were built by the old recipe, and are removed.
+    One pass gives the scales of every method; `method` says whose are used. Engines that the bundle
+    already has were built by the old recipe, and are removed.
     """
     opened = Bundle.open(bundle)
     wanted = Precision.parse(precision)
@@ -146,7 +148,7 @@ def calibrate(
     with opened.edit() as staged:
         staged.remove("engines/")
         staged.remove("report/")
-        _write_recipe(staged, model, wanted, pictures, progress)
+        _write_recipe(staged, model, wanted, pictures, progress, method)
     return opened
 
 
@@ -321,12 +323,13 @@ def _write_recipe(
     precision: Precision,
     pictures: list[Any] | None,
     progress: Progress,
+    method: str = calib.DEFAULT_METHOD,
 ) -> None:
     statistics = None
     if pictures is not None and precision is not Precision.FP32:
         batches = _batches(pictures, bundle.manifest.input, progress)
         statistics = calib.collect_statistics(model, batches)
-    recipe = calib.make_recipe(model, precision, statistics)
+    recipe = calib.make_recipe(model, precision, statistics, method=method)
     bundle.write(RECIPE, recipe.to_json())
     bundle.update(precision=precision)
 

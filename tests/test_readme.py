@@ -61,7 +61,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_commands_then_python(place: Path) -> None:
     commands = _commands()
-    assert [c[1] for c in commands] == ["compile", "run", "check", "inspect"]
+    assert [c[1] for c in commands] == [
+        "compile", "run", "check", "inspect", "targets", "build",
+    ]  # fmt: skip
     for command in commands:
         result = subprocess.run(
             [sys.executable, "-m", *command], cwd=place, capture_output=True, text=True

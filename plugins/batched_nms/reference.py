@@ -30,9 +30,9 @@ def batched_nms(
         kept = kept[:max_outputs]
         indices[b, : len(kept)] = kept
         valid[b, : len(kept)] = True
-    picked = torch.gather(boxes, 1, indices[..., None].expand(-1, -1, 4)) * valid[..., None]
+    picked = torch.gather(boxes, 1, indices[..., None].expand(-1, -1, 4))
     return (
-        picked,
+        torch.where(valid[..., None], picked, 0.0),
         torch.where(valid, torch.gather(scores, 1, indices), 0.0),
         torch.where(valid, torch.gather(labels, 1, indices), 0),
         indices.to(torch.int32),

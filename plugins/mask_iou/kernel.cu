@@ -12,7 +12,7 @@
 #error "32 lanes cover a tile's pairs once, and its threads store one each"
 #endif
 
-// bits[m, w]: pixels 32 w to 32 w + 31 of mask m, the first pixel lowest; zeros beyond the last one.
+// bits[m, w]: pixels 32 w to 32 w + 31 of mask m, the first one lowest; zeros beyond the last one.
 // A warp packs 32 words, and lane k keeps the k-th.
 extern "C" __global__ void __launch_bounds__(THREADS) mask_bits(
     const MASK* __restrict__ masks, int count, int pixels, int words, int* __restrict__ bits) {
@@ -39,25 +39,39 @@ extern "C" __global__ void __launch_bounds__(THREADS) mask_bits(
     if (first + lane < words) bits[(long long)mask * words + first + lane] = (int)mine;
 }
 
-// Counts bits of many words with one population count for four of them, since that is the slowest
-// instruction here: bit k of `ones` and `twos` is what remains of column k (Harley and Seal).
+// A full adder in each of 32 columns: a + b + c = 2 * carry + sum. Given its truth table, each is
+// one instruction; left to itself, the compiler makes half as many again of a pair's comparison.
+#define SUM(a, b, c) ((a) ^ (b) ^ (c))
+#define CARRY(a, b, c) (((a) & (b)) | ((a) & (c)) | ((b) & (c)))
+
+#ifdef MASKRT_HOST
+#define THREE_WORDS(result, function, a, b, c) result = function(a, b, c)
+#else
+#define THREE_WORDS(result, function, a, b, c)     \
+    asm("lop3.b32 %0, %1, %2, %3, %4;"             \
+        : "=r"(result) : "r"(a), "r"(b), "r"(c), "n"(function(0xf0, 0xcc, 0xaa)))
+#endif
+
+// Adds two words to `sum`, and returns the carries.
+__device__ __forceinline__ unsigned add_words(unsigned& sum, unsigned a, unsigned b) {
+    unsigned carry, left;
+    THREE_WORDS(carry, CARRY, sum, a, b);
+    THREE_WORDS(left, SUM, sum, a, b);
+    sum = left;
+    return carry;
+}
+
+// Counts the bits of words, with one population count for four of them, since that is the slowest
+// instruction here (Harley and Seal): bits of `ones` count once, those of `twos` twice.
 struct Counter {
     unsigned ones, twos;
     int fours;
 };
 
-__device__ __forceinline__ unsigned majority(unsigned a, unsigned b, unsigned c) {
-    return (a & b) | (a & c) | (b & c);
-}
-
 __device__ __forceinline__ void add_common(Counter& counter, uint4 a, uint4 b) {
-    const unsigned x = a.x & b.x, y = a.y & b.y, z = a.z & b.z, w = a.w & b.w;
-    const unsigned first = majority(counter.ones, x, y);
-    counter.ones ^= x ^ y;
-    const unsigned second = majority(counter.ones, z, w);
-    counter.ones ^= z ^ w;
-    counter.fours += __popc(majority(counter.twos, first, second));
-    counter.twos ^= first ^ second;
+    const unsigned first = add_words(counter.ones, a.x & b.x, a.y & b.y);
+    const unsigned second = add_words(counter.ones, a.z & b.z, a.w & b.w);
+    counter.fours += __popc(add_words(counter.twos, first, second));
 }
 
 __device__ __forceinline__ int total(Counter counter) {

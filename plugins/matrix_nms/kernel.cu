@@ -1,7 +1,7 @@
 // MatrixNMS. A block takes COLUMNS candidates, and its threads walk down their columns of the IoU
-// matrix, each through every ROWS-th row. An IoU is read only where its row's candidate comes before
-// and has the label: half of them at most, and few where there are many labels. Others count as 0,
-// whose term, 1 / f(compensate), is at least 1 and so is never the least.
+// matrix, each through every ROWS-th row. An IoU is read only where the row's candidate comes
+// before and has the label: half of them at most, and few where there are many labels. Others count
+// as 0, whose term, 1 / f(compensate), is at least 1 and so is never the least.
 #include "common.cuh"
 
 #define ROWS (THREADS / COLUMNS)
@@ -105,7 +105,8 @@ extern "C" __global__ void __launch_bounds__(THREADS) matrix_decay(
     for (int row = threadIdx.x / COLUMNS; row < count; row += ROWS * LOADS) {
         float overlap[LOADS], theirs[LOADS];
 #pragma unroll
-        for (int k = 0; k < LOADS; ++k) theirs[k] = compensate[first + min(row + k * ROWS, count - 1)];
+        for (int k = 0; k < LOADS; ++k)
+            theirs[k] = compensate[first + min(row + k * ROWS, count - 1)];
         load_overlaps(column, row, overlap);
 #pragma unroll
         for (int k = 0; k < LOADS; ++k)

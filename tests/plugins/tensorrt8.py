@@ -60,8 +60,8 @@ class ScatterElements(OpRun):
 
     op_domain = ""
 
-    def _run(self, data: Any, indices: Any, updates: Any, axis: int = 0) -> tuple[np.ndarray]:
-        assert axis == 0
+    def _run(self, data: Any, indices: Any, updates: Any, **attributes: Any) -> tuple[np.ndarray]:
+        assert attributes["axis"] == 0
         assert data.ndim == indices.ndim == 1
         assert indices.min() >= 0
         result = data.copy()

@@ -181,6 +181,20 @@ def test_kernel_on_counts_at_its_edges(count: int, change: dict[str, Any]) -> No
     np.testing.assert_allclose(_kernel(inputs, a), _published(inputs, a), rtol=1e-5)
 
 
+@pytest.mark.parametrize("method", ["linear", "gaussian"])
+def test_no_candidate_is_overlooked(method: str) -> None:
+    """Each overlaps one other alone, so that one pair that is not seen is one wrong score."""
+    generator, count, a = np.random.default_rng(8), 700, {**BASE, "method": method}
+    one, other = generator.permutation(count).reshape(2, -1)
+    iou = np.zeros((1, count, count), np.float32)
+    iou[0, one, other] = iou[0, other, one] = generator.uniform(0.1, 0.9, count // 2)
+    scores = generator.uniform(0.1, 1, (1, count)).astype(np.float32)
+    inputs = [iou, scores, np.zeros((1, count), np.int32)]
+    expected = _published(inputs, a)
+    assert (expected < scores).sum() == count // 2
+    np.testing.assert_allclose(_kernel(inputs, a), expected, rtol=2e-6)
+
+
 def test_decay_by_hand() -> None:
     """The second duplicates the first, the third overlaps both; the fourth has another label."""
     iou = np.array([[1, 1, 0.5, 0.5], [1, 1, 0.5, 0.5], [0.5, 0.5, 1, 0.5], [0.5, 0.5, 0.5, 1]])

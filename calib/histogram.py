@@ -1,0 +1,72 @@
+"""A histogram of magnitudes that never has to widen: its bins are the leading bits of the float.
+
+The bin of x is read off its float32 pattern: exponent and the first 10 bits of the mantissa, so
+bins are 0.1 % wide at any size, from 2^-12 to 2^20. What is smaller falls into the first bin, what
+is larger into the last. No range has to be known first, so one pass is enough; counts add, so
+
+    histogram(A) + histogram(B) == histogram(A and B)      exactly, in any order.
+"""
+
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+__all__ = ["BINS", "Histogram", "bin_edges", "bin_of"]
+
+_MANTISSA = 10
+_FIRST, _LAST = -12, 20  # exponents of the smallest and largest magnitudes that are told apart
+BINS = (_LAST - _FIRST) << _MANTISSA
+_OFFSET = (127 + _FIRST) << _MANTISSA
+
+
+@dataclass(frozen=True, eq=False)
+class Histogram:
+    """How often each magnitude was seen.
+
+    Attributes:
+        counts: int64 `[BINS]`.
+    """
+
+    counts: np.ndarray = field(default_factory=lambda: np.zeros(BINS, np.int64))
+
+    def add(self, values: np.ndarray) -> None:
+        """Count float32 `values`, of any shape, in place."""
+        self.counts[:] += np.bincount(bin_of(values).ravel(), minlength=BINS)
+
+    def merge(self, other: "Histogram") -> "Histogram":
+        """Return the histogram of both sets of values."""
+        return Histogram(self.counts + other.counts)
+
+    def __eq__(self, other: object) -> bool:
+        """Whether every bin holds the same count."""
+        return isinstance(other, Histogram) and np.array_equal(self.counts, other.counts)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the bins that are not empty; `from_json` is its exact inverse."""
+        used = np.flatnonzero(self.counts)
+        return {"bins": used.tolist(), "counts": self.counts[used].tolist()}
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> "Histogram":
+        """Return the histogram that `to_json` wrote."""
+        histogram = cls()
+        histogram.counts[np.array(data["bins"], np.intp)] = data["counts"]
+        return histogram
+
+
+def bin_of(values: np.ndarray) -> np.ndarray:
+    """Return the bin of each float32 value, by its magnitude."""
+    pattern = np.ascontiguousarray(values, np.float32).view(np.uint32)
+    leading = ((pattern & 0x7FFFFFFF) >> (23 - _MANTISSA)).astype(np.int32) - _OFFSET
+    return np.clip(leading, 0, BINS - 1, out=leading)
+
+
+@lru_cache
+def bin_edges() -> np.ndarray:
+    """Return the magnitudes at which bins begin, and where the last one ends: `[BINS + 1]`."""
+    patterns = (np.arange(BINS + 1, dtype=np.uint32) + _OFFSET) << (23 - _MANTISSA)
+    edges = patterns.view(np.float32).astype(np.float64)
+    edges[0] = 0.0
+    return edges
