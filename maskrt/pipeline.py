@@ -2,47 +2,43 @@
 
     export → calibrate → build → load / check
 
-`compile` does the first three in one go, and either leaves a complete bundle or nothing. This file
-is where `export`, `calib` and `runtime` meet: none of them imports another.
+`compile` does the first three in one go, and either leaves a complete bundle or nothing. What the
+stages do is in `stages`, what they refuse beforehand in `arguments`.
 """
 
-import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
-import onnx
+from typing import TYPE_CHECKING
 
 from . import calib
-from .checking import prove, refuse_blind_engine, run_check
-from .core import (
-    Bundle,
-    CheckFailedError,
-    InputSpec,
-    Precision,
-    Progress,
-    Target,
-    UsageError,
-    require,
-    silent,
+from .arguments import (
+    Pictures,
+    calibration_pictures,
+    check_budget_arguments,
+    check_size,
+    parse_targets,
 )
-from .core.bundle import MODEL, RECIPE, check_destination
-from .runtime import Session, letterbox_batches, list_images, open_session
-from .runtime.build import build_engine, check_buildable, is_buildable, prepare
-from .runtime.check import CocoDataset
-from .runtime.check.evaluate import budget_sentence
+from .checking import refuse_blind_engine, run_check
+from .core import Bundle, Precision, Progress, Target, silent
+from .core.bundle import check_destination
+from .runtime import Session, open_session
+from .runtime.build import is_buildable
 from .runtime.cuda_device import can_run
+from .stages import (
+    hold_to_budget,
+    make_export,
+    read_model,
+    write_engine,
+    write_export,
+    write_recipe,
+)
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from .export import Export
     from .runtime.check import Report
 
 __all__ = ["build", "calibrate", "check", "compile", "export_bundle", "load"]
-
-Pictures = Path | str | Sequence[Path | str | np.ndarray]
 
 
 def compile(
@@ -89,22 +85,22 @@ def compile(
         CheckFailedError: `max_ap_drop` was missed; no bundle is left.
     """
     wanted = Precision.parse(precision)
-    places = _parse_targets(targets)
-    _check_size(input_size)
+    places = parse_targets(targets)
+    check_size(input_size)
     check_destination(Path(output))
-    pictures = _calibration_pictures(calibration, wanted)
-    _check_budget_arguments(max_ap_drop, images, annotations, places)
-    exported = _export(model, weights, num_classes, input_size, batch, class_names, progress)
+    pictures = calibration_pictures(calibration, wanted)
+    check_budget_arguments(max_ap_drop, images, annotations, places)
+    exported = make_export(model, weights, num_classes, input_size, batch, class_names, progress)
     with Bundle.create(output, exported.manifest) as bundle:
-        _write_export(bundle, exported, pictures, progress)
-        _write_recipe(bundle, exported.model, wanted, pictures, progress)
+        write_export(bundle, exported, pictures, progress)
+        write_recipe(bundle, exported.model, wanted, pictures, progress)
         for target in places:
-            _write_engine(bundle, Path(output).name, target, wanted, progress)
+            write_engine(bundle, Path(output).name, target, wanted, progress)
             if can_run(target) and is_buildable(target) and pictures is not None:
                 refuse_blind_engine(bundle, target, wanted, pictures)
         if max_ap_drop is not None:
             for target in filter(can_run, places):
-                _hold_to_budget(bundle, target, images, annotations, max_ap_drop, progress)
+                hold_to_budget(bundle, target, images, annotations, max_ap_drop, progress)
     return Bundle.open(output)
 
 
@@ -121,10 +117,10 @@ def export_bundle(
 ) -> Bundle:
     """Export a PyTorch model to a bundle without engines; see `compile`."""
     check_destination(Path(output))
-    exported = _export(model, weights, num_classes, input_size, batch, class_names, progress)
+    exported = make_export(model, weights, num_classes, input_size, batch, class_names, progress)
     with Bundle.create(output, exported.manifest) as bundle:
-        _write_export(bundle, exported, None, progress)
-        _write_recipe(bundle, exported.model, Precision.FP32, None, progress)
+        write_export(bundle, exported, None, progress)
+        write_recipe(bundle, exported.model, Precision.FP32, None, progress)
     return Bundle.open(output)
 
 
@@ -143,12 +139,12 @@ def calibrate(
     """
     opened = Bundle.open(bundle)
     wanted = Precision.parse(precision)
-    pictures = _calibration_pictures(calibration, wanted)
-    model = _read_model(opened)
+    pictures = calibration_pictures(calibration, wanted)
+    model = read_model(opened)
     with opened.edit() as staged:
         staged.remove("engines/")
         staged.remove("report/")
-        _write_recipe(staged, model, wanted, pictures, progress, method)
+        write_recipe(staged, model, wanted, pictures, progress, method)
     return opened
 
 
@@ -168,11 +164,11 @@ def build(
         progress: told what goes on.
     """
     opened = Bundle.open(bundle)
-    (place,) = _parse_targets([target])
+    (place,) = parse_targets([target])
     wanted = opened.manifest.precision if precision is None else Precision.parse(precision)
     with opened.edit() as staged:
         staged.remove("report/")
-        _write_engine(staged, opened.path.name, place, wanted, progress)
+        write_engine(staged, opened.path.name, place, wanted, progress)
     return opened
 
 
@@ -223,182 +219,3 @@ def check(
         weights=weights,
         progress=progress,
     )
-
-
-def _parse_targets(targets: Sequence[Target | str]) -> list[Target]:
-    if isinstance(targets, str | Target):
-        raise UsageError(f"targets is {targets!r}, and must be a list such as ['cpu'].")
-    if not targets:
-        raise UsageError("targets is empty: name at least one, such as cpu.")
-    parsed = [Target.parse(name) for name in dict.fromkeys(targets)]
-    for target in parsed:
-        check_buildable(target)
-    return parsed
-
-
-def _check_size(input_size: tuple[int, int]) -> None:
-    if not isinstance(input_size, tuple | list) or len(input_size) != 2:
-        raise UsageError(f"input_size is {input_size!r}, and must be (height, width) in pixels.")
-
-
-def _check_budget_arguments(
-    max_ap_drop: float | None,
-    images: Path | str | None,
-    annotations: Path | str | None,
-    targets: Sequence[Target],
-) -> None:
-    """Refuse a budget that could not be measured in the end, before any work is done."""
-    if max_ap_drop is None:
-        if images is not None or annotations is not None:
-            raise UsageError("images and annotations measure max_ap_drop: give that, too.")
-        return
-    if images is None or annotations is None:
-        raise UsageError("max_ap_drop needs images and annotations to measure AP on: give both.")
-    if not any(can_run(target) for target in targets):
-        names = ", ".join(target.name for target in targets)
-        raise UsageError(
-            f"max_ap_drop cannot be measured: this machine can run none of the targets ({names}); "
-            "add the target cpu or leave the budget out."
-        )
-    if not max_ap_drop >= 0:
-        raise UsageError(f"max_ap_drop is {max_ap_drop:g}, and must be 0 or more points of AP.")
-    require("pycocotools", "measure AP for max_ap_drop")
-    CocoDataset.load(images, annotations)
-
-
-def _calibration_pictures(
-    calibration: Pictures | None, precision: Precision
-) -> list[Path | str | np.ndarray] | None:
-    """Return the calibration pictures, refusing INT8 without any before anything is done."""
-    if calibration is None:
-        if precision is Precision.INT8:
-            raise UsageError(
-                "precision int8 needs calibration pictures: give their folder as calibration."
-            )
-        return None
-    if isinstance(calibration, Path | str):
-        return list(list_images(calibration))
-    pictures = list(calibration)
-    if not pictures:
-        raise UsageError("calibration is empty: give at least one picture.")
-    return pictures
-
-
-def _export(
-    model: "str | Path | nn.Module",
-    weights: Path | str | None,
-    num_classes: int | None,
-    input_size: tuple[int, int],
-    batch: int,
-    class_names: Sequence[str] | None,
-    progress: Progress,
-) -> "Export":
-    from .export import export_model
-
-    require("onnxruntime", "compare the exported graph with PyTorch")
-    progress("export", 0, 1)
-    exported = export_model(
-        str(model) if isinstance(model, Path) else model,
-        weights=weights,
-        num_classes=num_classes,
-        input_size=input_size,
-        batch=batch,
-        class_names=class_names,
-    )
-    progress("export", 1, 1)
-    return exported
-
-
-def _write_export(
-    bundle: Bundle, exported: "Export", pictures: Iterable[Any] | None, progress: Progress
-) -> None:
-    bundle.write(MODEL, exported.model.SerializeToString())
-    fidelity = prove(exported, pictures, progress=progress)
-    bundle.update(fidelity=fidelity)
-
-
-def _write_recipe(
-    bundle: Bundle,
-    model: onnx.ModelProto,
-    precision: Precision,
-    pictures: list[Any] | None,
-    progress: Progress,
-    method: str = calib.DEFAULT_METHOD,
-) -> None:
-    statistics = None
-    if pictures is not None and precision is not Precision.FP32:
-        batches = _batches(pictures, bundle.manifest.input, progress)
-        statistics = calib.collect_statistics(model, batches)
-    recipe = calib.make_recipe(model, precision, statistics, method=method)
-    bundle.write(RECIPE, recipe.to_json())
-    bundle.update(precision=precision)
-
-
-def _batches(pictures: list[Any], spec: InputSpec, progress: Progress) -> Iterator[np.ndarray]:
-    done = 0
-    progress("calibrate", 0, len(pictures))
-    for canvases, real in letterbox_batches(pictures, spec):
-        yield canvases[:real]
-        done += real
-        progress("calibrate", done, len(pictures))
-
-
-def _write_engine(
-    bundle: Bundle, name: str, target: Target, precision: Precision, progress: Progress
-) -> None:
-    """Render the recipe, build the engine, and write it with what it really is.
-
-    What only the target's own device can build is prepared for it instead.
-    """
-    stage = f"build {target.name} {precision}"
-    progress(stage, 0, 1)
-    model = _read_model(bundle)
-    recipe = calib.Recipe.from_json(bundle.read_json(RECIPE))
-    if precision is not recipe.precision:
-        recipe = recipe.with_precision(precision)
-    style = calib.Style.ORT if target.backend == "onnxruntime" else calib.Style.TENSORRT
-    started = time.perf_counter()
-    rendered = calib.render(model, recipe, style)
-    folder = bundle.engine_folder(target, precision)
-    if not is_buildable(target):
-        prepared = prepare(rendered, target, precision, bundle_name=name, progress=progress)
-        bundle.remove(folder + "/")
-        for file, data in prepared.files.items():
-            bundle.write(f"{folder}/{file}", data)
-        bundle.write(f"{folder}/prepared.json", prepared.info)
-        progress(stage, 1, 1)
-        return
-    engine = build_engine(rendered, target, precision)
-    bundle.remove(folder + "/")
-    for file, data in engine.files.items():
-        bundle.write(f"{folder}/{file}", data)
-    info = {**engine.info, "total_seconds": round(time.perf_counter() - started, 2)}
-    bundle.write(f"{folder}/engine.json", info)
-    progress(stage, 1, 1)
-
-
-def _hold_to_budget(
-    bundle: Bundle,
-    target: Target,
-    images: Path | str | None,
-    annotations: Path | str | None,
-    budget: float,
-    progress: Progress,
-) -> None:
-    """Raise `CheckFailedError` if the engine misses the budget, before the bundle appears."""
-    assert images is not None  # checked before the work began
-    assert annotations is not None
-    report = run_check(
-        bundle,
-        images=images,
-        annotations=annotations,
-        target=target,
-        max_ap_drop=budget,
-        progress=progress,
-    )
-    if not report.passed:
-        raise CheckFailedError(f"{budget_sentence(report)} No bundle was written.")
-
-
-def _read_model(bundle: Bundle) -> onnx.ModelProto:
-    return onnx.load_model_from_string(bundle.read(MODEL))
