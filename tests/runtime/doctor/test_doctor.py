@@ -172,7 +172,7 @@ def _layers(**counts: int) -> dict[str, Any]:
         ("rtx", {"kernels": {"rounding": 38}}, {"int8-slower"}),
         ("rtx", {"backend_version": "1.6.0"}, {"other-tensorrt"}),
         ("rtx-120", {}, {"other-gpu"}),
-        ("gpu", {"backend": "tensorrt", "sms": [89]}, {"no-tensorrt"}),
+        ("gpu", {"backend": "tensorrt", "sms": [89], "form": "aot"}, {"no-tensorrt"}),
         ("cpu", {"backend": "onnxruntime", "precision": "fp16"}, {"cpu-fp16"}),
         ("mars", {}, {"damaged-bundle"}),
         ("rtx", {"layers": 3}, {"damaged-bundle"}),
