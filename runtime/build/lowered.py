@@ -16,7 +16,7 @@ from ...plugins.lowering import Form
 from .engine import shorten
 from .layers import HeavyLayer, find_heavy_layers, name_heavy_layers
 
-__all__ = ["Lowered", "lower_for", "nodes_within"]
+__all__ = ["Lowered", "batch_of", "lower_for", "nodes_within"]
 
 _STANDARD = ("", "ai.onnx")
 
@@ -49,6 +49,11 @@ def lower_for(target: Target, model: onnx.ModelProto, form: Form) -> Lowered:
             f"holds {shorten(sorted(foreign))}: give those nodes a body in plugins/."
         )
     return Lowered(lowered, layers)
+
+
+def batch_of(model: onnx.ModelProto) -> int:
+    """Return how many pictures a call computes: the first dimension of the first input."""
+    return int(model.graph.input[0].type.tensor_type.shape.dim[0].dim_value)
 
 
 def nodes_within(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:

@@ -28,6 +28,7 @@ from .engine import Engine, verify_graph
 from .layers import find_heavy_layers, name_heavy_layers
 from .long_topk import split_long_topk
 from .lowered import lower_for
+from .options import BuildOptions
 from .segments import SegmentReport, check_segments
 from .uint8_input import cast_uint8_inputs
 
@@ -46,6 +47,7 @@ def prepare(
     *,
     bundle_name: str,
     progress: Progress = silent,
+    options: BuildOptions | None = None,
 ) -> Engine:
     """Prepare the engine of `model`, which is already rendered at `precision`.
 
