@@ -7,11 +7,13 @@ Ctrl-C reaches this process alone, which then ends the child and removes what it
 import contextlib
 import json
 import re
+import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,6 +35,7 @@ Step = Callable[[int, int], None]
 """`step(done, total)`: how far one build is."""
 
 _WORKER = [sys.executable, "-m", "maskrt.runtime.build.worker_main"]
+_STOPS = (signal.SIGINT, signal.SIGTERM)
 _GRACE = 5.0  # seconds between asking the child to end and ending it
 
 
@@ -142,11 +145,14 @@ def _build(model: onnx.ModelProto, target: Target, request: dict[str, Any], step
 def _run(command: list[str], folder: Path, step: Step) -> tuple[int, str]:
     """Run the child; return its exit status and what it said, its progress apart."""
     said = []
+    child = None
     with (folder / "stderr").open("wb") as errors:
-        child = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=errors, cwd=folder, start_new_session=True
-        )
         try:
+            with _stops_held():  # one that came while the child is made would leave it behind
+                child = subprocess.Popen(
+                    command, stdout=subprocess.PIPE, stderr=errors, cwd=folder,
+                    start_new_session=True,
+                )  # fmt: skip
             assert child.stdout is not None
             for raw in child.stdout:
                 line = raw.decode("utf-8", "replace").strip()
@@ -157,9 +163,30 @@ def _run(command: list[str], folder: Path, step: Step) -> tuple[int, str]:
                     said.append(line)
             status = child.wait()
         finally:
-            _end(child)
+            if child is not None:
+                _end(child)
     told = (folder / "stderr").read_bytes().decode("utf-8", "replace")
     return status, told if told.strip() else "\n".join(said)
+
+
+@contextlib.contextmanager
+def _stops_held() -> Iterator[None]:
+    """Have the signals that stop a program wait until the block has ended.
+
+    Python runs their handlers in its main thread alone, so no other thread needs this.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[int] = []
+    before = {n: signal.signal(n, lambda number, _: came.append(number)) for n in _STOPS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+    for number in came[:1]:
+        signal.raise_signal(number)
 
 
 def _end(child: subprocess.Popen[bytes]) -> None:

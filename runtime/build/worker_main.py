@@ -16,7 +16,7 @@ WARNING or above; `network` the type of each convolution's and matrix product's 
 engine inspector's entries, which need a GPU and are empty for TensorRT-RTX.
 
 Lines on standard output that start with `PROGRESS` say how far the build is. Should the parent be
-gone, the build stops at its next step. TF32 is switched off: an engine that says FP32 computes in
+gone, the build ends at its next step. TF32 is switched off: an engine that says FP32 computes in
 FP32.
 """
 
