@@ -17,7 +17,7 @@ from .checking import prove, run_check
 from .core import Bundle, CheckFailedError, InputSpec, Precision, Progress, Target, require
 from .core.bundle import MODEL, RECIPE
 from .runtime import letterbox_batches
-from .runtime.build import BuildOptions, build_engine, is_buildable, prepare
+from .runtime.build import BuildOptions, WeakTypes, build_engine, is_buildable, prepare
 from .runtime.check.evaluate import budget_sentence
 
 if TYPE_CHECKING:
@@ -126,12 +126,13 @@ def write_engine(
         total = of
         progress(stage, min(done, of - 1), of)
 
-    if is_buildable(target):
+    if is_buildable(target) or asked.here:
         engine = build_engine(rendered, target, precision, asked, step)
     else:
         engine = prepare(
-            rendered, target, precision, bundle_name=name, progress=progress, options=asked
-        )
+            rendered, target, precision, bundle_name=name, folder=folder, canonical=model,
+            weak=_weak_types(model, recipe, target), progress=progress, options=asked,
+        )  # fmt: skip
     bundle.remove(folder + "/")
     for file, data in engine.files.items():
         bundle.write(f"{folder}/{file}", data)
@@ -141,6 +142,17 @@ def write_engine(
         info["total_seconds"] = round(time.perf_counter() - started, 2)
     bundle.write(f"{folder}/{'engine' if is_buildable(target) else 'prepared'}.json", info)
     progress(stage, total, total)
+
+
+def _weak_types(model: onnx.ModelProto, recipe: calib.Recipe, target: Target) -> WeakTypes:
+    """Return the recipe for the TensorRT 8 of a Jetson's older JetPack releases."""
+    scales = calib.implicit_scales(model, recipe)
+    old = [pack for pack in target.jetpacks if scales and pack.tensorrt < (10, 0)]
+    caches = {
+        pack.version: calib.calibration_cache(scales, (*pack.tensorrt, pack.patch)) for pack in old
+    }
+    precisions, free = calib.layer_types(model, recipe)
+    return WeakTypes(precisions, free, caches)
 
 
 def hold_to_budget(

@@ -14,10 +14,12 @@ from . import cpu, rtx, tensorrt
 from .engine import Engine
 from .options import BuildOptions
 from .prepare import prepare
+from .tensorrt8 import WeakTypes
 from .worker import Step, no_step
 
 __all__ = [
-    "BuildOptions", "Engine", "build_engine", "check_buildable", "is_buildable", "prepare",
+    "BuildOptions", "Engine", "WeakTypes", "build_engine", "check_buildable", "is_buildable",
+    "prepare",
 ]  # fmt: skip
 
 _BUILDERS = {
@@ -52,6 +54,8 @@ def build_engine(
     """
     check_buildable(target)
     if not is_buildable(target):
+        if options is not None and options.here:
+            tensorrt.refuse_here(model, target)
         raise UnsupportedTargetError(
             f"target {target.name} is built on its own device, which this machine is not: prepare "
             f"it here, and run maskrt build --target {target.name} there."

@@ -12,6 +12,7 @@
 | timing cache | yes | a no-op since 1.2 | no |
 | progress monitor | from 10.0 | yes | no |
 | DLA | to 10.7, and from 11.4 | never; it ignores the request | no |
+| INT8 on a DLA | by a calibration cache; with Q/DQ from 11.4 | | |
 | version-compatible engines | from 8.6 | no: needs a library that it lacks | always |
 | engines for other GPUs too | from 8.6, Ampere and later | always, within what was listed | |
 | stripped weights | from 10.0 | not without a GPU | no |
@@ -49,6 +50,7 @@ class Capabilities:
         timing_cache: what it measured of kernels can be kept for later builds.
         progress_monitor: a build reports its steps, and stops when told.
         dla: networks can run on a deep learning accelerator.
+        dla_int8: and in INT8, in the form that maskrt gives the graph for that version.
         version_compatible: engines can be built for later versions.
         hardware_compatible: engines can be built for other GPUs than the builder's own.
         strip_weights: engines can be built without their weights.
@@ -62,6 +64,7 @@ class Capabilities:
     timing_cache: bool = False
     progress_monitor: bool = False
     dla: bool = False
+    dla_int8: bool = False
     version_compatible: bool = False
     hardware_compatible: bool = False
     strip_weights: bool = False
@@ -95,6 +98,7 @@ def capabilities_of(package: str, version: str) -> Capabilities:
         timing_cache=True,
         progress_monitor=found >= (10, 0),
         dla=found <= (10, 7) or found >= (11, 4),
+        dla_int8=found < (10, 0) or found >= (11, 4),
         version_compatible=found >= (8, 6),
         hardware_compatible=found >= (8, 6),
         strip_weights=found >= (10, 0),

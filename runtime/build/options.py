@@ -91,6 +91,8 @@ def check_options(
     Raises:
         UnsupportedTargetError: it cannot; the sentence says what to leave out or do instead.
     """
+    if options.dla is not None:
+        _check_dla(options, target, can, builder, precision)
     asked = (
         (options.workspace_mib is not None, can.workspace, "--workspace",
          "its memory cannot be limited"),
@@ -100,7 +102,6 @@ def check_options(
          "its engines are for one version"),
         (options.strip_weights, can.strip_weights, "--strip-weights",
          "it builds whole engines only"),
-        (options.dla is not None, can.dla, "--dla", "it builds for no DLA"),
     )  # fmt: skip
     for given, able, flag, reason in asked:
         if given and not able:
@@ -108,8 +109,6 @@ def check_options(
                 f"{builder} does not take {flag} for target {target.name}, because {reason}: leave "
                 "the option out, or choose another target or version."
             )
-    if options.dla is not None:
-        _check_dla(options, target, precision)
     if options.dynamic_batch not in (None, (batch,) * 3):
         least, _, most = options.dynamic_batch or (batch,) * 3
         raise UnsupportedTargetError(
@@ -119,11 +118,18 @@ def check_options(
         )
 
 
-def _check_dla(options: BuildOptions, target: Target, precision: Precision) -> None:
+def _check_dla(
+    options: BuildOptions, target: Target, can: Capabilities, builder: str, precision: Precision
+) -> None:
     if not 0 <= (options.dla or 0) < target.dla_cores:
         have = f"{target.dla_cores} DLA cores, counted from 0" if target.dla_cores else "no DLA"
         raise UnsupportedTargetError(
             f"--dla {options.dla} cannot be had: target {target.name} has {have}."
+        )
+    if not can.dla:
+        raise UnsupportedTargetError(
+            f"{builder} does not take --dla for target {target.name}, because it builds for no "
+            "DLA: leave the option out, or choose another target or version."
         )
     if not options.gpu_fallback:
         raise UnsupportedTargetError(
@@ -134,6 +140,11 @@ def _check_dla(options: BuildOptions, target: Target, precision: Precision) -> N
         raise UnsupportedTargetError(
             f"--dla {options.dla} cannot build an fp32 engine, because a DLA computes in fp16 and "
             "int8 alone: add --precision fp16 or int8."
+        )
+    if precision is Precision.INT8 and not can.dla_int8:
+        raise UnsupportedTargetError(
+            f"{builder} builds no int8 engine for a DLA from explicit Q/DQ, on target "
+            f"{target.name}: add --precision fp16, or build with TensorRT 8 or with 11.4 and later."
         )
 
 

@@ -9,12 +9,15 @@ asked for, is in `capabilities.py`; how they become plugins in `plugins/adapters
 """
 
 import importlib.util
+from typing import NoReturn
 
 import onnx
 
 from ...core import Precision, Target, UnsupportedTargetError, require
-from ...plugins import lower
+from ...plugins import DOMAIN, lower
+from ...plugins.adapters.tensorrt_aot import register_aot_plugins
 from ...plugins.adapters.tensorrt_nodes import lower_to_aot, lower_to_plugins
+from ...plugins.adapters.tensorrt_v3 import register_plugins
 from ..cuda_device import compute_capabilities, gpu_names
 from .capabilities import PluginForm, capabilities_of
 from .engine import Engine, operator_info, precision_info, verify, verify_graph
@@ -27,7 +30,7 @@ from .prepare import workspace_mib
 from .uint8_input import cast_uint8_inputs
 from .worker import Step, build_in_child, no_step
 
-__all__ = ["build", "why_not"]
+__all__ = ["build", "refuse_here", "why_not"]
 
 
 def build(
@@ -95,6 +98,30 @@ def _note(options: BuildOptions) -> str:
     if not options.strip_weights:
         return ""
     return "Without weights: refit it from refit.onnx with TensorRT's OnnxParserRefitter."
+
+
+def refuse_here(model: onnx.ModelProto, target: Target) -> NoReturn:
+    """Go as far towards a build as this machine can, then say what it lacks.
+
+    The graph is lowered, and its plugins are registered in the TensorRT that is here.
+
+    Raises:
+        MissingDependencyError: TensorRT is not installed.
+        UnsupportedTargetError: always else, with what was reached.
+    """
+    trt = require("tensorrt", f"build engines for target {target.name}")
+    can = capabilities_of("tensorrt", trt.__version__)
+    lowered = _lowered(model, can.form)
+    if can.form == "aot":
+        names = register_aot_plugins(lowered, trt)
+    else:
+        names = tuple(creator.name for creator in register_plugins(trt))
+    wanted = {node.op_type for node in lowered.graph.node if node.domain == DOMAIN}
+    raise UnsupportedTargetError(
+        f"target {target.name} cannot be built here, because {why_not(target)}: TensorRT "
+        f"{trt.__version__} has registered the graph's {len(wanted.intersection(names))} plugins, "
+        f"and the rest needs the GPU of a {target.description} (in a container, --runtime nvidia)."
+    )
 
 
 def why_not(target: Target) -> str:

@@ -32,6 +32,7 @@ def _check(options: BuildOptions, target: str, version: str, **more: Any) -> Non
         (BuildOptions(strip_weights=True), "orin-nx", "8.6.2", "--strip-weights"),
         (DLA, "rtx", "1.7", "no DLA"),
         (DLA, "orin-nx", "10.13", "--dla .* because it builds for no DLA"),
+        (DLA, "orin-nx", "10.7", "builds no int8 engine for a DLA from explicit Q/DQ"),
         (DLA, "orin-nano", "10.3", "target orin-nano has no DLA"),
         (BuildOptions(dla=1, gpu_fallback=True), "orin-nx", "10.3", "has 1 DLA cores"),
         (BuildOptions(dla=0), "agx-orin", "10.3", "add --gpu-fallback"),
@@ -49,6 +50,7 @@ def test_what_cannot_be_had_is_refused(
 def test_a_dla_computes_no_fp32() -> None:
     with pytest.raises(UnsupportedTargetError, match="add --precision fp16 or int8"):
         _check(DLA, "agx-orin", "10.3", precision=Precision.FP32)
+    _check(DLA, "agx-orin", "10.3", precision=Precision.FP16)
 
 
 @pytest.mark.parametrize(
@@ -59,8 +61,8 @@ def test_a_dla_computes_no_fp32() -> None:
         (BuildOptions(dynamic_batch=(2, 2, 2)), "rtx", "1.7"),
         (BuildOptions(version_compatible=True, strip_weights=True), "orin-nano", "10.3"),
         (BuildOptions(timing_cache="t"), "xavier", "8.5.2"),
-        (DLA, "orin-nx", "10.7.0"), (DLA, "agx-orin", "11.4.1"),
-        (BuildOptions(dla=1, gpu_fallback=True), "agx-orin", "10.3"),
+        (DLA, "xavier", "8.5.2"), (DLA, "agx-orin", "11.4.1"),
+        (BuildOptions(dla=1, gpu_fallback=True), "agx-orin", "8.6.2"),
     ],
 )  # fmt: skip
 def test_what_can_be_had_is_not_refused(options: BuildOptions, target: str, version: str) -> None:
