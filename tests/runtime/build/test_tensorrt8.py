@@ -10,6 +10,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from maskrt.core import Precision, Target, UnsupportedTargetError
+from maskrt.plugins import lower
 from maskrt.plugins.builtin import FLOAT32_PREFIX
 from maskrt.runtime.build import BuildOptions, WeakTypes
 from maskrt.runtime.build.opset17 import convert_to_opset_17
@@ -20,6 +21,8 @@ from maskrt.runtime.build.tensorrt8 import (
     packs_of,
     trtexec_files,
 )
+
+from ...plugins.tensorrt8 import run_lowered
 
 XAVIER, ORIN = Target.parse("xavier"), Target.parse("orin-nx")
 NMS = {"iou_threshold": 0.5, "score_threshold": 0.1, "max_outputs": 5, "class_agnostic": 0}
@@ -216,6 +219,26 @@ def test_conversion_keeps_the_numbers() -> None:
         )
         results.append(session.run(None, feed)[0])
     np.testing.assert_array_equal(results[0], results[1])
+
+
+def test_the_graph_still_computes_the_model() -> None:
+    runtime = pytest.importorskip("onnxruntime")
+    random, model = np.random.default_rng(3), _model(candidates=40)
+    corner = random.uniform(0, 40, (1, 40, 2))
+    boxes = np.concatenate([corner, corner + random.uniform(5, 30, (1, 40, 2))], 2)
+    feeds = {
+        "x": random.standard_normal((1, 1, 8, 8)).astype(np.float32),
+        "boxes": boxes.astype(np.float32),
+        "labels": random.integers(1, 3, (1, 40)).astype(np.int32),
+    }
+    session = runtime.InferenceSession(
+        lower(model, "function").SerializeToString(), providers=["CPUExecutionProvider"]
+    )
+    expected = session.run(None, feeds)
+    assert expected[1] == [5]
+    found = run_lowered(lower_to_tensorrt8(model, XAVIER), feeds)
+    np.testing.assert_array_equal(found[1], expected[1])
+    np.testing.assert_allclose(found[0], expected[0], rtol=1e-5)  # sums in another order
 
 
 @pytest.mark.rtx
