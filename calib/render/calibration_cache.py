@@ -91,7 +91,7 @@ def layer_types(
     graph = GraphIndex(model)
     layers = {layer.output: layer for layer in find_layers(graph)}
     chosen = {output: recipe.layers[layer.name].precision for output, layer in layers.items()}
-    narrow = {output: p for output, p in chosen.items() if p is not Precision.FP32}
+    narrow: dict[str, Precision] = {o: p for o, p in chosen.items() if p is not Precision.FP32}
     results = {output: layers[output].result for output in narrow}
     inside = {node.output[0] for node in half_nodes(graph, results)} if narrow else set()
     return narrow, frozenset(inside - set(layers))

@@ -9,6 +9,7 @@ of padding, of launch plans), which is what lets each of them be proven. So a ba
 profiled, and only MIN = OPT = MAX = B is accepted.
 """
 
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -152,6 +153,7 @@ def flags(options: BuildOptions) -> str:
     """Return the words of `maskrt build` that ask for the same, with a leading space each."""
     words = {
         f" --workspace {options.workspace_mib}": options.workspace_mib is not None,
+        f" --timing-cache {_file(options)}": options.timing_cache is not None,
         " --version-compatible": options.version_compatible,
         " --strip-weights": options.strip_weights,
         f" --dla {options.dla}": options.dla is not None,
@@ -164,9 +166,15 @@ def trtexec_flags(options: BuildOptions, workspace_mib: int) -> str:
     """Return the words of `trtexec` that ask for the same, with a leading space each."""
     words = {
         f" --memPoolSize=workspace:{workspace_mib}": True,
+        f" --timingCacheFile={_file(options)}": options.timing_cache is not None,
         " --versionCompatible": options.version_compatible,
         " --stripWeights": options.strip_weights,
         f" --useDLACore={options.dla}": options.dla is not None,
         " --allowGPUFallback": options.gpu_fallback,
     }
     return "".join(word for word, given in words.items() if given)
+
+
+def _file(options: BuildOptions) -> str:
+    """Return the timing cache as a word of a shell; the device has none of this one's folders."""
+    return shlex.quote(options.timing_cache.name if options.timing_cache is not None else "")

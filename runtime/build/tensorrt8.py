@@ -47,7 +47,11 @@ __all__ = [
 FOLDER = "tensorrt8"
 _LONGEST_ARGUMENT = 128 * 1024 - 1  # of a command line, in Linux
 _FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16)
-_TYPE_NAMES = {TensorProto.FLOAT: "fp32", TensorProto.INT32: "int32", TensorProto.INT64: "int32"}
+_TYPE_NAMES: dict[int, str] = {
+    TensorProto.FLOAT: "fp32",
+    TensorProto.INT32: "int32",
+    TensorProto.INT64: "int32",
+}
 _UNCONSTRAINED = ("Cast", "Constant", "Shape", "ConstantOfShape")
 _NO_IMPLICIT_INT8 = ("Gemm", "MatMul")
 

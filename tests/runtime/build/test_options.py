@@ -1,5 +1,6 @@
 """What a builder cannot do is refused in one sentence, and what it can reaches TensorRT."""
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -25,7 +26,7 @@ def _check(options: BuildOptions, target: str, version: str, **more: Any) -> Non
     ("options", "target", "version", "reason"),
     [
         (BuildOptions(workspace_mib=9), "cpu", "1.31", "--workspace .* memory cannot be limited"),
-        (BuildOptions(timing_cache="t"), "rtx", "1.7", "--timing-cache .* times no kernels"),
+        (BuildOptions(timing_cache=Path("t")), "rtx", "1.7", "--timing-cache .* times no kernels"),
         (BuildOptions(version_compatible=True), "rtx", "1.7", "--version-compatible"),
         (BuildOptions(version_compatible=True), "xavier", "8.5.2", "--version-compatible"),
         (BuildOptions(strip_weights=True), "rtx", "1.7", "--strip-weights"),
@@ -60,7 +61,7 @@ def test_a_dla_computes_no_fp32() -> None:
         (BuildOptions(workspace_mib=64), "rtx", "1.7"),
         (BuildOptions(dynamic_batch=(2, 2, 2)), "rtx", "1.7"),
         (BuildOptions(version_compatible=True, strip_weights=True), "orin-nano", "10.3"),
-        (BuildOptions(timing_cache="t"), "xavier", "8.5.2"),
+        (BuildOptions(timing_cache=Path("t")), "xavier", "8.5.2"),
         (DLA, "xavier", "8.5.2"), (DLA, "agx-orin", "11.4.1"),
         (BuildOptions(dla=1, gpu_fallback=True), "agx-orin", "8.6.2"),
     ],
@@ -89,6 +90,9 @@ def test_options_in_the_words_of_either_program() -> None:
         "--allowGPUFallback"
     )
     assert flags(BuildOptions()) == ""
+    timed = BuildOptions(timing_cache=Path("far/my cache"))
+    assert flags(timed) == " --timing-cache 'my cache'"
+    assert trtexec_flags(timed, 8) == " --memPoolSize=workspace:8 --timingCacheFile='my cache'"
 
 
 class _Config:
