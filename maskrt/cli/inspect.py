@@ -46,7 +46,8 @@ def _print_recipe(recipe: dict) -> None:
     table = Table(box=None, padding=(0, 2), header_style="bold")
     for heading in ("kept back", "precision", "reason"):
         table.add_column(heading)
-    kept = [(n, c) for n, c in layers.items() if c["precision"] != recipe["precision"]]
+    wanted = "int8" if recipe["precision"] == "mixed" else recipe["precision"]
+    kept = [(n, c) for n, c in layers.items() if c["precision"] != wanted]
     for name, choice in kept:
         table.add_row(name, choice["precision"], choice["reason"])
     if kept:

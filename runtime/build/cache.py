@@ -27,9 +27,9 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
-from ...core import UsageError
+from ...core import UsageError, cache_folder
 
-__all__ = ["BuildCache", "cache_folder", "key_of", "open_cache"]
+__all__ = ["BuildCache", "kept_folder", "key_of", "open_cache"]
 
 _INDEX = "index.json"
 _DEFAULT_MIB = 4096
@@ -101,17 +101,12 @@ class BuildCache:
             shutil.rmtree(gone, ignore_errors=True)
 
 
-def cache_folder() -> Path | None:
+def kept_folder() -> Path | None:
     """Return the folder of all that is kept between builds; None where it is switched off."""
     asked = os.environ.get("MASKRT_CACHE", "")
     if asked.lower() == "off":
         return None
-    if asked:
-        return Path(asked)
-    base = os.environ.get("XDG_CACHE_HOME", "")
-    # The specification says to ignore a relative path there.
-    root = Path(base) if os.path.isabs(base) else Path("~/.cache").expanduser()
-    return root / "maskrt"
+    return Path(asked) if asked else cache_folder()
 
 
 def open_cache(wanted: bool = True) -> BuildCache | None:
@@ -120,7 +115,7 @@ def open_cache(wanted: bool = True) -> BuildCache | None:
     Raises:
         UsageError: `MASKRT_CACHE_MIB` is no number.
     """
-    folder = cache_folder() if wanted else None
+    folder = kept_folder() if wanted else None
     if folder is None:
         return None
     asked = os.environ.get("MASKRT_CACHE_MIB", str(_DEFAULT_MIB))

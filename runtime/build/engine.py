@@ -5,7 +5,7 @@
 | key | meaning |
 |---|---|
 | `target`, `backend`, `backend_version` | who built it, for what |
-| `precision` | what was asked: `fp32`, `fp16` or `int8` |
+| `precision` | what was asked: `fp32`, `fp16`, `int8` or `mixed` |
 | `layers` | how many layers really compute in `int8`, `fp16`, `fp32`, and how many are `unknown` |
 | `layer_precisions` | the same layer by layer: name → `int8`, `fp16`, `fp32` or `unknown` |
 | `wider` | names of the layers that compute wider than `precision` |
@@ -30,7 +30,7 @@ from typing import Any
 
 import onnx
 
-from ...core import Precision, PrecisionError, Target
+from ...core import LAYER_PRECISIONS, Precision, PrecisionError, Target
 from ...plugins.sources import operators_of, sources_digest
 from .capabilities import PluginForm
 from .layers import WIDTH_BITS, HeavyLayer
@@ -60,9 +60,9 @@ class Engine:
 def precision_info(found: Found, precision: Precision) -> dict[str, Any]:
     """Return what an engine's info says of precisions."""
     counts = Counter("unknown" if got is None else got.value for got in found.values())
-    limit = WIDTH_BITS[precision]
+    limit = WIDTH_BITS.get(precision, max(WIDTH_BITS.values()))  # mixed: nothing is too wide
     wider = [name for name, got in found.items() if got is not None and WIDTH_BITS[got] > limit]
-    kinds = (*(p.value for p in Precision), "unknown")
+    kinds = (*(p.value for p in LAYER_PRECISIONS), "unknown")
     return {
         "precision": precision.value,
         "layers": {kind: counts[kind] for kind in sorted(kinds, key=_narrow_first)},
@@ -86,6 +86,8 @@ def verify_graph(layers: list[HeavyLayer], precision: Precision, target: Target)
     Raises:
         PrecisionError: no layer of the graph has that precision, or one is narrower.
     """
+    if precision is Precision.MIXED:
+        return  # each layer is held to the graph by `verify`
     narrower = [x.name for x in layers if WIDTH_BITS[x.wanted] < WIDTH_BITS[precision]]
     asked = f"{precision.value} was asked for target {target.name}"
     if narrower:

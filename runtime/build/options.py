@@ -142,9 +142,9 @@ def _check_dla(
             f"--dla {options.dla} cannot build an fp32 engine, because a DLA computes in fp16 and "
             "int8 alone: add --precision fp16 or int8."
         )
-    if precision is Precision.INT8 and not can.dla_int8:
+    if precision in (Precision.INT8, Precision.MIXED) and not can.dla_int8:
         raise UnsupportedTargetError(
-            f"{builder} builds no int8 engine for a DLA from explicit Q/DQ, on target "
+            f"{builder} builds no {precision} engine for a DLA from explicit Q/DQ, on target "
             f"{target.name}: add --precision fp16, or build with TensorRT 8 or with 11.4 and later."
         )
 

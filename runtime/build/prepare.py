@@ -23,6 +23,7 @@ from typing import Any
 import onnx
 
 from ...core import (
+    LAYER_PRECISIONS,
     MissingDependencyError,
     Precision,
     Progress,
@@ -122,7 +123,7 @@ def prepare(
         "target": target.name,
         "backend": target.backend,
         "precision": precision.value,
-        "layers": {p.value: sum(x.wanted is p for x in layers) for p in Precision},
+        "layers": {p.value: sum(x.wanted is p for x in layers) for p in LAYER_PRECISIONS},
         "layer_precisions": {layer.name: layer.wanted.value for layer in layers},
         **operator_info(model, "plugins"),
         "options": asked.to_json(),

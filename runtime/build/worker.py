@@ -23,7 +23,7 @@ import onnx
 from ...core import Target, UnsupportedTargetError
 from ...plugins.sources import operators_of, sources_digest
 from ..cuda_device import compute_capabilities, gpu_names
-from .cache import cache_folder, key_of, open_cache
+from .cache import kept_folder, key_of, open_cache
 from .capabilities import BUILDER_NAMES
 from .options import BuildOptions
 from .worker_main import PROGRESS
@@ -120,7 +120,7 @@ def _timing_cache(package: str, version: str, options: BuildOptions) -> str:
     """Return the file of kernel timings for this device; empty where there is none to keep."""
     if options.timing_cache is not None:
         return str(options.timing_cache.resolve())
-    folder = cache_folder() if options.cache and package == "tensorrt" else None
+    folder = kept_folder() if options.cache and package == "tensorrt" else None
     if folder is None:
         return ""
     device = "-".join((package, version, *gpu_names()[:1]))

@@ -97,6 +97,7 @@ def test_missed_budget_exits_1(work: Path, capsys: pytest.CaptureFixture[str]) -
     assert _check(work, "--max-ap-drop", "100") == 0
 
 
+@pytest.mark.slow  # the search tries what it can
 def test_missed_budget_leaves_no_bundle(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     status = _run(
         "compile", "tests.export.detectors:tiny_mask_rcnn", "-o", work / "strict.maskrt",
