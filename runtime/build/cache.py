@@ -106,7 +106,7 @@ def kept_folder() -> Path | None:
     asked = os.environ.get("MASKRT_CACHE", "")
     if asked.lower() == "off":
         return None
-    return Path(asked) if asked else cache_folder()
+    return Path(asked).absolute() if asked else cache_folder()
 
 
 def open_cache(wanted: bool = True) -> BuildCache | None:

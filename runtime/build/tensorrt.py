@@ -85,6 +85,7 @@ def build(
         "cached": built.cached,
         "options": asked.to_json(),
         "runs_here": True,
+        "device_memory_bytes": built.report.get("device_memory_bytes"),
         "peak_memory_bytes": built.report["peak_memory_bytes"],
         "warnings": [text for severity, text in built.report["messages"] if severity == "WARNING"],
     }

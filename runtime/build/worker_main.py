@@ -80,7 +80,7 @@ def _build(trt: Any, folder: Path, request: dict[str, Any], report: dict[str, An
         return None
     _keep_timing(timing, request["timing_cache"])
     if request["package"] == "tensorrt":
-        report["layers"] = _inspect(trt, builder.logger, plan)
+        _inspect(trt, builder.logger, plan, report)
     return plan
 
 
@@ -135,16 +135,19 @@ def _keep_timing(cache: Any, path: str) -> None:
         os.replace(file.name, place)
 
 
-def _inspect(trt: Any, logger: Any, plan: Any) -> list[Any]:
+def _inspect(trt: Any, logger: Any, plan: Any, report: dict[str, Any]) -> None:
+    """Note what the finished engine says of its layers and of the memory that it will take."""
     runtime = trt.Runtime(logger)
     with contextlib.suppress(AttributeError):  # a version-compatible plan brings its own runtime
         runtime.engine_host_code_allowed = True
     engine = runtime.deserialize_cuda_engine(plan)
     if engine is None:
-        return []
+        return
     inspector = engine.create_engine_inspector()
     text = inspector.get_engine_information(trt.LayerInformationFormat.JSON)
-    return json.loads(text)["Layers"]
+    report["layers"] = json.loads(text)["Layers"]
+    sizes = (getattr(engine, f"device_memory_size{v}", None) for v in ("_v2", ""))  # from 10.1, 8.5
+    report["device_memory_bytes"] = next((size for size in sizes if size is not None), None)
 
 
 def _config(trt: Any, builder: Any, request: dict[str, Any]) -> Any:

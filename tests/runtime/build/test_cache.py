@@ -86,6 +86,9 @@ def test_where_it_lies(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("MASKRT_CACHE", "off")
     assert kept_folder() is None
     assert open_cache() is None
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MASKRT_CACHE", "near")  # a builder's process works elsewhere
+    assert kept_folder() == tmp_path / "near"
     monkeypatch.delenv("MASKRT_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert kept_folder() == tmp_path / "maskrt"

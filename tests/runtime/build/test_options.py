@@ -1,15 +1,19 @@
 """What a builder cannot do is refused in one sentence, and what it can reaches TensorRT."""
 
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import onnx
 import pytest
 
 from maskrt.core import Precision, Target, UnsupportedTargetError, UsageError
 from maskrt.runtime.build import BuildOptions, build_engine, worker, worker_main
 from maskrt.runtime.build.capabilities import capabilities_of
 from maskrt.runtime.build.options import check_options, flags, trtexec_flags
+from maskrt.runtime.build.uint8_input import cast_uint8_inputs
 from maskrt.runtime.build.worker_steps import Phases
 
 DLA = BuildOptions(dla=0, gpu_fallback=True)
@@ -173,6 +177,36 @@ def test_a_real_build_tells_how_far_it_is(small_network) -> None:
     assert done == sorted(done)
     assert len(set(done)) > 10
     assert done[-1] == 100
+
+
+_STOPPED = """
+import sys
+import onnx
+import tensorrt_rtx as trt
+from maskrt.runtime.build.worker_steps import make_monitor
+
+told = []
+builder = trt.Builder(trt.Logger(trt.Logger.INTERNAL_ERROR))
+network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
+parser = trt.OnnxParser(network, builder.logger)
+assert parser.parse_from_file(sys.argv[1])
+config = builder.create_builder_config()
+config.progress_monitor = monitor = make_monitor(trt, told.append, lambda: len(told) < 3)
+assert builder.build_serialized_network(network, config) is None
+assert 3 <= len(told) < 20, told
+"""
+
+
+@pytest.mark.rtx
+def test_a_build_that_nobody_wants_any_more_stops(small_network, tmp_path) -> None:
+    model = small_network("int8")
+    cast_uint8_inputs(model)
+    onnx.save(model, tmp_path / "m.onnx")
+    done = subprocess.run(
+        [sys.executable, "-c", _STOPPED, str(tmp_path / "m.onnx")],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
 
 
 def test_phases_inside_phases_are_one_number_that_only_rises() -> None:
