@@ -6,6 +6,7 @@ Ctrl-C reaches this process alone, which then ends the child and removes what it
 
 import contextlib
 import json
+import os
 import re
 import signal
 import subprocess
@@ -132,7 +133,8 @@ def _build(model: onnx.ModelProto, target: Target, request: dict[str, Any], step
     with tempfile.TemporaryDirectory(prefix="maskrt-build-") as name:
         folder = Path(name)
         onnx.save(model, folder / "model.onnx")
-        (folder / "request.json").write_text(json.dumps(request), encoding="utf-8")
+        told = {**request, "parent": os.getpid()}
+        (folder / "request.json").write_text(json.dumps(told), encoding="utf-8")
         status, output = _run([*_WORKER, str(folder)], folder, step)
         if not (folder / "report.json").exists():
             raise UnsupportedTargetError(_crash(status, output, target, name_of))

@@ -7,7 +7,7 @@ the process, and hold on to the memory of a build. None of that may happen to th
 | file | written by | content |
 |---|---|---|
 | `model.onnx` | parent | standard operators, and plugin nodes for full TensorRT |
-| `request.json` | parent | `package`, `form`, `sms`, `workspace` (bytes, or 0), and the options |
+| `request.json` | parent | `package`, `form`, `sms`, `workspace` (bytes, or 0), options, `parent` |
 | `engine.trt` | child | the serialized engine, only when the build succeeded |
 | `report.json` | child | `version`, `errors`, `messages`, `network`, `layers`, memory |
 
@@ -16,13 +16,14 @@ WARNING or above; `network` the type of each convolution's and matrix product's 
 engine inspector's entries, which need a GPU and are empty for TensorRT-RTX.
 
 Lines on standard output that start with `PROGRESS` say how far the build is. Should the parent be
-gone, the build ends at its next step. TF32 is switched off: an engine that says FP32 computes in
-FP32.
+gone, the build ends at its next step and takes the folder with it. TF32 is switched off: an engine
+that says FP32 computes in FP32.
 """
 
 import contextlib
 import json
 import os
+import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -49,6 +50,9 @@ def main(folder: Path) -> int:
     report: dict[str, Any] = {"version": trt.__version__, "errors": [], "messages": []}
     report.update(network={}, layers=[])
     plan = _build(trt, folder, request, report)
+    if os.getppid() != request["parent"]:
+        shutil.rmtree(folder, ignore_errors=True)
+        return 1
     if plan is not None:
         (folder / "engine.trt").write_bytes(plan)
     report["peak_memory_bytes"] = _peak_memory_bytes()
@@ -100,7 +104,7 @@ def _monitor(trt: Any, request: dict[str, Any]) -> Any:
     """Return a monitor that prints how far the build is, where the version has such a thing."""
     if not capabilities_of(request["package"], trt.__version__).progress_monitor:
         return None
-    parent = os.getppid()
+    parent = request["parent"]
 
     def report(percent: int) -> None:
         with contextlib.suppress(OSError):
