@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
+from google.protobuf.message import DecodeError
 
 from . import calib
 from .checking import prove, run_check
 from .core import (
     Bundle,
+    BundleError,
     CheckFailedError,
     InputSpec,
     Precision,
@@ -229,4 +231,13 @@ def hold_to_budget(
 
 def read_model(bundle: Bundle) -> onnx.ModelProto:
     """Return the bundle's canonical graph."""
-    return onnx.load_model_from_string(bundle.read(MODEL))
+    raw = bundle.read(MODEL)
+    try:
+        model = onnx.load_model_from_string(raw)
+    except DecodeError as error:
+        raise BundleError(
+            f"{bundle.path / MODEL} is not an ONNX file: compile the model again."
+        ) from error
+    if not model.graph.node:
+        raise BundleError(f"{bundle.path / MODEL} holds no graph: compile the model again.")
+    return model

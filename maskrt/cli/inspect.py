@@ -17,14 +17,14 @@ __all__ = ["command"]
 @bundle_argument
 def command(bundle: Path) -> None:
     """Show what BUNDLE holds: graph, operators, recipe and engines."""
-    import onnx
-
-    from ..core.bundle import MODEL, RECIPE
+    from ..calib import Recipe
+    from ..core.bundle import RECIPE
+    from ..stages import read_model
 
     opened = Bundle.open(bundle)
     print_bundle(opened)
     screen = console()
-    model = onnx.load_model_from_string(opened.read(MODEL))
+    model = read_model(opened)
     screen.print("\ngraph", style="bold")
     for name, shape in opened.manifest.outputs.items():
         screen.print(f"  output {name:8} {list(shape)}")
@@ -32,7 +32,7 @@ def command(bundle: Path) -> None:
     counted = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())
     screen.print(f"  {len(model.graph.node)} nodes: {counted}")
     if RECIPE in opened:
-        _print_recipe(opened.read_json(RECIPE))
+        _print_recipe(Recipe.from_json(opened.read_json(RECIPE)).to_json())
 
 
 def _print_recipe(recipe: dict) -> None:
