@@ -85,7 +85,9 @@ def build_graph(name: str) -> list[dict[str, Any]]:
         bundle = maskrt.calibrate(bundle, pictures, precision="int8")
         rows = []
         for precision in PRECISIONS:
-            maskrt.build(bundle, target, precision=precision)
+            maskrt.build(
+                bundle, target, precision=precision, options=maskrt.BuildOptions(cache=False)
+            )
             info = bundle.read_json(f"{bundle.engine_folder(target, precision)}/engine.json")
             rows.append(row_of(name, graph, info))
         return rows

@@ -22,7 +22,7 @@ from .checking import refuse_blind_engine, run_check
 from .core import Bundle, Precision, Progress, Target, UsageError, silent
 from .core.bundle import SEARCH, check_destination
 from .runtime import Session, open_session
-from .runtime.build import is_buildable
+from .runtime.build import BuildOptions, is_buildable
 from .runtime.cuda_device import can_run
 from .stages import (
     fit_recipe_to_budget,
@@ -167,6 +167,7 @@ def build(
     target: Target | str,
     *,
     precision: Precision | str | None = None,
+    options: BuildOptions | None = None,
     progress: Progress = silent,
 ) -> Bundle:
     """Build one engine into the bundle; for a device that this machine is not, prepare it.
@@ -175,6 +176,7 @@ def build(
         bundle: holds the canonical graph and a recipe.
         target: a name as in `maskrt targets`.
         precision: None is the bundle's own; another one is kept beside it.
+        options: how to build; None is what suits the target.
         progress: told what goes on.
     """
     opened = Bundle.open(bundle)
@@ -182,7 +184,7 @@ def build(
     wanted = opened.manifest.precision if precision is None else Precision.parse(precision)
     with opened.edit() as staged:
         staged.remove("report/")
-        write_engine(staged, opened.path.name, place, wanted, progress)
+        write_engine(staged, opened.path.name, place, wanted, progress, options)
     return opened
 
 

@@ -64,7 +64,7 @@ def _engines(bundle: Bundle) -> Table:
         info = _complete(bundle.read_json(f"engines/{name}/engine.json"), name)
         table.add_row(
             name, info["precision"], engine_layers(info), megabytes(info["bytes"]),
-            f"{info['build_seconds']:.1f} s", "yes" if _runs_here(name) else "no",
+            _seconds(info), "yes" if _runs_here(name) else "no",
         )  # fmt: skip
         if info.get("note"):
             notes.append(f"{name}: {info['note']}")
@@ -93,6 +93,11 @@ def _print_prepared(bundle: Bundle, name: str) -> None:
         f"{bundle.path}/{folder}/README.md",
         soft_wrap=True,
     )
+
+
+def _seconds(info: dict[str, Any]) -> str:
+    """Return how long the build took; back then, if it came out of the cache."""
+    return f"{info['build_seconds']:.1f} s" + (", cached" if info.get("cached") else "")
 
 
 def _runs_here(engine: str) -> bool:
