@@ -6,9 +6,10 @@ fidelity.py   two models' instances of the same picture, paired one to one
 report.py     what a check found, as versioned JSON; html.py the same as one page
 """
 
-from .average_precision import METRICS, coco_metrics
+from .average_precision import METRICS
 from .coco import CocoDataset, CocoImage
 from .evaluate import Evaluation, enforce, evaluate
+from .evaluator import CocoEvaluator, coco_metrics
 from .fidelity import Limits, Match, combine, compare, violations
 from .html import render_html
 from .report import Report, latency_percentiles
@@ -16,6 +17,7 @@ from .report import Report, latency_percentiles
 __all__ = [
     "METRICS",
     "CocoDataset",
+    "CocoEvaluator",
     "CocoImage",
     "Evaluation",
     "Limits",

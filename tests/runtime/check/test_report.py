@@ -10,8 +10,9 @@ import pytest
 from maskrt.core import CheckFailedError, InputError, Precision, UsageError
 from maskrt.runtime.check import METRICS, Report, enforce, latency_percentiles, render_html
 
-BOX = dict(zip(METRICS, (60.0, 80.0, 70.0, 30.0, None, 75.0), strict=True))
-MASK = dict(zip(METRICS, (55.0, 78.0, 61.5, 20.0, 50.0, 70.0), strict=True))
+RECALL = (40.0, 60.0, 65.0, 35.0, 60.0, 80.0)
+BOX = dict(zip(METRICS, (60.0, 80.0, 70.0, 30.0, None, 75.0, *RECALL), strict=True))
+MASK = dict(zip(METRICS, (55.0, 78.0, 61.5, 20.0, 50.0, 70.0, *RECALL), strict=True))
 
 
 def lower(metrics: dict[str, Any], by: float) -> dict[str, Any]:
