@@ -17,7 +17,15 @@ import numpy as np
 from .assignment import AREAS, THRESHOLDS, lane_bits
 from .records import Tables
 
-__all__ = ["METRICS", "IouType", "Metrics", "class_metrics", "precision_at_recalls", "summarise"]
+__all__ = [
+    "METRICS",
+    "RECALLS",
+    "IouType",
+    "Metrics",
+    "class_metrics",
+    "precision_at_recalls",
+    "summarise",
+]
 
 IouType = Literal["box", "mask", "boundary"]
 Metrics = dict[str, float | None]
@@ -27,7 +35,7 @@ METRICS = (
 )  # fmt: skip
 """Names of the numbers, in the order in which pycocotools has them."""
 
-_RECALLS = np.linspace(0.0, 1.0, 101)
+RECALLS = np.linspace(0.0, 1.0, 101)
 _MOST = (1, 10, 100)
 
 
@@ -64,11 +72,11 @@ def precision_at_recalls(true: np.ndarray, false: np.ndarray, count: np.ndarray)
         _sampled(recall[at], highest[at])
         for at in np.ndindex(recall.shape[:-1])  # searchsorted takes one row at a time
     ]
-    return np.array(rows).reshape(*recall.shape[:-1], len(_RECALLS))
+    return np.array(rows).reshape(*recall.shape[:-1], len(RECALLS))
 
 
 def _sampled(recall: np.ndarray, precision: np.ndarray) -> np.ndarray:
-    at = np.searchsorted(recall, _RECALLS, side="left")
+    at = np.searchsorted(recall, RECALLS, side="left")
     return np.append(precision, 0.0)[at]
 
 

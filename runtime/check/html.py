@@ -32,12 +32,12 @@ figcaption { opacity: .7; font-size: .85rem; overflow-wrap: anywhere; }
 """
 
 
-def render_html(report: Report, pictures: Sequence[tuple[str, np.ndarray]] = ()) -> str:
+def render_html(report: Report, pictures: Sequence[tuple[str, np.ndarray, np.ndarray]] = ()) -> str:
     """Return the page.
 
     Args:
         report: what to show.
-        pictures: `(caption, uint8 [H, W, 3] RGB)`, already drawn on.
+        pictures: `(caption, reference's, engine's)`, uint8 `[H, W, 3]` RGB, already drawn on.
     """
     title = f"{report.precision} on {report.target}"
     kinds = "".join(_accuracy(report, kind) for kind in report.metrics)
@@ -97,13 +97,14 @@ def _latency(report: Report) -> str:
     )
 
 
-def _gallery(pictures: Sequence[tuple[str, np.ndarray]]) -> str:
+def _gallery(pictures: Sequence[tuple[str, np.ndarray, np.ndarray]]) -> str:
     if not pictures:
         return ""
     figures = "\n".join(
         f'<figure><img alt="" src="{_data_uri(image)}">'
-        f"<figcaption>{escape(caption)}</figcaption></figure>"
-        for caption, image in pictures
+        f"<figcaption>{escape(caption)} ({side})</figcaption></figure>"
+        for caption, *both in pictures
+        for side, image in zip(("reference", "engine"), both, strict=True)
     )
     return f'<h2>Pictures</h2>\n<div class="pictures">{figures}</div>\n'
 

@@ -3,12 +3,21 @@
 import json
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 
 from maskrt.core import CheckFailedError, InputError, Precision, UsageError
-from maskrt.runtime.check import METRICS, Report, enforce, latency_percentiles, render_html
+from maskrt.runtime.check import (
+    METRICS,
+    Report,
+    enforce,
+    latency_percentiles,
+    render_html,
+    render_junit,
+)
+from maskrt.runtime.check.schema import report_schema
 
 RECALL = (40.0, 60.0, 65.0, 35.0, 60.0, 80.0)
 BOX = dict(zip(METRICS, (60.0, 80.0, 70.0, 30.0, None, 75.0, *RECALL), strict=True))
@@ -56,7 +65,7 @@ def test_json_round_trip(tmp_path: Path, budget: float | None) -> None:
     assert data["metrics"]["mask"]["AP"] == 54.5
     assert data["drop"]["mask"]["AP"] == 0.5
     assert data["passed"] is True
-    assert data["format_version"] == 1
+    assert data["format_version"] == 2
     assert [f.name for f in (tmp_path / "deep").iterdir()] == ["report.json"]
 
 
@@ -76,8 +85,8 @@ def test_saving_replaces_whole_files_only(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_other_versions_and_other_files_are_refused() -> None:
-    with pytest.raises(InputError, match="format version 2"):
-        Report.from_json({**report().to_json(), "format_version": 2})
+    with pytest.raises(InputError, match="format version 3"):
+        Report.from_json({**report().to_json(), "format_version": 3})
     with pytest.raises(InputError, match="lacks"):
         Report.from_json({"format_version": 1})
 
@@ -124,11 +133,11 @@ def test_latency_percentiles() -> None:
 
 def test_html_is_one_file_that_says_what_the_report_says() -> None:
     picture = np.full((8, 8, 3), 200, np.uint8)
-    page = render_html(report(budget=1.0), [("<7>.png", picture)])
+    page = render_html(report(budget=1.0), [("<7>.png", picture, picture)])
     assert "<!doctype html>" in page
     for text in ("54.50", "55.00", "0.50", "PyTorch FP32", "200 annotated", "31.0", "&lt;7&gt;"):
         assert text in page
-    assert page.count("data:image/jpeg;base64,") == 1
+    assert page.count("data:image/jpeg;base64,") == 2
     assert "http" not in page  # nothing is loaded from elsewhere
     assert "verdict good" in page
 
@@ -140,3 +149,44 @@ def test_html_of_a_missed_budget_and_of_the_bare_minimum() -> None:
     assert "verdict" not in page.split("</style>")[1]
     assert "Mask" not in page
     assert "Latency" not in page
+
+
+def test_every_report_fits_the_schema() -> None:
+    jsonschema = pytest.importorskip("jsonschema")
+    schema = report_schema()
+    jsonschema.Draft202012Validator.check_schema(schema)
+    bare = Report("cpu", Precision.FP32, 3, {"box": BOX})
+    for made in (report(budget=1.0), bare):
+        jsonschema.validate(json.loads(json.dumps(made.to_json())), schema)
+    for wrong in ({"format_version": 1}, {"metrics": {}}, {"images": "many"}, {"extra": 1}):
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate({**bare.to_json(), **wrong}, schema)
+
+
+def test_junit_counts_failures_and_escapes() -> None:
+    passed = ElementTree.fromstring(render_junit(report(budget=1.0)).split("\n", 1)[1])
+    assert passed.attrib == {"tests": "2", "failures": "0", "errors": "0"}
+    missed = ElementTree.fromstring(
+        render_junit(report(budget=0.3, reference_name="<FP32>")).split("\n", 1)[1]
+    )
+    assert missed.attrib["failures"] == "1"
+    cases = {case.get("name"): case for case in missed.iter("testcase")}
+    failure = cases["mask AP"].find("failure")
+    assert failure is not None
+    assert failure.get("message") == "mask AP drops by 0.50, the budget is 0.3"
+    assert cases["box AP"].find("failure") is None
+    assert "<FP32>" in (cases["box AP"].findtext("system-out") or "")
+
+
+def test_noise_is_said() -> None:
+    interval = {"low": -0.2, "high": 0.5, "draws": 1000, "pictures": 50, "within_noise": True}
+    (sentence,) = report(confidence={"mask": interval}).noise_sentences()
+    assert sentence == (
+        "The mask AP drop lies between -0.20 and 0.50 (95 %, 50 pictures): it is within noise."
+    )
+
+
+def test_boundary_ap_has_no_budget() -> None:
+    kinds = {"box": BOX, "mask": MASK, "boundary": lower(MASK, 3.0)}
+    made = report(metrics=kinds, reference={**kinds, "boundary": MASK})
+    assert enforce(made, 0.1).passed
