@@ -60,6 +60,7 @@ def measure(
     precision: Precision | str | None = None,
     max_ap_drop: float | None = None,
     weights: Path | str | None = None,
+    explain: bool = False,
     progress: Progress = silent,
 ) -> Report:
     """Measure an engine against its reference, and write the report into the bundle."""
@@ -91,6 +92,7 @@ def measure(
         agreement=agreement.summary(bundle.manifest.class_names),
         confidence=_confidence(reference.evaluator, found),
         engine={**about, **_size(_engine_info(bundle, place, asked))},
+        **(_explained(bundle, dataset, place, asked, weights, progress) if explain else {}),
     )
     with bundle.edit() as staged:
         staged.write("report/report.json", report.to_json())
@@ -154,6 +156,19 @@ def _confidence(reference: CocoEvaluator, found: Evaluation) -> dict[str, dict[s
 
 def _engine_info(bundle: Bundle, target: Target, precision: Precision) -> dict[str, Any]:
     return bundle.read_json(f"{bundle.engine_folder(target, precision)}/engine.json")
+
+
+def _explained(
+    bundle: Bundle,
+    dataset: CocoDataset,
+    target: Target,
+    precision: Precision,
+    weights: Path | str | None,
+    progress: Progress,
+) -> dict[str, Any]:
+    from .explaining import explain
+
+    return explain(bundle, dataset, target, precision, weights=weights, progress=progress)
 
 
 def _size(info: dict[str, Any]) -> dict[str, Any]:

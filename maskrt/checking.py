@@ -43,6 +43,7 @@ __all__ = [
     "canonical_session",
     "evaluate_session",
     "prove",
+    "pytorch_backend",
     "pytorch_session",
     "refuse_blind_engine",
     "run_check",
@@ -135,6 +136,7 @@ def run_check(
     precision: Precision | str | None = None,
     max_ap_drop: float | None = None,
     weights: Path | str | None = None,
+    explain: bool = False,
     progress: Progress = silent,
 ) -> Report:
     """Measure an engine and its reference; see `maskrt.check`."""
@@ -148,6 +150,7 @@ def run_check(
         precision=precision,
         max_ap_drop=max_ap_drop,
         weights=weights,
+        explain=explain,
         progress=progress,
     )
 
@@ -159,10 +162,14 @@ def canonical_session(bundle: Bundle) -> Session:
 
 def pytorch_session(bundle: Bundle, weights: Path | str) -> Session:
     """Open the PyTorch model that the bundle was compiled from, in FP32."""
+    return _session(pytorch_backend(bundle, weights), bundle.manifest)
+
+
+def pytorch_backend(bundle: Bundle, weights: Path | str) -> Backend:
+    """Open the PyTorch model that the bundle was compiled from, as a backend."""
     from .export import load_reference
 
-    reference = load_reference(bundle.manifest, weights)
-    return _session(_PyTorchBackend(reference), bundle.manifest)
+    return _PyTorchBackend(load_reference(bundle.manifest, weights))
 
 
 def _session(backend: Backend, manifest: Manifest) -> Session:

@@ -32,6 +32,10 @@ __all__ = ["command"]
     help="The PyTorch weights that BUNDLE was compiled from: compare with PyTorch itself.",
 )  # fmt: skip
 @click.option(
+    "--explain", is_flag=True,
+    help="Find where the AP was lost, by stage and by layer: about ten more runs of the pictures.",
+)  # fmt: skip
+@click.option(
     "--store-reference", is_flag=True,
     help="Only run the reference, and store its results in BUNDLE for a device that cannot.",
 )  # fmt: skip
@@ -48,6 +52,7 @@ def command(
     precision: str | None,
     max_ap_drop: float | None,
     weights: Path | None,
+    explain: bool,
     store_reference: bool,
     json_file: Path | None,
     html_file: Path | None,
@@ -64,7 +69,7 @@ def command(
     with progress_bars() as progress:
         report = check(
             bundle, images=images, annotations=annotations, target=target, precision=precision,
-            max_ap_drop=max_ap_drop, weights=weights, progress=progress,
+            max_ap_drop=max_ap_drop, weights=weights, explain=explain, progress=progress,
         )  # fmt: skip
     _print(report)
     if json_file is not None:
@@ -115,6 +120,10 @@ def _print(report: "Report") -> None:
         screen.print(f"sure?     {sentence}")
     if report.agreement is not None:
         _print_agreement(screen, report.agreement)
+    if report.attribution is not None:
+        _print_attribution(screen, report.attribution)
+    if report.divergence is not None:
+        _print_divergence(screen, report.divergence)
     screen.print(f"latency   {report.latency_ms['p50']:.1f} ms a picture (median)")
     if report.note:
         screen.print(f"note      {report.note}")
@@ -131,6 +140,31 @@ def _print_agreement(screen: "Console", agreement: dict[str, Any]) -> None:
     screen.print(f"instances {counts}")
     for first, second in agreement["swapped_labels"]:
         screen.print(f"warning   the labels {first} and {second} are swapped", style="red")
+
+
+def _print_attribution(screen: "Console", attribution: dict[str, Any]) -> None:
+    table = Table(header_style="bold", title=f"AP lost since {attribution['start']}")
+    for heading in ("stage", "", *attribution["whole"]):
+        table.add_column(heading, justify="right" if heading in attribution["whole"] else "left")
+    for part in attribution["parts"]:
+        table.add_row(part["stage"], part["what"], *(f"{v:.2f}" for v in part["lost"].values()))
+    table.add_row("whole", "", *(f"{v:.2f}" for v in attribution["whole"].values()))
+    screen.print(table)
+    for finding in attribution["findings"]:
+        screen.print(f"finding   {finding['stage']}: {finding['sentence']}", style="red")
+    suspect = attribution["suspect"] or "none: no stage lost anything to speak of"
+    screen.print(f"suspect   {suspect}")
+
+
+def _print_divergence(screen: "Console", divergence: dict[str, Any]) -> None:
+    first = divergence["first"]
+    limit = f"{divergence['tolerance_db']:g} dB"
+    if first is not None:
+        screen.print(f"layers    the first with less than {limit} of its own is {first}")
+    else:
+        screen.print(f"layers    each has {limit} SNR of its own or more")
+    for name in divergence["wide"]:
+        screen.print(f"layers    {name} uses little of its scale's range: calibrate again")
 
 
 def _number(value: float | None) -> str:
