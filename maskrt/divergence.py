@@ -92,7 +92,7 @@ def measure_divergence(
     names = [name for name in placement.tensors if name in made]
     free, forced, largest = _run(model, rendered, names, batches)
     pictures = largest.pop("", 0.0)
-    layers = []
+    layers: list[dict[str, Any]] = []
     for layer in placement.layers:
         choice = recipe.layers[layer.name]
         own = forced.get(layer.result)

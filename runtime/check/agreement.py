@@ -5,8 +5,11 @@
     missed         the reference alone finds it
     invented       the engine alone finds it
 
-Pairs are made within a label first (`fidelity.py`), and then among what is left. Accuracy needs
-annotations and averages over them; this needs none, and shows a change that AP hides.
+Pairs are made by box IoU (`fidelity.py`): of confident instances (score 0.5 or more on both sides)
+within a label, then across labels, and then of the rest likewise. Confident ones go first because a
+detector often has a second, faint label at the same place, which would hide that the first changed.
+
+Accuracy needs annotations and averages over them; this needs none, and shows what AP hides.
 """
 
 from collections import Counter
@@ -22,7 +25,7 @@ __all__ = ["Agreement", "PictureAgreement", "compare_instances"]
 
 _CONFIDENT = 0.5
 _BINS = 20
-_SWAPPED = 0.5  # of a label's instances, and as many the other way, are a swap
+_SWAPPED = 0.5  # of a label's confident pairs, and as many of the other's, are a swap
 
 
 class PictureAgreement(NamedTuple):
@@ -35,7 +38,7 @@ class PictureAgreement(NamedTuple):
         missed: scores of the instances that the reference alone has.
         invented: scores of those that the engine alone has.
         changed: `(reference's label, engine's label)` of each changed label.
-        labels: the reference's labels.
+        sure: both labels of each pair of confident instances.
     """
 
     box_iou: np.ndarray
@@ -44,7 +47,7 @@ class PictureAgreement(NamedTuple):
     missed: np.ndarray
     invented: np.ndarray
     changed: list[tuple[int, int]]
-    labels: list[int]
+    sure: list[tuple[int, int]]
 
     @property
     def disagreement(self) -> float:
@@ -58,28 +61,29 @@ def compare_instances(reference: Instances, found: Instances) -> PictureAgreemen
     """Pair the instances of one picture."""
     overlaps = box_iou(reference.boxes, found.boxes)
     same = reference.labels[:, None] == found.labels[None, :]
-    first, second = pair_up(np.where(same, overlaps, 0.0))
-    left = np.delete(np.arange(len(reference)), first)
-    right = np.delete(np.arange(len(found)), second)
-    other_first, other_second = pair_up(overlaps[np.ix_(left, right)])
-    changed = zip(
-        reference.labels[left[other_first]].tolist(),
-        found.labels[right[other_second]].tolist(),
-        strict=True,
-    )
-    gaps = np.abs(reference.scores[first].astype(np.float64) - found.scores[second])
+    confident = (reference.scores >= _CONFIDENT)[:, None] & (found.scores >= _CONFIDENT)[None, :]
+    left, right = np.ones(len(reference), bool), np.ones(len(found), bool)
+    tiers = []
+    for allowed in (same & confident, confident, same, np.ones_like(same)):
+        possible = allowed & left[:, None] & right[None, :]
+        tiers.append(pair_up(np.where(possible, overlaps, 0.0)))
+        left[tiers[-1][0]] = right[tiers[-1][1]] = False
+    first, second = (np.concatenate([tier[side] for tier in tiers]) for side in (0, 1))
+    labels = list(zip(reference.labels[first].tolist(), found.labels[second].tolist(), strict=True))
+    matched = same[first, second]
+    kept, twins = first[matched], second[matched]
     masks = None
     if reference.masks is not None and found.masks is not None:
-        pairs = zip(reference.masks[first], found.masks[second], strict=True)
-        masks = np.array([mask_iou(a, b) for a, b in pairs], np.float64)
+        both = zip(reference.masks[kept], found.masks[twins], strict=True)
+        masks = np.array([mask_iou(a, b) for a, b in both], np.float64)
     return PictureAgreement(
-        overlaps[first, second],
-        gaps,
+        overlaps[kept, twins],
+        np.abs(reference.scores[kept].astype(np.float64) - found.scores[twins]),
         masks,
-        reference.scores[np.delete(left, other_first)].astype(np.float64),
-        found.scores[np.delete(right, other_second)].astype(np.float64),
-        list(changed),
-        reference.labels.tolist(),
+        reference.scores[left].astype(np.float64),
+        found.scores[right].astype(np.float64),
+        [(a, b) for a, b in labels if a != b],
+        labels[: len(tiers[0][0]) + len(tiers[1][0])],
     )
 
 
@@ -105,7 +109,7 @@ class Agreement:
         invented = _joined([p.invented for p in self._pictures])
         masks = [p.mask_iou for p in self._pictures if p.mask_iou is not None]
         changed = Counter(pair for p in self._pictures for pair in p.changed)
-        labels = Counter(label for p in self._pictures for label in p.labels)
+        sure = Counter(pair for p in self._pictures for pair in p.sure)
         gaps = _joined([p.score_difference for p in self._pictures])
         return {
             "matched": sum(len(p.box_iou) for p in self._pictures),
@@ -124,17 +128,20 @@ class Agreement:
                 for (a, b), n in changed.most_common()
             ],
             "swapped_labels": [
-                [_name(a, class_names), _name(b, class_names)] for a, b in _swaps(changed, labels)
+                [_name(a, class_names), _name(b, class_names)] for a, b in _swaps(sure)
             ],
         }
 
 
-def _swaps(changed: Counter, labels: Counter) -> list[tuple[int, int]]:
+def _swaps(sure: Counter) -> list[tuple[int, int]]:
     """Return pairs of labels that turn into each other more often than not."""
+    total: Counter = Counter()
+    for (label, _), count in sure.items():
+        total[label] += count
     return [
         (a, b)
-        for a, b in sorted(changed)
-        if a < b and changed[a, b] > _SWAPPED * labels[a] and changed[b, a] > _SWAPPED * labels[b]
+        for a, b in sorted(sure)
+        if a < b and sure[a, b] > _SWAPPED * total[a] and sure[b, a] > _SWAPPED * total[b]
     ]
 
 

@@ -64,6 +64,18 @@ def test_swapped_classes_are_named() -> None:
     assert (summary["matched"], summary["label_changed"]) == (1, 3)
 
 
+def test_faint_second_labels_do_not_hide_a_swap() -> None:
+    """The reference has a faint dog on each cat and a faint cat on each dog, as detectors do."""
+    boxes = np.vstack([BOXES[:2], BOXES[:2]])
+    reference = instances(boxes, [1, 2, 2, 1], [0.9, 0.9, 0.1, 0.1])
+    agreement = Agreement()
+    agreement.add(reference, instances(boxes, [2, 1, 1, 2], [0.9, 0.9, 0.1, 0.1]))
+    summary = agreement.summary()
+    assert summary["swapped_labels"] == [["1", "2"]]
+    assert summary["label_changed"] == 4
+    assert summary["missed"] == summary["invented"] == 0
+
+
 def test_nothing_found_and_identical() -> None:
     none = instances(np.zeros((0, 4), np.float32), [], [])
     every = instances(BOXES, [1, 2, 1, 2], [0.9] * 4)

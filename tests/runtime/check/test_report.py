@@ -190,3 +190,76 @@ def test_boundary_ap_has_no_budget() -> None:
     kinds = {"box": BOX, "mask": MASK, "boundary": lower(MASK, 3.0)}
     made = report(metrics=kinds, reference={**kinds, "boundary": MASK})
     assert enforce(made, 0.1).passed
+
+
+def full_report(**changes: Any) -> Report:
+    """A report in which every section of the page has something to show."""
+    layers = [
+        {
+            "name": f"backbone.layer<{n}>", "precision": "int8", "own_snr_db": 40.0 - 9 * n,
+            "snr_db": 30.0 - n, "range_used": 0.9, "worst_channels": [3, 1],
+        }
+        for n in range(4)
+    ]  # fmt: skip
+    spread = {
+        "min": 0.6, "p1": 0.7, "p10": 0.8, "p50": 0.9, "mean": 0.9, "max": 1.0,
+        "histogram": {"low": 0.5, "high": 1.0, "counts": [1, 2]},
+    }  # fmt: skip
+    lost = ({"box": 0.1, "mask": 1.5}, {"box": 0.0, "mask": -0.25})
+    given: dict[str, Any] = {
+        "classes": {"mask": {"disc & ring": MASK}},
+        "reference_classes": {"mask": {"disc & ring": MASK}},
+        "agreement": {
+            "matched": 9, "missed": 2, "invented": 1, "label_changed": 1,
+            "confident": {"missed": 0, "invented": 0},
+            "box_iou": spread, "mask_iou": spread, "score_difference": spread,
+            "changed_labels": [{"reference": "a", "engine": "b", "count": 1}],
+            "swapped_labels": [["a", "b"]],
+        },
+        "attribution": {
+            "start": "PyTorch FP32", "whole": {"box": 0.1, "mask": 1.25}, "suspect": "surgery",
+            "parts": [
+                {"stage": stage, "what": f"what {stage} lost", "lost": values}
+                for stage, values in zip(("surgery", "paste"), lost, strict=True)
+            ],
+            "findings": [{"stage": "surgery", "sentence": "an NMS drops a box at <0.7>."}],
+        },
+        "divergence": {
+            "pictures": 4, "tolerance_db": 15.0, "first": "backbone.layer<3>", "wide": [],
+            "layers": layers,
+        },
+        "engine": {"backend": "onnxruntime", "version": "1", "bytes": 3600000,
+                   "layers": {"int8": 52, "fp32": 1}},
+    }  # fmt: skip
+    return report(**{**given, **changes})
+
+
+def test_the_full_page_is_valid_html_that_loads_nothing() -> None:
+    html5lib = pytest.importorskip("html5lib")
+    picture = np.full((8, 8, 3), 200, np.uint8)
+    page = render_html(full_report(budget=1.0), [("a & b.png", picture, picture)])
+    html5lib.HTMLParser(strict=True).parse(page)  # raises on any parse error
+    for text in (
+        "what surgery lost", "an NMS drops a box at &lt;0.7&gt;.", "are swapped", "disc &amp; ring",
+        "backbone.layer&lt;3&gt;", "3.6 MB", "52 int8", "1.25", "<svg", "label changed",
+    ):  # fmt: skip
+        assert text in page, text
+    for needless in ("<script", "http", "url(", "@import", "<link"):
+        assert needless not in page
+    assert 'name="viewport"' in page
+
+
+def test_the_plot_has_a_dot_a_layer_and_marks_those_beyond() -> None:
+    page = render_html(full_report())
+    assert page.count("<circle") == 4
+    assert page.count('<circle class="beyond"') == 1
+
+
+def test_full_reports_fit_the_schema_and_come_back() -> None:
+    jsonschema = pytest.importorskip("jsonschema")
+    data = json.loads(json.dumps(full_report().to_json()))
+    jsonschema.validate(data, report_schema())
+    assert Report.from_json(data) == full_report()
+    data["attribution"]["parts"][0]["stage"] = "weather"
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(data, report_schema())
