@@ -169,7 +169,8 @@ def _rendered_groups(
         partial = replace(recipe, layers=layers)
         own = target.backend == "onnxruntime"
         graph = calib.render(model, partial, calib.Style.ORT, full_range=own)
-        yield f"{name}, {len(members)} layers at {precision}", host_graph(graph)
+        count = f"{len(members)} layer{'s' if len(members) > 1 else ''}"
+        yield f"{name}, {count} at {precision}", host_graph(graph)
 
 
 class _Runner:

@@ -32,7 +32,9 @@ h1 { font-size: 1.6rem; margin: 0; } h2 { font-size: 1.15rem; margin: 2.2rem 0 .
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
 th, td { padding: .35rem .6rem; text-align: right; border-bottom: 1px solid var(--line); }
-th:first-child, td:first-child { text-align: left; } thead th { opacity: .75; font-weight: 600; }
+th:first-child, td:first-child { text-align: left; overflow-wrap: anywhere;
+  min-width: 7rem; }
+thead th { opacity: .75; font-weight: 600; }
 .pair { display: grid; gap: .6rem; grid-template-columns: 1fr 1fr; margin: 0 0 1.2rem; }
 .pair figcaption { grid-column: 1 / -1; opacity: .75; font-size: .9rem; overflow-wrap: anywhere; }
 img { width: 100%; border-radius: 6px; display: block; }

@@ -114,6 +114,22 @@ def test_a_stored_reference_needs_nothing_to_run_it(
         staged.remove("reference/")
 
 
+def test_explain_adds_up_and_is_printed(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert _check(work, "--explain", "--json", work / "r.json") == 0
+    shown = capsys.readouterr().out
+    assert "letterboxing and resize" in shown
+    assert "suspect" in shown
+    report = json.loads((work / "r.json").read_text())
+    pytest.importorskip("jsonschema").validate(report, report_schema())
+    found = report["attribution"]
+    assert found["start"] == "canonical FP32"
+    for kind, whole in found["whole"].items():
+        assert sum(part["lost"][kind] for part in found["parts"]) == pytest.approx(whole)
+    stages = [part["stage"] for part in found["parts"]]
+    assert (stages[0], stages[-2:]) == ("letterbox", ["engine", "paste"])
+    assert {layer["name"] for layer in report["divergence"]["layers"]}
+
+
 def test_missed_budget_exits_1(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert _check(work, "--max-ap-drop", "0.0001") == 1
     assert "and the budget is 0.0001" in capsys.readouterr().err
