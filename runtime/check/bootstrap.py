@@ -87,17 +87,23 @@ def _category_ap(
     valid = ~lane_bits(tables.ignored[rows], 0)
     drawn = weights[:, tables.image[rows]].astype(np.float64)
     every = np.zeros(len(weights))
+    seen: dict[bytes, np.ndarray] = {}  # the thresholds differ only in what a crowd swallows
     for hit, counted in zip(hits, valid, strict=True):
-        every += _one_ap(drawn[:, counted], hit[counted], counts)
+        key = counted.tobytes()
+        if key not in seen:
+            seen = {key: np.cumsum(drawn * counted, axis=1)}
+        every += _one_ap(drawn, hit & counted, seen[key], counts)
     return every / len(THRESHOLDS)
 
 
-def _one_ap(drawn: np.ndarray, hit: np.ndarray, counts: np.ndarray) -> np.ndarray:
+def _one_ap(
+    drawn: np.ndarray, hit: np.ndarray, every: np.ndarray, counts: np.ndarray
+) -> np.ndarray:
+    """Return AP at one threshold; `every` is how many detections count up to each."""
     if not hit.any():
         return np.zeros(len(drawn))
     true = np.cumsum(drawn[:, hit], axis=1)
-    both = np.cumsum(drawn, axis=1)[:, hit]
-    precision = true / np.maximum(both, 1e-9)
+    precision = true / np.maximum(every[:, hit], 1e-9)
     highest = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
     reached = np.searchsorted(RECALLS, true / counts[:, None], side="right")
     steps = np.diff(reached, axis=1, prepend=1)  # recall 0 is reached by any detection
