@@ -207,6 +207,7 @@ def check(
     precision: Precision | str | None = None,
     max_ap_drop: float | None = None,
     weights: Path | str | None = None,
+    explain: bool = False,
     progress: Progress = silent,
 ) -> "Report":
     """Measure COCO AP of an engine, and what it lost against the FP32 reference.
@@ -220,6 +221,8 @@ def check(
         max_ap_drop: budget; the report says whether it was met (`report.passed`).
         weights: the PyTorch weights that the bundle was compiled from: the reference is then the
             PyTorch model itself, otherwise the bundle's canonical FP32 graph.
+        explain: find out where the AP was lost: by stage, and layer by layer. This runs the data
+            set about ten times more.
         progress: told what goes on.
 
     Returns:
@@ -233,5 +236,6 @@ def check(
         precision=precision,
         max_ap_drop=max_ap_drop,
         weights=weights,
+        explain=explain,
         progress=progress,
     )
