@@ -1,0 +1,1 @@
+"""Surgery (work in progress)."""
