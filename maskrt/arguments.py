@@ -45,9 +45,15 @@ def check_budget_arguments(
     images: Path | str | None,
     annotations: Path | str | None,
     targets: Sequence[Target],
+    precision: Precision = Precision.FP32,
 ) -> None:
     """Refuse a budget that could not be measured in the end, before any work is done."""
     if max_ap_drop is None:
+        if precision is Precision.MIXED:
+            raise UsageError(
+                "precision mixed is INT8 where a budget of AP allows it: give max_ap_drop, with "
+                "images and annotations to measure it on."
+            )
         if images is not None or annotations is not None:
             raise UsageError("images and annotations measure max_ap_drop: give that, too.")
         return
@@ -70,9 +76,10 @@ def calibration_pictures(
 ) -> list[Path | str | np.ndarray] | None:
     """Return the calibration pictures, refusing INT8 without any before anything is done."""
     if calibration is None:
-        if precision is Precision.INT8:
+        if precision in (Precision.INT8, Precision.MIXED):
             raise UsageError(
-                "precision int8 needs calibration pictures: give their folder as calibration."
+                f"precision {precision} needs calibration pictures: give their folder as "
+                "calibration."
             )
         return None
     if isinstance(calibration, Path | str):

@@ -14,10 +14,20 @@ import onnx
 
 from . import calib
 from .checking import prove, run_check
-from .core import Bundle, CheckFailedError, InputSpec, Precision, Progress, Target, require
-from .core.bundle import MODEL, RECIPE
+from .core import (
+    Bundle,
+    CheckFailedError,
+    InputSpec,
+    Precision,
+    Progress,
+    Target,
+    UsageError,
+    require,
+)
+from .core.bundle import MODEL, RECIPE, SEARCH
 from .runtime import letterbox_batches
 from .runtime.build import build_engine, is_buildable, prepare
+from .runtime.check import CocoDataset
 from .runtime.check.evaluate import budget_sentence
 
 if TYPE_CHECKING:
@@ -26,6 +36,7 @@ if TYPE_CHECKING:
     from .export import Export
 
 __all__ = [
+    "fit_recipe_to_budget",
     "hold_to_budget",
     "make_export",
     "read_model",
@@ -97,6 +108,39 @@ def _batches(pictures: list[Any], spec: InputSpec, progress: Progress) -> Iterat
         progress("calibrate", done, len(pictures))
 
 
+def fit_recipe_to_budget(
+    bundle: Bundle,
+    targets: Sequence[Target],
+    images: Path | str | None,
+    annotations: Path | str | None,
+    pictures: list[Any] | None,
+    budget: float,
+    progress: Progress,
+) -> None:
+    """Search the fastest recipe inside the budget, and write it and what was tried.
+
+    Raises:
+        CheckFailedError: there is none.
+    """
+    from .searching import fit_recipe, search_report
+
+    assert images is not None  # checked before the work began
+    assert annotations is not None
+    outcome = fit_recipe(
+        bundle,
+        read_model(bundle),
+        calib.Recipe.from_json(bundle.read_json(RECIPE)),
+        CocoDataset.load(images, annotations),
+        pictures or [],
+        budget,
+        targets,
+        progress,
+    )
+    assert outcome.best is not None
+    bundle.write(RECIPE, outcome.best.recipe.to_json())
+    bundle.write(SEARCH, search_report(outcome, budget))
+
+
 def write_engine(
     bundle: Bundle, name: str, target: Target, precision: Precision, progress: Progress
 ) -> None:
@@ -109,6 +153,11 @@ def write_engine(
     model = read_model(bundle)
     recipe = calib.Recipe.from_json(bundle.read_json(RECIPE))
     if precision is not recipe.precision:
+        if precision is Precision.MIXED:
+            raise UsageError(
+                "a mixed recipe is found by maskrt compile --precision mixed --max-ap-drop, and "
+                f"this bundle is {recipe.precision}: compile it so."
+            )
         recipe = recipe.with_precision(precision)
     style = calib.Style.ORT if target.backend == "onnxruntime" else calib.Style.TENSORRT
     started = time.perf_counter()
