@@ -60,9 +60,7 @@ class _Writer:
         maps = list(dict.fromkeys(f for pool in pools for f in pool.features))
         self.features = {stages.preprocessing.output: self._picture()}
         for stage, names in (("backbone", maps), ("rpn", heads)):
-            copy_layers(
-                self.graph, self.out, names, self.features, stage=stage, batch=self.batch
-            )
+            copy_layers(self.graph, self.out, names, self.features, stage=stage, batch=self.batch)
 
     def _picture(self) -> str:
         """Normalise, resize and pad, in the foreign graph's order."""

@@ -1,7 +1,7 @@
 """Rule `detections`: from logits and codes of proposals to the detections.
 
-    softmax, background left out → boxes decoded for each class, clipped
-    → score above a threshold, sides of at least so much → suppression per class → the first so many
+softmax, background left out → boxes decoded for each class, clipped
+→ score above a threshold, sides of at least so much → suppression per class → the first so many
 """
 
 from dataclasses import dataclass
@@ -94,9 +94,7 @@ def _classes(graph: Graph, softmax: Node) -> int:
     return shape[1]
 
 
-def _check_scores(
-    graph: Graph, scores: str, softmax: Node, classes: int, proposals: str
-) -> None:
+def _check_scores(graph: Graph, scores: str, softmax: Node, classes: int, proposals: str) -> None:
     numbers = np.arange(_ROWS * classes, dtype=np.float32).reshape(_ROWS, classes)
     found = compute(graph, RULE, scores, _rows(softmax, numbers, proposals)).reshape(-1)
     expected = numbers[:, 1:].reshape(-1)
@@ -104,9 +102,7 @@ def _check_scores(
         raise Declined(RULE, "its scores are not those of all classes but the first", softmax)
 
 
-def _check_labels(
-    graph: Graph, labels: str, softmax: Node, classes: int, proposals: str
-) -> None:
+def _check_labels(graph: Graph, labels: str, softmax: Node, classes: int, proposals: str) -> None:
     numbers = np.zeros((_ROWS, classes), np.float32)
     found = compute(graph, RULE, labels, _rows(softmax, numbers, proposals)).reshape(-1)
     expected = np.tile(np.arange(1, classes), _ROWS)

@@ -1,7 +1,7 @@
 """Writing a canonical graph: one call a node, constants shared, static types at the end.
 
-    graph = Emitter()
-    total = graph.op("Add", "x", graph.constant(1.0))
+graph = Emitter()
+total = graph.op("Add", "x", graph.constant(1.0))
 """
 
 import hashlib
@@ -60,9 +60,7 @@ class Emitter:
         names = [name or self._fresh(op_type.lower()) for name, _, _ in outputs]
         for name, (_, kind, shape) in zip(names, outputs, strict=True):
             self._types[name] = helper.make_tensor_type_proto(kind, shape)
-        self.nodes.append(
-            helper.make_node(op_type, inputs, names, domain=DOMAIN, **attributes)
-        )
+        self.nodes.append(helper.make_node(op_type, inputs, names, domain=DOMAIN, **attributes))
         return names
 
     def constant(self, value: Any, dtype: Any = np.float32, name: str = "constant") -> str:
@@ -112,9 +110,7 @@ class Emitter:
 def _serialised(
     folded: Graph, inputs: list[onnx.ValueInfoProto], outputs: list[tuple[str, str, int]]
 ) -> onnx.ModelProto:
-    called = {
-        name: wanted for name, (wanted, _, _) in zip(folded.outputs, outputs, strict=True)
-    }
+    called = {name: wanted for name, (wanted, _, _) in zip(folded.outputs, outputs, strict=True)}
     protos, infos = [], []
     for node in folded.nodes:
         domain, _, op_type = node.op.rpartition("::")

@@ -145,7 +145,9 @@ class _Folder:
             return node.inputs[0]
         if node.op in ("Reshape", "Expand") and shape is not None and None not in shape:
             self._infer(node)
-            same = _plain(self.types[node.output])[1] == shape if node.output in self.types else False
+            same = (
+                _plain(self.types[node.output])[1] == shape if node.output in self.types else False
+            )
             return node.inputs[0] if same else None
         if node.op == "Slice" and shape is not None and None not in shape:
             return node.inputs[0] if self._keeps_all(node, shape) else None

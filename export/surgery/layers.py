@@ -147,7 +147,7 @@ class _Copier:
 
     def _batch_normalisation(self, node: Node) -> str:
         values = [self._graph.value(n) for n in node.inputs[1:5]]
-        if any(v is None for v in values) or len(node.outputs) > 1 and node.outputs[1]:
+        if any(v is None for v in values) or (len(node.outputs) > 1 and node.outputs[1]):
             raise Declined(RULE, "its statistics are not constants", node)
         gain, offset, mean, variance = (np.asarray(v, np.float64) for v in values)
         rank = len(self._graph.shape(node.inputs[0]) or (1,) * 4)
@@ -162,7 +162,9 @@ class _Copier:
     def _resize(self, node: Node) -> str:
         if len(node.inputs) < 3:
             raise Declined(RULE, "its form is older than opset 11", node)
-        scales = self.name(node.inputs[2]) if node.inputs[2] and self._filled(node.inputs[2]) else ""
+        scales = (
+            self.name(node.inputs[2]) if node.inputs[2] and self._filled(node.inputs[2]) else ""
+        )
         sizes = self._batched(node.inputs[3]) if len(node.inputs) > 3 and node.inputs[3] else ""
         inputs = [self.name(node.inputs[0]), "", "" if sizes else scales, sizes]
         kept = {k: v for k, v in node.attributes.items() if v is not None}

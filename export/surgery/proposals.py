@@ -1,7 +1,7 @@
 """Rule `proposals`: a region proposal network's output, from its head's maps to its boxes.
 
-    per level: TopK of the objectness → anchors decoded by the deltas, clipped to the picture
-    → sides of at least so much → suppression per level → the first so many
+per level: TopK of the objectness → anchors decoded by the deltas, clipped to the picture
+→ sides of at least so much → suppression per level → the first so many
 """
 
 from dataclasses import dataclass
@@ -170,9 +170,7 @@ def _objectness(graph: Graph, top: Node) -> str:
     raise Declined(RULE, "its scores are not those of one level", top)
 
 
-def _in_order_of(
-    graph: Graph, objectness: list[str], deltas: list[str], gather: Node
-) -> list[str]:
+def _in_order_of(graph: Graph, objectness: list[str], deltas: list[str], gather: Node) -> list[str]:
     """Return `deltas`, each beside the objectness of its own level: they have one hidden map."""
     if len(objectness) != len(deltas):
         raise Declined(

@@ -132,9 +132,7 @@ def _pool(graph: Graph, shares: list[_Share]) -> Pool:
     return _made(graph, shares, _scattered(graph, shares), attributes)
 
 
-def _made(
-    graph: Graph, shares: list[_Share], output: str, attributes: dict[str, object]
-) -> Pool:
+def _made(graph: Graph, shares: list[_Share], output: str, attributes: dict[str, object]) -> Pool:
     features = tuple(share.node.inputs[0] for share in shares)
     for share in shares:
         shape = graph.shape(share.node.inputs[0])

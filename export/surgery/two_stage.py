@@ -21,7 +21,12 @@ RULE = "two-stage detector"
 
 @dataclass(frozen=True)
 class TwoStage:
-    """The stages; `box_scale` is from network pixels to the picture's, (x, y)."""
+    """The stages of a detector.
+
+    Attributes:
+        box_scale: from network pixels to the picture's, (x, y).
+        outputs: place of boxes, scores, labels (and masks) among the graph's outputs.
+    """
 
     preprocessing: Preprocessing
     proposals: Proposals
@@ -29,6 +34,7 @@ class TwoStage:
     detections: Detections
     masks: Masks | None
     box_scale: tuple[float, float]
+    outputs: dict[str, int]
 
 
 def recognise(graph: Graph, notes: Notes) -> TwoStage:
@@ -58,9 +64,15 @@ def recognise(graph: Graph, notes: Notes) -> TwoStage:
         notes.add("masks", words, masks.nodes)
     _check_outputs(graph, detections, masks)
     _check_corners(preprocessing, proposals, detections)
-    return TwoStage(
-        preprocessing, proposals, box_pool, detections, masks, _box_scale(graph, detections)
-    )
+    scale, boxes = _box_output(graph, detections)
+    outputs = {
+        "boxes": graph.outputs.index(boxes),
+        "scores": graph.outputs.index(detections.scores),
+        "labels": graph.outputs.index(detections.labels),
+    }
+    if masks is not None:
+        (outputs["masks"],) = {0, 1, 2, 3} - {*outputs.values()}
+    return TwoStage(preprocessing, proposals, box_pool, detections, masks, scale, outputs)
 
 
 def pools_rule(pool: Pool) -> str:
@@ -119,17 +131,20 @@ def _check_used_alone(graph: Graph, found: Suppression, kept: list[Kept]) -> Non
         raise Declined(RULE, "what the first NonMaxSuppression keeps is an output", found.node)
 
 
-def _masks(
-    graph: Graph, pools: list[Pool], box_pool: Pool, detections: Detections
-) -> Masks | None:
+def _masks(graph: Graph, pools: list[Pool], box_pool: Pool, detections: Detections) -> Masks | None:
     others = [pool for pool in pools if pool is not box_pool]
     if not others:
         return None
     if len(others) > 1 or others[0].boxes != detections.boxes:
         raise Declined(RULE, "a RoIAlign pools neither proposals nor detections",
                        others[-1].nodes[0])  # fmt: skip
-    rest = [o for o in graph.outputs if o not in (detections.scores, detections.labels)]
-    return read_masks(graph, rest[-1], others[0], detections)
+    _, boxes = _box_output(graph, detections)
+    known = (detections.scores, detections.labels, boxes)
+    rest = [output for output in graph.outputs if output not in known]
+    if len(rest) != 1:
+        raise Declined(RULE, "the masks of the detections are no output of the graph",
+                       others[0].nodes[0])  # fmt: skip
+    return read_masks(graph, rest[0], others[0], detections)
 
 
 def _check_outputs(graph: Graph, detections: Detections, masks: Masks | None) -> None:
@@ -138,8 +153,11 @@ def _check_outputs(graph: Graph, detections: Detections, masks: Masks | None) ->
             raise Declined(RULE, f"the {what} of the detections are no output of the graph",
                            graph.maker(name))  # fmt: skip
     if len(graph.outputs) != (4 if masks is not None else 3):
-        raise Declined(RULE, f"the graph has {len(graph.outputs)} outputs, and a mask head " +
-                       ("has a fourth" if masks is not None else "to make a fourth is missing"))
+        raise Declined(
+            RULE,
+            f"the graph has {len(graph.outputs)} outputs, and a mask head "
+            + ("has a fourth" if masks is not None else "to make a fourth is missing"),
+        )
 
 
 def _check_corners(
@@ -154,8 +172,8 @@ def _check_corners(
             )  # fmt: skip
 
 
-def _box_scale(graph: Graph, detections: Detections) -> tuple[float, float]:
-    """Return what the boxes are multiplied by on their way to the output."""
+def _box_output(graph: Graph, detections: Detections) -> tuple[tuple[float, float], str]:
+    """Return what the boxes are multiplied by on their way to the output, and that output."""
     start = np.array([[1.0, 2.0, 4.0, 8.0], [3.0, 5.0, 7.0, 11.0]], np.float32)
     for output in graph.outputs:
         shape = graph.shape(output)
@@ -168,6 +186,6 @@ def _box_scale(graph: Graph, detections: Detections) -> tuple[float, float]:
         if not np.allclose(found, start * np.array([x, y, x, y]), rtol=1e-5):
             raise Declined(RULE, "boxes are not merely scaled on their way to the output",
                            graph.maker(output))  # fmt: skip
-        return x, y
+        return (x, y), output
     raise Declined(RULE, "the boxes of the detections are no output of the graph",
                    graph.maker(detections.boxes))  # fmt: skip

@@ -123,9 +123,7 @@ def _model(
         helper.make_tensor_value_info(n, helper.np_dtype_to_tensor_dtype(v.dtype), v.shape)
         for n, v in feeds.items()
     ]
-    body = helper.make_graph(
-        protos, "piece", inputs, [onnx.ValueInfoProto(name=output)], constants
-    )
+    body = helper.make_graph(protos, "piece", inputs, [onnx.ValueInfoProto(name=output)], constants)
     return helper.make_model(body, opset_imports=[helper.make_opsetid("", graph.opset)])
 
 
