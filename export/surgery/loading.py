@@ -1,4 +1,4 @@
-"""From a path to an ONNX model: whole, with its external data, or one sentence about what is wrong."""
+"""From a path to an ONNX model with its external data, or a sentence about what is wrong."""
 
 from pathlib import Path
 

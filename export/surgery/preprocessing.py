@@ -163,7 +163,7 @@ def _hold_against_formula(
 
 
 def _rounded(scale: np.ndarray, shift: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
-    """Return both, and what white is, from mean and standard deviation of six digits, as people write them.
+    """Return both, and what white is, from means and deviations of the digits that people write.
 
     A graph that takes pictures from 0 to 255 has large means; both are for pictures from 0 to 1.
     """

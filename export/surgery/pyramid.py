@@ -3,9 +3,9 @@
     level = clamp(floor(k0 + log2(sqrt(area) / s0) + eps)) - least
     for i: rows_i = NonZero(level == i);  out[rows_i] = RoiAlign(features_i, boxes[rows_i])
 
-becomes one MultilevelRoIAlign. A single RoiAlign on all boxes is a pyramid of one map. The constants
-are read where they stand; then the whole assignment is computed on boxes of all sizes and compared
-with the formula.
+becomes one MultilevelRoIAlign. A single RoiAlign on all boxes is a pyramid of one map. The
+constants are read where they stand; then the whole assignment is computed on boxes of all sizes and
+compared with the formula.
 """
 
 import math

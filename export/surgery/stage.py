@@ -11,8 +11,12 @@ from ...core import InputSpec, Manifest, UnsupportedModelError, UsageError
 from .canonical import canonical_graph
 from .declined import Declined, Finding, Notes
 from .fold import fold
+from .graph import Graph
 from .loading import load_onnx
+from .preprocessing import read_preprocessing
+from .pyramid import find_pools
 from .reference import OnnxReference
+from .suppression import find_suppressions
 from .two_stage import TwoStage, recognise
 
 __all__ = ["Examination", "OnnxExport", "examine", "export_onnx"]
@@ -37,14 +41,14 @@ class Examination:
         nodes: how many the file has.
         folded: how many are left after folding.
         findings: what was recognised.
-        declined: the check that declined, or None.
+        declined: the checks that declined, the one that stopped surgery first.
         stages: the detector, or None.
     """
 
     nodes: int
     folded: int
     findings: tuple[Finding, ...]
-    declined: Declined | None
+    declined: tuple[Declined, ...]
     stages: TwoStage | None
 
 
@@ -56,15 +60,27 @@ def examine(path: Path | str) -> Examination:
     """
     model = load_onnx(path)
     graph, notes = fold(model), Notes()
-    stages, declined = None, None
+    stages, declined = None, []
     try:
         stages = recognise(graph, notes)
         canonical_graph(graph, stages)
     except Declined as error:
-        declined = error
+        declined = [error, *_further(graph, error)]
     return Examination(
-        len(model.graph.node), len(graph.nodes), tuple(notes.findings), declined, stages
+        len(model.graph.node), len(graph.nodes), tuple(notes.findings), tuple(declined), stages
     )
+
+
+def _further(graph: Graph, first: Declined) -> list[Declined]:
+    """Return what else declines: the rules that need no other one's findings."""
+    found = []
+    for rule in (find_pools, find_suppressions, read_preprocessing):
+        try:
+            rule(graph)
+        except Declined as error:
+            if str(error) != str(first):
+                found.append(error)
+    return found
 
 
 def export_onnx(
