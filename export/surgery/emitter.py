@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import onnx
-from onnx import TensorProto, TypeProto, helper, numpy_helper
+from onnx import TypeProto, helper, numpy_helper
 
 from ...core import UnsupportedModelError
 from ...plugins import DOMAIN, attach_functions
@@ -20,6 +20,8 @@ from .graph import Graph
 
 __all__ = ["Emitter"]
 
+_IR_VERSION = 10  # the first with overloads of local functions
+
 
 class Emitter:
     """Collects nodes and initializers; names are made here and depend on nothing foreign."""
@@ -27,7 +29,8 @@ class Emitter:
     def __init__(self) -> None:
         """Start empty."""
         self.nodes: list[onnx.NodeProto] = []
-        self._constants: dict[bytes, TensorProto] = {}
+        self._constants: dict[str, np.ndarray] = {}
+        self._known: dict[bytes, str] = {}
         self._names: dict[str, int] = {}
         self._types: dict[str, TypeProto] = {}
 
@@ -66,11 +69,12 @@ class Emitter:
     def constant(self, value: Any, dtype: Any = np.float32, name: str = "constant") -> str:
         """Return the name of an initializer; equal ones are one."""
         array = np.ascontiguousarray(value, dtype=dtype).reshape(np.shape(value))
-        digest = hashlib.sha1(array.tobytes(), usedforsecurity=False).digest()
+        digest = hashlib.sha1(array.reshape(-1).view(np.uint8), usedforsecurity=False).digest()
         key = digest + f"{array.dtype}{array.shape}".encode()
-        if key not in self._constants:
-            self._constants[key] = numpy_helper.from_array(array, self._fresh(name))
-        return self._constants[key].name
+        if key not in self._known:
+            self._known[key] = self._fresh(name)
+            self._constants[self._known[key]] = array
+        return self._known[key]
 
     def ints(self, *values: int) -> str:
         """Return an int64 vector, as shapes and axes are given."""
@@ -93,12 +97,9 @@ class Emitter:
             UnsupportedModelError: a shape is not static.
         """
         infos = [onnx.ValueInfoProto(name=tensor) for _, tensor, _ in outputs]
-        graph = helper.make_graph(
-            self.nodes, "canonical", inputs, infos, list(self._constants.values())
-        )
-        opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid(DOMAIN, 1)]
-        raw = helper.make_model(graph, opset_imports=opsets)
-        folded = fold(raw, self._types)
+        graph = helper.make_graph(self.nodes, "canonical", inputs, infos)
+        raw = helper.make_model(graph, opset_imports=_opsets())
+        folded = fold(raw, self._types, self._constants)
         return _serialised(folded, inputs, outputs)
 
     def _fresh(self, hint: str) -> str:
@@ -120,17 +121,23 @@ def _serialised(
         for name in node.outputs:
             if name in folded.types and name not in called:
                 infos.append(_info(folded, name, name))
-    tensors = [numpy_helper.from_array(value, name) for name, value in folded.constants.items()]
     results = [_info(folded, name, called[name]) for name in folded.outputs]
-    graph = helper.make_graph(protos, "canonical", inputs, results, tensors, value_info=infos)
-    opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid(DOMAIN, 1)]
-    model = helper.make_model(graph, opset_imports=opsets, producer_name="maskrt", ir_version=10)
+    graph = helper.make_graph(protos, "canonical", inputs, results, value_info=infos)
+    model = helper.make_model(
+        graph, opset_imports=_opsets(), producer_name="maskrt", ir_version=_IR_VERSION
+    )
+    for name, value in folded.constants.items():  # last, as every copy of the graph copies them
+        model.graph.initializer.add().CopyFrom(numpy_helper.from_array(value, name))
     fold_affine_into_conv(model)
     name_nodes(model)
     strip_metadata(model)
     attached = attach_functions(model)
     onnx.checker.check_model(attached)
     return attached
+
+
+def _opsets() -> list[onnx.OperatorSetIdProto]:
+    return [helper.make_opsetid("", OPSET), helper.make_opsetid(DOMAIN, 1)]
 
 
 def _info(folded: Graph, name: str, called: str) -> onnx.ValueInfoProto:

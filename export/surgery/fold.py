@@ -28,17 +28,24 @@ _ALL = (1 << 31) - 1  # an end that no shape reaches
 _KNOWN_DATA = 1 << 10  # values of up to so many elements are told to the type inference
 
 
-def fold(model: onnx.ModelProto, types: Mapping[str, TypeProto] | None = None) -> Graph:
+def fold(
+    model: onnx.ModelProto,
+    types: Mapping[str, TypeProto] | None = None,
+    constants: Mapping[str, np.ndarray] | None = None,
+) -> Graph:
     """Return the graph of `model` with all that is known computed; see the module's text.
 
     Args:
         model: any; it is not changed.
         types: of the outputs of nodes that ONNX has no rules for.
+        constants: besides the model's initializers.
     """
     folder = _Folder(model, dict(types or {}))
     graph = model.graph
     for tensor in graph.initializer:
         folder.know(tensor.name, numpy_helper.to_array(tensor))
+    for name, value in (constants or {}).items():
+        folder.know(name, value)
     held = {tensor.name for tensor in graph.initializer}
     inputs = [i for i in graph.input if i.name not in held]
     for info in inputs:

@@ -9,7 +9,6 @@ compared with the formula.
 """
 
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -128,8 +127,10 @@ def _pool(graph: Graph, shares: list[_Share]) -> Pool:
         return _made(graph, shares, nodes[0].output, attributes)
     if [share.index for share in shares] != list(range(len(shares))):
         raise Declined(RULE, f"its levels are {[s.index for s in shares]}", nodes[0])
-    attributes |= _assignment(graph, shares)
-    return _made(graph, shares, _scattered(graph, shares), attributes)
+    read, reached = _assignment(graph, shares)
+    scales = attributes["spatial_scales"][:reached]  # type: ignore[index]
+    attributes |= {**read, "spatial_scales": scales}
+    return _made(graph, shares[:reached], _scattered(graph, shares), attributes)
 
 
 def _made(graph: Graph, shares: list[_Share], output: str, attributes: dict[str, object]) -> Pool:
@@ -199,22 +200,28 @@ def _rows_of(graph: Graph, index: str) -> tuple[Node | None, int | None]:
     return index_source(graph, index)
 
 
-def _assignment(graph: Graph, shares: list[_Share]) -> dict[str, object]:
-    """Read s0, k0, eps and the clamp, and hold the whole against the formula."""
+def _assignment(graph: Graph, shares: list[_Share]) -> tuple[dict[str, object], int]:
+    """Read s0, k0, eps and the clamp, and hold the whole against the formula.
+
+    Returns:
+        The attributes, and how many levels are ever reached: torchvision's MobileNet pyramids have
+        two maps of one stride, of which the second one gets no box.
+    """
     first = shares[0]
     assert first.level is not None
     floor = _back_to(graph, first.level, "Floor", first.node)
     adds, name = _constants_added(graph, floor.inputs[0])
     scale = _canonical_scale(graph, name, floor)
     level = max(adds, default=0.0, key=abs)
-    least = _least(graph, first.level, floor)
+    least, reached = _clamp(graph, first.level, floor)
+    reached = min(reached, len(shares))
     read = {
         "canonical_scale": scale, "canonical_level": round(level),
         "level_epsilon": float(np.float32(sum(adds) - round(level))), "min_level": least,
     }  # fmt: skip
     boxes = _boxes_of_all_sizes()
     found = compute(graph, RULE, first.level, {first.boxes: boxes})
-    expected = _formula(boxes, read, len(shares))
+    expected = _formula(boxes, read, reached)
     wrong = np.flatnonzero(found.reshape(-1) != expected)
     if len(wrong):
         side = float(boxes[wrong[0], 2])
@@ -222,7 +229,7 @@ def _assignment(graph: Graph, shares: list[_Share]) -> dict[str, object]:
             RULE, f"a box of {side:.1f} pixels goes to level {int(found.reshape(-1)[wrong[0]])}, "
             f"and by the formula to {int(expected[wrong[0]])}", floor,
         )  # fmt: skip
-    return read
+    return read, reached
 
 
 def _boxes_of_all_sizes() -> np.ndarray:
@@ -286,17 +293,24 @@ def _round(value: float) -> float:
     return float(near) if math.isclose(value, near, rel_tol=1e-6) else value
 
 
-def _least(graph: Graph, level: str, floor: Node) -> int:
-    """Return the number of the first level: what the floor of the smallest box is clamped to."""
-    tiny = compute(graph, RULE, level, {floor.output: np.array([-100.0], np.float32)})
-    name, subtracted = level, 0
-    while (maker := graph.maker(name)) is not None and maker is not floor:
-        if maker.op == "Sub":
-            value = graph.value(maker.inputs[1])
-            subtracted = 0 if value is None else int(value.reshape(-1)[0])
-        name = next(iter(_variable(graph, maker.inputs)), "")
-    return int(tiny.reshape(-1)[0]) + subtracted
+def _clamp(graph: Graph, level: str, floor: Node) -> tuple[int, int]:
+    """Return the number of the first level, and how many there are."""
+
+    def clamped(value: float) -> int:
+        feeds = {floor.output: np.array([value], np.float32)}
+        return int(compute(graph, RULE, level, feeds).reshape(-1)[0])
+
+    lowest, highest = clamped(-100.0), clamped(100.0)
+    if lowest != 0 or highest >= 100:
+        raise Declined(RULE, "its levels are not clamped to those that there are", floor)
+    inside = next((v for v in range(-50, 50) if clamped(float(v)) > lowest), None)
+    if inside is None:  # one level alone is ever reached, so its number does not matter
+        return max(0, int(_upper_bound(graph, level, floor))), 1
+    return inside - 1, highest - lowest + 1
 
 
-def _variable(graph: Graph, names: Iterable[str]) -> list[str]:
-    return [n for n in names if n and graph.value(n) is None]
+def _upper_bound(graph: Graph, level: str, floor: Node) -> float:
+    """Return the constant that the level is clamped to, or 0."""
+    maker = graph.readers(floor.output)[0]
+    values = [graph.value(name) for name in maker.inputs[1:] if name]
+    return float(max((v.max() for v in values if v is not None), default=0.0))
