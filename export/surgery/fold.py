@@ -17,6 +17,7 @@ from onnx import TensorProto, TypeProto, helper, numpy_helper
 from onnx.defs import OpSchema
 from onnx.reference import ReferenceEvaluator
 
+from ...core import InputError
 from .graph import Graph, Node, Shape, outer_names
 
 __all__ = ["fold"]
@@ -39,6 +40,9 @@ def fold(
         model: any; it is not changed.
         types: of the outputs of nodes that ONNX has no rules for.
         constants: besides the model's initializers.
+
+    Raises:
+        InputError: a node reads what nothing makes.
     """
     folder = _Folder(model, dict(types or {}))
     graph = model.graph
@@ -49,7 +53,7 @@ def fold(
     held = {tensor.name for tensor in graph.initializer}
     inputs = [i for i in graph.input if i.name not in held]
     for info in inputs:
-        folder.types[info.name] = info.type
+        folder.declare(info)
     folder.walk(graph.node)
     outputs = tuple(folder.resolve(o.name) for o in graph.output)
     nodes = _needed(folder.nodes, outputs)
@@ -76,20 +80,34 @@ class _Folder:
         self.types: dict[str, TypeProto] = {}
         self._renamed: dict[str, str] = {}
         self._branches = 0
+        self._made: set[str] = set()
 
     def resolve(self, name: str) -> str:
         while name in self._renamed:
             name = self._renamed[name]
         return name
 
+    def declare(self, info: onnx.ValueInfoProto) -> None:
+        """Take in an input of the graph."""
+        self.types[info.name] = info.type
+        self._made.add(info.name)
+
     def know(self, name: str, value: np.ndarray) -> None:
+        self._made.add(name)
         self.constants[name] = value
         kind = helper.np_dtype_to_tensor_dtype(value.dtype)
         self.types[name] = helper.make_tensor_type_proto(kind, value.shape)
 
     def walk(self, nodes: Iterable[onnx.NodeProto]) -> None:
         for proto in nodes:
+            for name in proto.input:
+                if name and name not in self._made:
+                    raise InputError(
+                        f"the graph is damaged: {proto.op_type} {proto.name!r} reads {name!r}, "
+                        "which nothing before it makes; export the model again."
+                    )
             self._visit(proto)
+            self._made.update(proto.output)
 
     def _visit(self, proto: onnx.NodeProto) -> None:
         node = self._translate(proto)

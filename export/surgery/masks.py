@@ -18,7 +18,7 @@ from .walk import LAYERS, compute, frontier
 __all__ = ["Masks", "read_masks"]
 
 RULE = "masks"
-_ROWS, _SIDE = 3, 4
+_ROWS = 3
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ def read_masks(graph: Graph, output: str, pool: Pool, detections: Detections) ->
     """Return the mask stage that ends in `output`."""
     sigmoid = _sigmoid(graph, output, pool)
     chosen, paste = _chosen(graph, output, sigmoid)
-    _check_choice(graph, chosen, sigmoid, detections)
+    _check_choice(graph, chosen, sigmoid, pool, detections)
     shape = graph.shape(sigmoid.output)
     if shape is None or len(shape) != 4 or shape[1] != detections.classes:
         raise Declined(RULE, f"there are not {detections.classes} masks a detection", sigmoid)
@@ -81,10 +81,12 @@ def _paste(graph: Graph, pad: Node) -> Node:
     raise Declined(RULE, "its padded masks are not pasted in a loop", pad)
 
 
-def _check_choice(graph: Graph, chosen: str, sigmoid: Node, detections: Detections) -> None:
+def _check_choice(
+    graph: Graph, chosen: str, sigmoid: Node, pool: Pool, detections: Detections
+) -> None:
     count = detections.classes
-    numbers = np.arange(_ROWS * count * _SIDE * _SIDE, dtype=np.float32)
-    numbers = numbers.reshape(_ROWS, count, _SIDE, _SIDE)
+    shape = (_ROWS, count, *_sides(graph, sigmoid, pool))
+    numbers = np.arange(np.prod(shape), dtype=np.float32).reshape(shape)
     labels = np.array([count - 1, 1, count // 2], np.int64)
     feeds = {
         sigmoid.output: numbers, sigmoid.inputs[0]: numbers, detections.labels: labels,
@@ -94,3 +96,12 @@ def _check_choice(graph: Graph, chosen: str, sigmoid: Node, detections: Detectio
     expected = numbers[np.arange(_ROWS), labels]
     if found.size != expected.size or (found.reshape(expected.shape) != expected).any():
         raise Declined(RULE, "the mask of another class than the detection's own is taken", sigmoid)
+
+
+def _sides(graph: Graph, sigmoid: Node, pool: Pool) -> tuple[int, int]:
+    """Return height and width of a mask: as the graph says, else twice the pooled ones."""
+    shape = graph.shape(sigmoid.output)
+    if shape is not None and len(shape) == 4 and shape[2] and shape[3]:
+        return shape[2], shape[3]
+    height, width = (int(str(pool.attributes[f"output_{side}"])) for side in ("height", "width"))
+    return 2 * height, 2 * width
