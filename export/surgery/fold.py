@@ -168,7 +168,7 @@ class _Folder:
             return node.inputs[0] if node.attributes["to"] == elem else None
         if node.op == "Concat" and len(node.inputs) == 1:
             return node.inputs[0]
-        if node.op in ("Reshape", "Expand") and shape is not None and None not in shape:
+        if node.op in ("Reshape", "Expand", "Flatten") and shape is not None and None not in shape:
             self._infer(node)
             same = (
                 _plain(self.types[node.output])[1] == shape if node.output in self.types else False

@@ -86,6 +86,10 @@ class Graph:
         """Return the nodes that read `name`, those that read it inside a body included."""
         return self._readers.get(name, [])
 
+    def users(self, name: str) -> list[Node]:
+        """Return the nodes that read the numbers of `name`, and not merely its shape."""
+        return [node for node in self.readers(name) if node.op not in ("Shape", "Size")]
+
     def value(self, name: str) -> np.ndarray | None:
         """Return the constant `name`, or None if it is none."""
         return self.constants.get(name)

@@ -154,6 +154,8 @@ def _most(graph: Graph, top: Node) -> int:
 
 def _objectness(graph: Graph, top: Node) -> str:
     """Return the map whose scores `top` orders, which must stand in the order `[H, W, A]`."""
+    if not top.attributes.get("largest", 1) or not top.attributes.get("sorted", 1):
+        raise Declined(RULE, "it does not take the largest scores in falling order", top)
     maps = frontier(graph, top.inputs[0], lambda n: n.op in LAYERS)
     start, numbers = 0, {}
     for name in maps:

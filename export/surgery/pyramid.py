@@ -178,7 +178,7 @@ def _scattered(graph: Graph, shares: list[_Share]) -> str:
             n for n in graph.readers(share.node.output)
             if n.op in ("ScatterElements", "ScatterND") and n.inputs[2] == share.node.output
         ]  # fmt: skip
-        if len(found) != 1 or len(graph.readers(share.node.output)) != 1:
+        if len(found) != 1 or len(graph.users(share.node.output)) != 1:
             raise Declined(RULE, "its output is not scattered to the rows of its boxes", share.node)
         rows, _ = _rows_of(graph, found[0].inputs[1])
         if rows is not share.rows:

@@ -92,6 +92,10 @@ def pool_words(pool: Pool) -> str:
 
 
 def _check_detector(graph: Graph) -> None:
+    foreign = [node for node in graph.nodes if "::" in node.op]
+    if foreign:
+        raise Declined(RULE, "the operator is not one of ONNX's own, and no rule knows it: export "
+                       "without fused or custom operators", foreign[0])  # fmt: skip
     if not graph.of("RoiAlign"):
         raise Declined(RULE, "the graph has no RoiAlign, so it is no two-stage detector")
     if not graph.of("NonMaxSuppression"):
