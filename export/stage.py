@@ -58,11 +58,6 @@ def export_model(
     """
     height, width = input_size
     InputSpec(height, width, batch)  # refuse bad sizes before anything is loaded
-    if isinstance(model, str) and model.endswith(".onnx"):
-        raise UnsupportedModelError(
-            f"{model} is an ONNX file, and this version compiles PyTorch models only: give the "
-            "model that it was exported from."
-        )
     source = load_source(model, weights=weights, num_classes=num_classes)
     if not two_stage.matches(source.model):
         raise UnsupportedModelError(

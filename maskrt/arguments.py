@@ -34,8 +34,10 @@ def parse_targets(targets: Sequence[Target | str]) -> list[Target]:
     return parsed
 
 
-def check_size(input_size: tuple[int, int]) -> None:
-    """Raise `UsageError` unless `input_size` is a pair."""
+def check_size(input_size: tuple[int, int] | None) -> None:
+    """Raise `UsageError` unless `input_size` is a pair, or None for the default."""
+    if input_size is None:
+        return
     if not isinstance(input_size, tuple | list) or len(input_size) != 2:
         raise UsageError(f"input_size is {input_size!r}, and must be (height, width) in pixels.")
 

@@ -38,6 +38,7 @@ from .runtime.check.evaluate import Seen
 
 if TYPE_CHECKING:
     from .export import Export, PyTorchReference
+    from .export.surgery import OnnxExport, OnnxReference
 
 __all__ = [
     "canonical_session",
@@ -69,9 +70,12 @@ class _PyTorchBackend(Backend):
 
 
 def prove(
-    exported: "Export", pictures: Iterable[Any] | None = None, *, progress: Progress = silent
+    exported: "Export | OnnxExport",
+    pictures: Iterable[Any] | None = None,
+    *,
+    progress: Progress = silent,
 ) -> dict[str, Any]:
-    """Compare the canonical graph with the PyTorch model, instance by instance.
+    """Compare the canonical graph with the model that it came from, instance by instance.
 
     Args:
         exported: what the export stage made.
@@ -89,7 +93,7 @@ def prove(
     matches = []
     progress("prove", 0, len(shown))
     with _session(canonical, exported.manifest) as ours:
-        reference = _session(_PyTorchBackend(exported.reference), exported.manifest)
+        name, reference = _original(exported)
         for canvases, real in letterbox_batches(shown, spec):
             pairs = zip(
                 reference.predict(list(canvases))[:real],
@@ -100,7 +104,7 @@ def prove(
             progress("prove", len(matches), len(shown))
     match = combine(matches)
     return {
-        "compared": f"canonical ONNX in ONNX Runtime with PyTorch FP32, {_kind(given)}",
+        "compared": f"canonical ONNX in ONNX Runtime with {name}, {_kind(given)}",
         "pictures": len(shown),
         "instances": match.pairs,
         "worst_box_iou": match.box_iou,
@@ -108,6 +112,15 @@ def prove(
         "worst_mask_iou": match.mask_iou,
         "violations": violations(match),
     }
+
+
+def _original(exported: "Export | OnnxExport") -> "tuple[str, Session | OnnxReference]":
+    """Return what the canonical graph is compared with, and its name."""
+    from .export.surgery import OnnxReference
+
+    if isinstance(exported.reference, OnnxReference):
+        return "the original ONNX", exported.reference
+    return "PyTorch FP32", _session(_PyTorchBackend(exported.reference), exported.manifest)
 
 
 def refuse_blind_engine(

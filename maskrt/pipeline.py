@@ -48,7 +48,7 @@ def compile(
     *,
     weights: Path | str | None = None,
     num_classes: int | None = None,
-    input_size: tuple[int, int] = (512, 512),
+    input_size: tuple[int, int] | None = None,
     batch: int = 1,
     calibration: Pictures | None = None,
     precision: Precision | str = Precision.FP32,
@@ -63,11 +63,12 @@ def compile(
     """Compile a PyTorch model to a bundle with an engine for each target.
 
     Args:
-        model: `"torchvision:NAME"`, `"maskrt:NAME"`, `"package.module:factory"` or a module.
+        model: `"torchvision:NAME"`, `"maskrt:NAME"`, `"package.module:factory"`, the path of an
+            ONNX file, or a module.
         output: the bundle's folder; an older bundle there is replaced when all is done.
         weights: `.safetensors` or `.pth`; without them the model keeps the builder's own.
         num_classes: background included; None takes it from the weights.
-        input_size: `(height, width)` in pixels.
+        input_size: `(height, width)` in pixels; None is 512 x 512, or an ONNX file's own size.
         batch: pictures a call.
         calibration: folder of pictures, or a list of files or arrays; INT8 needs it.
         precision: `"fp32"`, `"fp16"`, `"int8"`, or `"mixed"`: INT8 where `max_ap_drop` allows it,
@@ -119,7 +120,7 @@ def export_bundle(
     *,
     weights: Path | str | None = None,
     num_classes: int | None = None,
-    input_size: tuple[int, int] = (512, 512),
+    input_size: tuple[int, int] | None = None,
     batch: int = 1,
     class_names: Sequence[str] | None = None,
     progress: Progress = silent,

@@ -36,10 +36,12 @@ if TYPE_CHECKING:
     from torch import nn
 
     from .export import Export
+    from .export.surgery import OnnxExport
 
 __all__ = [
     "fit_recipe_to_budget",
     "hold_to_budget",
+    "is_onnx",
     "make_export",
     "read_model",
     "write_engine",
@@ -47,37 +49,67 @@ __all__ = [
     "write_recipe",
 ]
 
+_DEFAULT_SIZE = (512, 512)
+
 
 def make_export(
     model: "str | Path | nn.Module",
     weights: Path | str | None,
     num_classes: int | None,
-    input_size: tuple[int, int],
+    input_size: tuple[int, int] | None,
     batch: int,
     class_names: Sequence[str] | None,
     progress: Progress,
-) -> "Export":
-    """Export a model to canonical ONNX, with its PyTorch reference."""
+) -> "Export | OnnxExport":
+    """Export a model to canonical ONNX, with what it is compared with: the model itself."""
+    require("onnxruntime", "compare the exported graph with the original")
+    progress("export", 0, 1)
+    if is_onnx(model):
+        exported = _operate(Path(str(model)), weights, num_classes, input_size, batch, class_names)
+        progress("export", 1, 1)
+        return exported
     from .export import export_model
 
-    require("onnxruntime", "compare the exported graph with PyTorch")
-    progress("export", 0, 1)
-    exported = export_model(
+    traced = export_model(
         str(model) if isinstance(model, Path) else model,
         weights=weights,
         num_classes=num_classes,
-        input_size=input_size,
+        input_size=input_size or _DEFAULT_SIZE,
         batch=batch,
         class_names=class_names,
     )
     progress("export", 1, 1)
-    return exported
+    return traced
+
+
+def is_onnx(model: "str | Path | nn.Module") -> bool:
+    """Whether MODEL is an ONNX file and not a PyTorch model."""
+    return isinstance(model, str | Path) and str(model).endswith(".onnx")
+
+
+def _operate(
+    path: Path,
+    weights: Path | str | None,
+    num_classes: int | None,
+    input_size: tuple[int, int] | None,
+    batch: int,
+    class_names: Sequence[str] | None,
+) -> "OnnxExport":
+    from .export.surgery import export_onnx
+
+    for name, value in (("weights", weights), ("num_classes", num_classes)):
+        if value is not None:
+            raise UsageError(f"{path} holds its own weights and classes: leave {name} out.")
+    return export_onnx(path, input_size=input_size, batch=batch, class_names=class_names)
 
 
 def write_export(
-    bundle: Bundle, exported: "Export", pictures: Iterable[Any] | None, progress: Progress
+    bundle: Bundle,
+    exported: "Export | OnnxExport",
+    pictures: Iterable[Any] | None,
+    progress: Progress,
 ) -> None:
-    """Write the canonical graph, and how close it is to the PyTorch model."""
+    """Write the canonical graph, and how close it is to the model that it came from."""
     bundle.write(MODEL, exported.model.SerializeToString())
     fidelity = prove(exported, pictures, progress=progress)
     bundle.update(fidelity=fidelity)

@@ -42,7 +42,7 @@ __all__ = ["command"]
 def command(class_names: Path | None, **options: Any) -> None:
     """Compile MODEL to a bundle with an engine for each --target.
 
-    MODEL is torchvision:NAME, maskrt:NAME or package.module:factory.
+    MODEL is torchvision:NAME, maskrt:NAME, package.module:factory or FILE.onnx.
     """
     from ..pipeline import compile as compile_model
 

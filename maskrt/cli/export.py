@@ -16,7 +16,7 @@ __all__ = ["command"]
 def command(class_names: Path | None, **options: Any) -> None:
     """Export MODEL to canonical FP32 ONNX in a bundle.
 
-    MODEL is torchvision:NAME, maskrt:NAME or package.module:factory.
+    MODEL is torchvision:NAME, maskrt:NAME, package.module:factory or FILE.onnx.
     """
     from ..pipeline import export_bundle
 

@@ -1,4 +1,7 @@
-"""`maskrt inspect`: what a bundle holds, down to the layers' precisions and their reasons."""
+"""`maskrt inspect`: what a bundle holds, down to the layers' precisions and their reasons.
+
+Of an ONNX file, what surgery recognises in it and where it stops: see `inspect_onnx.py`.
+"""
 
 from collections import Counter
 from pathlib import Path
@@ -7,6 +10,7 @@ import click
 from rich.table import Table
 
 from ..core import Bundle
+from .inspect_onnx import print_onnx
 from .options import bundle_argument, console
 from .summary import print_bundle
 
@@ -16,7 +20,13 @@ __all__ = ["command"]
 @click.command("inspect")
 @bundle_argument
 def command(bundle: Path) -> None:
-    """Show what BUNDLE holds: graph, operators, recipe and engines."""
+    """Show what BUNDLE holds: graph, operators, recipe and engines.
+
+    BUNDLE may also be an ONNX file that another exporter wrote: shows what surgery recognises.
+    """
+    if bundle.suffix == ".onnx" and not bundle.is_dir():
+        print_onnx(bundle)
+        return
     from ..calib import Recipe
     from ..core.bundle import RECIPE
     from ..stages import read_model

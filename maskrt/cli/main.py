@@ -17,14 +17,14 @@ from ..core import MaskrtError, UsageError
 __all__ = ["main"]
 
 _VERBS = {
-    "compile": "compile a PyTorch model to a bundle with engines",
-    "export": "export a PyTorch model to canonical ONNX in a bundle",
+    "compile": "compile a PyTorch model or ONNX file to a bundle with engines",
+    "export": "export a PyTorch model or ONNX file to canonical ONNX in a bundle",
     "calibrate": "measure activations and write the bundle's recipe",
     "build": "build an engine into a bundle",
     "run": "find instances in pictures; draw them and write COCO JSON",
     "check": "measure COCO AP and what was lost against FP32",
     "bench": "measure latency, throughput and memory",
-    "inspect": "show what a bundle holds",
+    "inspect": "show what a bundle holds, or what surgery recognises in an ONNX file",
     "targets": "list what engines can be built for",
     "doctor": "show what is installed and what this machine can do",
     "demo": "do the whole job once on a model and pictures that ship with maskrt",

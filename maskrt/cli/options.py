@@ -47,8 +47,8 @@ def model_options(function: _Function) -> _Function:
             "--num-classes", type=click.IntRange(min=2), help="Background included."
         ),
         click.option(
-            "--input-size", type=(int, int), default=(512, 512), show_default=True,
-            metavar="H W", help="Height and width in pixels.",
+            "--input-size", type=(int, int), default=None, metavar="H W",
+            help="Height and width in pixels; default: 512 512, or an ONNX file's own.",
         ),
         click.option("--batch", type=int, default=1, show_default=True, help="Pictures a call."),
         click.option(

@@ -109,6 +109,8 @@ def _weights(source: dict[str, Any]) -> str:
     recorded = source.get("weights")
     if recorded:
         return f"weights {recorded['file']} ({recorded['sha256'][:12]})"
+    if (file := source.get("onnx")) is not None:
+        return f"rewritten by surgery ({file['sha256'][:12]})"
     return "no weights given: the model is as its builder made it, untrained unless that trains it"
 
 
@@ -128,8 +130,9 @@ def _fidelity(found: dict[str, Any]) -> str:
         return f"nothing was found in {found['pictures']} pictures, so nothing was compared"
     mask = found["worst_mask_iou"]
     masks = "" if mask is None else f", mask IoU {mask:.4f}"
+    original = "the original ONNX" if "original ONNX" in found["compared"] else "PyTorch FP32"
     return (
-        f"{found['instances']} instances in {found['pictures']} pictures against PyTorch FP32: "
+        f"{found['instances']} instances in {found['pictures']} pictures against {original}: "
         f"worst box IoU {found['worst_box_iou']:.5f}, score difference "
         f"{found['worst_score_difference']:.1e}{masks}"
     )

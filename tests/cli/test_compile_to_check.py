@@ -200,7 +200,7 @@ def test_rtx_engine_is_built_and_cannot_run_here(
         (["compile", "maskrt:nothing", "-o", "{out}"], 2, "maskrt has no model"),
         (["compile", "no.such.module:f", "-o", "{out}"], 2, "cannot be imported"),
         (["compile", "torchvision:retinanet_resnet50_fpn", "-o", "{out}"], 1, "RetinaNet"),
-        (["compile", "model.onnx", "-o", "{out}"], 1, "is an ONNX file"),
+        (["compile", "model.onnx", "-o", "{out}"], 1, "does not exist"),
         (["compile", "{tiny}", "-o", "{out}", "--precision", "int8"], 2, "needs calibration"),
         (["compile", "{tiny}", "-o", "{out}", "--input-size", "16", "320"], 2, "32 to 8192"),
         (["compile", "{tiny}", "-o", "{out}", "--target", "gpu"], 1, "this machine's GPU"),

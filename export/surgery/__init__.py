@@ -1,0 +1,22 @@
+"""Surgery: from ONNX that others exported to canonical ONNX, by structure and never by name.
+
+`loading.py` reads the file, `fold.py` computes all that does not depend on the picture, the rules
+(`preprocessing`, `pyramid`, `suppression`, `proposals`, `detections`, `masks`) recognise one stage
+each, `layers.py` copies backbone and heads, and `canonical.py` writes what lies between them anew.
+A rule is pattern, check and what it read; a check that declines says why and at which node.
+Nothing here needs torch.
+"""
+
+from .declined import Declined, Finding
+from .reference import OnnxReference
+from .stage import Examination, OnnxExport, examine, export_onnx
+
+__all__ = [
+    "Declined",
+    "Examination",
+    "Finding",
+    "OnnxExport",
+    "OnnxReference",
+    "examine",
+    "export_onnx",
+]

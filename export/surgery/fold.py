@@ -1,0 +1,398 @@
+"""Folding: one walk through the graph that computes all that does not depend on the picture.
+
+Each node is looked at once, in order. If all it reads is known, it is computed; `Shape` and `Size`
+are known as soon as the shape is; an `If` whose condition is known is replaced by its branch; what
+only passes its input on disappears. The types of the rest are inferred by ONNX's own rules, which
+are given the known values, so a `Reshape` to a computed shape is static, too.
+
+What is left has no shape arithmetic, no dead branches, and nothing that no output needs.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto, TypeProto, helper, numpy_helper
+from onnx.defs import OpSchema
+from onnx.reference import ReferenceEvaluator
+
+from ...core import InputError
+from .graph import Graph, Node, Shape, outer_names
+
+__all__ = ["fold"]
+
+_RANDOM = {"RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Multinomial"}
+_BODIES = {"If", "Loop", "Scan", "SequenceMap"}
+_MOST_ELEMENTS = 1 << 26  # a constant beyond this is left as the nodes that make it
+_ALL = (1 << 31) - 1  # an end that no shape reaches
+_KNOWN_DATA = 1 << 10  # values of up to so many elements are told to the type inference
+
+
+def fold(
+    model: onnx.ModelProto,
+    types: Mapping[str, TypeProto] | None = None,
+    constants: Mapping[str, np.ndarray] | None = None,
+) -> Graph:
+    """Return the graph of `model` with all that is known computed; see the module's text.
+
+    Args:
+        model: any; it is not changed.
+        types: of the outputs of nodes that ONNX has no rules for.
+        constants: besides the model's initializers.
+
+    Raises:
+        InputError: a node reads what nothing makes.
+    """
+    folder = _Folder(model, dict(types or {}))
+    graph = model.graph
+    for tensor in graph.initializer:
+        folder.know(tensor.name, numpy_helper.to_array(tensor))
+    for name, value in (constants or {}).items():
+        folder.know(name, value)
+    held = {tensor.name for tensor in graph.initializer}
+    inputs = [i for i in graph.input if i.name not in held]
+    for info in inputs:
+        folder.declare(info)
+    folder.walk(graph.node)
+    outputs = tuple(folder.resolve(o.name) for o in graph.output)
+    nodes = _needed(folder.nodes, outputs)
+    used = {name for node in nodes for name in (*node.inputs, *outer_names(node))} | {*outputs}
+    return Graph(
+        nodes,
+        tuple(i.name for i in inputs),
+        outputs,
+        {name: value for name, value in folder.constants.items() if name in used},
+        {name: _plain(kind) for name, kind in folder.types.items() if name in used},
+        folder.opset,
+    )
+
+
+class _Folder:
+    def __init__(self, model: onnx.ModelProto, given: dict[str, TypeProto]) -> None:
+        self._given = given
+        self.opsets = {o.domain: o.version for o in model.opset_import}
+        self.opset = self.opsets.get("", 1)
+        self.imports = list(model.opset_import)
+        self.ir_version = model.ir_version
+        self.nodes: list[Node] = []
+        self.constants: dict[str, np.ndarray] = {}
+        self.types: dict[str, TypeProto] = {}
+        self._renamed: dict[str, str] = {}
+        self._branches = 0
+        self._made: set[str] = set()
+
+    def resolve(self, name: str) -> str:
+        while name in self._renamed:
+            name = self._renamed[name]
+        return name
+
+    def declare(self, info: onnx.ValueInfoProto) -> None:
+        """Take in an input of the graph."""
+        self.types[info.name] = info.type
+        self._made.add(info.name)
+
+    def know(self, name: str, value: np.ndarray) -> None:
+        self._made.add(name)
+        self.constants[name] = value
+        kind = helper.np_dtype_to_tensor_dtype(value.dtype)
+        self.types[name] = helper.make_tensor_type_proto(kind, value.shape)
+
+    def walk(self, nodes: Iterable[onnx.NodeProto]) -> None:
+        for proto in nodes:
+            for name in proto.input:
+                if name and name not in self._made:
+                    raise InputError(
+                        f"the graph is damaged: {proto.op_type} {proto.name!r} reads {name!r}, "
+                        "which nothing before it makes; export the model again."
+                    )
+            self._visit(proto)
+            self._made.update(proto.output)
+
+    def _visit(self, proto: onnx.NodeProto) -> None:
+        node = self._translate(proto)
+        if node.op == "Constant":
+            self.know(node.output, _constant_of(node))
+            return
+        passed = self._passes_on(node)
+        if passed is not None:
+            self._renamed[node.output] = passed
+            return
+        if node.op == "If" and node.inputs[0] in self.constants:
+            self._take_branch(node, bool(self.constants[node.inputs[0]].reshape(-1)[0]))
+            return
+        if node.op == "If" and (taken := _suppressing_branch(node)) is not None:
+            self._take_branch(node, taken)
+            return
+        values = self._compute(node)
+        if values is not None:
+            for name, value in zip(node.outputs, values, strict=False):
+                if name:
+                    self.know(name, value)
+            return
+        self._infer(node)
+        self.nodes.append(node)
+
+    def _translate(self, proto: onnx.NodeProto) -> Node:
+        domain = "" if proto.domain in ("", "ai.onnx") else f"{proto.domain}::"
+        attributes = {a.name: _attribute_of(a) for a in proto.attribute}
+        for name, value in attributes.items():
+            if isinstance(value, onnx.GraphProto):
+                attributes[name] = self._with_resolved(value)
+        return Node(
+            domain + proto.op_type,
+            tuple(self.resolve(name) for name in proto.input),
+            tuple(proto.output),
+            attributes,
+            proto.name,
+        )
+
+    def _with_resolved(self, body: onnx.GraphProto) -> onnx.GraphProto:
+        """Return `body` with the names that it takes from outside as they are called now."""
+        copied = onnx.GraphProto()
+        copied.CopyFrom(body)
+        _rename_inside(copied, self.resolve)
+        return copied
+
+    def _passes_on(self, node: Node) -> str | None:
+        """Return the input that `node` hands on unchanged, if that is all it does."""
+        if node.op == "Identity" or (node.op == "Dropout" and not self._training(node)):
+            return node.inputs[0]
+        if node.op == "Slice" and self._takes_all(node):
+            return node.inputs[0]
+        kind = self.types.get(node.inputs[0]) if node.inputs else None
+        if kind is None or not kind.HasField("tensor_type"):
+            return None
+        elem, shape = _plain(kind)
+        if node.op == "Cast":
+            return node.inputs[0] if node.attributes["to"] == elem else None
+        if node.op == "Concat" and len(node.inputs) == 1:
+            return node.inputs[0]
+        if node.op in ("Reshape", "Expand", "Flatten") and shape is not None and None not in shape:
+            self._infer(node)
+            same = (
+                _plain(self.types[node.output])[1] == shape if node.output in self.types else False
+            )
+            return node.inputs[0] if same else None
+        if node.op == "Slice" and shape is not None and None not in shape:
+            return node.inputs[0] if self._keeps_all(node, shape) else None
+        if node.op == "Pad" and len(node.inputs) > 1:
+            pads = self.constants.get(node.inputs[1])
+            return node.inputs[0] if pads is not None and not pads.any() else None
+        return None
+
+    def _training(self, node: Node) -> bool:
+        if len(node.inputs) < 3 or not node.inputs[2]:
+            return False
+        value = self.constants.get(node.inputs[2])
+        return value is None or bool(value)
+
+    def _takes_all(self, node: Node) -> bool:
+        """Whether `node` is `data[0:]`, whatever the shape."""
+        parts = [self.constants.get(name) for name in (*node.inputs[1:3], *node.inputs[4:5])]
+        if len(parts) < 2 or any(part is None for part in parts):
+            return False
+        start, end, *step = (part for part in parts if part is not None)
+        plain = not step or bool((step[0] == 1).all())
+        return plain and bool((start == 0).all() and (end >= _ALL).all())
+
+    def _keeps_all(self, node: Node, shape: Shape) -> bool:
+        steps = node.inputs[4] if len(node.inputs) > 4 else ""
+        if steps and (steps not in self.constants or (self.constants[steps] != 1).any()):
+            return False
+        self._infer(node)
+        return node.output in self.types and _plain(self.types[node.output])[1] == shape
+
+    def _take_branch(self, node: Node, taken: bool) -> None:
+        body: onnx.GraphProto = node.attributes["then_branch" if taken else "else_branch"]
+        self._branches += 1
+        prefix = f"branch{self._branches}/"
+        own = {t.name for t in body.initializer}
+        for inner in body.node:
+            own.update(inner.output)
+        renamed = onnx.GraphProto()
+        renamed.CopyFrom(body)
+        _rename_all(renamed, {name: prefix + name for name in own if name})
+        for tensor in renamed.initializer:
+            self.know(tensor.name, numpy_helper.to_array(tensor))
+        self.walk(renamed.node)
+        for outer, inner_output in zip(node.outputs, renamed.output, strict=True):
+            if outer:
+                self._renamed[outer] = self.resolve(inner_output.name)
+
+    def _compute(self, node: Node) -> list[np.ndarray] | None:
+        if node.op in ("Shape", "Size"):
+            return self._shape_value(node)
+        if node.op in _BODIES or node.op in _RANDOM or "::" in node.op or not node.inputs:
+            return None
+        if any(name and name not in self.constants for name in node.inputs):
+            return self._gathered_size(node)
+        if sum(self.constants[n].size for n in node.inputs if n) > _MOST_ELEMENTS:
+            return None
+        if node.op in ("Expand", "Tile", "ConstantOfShape") and self._too_big(node):
+            return None
+        proto = _proto_of(node)
+        feeds = {n: self.constants[n] for n in node.inputs if n}
+        try:
+            with np.errstate(all="ignore"):
+                graph = helper.make_graph(
+                    [proto], "node",
+                    [helper.make_value_info(n, self.types[n]) for n in feeds],
+                    [onnx.ValueInfoProto(name=n) for n in node.outputs if n],
+                )  # fmt: skip
+                single = helper.make_model(graph, opset_imports=self.imports)
+                found = ReferenceEvaluator(single).run(None, feeds)
+        except (NotImplementedError, RuntimeError, TypeError, ValueError, IndexError, KeyError):
+            return None
+        return [np.asarray(value) for value in found]
+
+    def _too_big(self, node: Node) -> bool:
+        counts = self.constants[node.inputs[-1]]
+        return float(np.prod(counts.astype(np.float64))) > _MOST_ELEMENTS
+
+    def _shape_value(self, node: Node) -> list[np.ndarray] | None:
+        kind = self.types.get(node.inputs[0])
+        shape = None if kind is None else _plain(kind)[1]
+        if shape is None or None in shape:
+            return None
+        if node.op == "Size":
+            return [np.array(np.prod(shape, dtype=np.int64), np.int64)]
+        start, end = node.attributes.get("start", 0), node.attributes.get("end")
+        return [np.array(shape[start:end], np.int64)]
+
+    def _gathered_size(self, node: Node) -> list[np.ndarray] | None:
+        """Return one side of a shape of which only other sides are unknown."""
+        if node.op not in ("Gather", "Slice") or any(
+            name and name not in self.constants for name in node.inputs[1:]
+        ):
+            return None
+        maker = next((n for n in reversed(self.nodes) if node.inputs[0] in n.outputs), None)
+        if maker is None or maker.op != "Shape" or maker.attributes:
+            return None
+        kind = self.types.get(maker.inputs[0])
+        shape = None if kind is None else _plain(kind)[1]
+        if shape is None:
+            return None
+        if node.op == "Gather":
+            places = self.constants[node.inputs[1]]
+            taken = [shape[int(p)] for p in places.reshape(-1)]
+            if None in taken:
+                return None
+            return [np.array(taken, np.int64).reshape(places.shape)]
+        return None
+
+    def _infer(self, node: Node) -> None:
+        """Note the types of the outputs of `node`, as far as ONNX's own inference tells them."""
+        domain, _, op_type = node.op.rpartition("::")
+        version = self.opsets.get(domain)
+        if node.output in self._given:
+            self.types.update({n: self._given[n] for n in node.outputs if n in self._given})
+            return
+        if version is None or any(n and n not in self.types for n in node.inputs):
+            return
+        try:
+            schema: OpSchema = onnx.defs.get_schema(op_type, version, domain)
+            known = {n: self.types[n] for n in node.inputs if n in self.types}
+            data = {
+                n: numpy_helper.from_array(self.constants[n], n)
+                for n in node.inputs
+                if n in self.constants and self.constants[n].size <= _KNOWN_DATA
+            }
+            found = onnx.shape_inference.infer_node_outputs(
+                schema, _proto_of(node), known, data,
+                opset_imports=self.imports, ir_version=self.ir_version,
+            )  # fmt: skip
+        except (onnx.defs.SchemaError, onnx.shape_inference.InferenceError, RuntimeError):
+            return
+        self.types.update(found)
+
+
+def _suppressing_branch(node: Node) -> bool | None:
+    """Return which branch suppresses where the other one gives nothing at all, or None.
+
+    torchvision suppresses only if there are boxes; suppressing none gives none, too.
+    """
+    for taken, other in (("then_branch", "else_branch"), ("else_branch", "then_branch")):
+        suppresses = any(n.op_type == "NonMaxSuppression" for n in node.attributes[taken].node)
+        if suppresses and _gives_nothing(node.attributes[other]):
+            return taken == "then_branch"
+    return None
+
+
+def _gives_nothing(body: onnx.GraphProto) -> bool:
+    held = {t.name: t for t in body.initializer}
+    for inner in body.node:
+        for attribute in inner.attribute:
+            if inner.op_type == "Constant" and attribute.HasField("t"):
+                held[inner.output[0]] = attribute.t
+        if inner.op_type == "Identity" and inner.input[0] in held:
+            held[inner.output[0]] = held[inner.input[0]]
+    return all(o.name in held and 0 in held[o.name].dims for o in body.output)
+
+
+def _plain(kind: TypeProto) -> tuple[int, Shape | None]:
+    tensor = kind.tensor_type
+    if not kind.HasField("tensor_type") or not tensor.HasField("shape"):
+        return tensor.elem_type, None
+    dims = tensor.shape.dim
+    return tensor.elem_type, tuple(d.dim_value if d.HasField("dim_value") else None for d in dims)
+
+
+def _proto_of(node: Node) -> onnx.NodeProto:
+    domain, _, op_type = node.op.rpartition("::")
+    attributes = {k: v for k, v in node.attributes.items() if v is not None}
+    return helper.make_node(op_type, node.inputs, node.outputs, domain=domain, **attributes)
+
+
+def _attribute_of(attribute: onnx.AttributeProto) -> Any:
+    value = helper.get_attribute_value(attribute)
+    return value.decode(errors="replace") if isinstance(value, bytes) else value
+
+
+def _constant_of(node: Node) -> np.ndarray:
+    (kind, value), *_ = node.attributes.items()
+    if isinstance(value, TensorProto):
+        return numpy_helper.to_array(value)
+    dtype: Any = {"f": np.float32, "i": np.int64}.get(kind.removeprefix("value_")[:1], object)
+    return np.array(value, dtype)
+
+
+def _needed(nodes: list[Node], outputs: Iterable[str]) -> list[Node]:
+    """Return the nodes that some output needs."""
+    wanted, kept = set(outputs), []
+    for node in reversed(nodes):
+        if wanted.intersection(node.outputs):
+            kept.append(node)
+            wanted.update(node.inputs)
+            wanted.update(outer_names(node))
+    return kept[::-1]
+
+
+def _rename_inside(body: onnx.GraphProto, resolve: Any) -> None:
+    own = {t.name for t in body.initializer} | {i.name for i in body.input}
+    for node in body.node:
+        own.update(node.output)
+
+    def rename(name: str) -> str:
+        return name if name in own else resolve(name)
+
+    _apply(body, rename)
+
+
+def _rename_all(body: onnx.GraphProto, names: dict[str, str]) -> None:
+    _apply(body, lambda name: names.get(name, name))
+    for tensor in body.initializer:
+        tensor.name = names.get(tensor.name, tensor.name)
+    for node in body.node:
+        node.output[:] = [names.get(name, name) for name in node.output]
+
+
+def _apply(body: onnx.GraphProto, rename: Any) -> None:
+    """Rename what the nodes and outputs of `body` read, those of nested bodies included."""
+    for node in body.node:
+        node.input[:] = [rename(name) if name else name for name in node.input]
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                _rename_inside(attribute.g, rename)
+    for output in body.output:
+        output.name = rename(output.name)

@@ -1,0 +1,42 @@
+"""From a path to an ONNX model with its external data, or a sentence about what is wrong."""
+
+from pathlib import Path
+
+import onnx
+from google.protobuf.message import DecodeError
+
+from ...core import InputError, UnsupportedModelError
+
+__all__ = ["load_onnx"]
+
+_OLDEST, _NEWEST = 11, 24
+
+
+def load_onnx(path: Path | str) -> onnx.ModelProto:
+    """Return the model in the file `path`.
+
+    Raises:
+        InputError: no such file, not ONNX, or its external data is missing.
+        UnsupportedModelError: an opset that surgery does not know.
+    """
+    file = Path(path)
+    if not file.is_file():
+        raise InputError(f"{file} does not exist: give the path of an ONNX file.")
+    try:
+        model = onnx.load(str(file))
+    except (FileNotFoundError, onnx.checker.ValidationError) as error:
+        raise InputError(
+            f"{file} keeps its weights in another file, which cannot be read "
+            f"({' '.join(str(error).split())}): put that file beside it, under the same name."
+        ) from error
+    except (DecodeError, ValueError, UnicodeDecodeError) as error:
+        raise InputError(f"{file} is damaged or no ONNX file: copy or export it again.") from error
+    if not model.graph.node:
+        raise InputError(f"{file} is damaged or no ONNX file: it holds no graph.")
+    version = next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), 0)
+    if not _OLDEST <= version <= _NEWEST:
+        raise UnsupportedModelError(
+            f"{file} has opset {version}, and surgery reads {_OLDEST} to {_NEWEST}: export it anew "
+            "with opset_version=17."
+        )
+    return model

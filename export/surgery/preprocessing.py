@@ -1,0 +1,186 @@
+"""Rule `preprocessing`: picture → normalised, resized, padded → backbone.
+
+What happens to the picture's numbers is told by sending black, white and noise through; a `Resize`
+in between is a landmark, and is read as it stands.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from .declined import Declined
+from .graph import Graph, Node
+from .walk import LAYERS, compute, frontier, nodes_between
+
+__all__ = ["Preprocessing", "read_preprocessing"]
+
+RULE = "preprocessing"
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """What a graph does before its backbone.
+
+    Attributes:
+        output: float `[1, 3, H, W]`, what the first layer reads.
+        size: `(height, width)` of the picture that the graph takes.
+        inner: the same after its own resizing.
+        padded: the same after padding at the right and the bottom, with zeros.
+        scale, shift: for each channel, of a picture from 0 to 1.
+        white: what the graph takes for white, 1 or 255.
+        batched: whether the graph takes `[1, 3, H, W]` and not `[3, H, W]`.
+        nodes: landmarks.
+    """
+
+    output: str
+    size: tuple[int, int]
+    inner: tuple[int, int]
+    padded: tuple[int, int]
+    scale: np.ndarray
+    shift: np.ndarray
+    white: float
+    batched: bool
+    nodes: tuple[Node, ...]
+
+    @property
+    def mean(self) -> np.ndarray:
+        """Mean of the normalisation, of a picture from 0 to 1."""
+        return -self.shift / self.scale
+
+    def __str__(self) -> str:
+        """Return the parameters in words."""
+        mean = ", ".join(f"{m:.4g}" for m in self.mean)
+        std = ", ".join(f"{1 / s:.4g}" for s in self.scale)
+        resized = "" if self.inner == self.size else f", resized to {self.inner}"
+        return f"{self.size}{resized}, padded to {self.padded}; mean {mean}; std {std}"
+
+
+def read_preprocessing(graph: Graph) -> Preprocessing:
+    """Return how `graph` prepares its one picture."""
+    picture, size, batched = _picture(graph)
+    output = _first_read(graph)
+    resize = _resize(graph, output, picture)
+    shape = graph.shape(output)
+    if shape is None or len(shape) != 4 or None in shape or shape[:2] != (1, 3):
+        raise Declined(RULE, "its backbone does not read one picture of three channels and a fixed "
+                       "size", graph.maker(output))  # fmt: skip
+    padded = (int(shape[2] or 0), int(shape[3] or 0))
+    before = output if resize is None else resize.inputs[0]
+    scale, shift, white, inner = _normalisation(graph, picture, before, size, batched)
+    nodes = [n for n in nodes_between(graph, [output], [picture]) if n.op not in ("Gather",)]
+    if resize is not None:
+        inner = _inner(graph, resize, output)
+    return Preprocessing(
+        output, size, inner, padded, scale, shift, white, batched, tuple(nodes[:4])
+    )
+
+
+def _picture(graph: Graph) -> tuple[str, tuple[int, int], bool]:
+    if len(graph.inputs) != 1:
+        raise Declined(RULE, f"the graph has {len(graph.inputs)} inputs, and one picture is taken")
+    shape = graph.shape(graph.inputs[0])
+    plain = shape[1:] if shape is not None and len(shape) == 4 and shape[0] == 1 else shape
+    if plain is None or len(plain) != 3 or plain[0] != 3 or None in plain:
+        raise Declined(
+            RULE, f"the input has the shape {list(shape or ())}, and a fixed [3, H, W] is taken"
+        )
+    return graph.inputs[0], (int(plain[1] or 0), int(plain[2] or 0)), plain is not shape
+
+
+def _first_read(graph: Graph) -> str:
+    """Return the tensor that the first layers read: what lies nearest to the picture."""
+    layers = [n for n in graph.of(*LAYERS) if _depends_on_picture(graph, n.inputs[0])]
+    for node in layers:
+        return node.inputs[0]
+    raise Declined(RULE, "no layer reads the picture")
+
+
+def _depends_on_picture(graph: Graph, name: str) -> bool:
+    return graph.inputs[0] in frontier(graph, name, lambda n: n.op in LAYERS)
+
+
+def _resize(graph: Graph, output: str, picture: str) -> Node | None:
+    found = [n for n in nodes_between(graph, [output], [picture]) if n.op == "Resize"]
+    if len(found) > 1:
+        raise Declined(RULE, "the picture is resized more than once", found[1])
+    if not found or graph.shape(found[0].inputs[0]) == graph.shape(found[0].output):
+        return None
+    mode = found[0].attributes.get("coordinate_transformation_mode", "half_pixel")
+    if found[0].attributes.get("mode") != "linear" or "half_pixel" not in mode:
+        raise Declined(RULE, "the picture is not resized bilinearly by half pixels", found[0])
+    return found[0]
+
+
+def _normalisation(
+    graph: Graph, picture: str, before: str, size: tuple[int, int], batched: bool
+) -> tuple[np.ndarray, np.ndarray, float, tuple[int, int]]:
+    """Return scale, shift, what white is, and the size of what is not padding."""
+    shape = (1, 3, *size) if batched else (3, *size)
+    same = [n for n in nodes_between(graph, [before], [picture]) if n.op == "Resize"]
+
+    def through(value: np.ndarray) -> np.ndarray:
+        feeds = {picture: value}
+        if same:  # a Resize to the same size: what enters it leaves it
+            feeds = {same[0].output: compute(graph, RULE, same[0].inputs[0], feeds)}
+        return compute(graph, RULE, before, feeds).reshape(3, *graph_size(graph, before))
+
+    black, white = through(np.zeros(shape, np.float32)), through(np.ones(shape, np.float32))
+    real = (white != black).any(0)
+    height, width = int(real.any(1).sum()), int(real.any(0).sum())
+    if not real[:height, :width].all() or black[:, ~real].any():
+        raise Declined(RULE, "padding is not zeros at the right and the bottom",
+                       graph.maker(before))  # fmt: skip
+    shift = black[:, 0, 0].astype(np.float64)
+    scale = white[:, 0, 0].astype(np.float64) - shift
+    _hold_against_formula(graph, through, (shape, height, width), scale, shift, before)
+    return *_rounded(scale, shift), (height, width)
+
+
+def graph_size(graph: Graph, name: str) -> tuple[int, int]:
+    """Return height and width of the map `name`."""
+    shape = graph.shape(name)
+    if shape is None or None in shape[-2:]:
+        raise Declined(RULE, "the picture's size is not fixed", graph.maker(name))
+    return int(shape[-2] or 0), int(shape[-1] or 0)
+
+
+def _hold_against_formula(
+    graph: Graph,
+    through: object,
+    sizes: tuple[tuple[int, ...], int, int],
+    scale: np.ndarray,
+    shift: np.ndarray,
+    before: str,
+) -> None:
+    shape, height, width = sizes
+    noise = np.random.default_rng(0).random(shape, np.float32)
+    found = through(noise)[:, :height, :width]  # type: ignore[operator]
+    plain = noise.reshape(3, *shape[-2:])
+    expected = plain * scale[:, None, None] + shift[:, None, None]
+    if found.shape != expected.shape or not np.allclose(found, expected, atol=1e-4, rtol=1e-4):
+        raise Declined(RULE, "the picture is not normalised channel by channel",
+                       graph.maker(before))  # fmt: skip
+
+
+def _rounded(scale: np.ndarray, shift: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
+    """Return both, and what white is, from means and deviations of the digits that people write.
+
+    A graph that takes pictures from 0 to 255 has large means; both are for pictures from 0 to 1.
+    """
+    mean = np.array([float(f"{m:.5g}") for m in -shift / scale])
+    std = np.array([float(f"{s:.5g}") for s in 1 / scale])
+    white = 255.0 if np.abs(mean).max() > 2 or std.max() > 2 else 1.0
+    mean, std = mean / white, std / white
+    return 1 / std, -mean / std, white
+
+
+def _inner(graph: Graph, resize: Node, output: str) -> tuple[int, int]:
+    """Return the size after `resize`; what follows may only pad."""
+    inner = graph_size(graph, resize.output)
+    shape = [int(s or 0) for s in graph.shape(resize.output) or ()]
+    ones = compute(graph, RULE, output, {resize.output: np.ones(shape, np.float32)})
+    expected = np.zeros(ones.shape, np.float32)
+    expected[..., : inner[0], : inner[1]] = 1
+    if (ones != expected).any():
+        raise Declined(RULE, "after resizing, the picture is not only padded", resize)
+    return inner

@@ -1,0 +1,77 @@
+"""The original ONNX in ONNX Runtime as the reference: whole, as its exporter wrote it.
+
+It gets the letterboxed input that the canonical graph gets, as the float picture that it asks for,
+and answers in instances, its own pasted masks included, so nothing of ours stands in between.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ...core import InputError, InputSpec, Instances, require
+from .two_stage import TwoStage
+
+__all__ = ["OnnxReference"]
+
+_MASK_THRESHOLD = 0.5
+_ERRORS_ONLY = 3
+
+
+class OnnxReference:
+    """Runs an ONNX file on `uint8 [H, W, 3]` pictures of its own size; see the module's text."""
+
+    def __init__(self, path: Path, stages: TwoStage, spec: InputSpec) -> None:
+        """Remember what to run; the file is loaded when it is first needed."""
+        self._path = path
+        self._stages = stages
+        self._spec = spec
+        self._session: Any = None
+
+    def predict(self, images: Sequence[np.ndarray]) -> list[Instances]:
+        """Return the instances of each picture, uint8 `[H, W, 3]` of exactly the input's size."""
+        return [self._predict(image) for image in images]
+
+    def describe(self) -> dict[str, str]:
+        """Say what runs: for reports."""
+        version = require("onnxruntime", "run the original ONNX").__version__
+        return {"backend": "onnxruntime", "version": version, "precision": "fp32"}
+
+    def _predict(self, image: np.ndarray) -> Instances:
+        found = self._run(image)
+        roles = self._stages.outputs
+        masks = None
+        if "masks" in roles:
+            pasted = found[roles["masks"]]
+            masks = (pasted > _MASK_THRESHOLD).reshape(-1, *image.shape[:2])
+        return Instances(
+            boxes=found[roles["boxes"]].reshape(-1, 4).astype(np.float32),
+            scores=found[roles["scores"]].reshape(-1).astype(np.float32),
+            labels=found[roles["labels"]].reshape(-1).astype(np.int64),
+            image_size=(self._spec.height, self._spec.width),
+            masks_source=masks,
+        )
+
+    def _run(self, image: np.ndarray) -> list[np.ndarray]:
+        session = self._open()
+        how = self._stages.preprocessing
+        x = image.transpose(2, 0, 1).astype(np.float32) / 255 * how.white
+        feed = {session.get_inputs()[0].name: np.float32(x[None] if how.batched else x)}
+        found: list[np.ndarray] = session.run(None, feed)
+        return found
+
+    def _open(self) -> Any:
+        if self._session is None:
+            runtime = require("onnxruntime", "compare the canonical graph with the original ONNX")
+            options = runtime.SessionOptions()
+            options.log_severity_level = _ERRORS_ONLY
+            providers = ["CPUExecutionProvider"]
+            try:
+                self._session = runtime.InferenceSession(str(self._path), options, providers)
+            except Exception as error:  # ONNX Runtime's own errors share no narrower base
+                raise InputError(
+                    f"ONNX Runtime does not load {self._path} ({' '.join(str(error).split())}), so "
+                    "surgery could not be compared with it: export the model anew."
+                ) from error
+        return self._session

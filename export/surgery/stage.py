@@ -1,0 +1,153 @@
+"""The export stage for ONNX files: foreign graph → canonical graph, manifest, reference."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx
+
+from ...core import InputSpec, Manifest, UnsupportedModelError, UsageError
+from .canonical import canonical_graph
+from .declined import Declined, Finding, Notes
+from .fold import fold
+from .graph import Graph
+from .loading import load_onnx
+from .preprocessing import read_preprocessing
+from .pyramid import find_pools
+from .reference import OnnxReference
+from .suppression import find_suppressions
+from .two_stage import TwoStage, recognise
+
+__all__ = ["Examination", "OnnxExport", "examine", "export_onnx"]
+
+FAMILY = "onnx_two_stage"
+
+
+@dataclass(frozen=True)
+class OnnxExport:
+    """What the export stage hands on; see `export/stage.py`."""
+
+    model: onnx.ModelProto
+    manifest: Manifest
+    reference: OnnxReference
+
+
+@dataclass(frozen=True)
+class Examination:
+    """What the rules say of a graph.
+
+    Attributes:
+        nodes: how many the file has.
+        folded: how many are left after folding.
+        findings: what was recognised.
+        declined: the checks that declined, the one that stopped surgery first.
+        stages: the detector, or None.
+    """
+
+    nodes: int
+    folded: int
+    findings: tuple[Finding, ...]
+    declined: tuple[Declined, ...]
+    stages: TwoStage | None
+
+
+def examine(path: Path | str) -> Examination:
+    """Return what surgery recognises in the file `path`, and where it stops.
+
+    Raises:
+        InputError, UnsupportedModelError: the file cannot be read.
+    """
+    model = load_onnx(path)
+    graph, notes = fold(model), Notes()
+    stages, declined = None, []
+    try:
+        stages = recognise(graph, notes)
+        canonical_graph(graph, stages)
+    except Declined as error:
+        declined = [error, *_further(graph, error)]
+    return Examination(
+        len(model.graph.node), len(graph.nodes), tuple(notes.findings), tuple(declined), stages
+    )
+
+
+def _further(graph: Graph, first: Declined) -> list[Declined]:
+    """Return what else declines: the rules that need no other one's findings."""
+    found = []
+    for rule in (find_pools, find_suppressions, read_preprocessing):
+        try:
+            rule(graph)
+        except Declined as error:
+            if str(error) != str(first):
+                found.append(error)
+    return found
+
+
+def export_onnx(
+    path: Path | str,
+    *,
+    input_size: tuple[int, int] | None = None,
+    batch: int = 1,
+    class_names: Sequence[str] | None = None,
+) -> OnnxExport:
+    """Rewrite the ONNX file `path` to a canonical graph.
+
+    Args:
+        path: the file.
+        input_size: `(height, width)`; None takes the file's own, the only one that it was made for.
+        batch: pictures a call.
+        class_names: one a label, background included.
+
+    Raises:
+        InputError: the file cannot be read.
+        UsageError: another size than the file's, or a wrong number of names.
+        UnsupportedModelError: no detector was recognised; says which check declined and why.
+    """
+    file = Path(path)
+    graph, notes = fold(load_onnx(file)), Notes()
+    try:
+        stages = recognise(graph, notes)
+        _check_size(file, stages, input_size)
+        height, width = stages.preprocessing.size
+        red, green, blue = (round(255 * m) for m in stages.preprocessing.mean)
+        spec = InputSpec(height, width, batch, (red, green, blue))
+        model = canonical_graph(graph, stages, batch)
+    except Declined as error:
+        raise UnsupportedModelError(
+            f"{file} is not understood: {error}; `maskrt inspect {file}` shows what was recognised."
+        ) from error
+    names = None if class_names is None else tuple(class_names)
+    if names is not None and len(names) != stages.detections.classes:
+        raise UsageError(
+            f"class_names has {len(names)} names, and the model {stages.detections.classes} "
+            "classes, background included."
+        )
+    manifest = Manifest(FAMILY, spec, _shapes(model), names, source=_about(file, notes))
+    return OnnxExport(model, manifest, OnnxReference(file, stages, spec))
+
+
+def _check_size(file: Path, stages: TwoStage, wanted: tuple[int, int] | None) -> None:
+    own = stages.preprocessing.size
+    if wanted is not None and tuple(wanted) != own:
+        raise UsageError(
+            f"{file} was exported for pictures of {own[0]} x {own[1]} (height x width), which its "
+            f"sizes and anchors are computed for, and input_size is {wanted[0]} x {wanted[1]}: "
+            "leave it out, or export the model anew at that size."
+        )
+
+
+def _about(file: Path, notes: Notes) -> dict[str, object]:
+    return {
+        "model": str(file),
+        "versions": {"onnx": onnx.__version__},
+        "weights": None,
+        "onnx": {"file": file.name, "sha256": hashlib.sha256(file.read_bytes()).hexdigest()},
+        "surgery": [{"rule": f.rule, "found": f.text} for f in notes.findings],
+    }
+
+
+def _shapes(model: onnx.ModelProto) -> dict[str, tuple[int, ...]]:
+    return {
+        output.name: tuple(d.dim_value for d in output.type.tensor_type.shape.dim)
+        for output in model.graph.output
+    }

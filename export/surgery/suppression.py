@@ -1,0 +1,115 @@
+"""Rule `suppression`: a NonMaxSuppression with the offsets that keep labels apart.
+
+    index = NonMaxSuppression(boxes + label · (max(boxes) + 1), scores)[:, 2]
+    kept  = Gather(boxes, index[:most])
+
+is greedy suppression per label. Without the offset it is one suppression over all labels.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from .declined import Declined
+from .graph import Graph, Node
+from .walk import index_source, strip
+
+__all__ = ["Kept", "Suppression", "find_suppressions", "kept_by"]
+
+RULE = "suppression"
+_SHAPING = ("Reshape", "Squeeze", "Unsqueeze", "Identity", "Cast", "Flatten", "Expand")
+
+
+@dataclass(frozen=True)
+class Suppression:
+    """One NonMaxSuppression.
+
+    Attributes:
+        node: it.
+        boxes: `[N, 4]`, without offsets.
+        scores: `[N]`.
+        labels: `[N]`, or None if labels are ignored.
+        iou_threshold: overlap above which a box goes.
+    """
+
+    node: Node
+    boxes: str
+    scores: str
+    labels: str | None
+    iou_threshold: float
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Rows of `data` that a suppression kept, the first `most` of them, as `name`."""
+
+    name: str
+    data: str
+    most: int | None
+    node: Node
+
+
+def find_suppressions(graph: Graph) -> list[Suppression]:
+    """Return every NonMaxSuppression of `graph`, in order."""
+    return [_read(graph, node) for node in graph.of("NonMaxSuppression")]
+
+
+def kept_by(graph: Graph, found: Suppression) -> list[Kept]:
+    """Return all that is gathered by the indices of `found`."""
+    kept = []
+    for node in graph.of("Gather"):
+        if node.attributes.get("axis", 0) != 0 or graph.value(node.inputs[1]) is not None:
+            continue
+        source, most = index_source(graph, node.inputs[1])
+        if source is found.node and node.inputs[0] not in found.node.outputs:
+            kept.append(Kept(node.output, strip(graph, node.inputs[0], _SHAPING), most, node))
+    return kept
+
+
+def _read(graph: Graph, node: Node) -> Suppression:
+    if node.attributes.get("center_point_box", 0):
+        raise Declined(RULE, "its boxes are given as centre and size, and not as corners", node)
+    boxes = strip(graph, node.inputs[0], _SHAPING)
+    scores = strip(graph, node.inputs[1], _SHAPING)
+    threshold = graph.value(node.inputs[3]) if len(node.inputs) > 3 and node.inputs[3] else None
+    if len(node.inputs) > 3 and node.inputs[3] and threshold is None:
+        raise Declined(RULE, "its IoU threshold is computed, and must be a constant", node)
+    _check_no_score_threshold(graph, node)
+    iou = 0.0 if threshold is None else float(np.asarray(threshold, np.float32).reshape(()))
+    plain, labels = _without_offset(graph, boxes)
+    return Suppression(node, plain, scores, labels, iou)
+
+
+def _check_no_score_threshold(graph: Graph, node: Node) -> None:
+    if len(node.inputs) > 4 and node.inputs[4]:
+        value = graph.value(node.inputs[4])
+        if value is None or float(value.reshape(-1)[0]) > 0:
+            raise Declined(RULE, "it has a score threshold of its own, beside the filters", node)
+
+
+def _without_offset(graph: Graph, boxes: str) -> tuple[str, str | None]:
+    add = graph.maker(boxes)
+    if add is None or add.op != "Add":
+        return boxes, None
+    for plain, offset in (add.inputs, add.inputs[::-1]):
+        factors = graph.maker(strip(graph, offset, _SHAPING))
+        if factors is None or factors.op != "Mul":
+            continue
+        for labels, span in (factors.inputs, factors.inputs[::-1]):
+            if _is_span(graph, span, plain):
+                return strip(graph, plain, _SHAPING), strip(graph, labels, _SHAPING)
+    raise Declined(RULE, "what is added to its boxes is no offset of labels", add)
+
+
+def _is_span(graph: Graph, name: str, boxes: str) -> bool:
+    """Whether `name` is the greatest coordinate of `boxes` plus one."""
+    add = graph.maker(strip(graph, name, _SHAPING))
+    if add is None or add.op != "Add":
+        return False
+    for highest, one in (add.inputs, add.inputs[::-1]):
+        maker = graph.maker(strip(graph, highest, _SHAPING))
+        value = graph.value(one)
+        if maker is None or maker.op != "ReduceMax" or value is None or float(value.max()) < 1:
+            continue
+        return strip(graph, maker.inputs[0], _SHAPING) == strip(graph, boxes, _SHAPING)
+    return False

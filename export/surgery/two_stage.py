@@ -1,0 +1,195 @@
+"""A two-stage detector, recognised: the stages of a foreign graph and what lies between them."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from .declined import Declined, Notes
+from .detections import Detections, read_detections
+from .graph import Graph
+from .masks import Masks, read_masks
+from .preprocessing import Preprocessing, read_preprocessing
+from .proposals import Proposals, read_proposals
+from .pyramid import Pool, find_pools
+from .suppression import Kept, Suppression, find_suppressions, kept_by
+from .walk import compute
+
+__all__ = ["TwoStage", "recognise"]
+
+RULE = "two-stage detector"
+
+
+@dataclass(frozen=True)
+class TwoStage:
+    """The stages of a detector.
+
+    Attributes:
+        box_scale: from network pixels to the picture's, (x, y).
+        outputs: place of boxes, scores, labels (and masks) among the graph's outputs.
+    """
+
+    preprocessing: Preprocessing
+    proposals: Proposals
+    box_pool: Pool
+    detections: Detections
+    masks: Masks | None
+    box_scale: tuple[float, float]
+    outputs: dict[str, int]
+
+
+def recognise(graph: Graph, notes: Notes) -> TwoStage:
+    """Return the stages of `graph`.
+
+    Args:
+        graph: folded.
+        notes: gets what was recognised, also if a later rule declines.
+
+    Raises:
+        Declined: a check does not hold.
+    """
+    _check_detector(graph)
+    pools = find_pools(graph)
+    for pool in pools:
+        notes.add(pools_rule(pool), pool_words(pool), pool.nodes)
+    preprocessing = read_preprocessing(graph)
+    notes.add("preprocessing", str(preprocessing), preprocessing.nodes)
+    first, second = _suppressions(graph)
+    proposals, box_pool = _proposals(graph, first, pools)
+    notes.add("proposals", str(proposals), proposals.nodes)
+    detections = read_detections(graph, second, kept_by(graph, second), proposals.boxes)
+    notes.add("detections", str(detections), detections.nodes)
+    masks = _masks(graph, pools, box_pool, detections)
+    if masks is not None:
+        words = "own class, " + ("pasted in a loop" if masks.pasted else "not pasted")
+        notes.add("masks", words, masks.nodes)
+    _check_outputs(graph, detections, masks)
+    _check_corners(preprocessing, proposals, detections)
+    scale, boxes = _box_output(graph, detections)
+    outputs = {
+        "boxes": graph.outputs.index(boxes),
+        "scores": graph.outputs.index(detections.scores),
+        "labels": graph.outputs.index(detections.labels),
+    }
+    if masks is not None:
+        (outputs["masks"],) = {0, 1, 2, 3} - {*outputs.values()}
+    return TwoStage(preprocessing, proposals, box_pool, detections, masks, scale, outputs)
+
+
+def pools_rule(pool: Pool) -> str:
+    """Return the name of the rule that `pool` is a match of."""
+    return "pyramid" if len(pool.nodes) > 1 else "single RoIAlign"
+
+
+def pool_words(pool: Pool) -> str:
+    """Return the parameters of `pool` in words."""
+    a = pool.attributes
+    scales = ", ".join(f"1/{round(1 / float(str(s)))}" for s in a["spatial_scales"])  # type: ignore[attr-defined]
+    return (
+        f"{len(pool.nodes)} levels ({scales}), {a['output_height']} x {a['output_width']} bins, "
+        f"sampling ratio {a['sampling_ratio']}, aligned {a['aligned']}, canonical size "
+        f"{a['canonical_scale']:g} at level {a['canonical_level']}"
+    )
+
+
+def _check_detector(graph: Graph) -> None:
+    foreign = [node for node in graph.nodes if "::" in node.op]
+    if foreign:
+        raise Declined(RULE, "the operator is not one of ONNX's own, and no rule knows it: export "
+                       "without fused or custom operators", foreign[0])  # fmt: skip
+    if not graph.of("RoiAlign"):
+        raise Declined(RULE, "the graph has no RoiAlign, so it is no two-stage detector")
+    if not graph.of("NonMaxSuppression"):
+        raise Declined(RULE, "the graph has no NonMaxSuppression", graph.of("RoiAlign")[0])
+    if len(graph.outputs) not in (3, 4):
+        raise Declined(
+            RULE, f"the graph has {len(graph.outputs)} outputs, and boxes, labels, scores and, of "
+            "a Mask R-CNN, masks are expected",
+        )  # fmt: skip
+
+
+def _suppressions(graph: Graph) -> tuple[Suppression, Suppression]:
+    found = find_suppressions(graph)
+    if len(found) != 2:
+        raise Declined(
+            RULE, f"the graph has {len(found)} NonMaxSuppression, and one of the proposals and one "
+            "of the detections are expected", found[-1].node,
+        )  # fmt: skip
+    return found[0], found[1]
+
+
+def _proposals(graph: Graph, found: Suppression, pools: list[Pool]) -> tuple[Proposals, Pool]:
+    kept = kept_by(graph, found)
+    for pool in pools:
+        boxes = [k for k in kept if k.name == pool.boxes and k.data == found.boxes]
+        if boxes:
+            _check_used_alone(graph, found, kept)
+            return read_proposals(graph, found, boxes[0]), pool
+    raise Declined(RULE, "the boxes that the first NonMaxSuppression keeps are not pooled",
+                   found.node)  # fmt: skip
+
+
+def _check_used_alone(graph: Graph, found: Suppression, kept: list[Kept]) -> None:
+    """Decline if an output of the graph shows what the proposals' suppression kept."""
+    names = {k.name for k in kept} | {*found.node.outputs}
+    if names & {*graph.outputs}:
+        raise Declined(RULE, "what the first NonMaxSuppression keeps is an output", found.node)
+
+
+def _masks(graph: Graph, pools: list[Pool], box_pool: Pool, detections: Detections) -> Masks | None:
+    others = [pool for pool in pools if pool is not box_pool]
+    if not others:
+        return None
+    if len(others) > 1 or others[0].boxes != detections.boxes:
+        raise Declined(RULE, "a RoIAlign pools neither proposals nor detections",
+                       others[-1].nodes[0])  # fmt: skip
+    _, boxes = _box_output(graph, detections)
+    known = (detections.scores, detections.labels, boxes)
+    rest = [output for output in graph.outputs if output not in known]
+    if len(rest) != 1:
+        raise Declined(RULE, "the masks of the detections are no output of the graph",
+                       others[0].nodes[0])  # fmt: skip
+    return read_masks(graph, rest[0], others[0], detections)
+
+
+def _check_outputs(graph: Graph, detections: Detections, masks: Masks | None) -> None:
+    for what, name in (("scores", detections.scores), ("labels", detections.labels)):
+        if name not in graph.outputs:
+            raise Declined(RULE, f"the {what} of the detections are no output of the graph",
+                           graph.maker(name))  # fmt: skip
+    if len(graph.outputs) != (4 if masks is not None else 3):
+        raise Declined(
+            RULE,
+            f"the graph has {len(graph.outputs)} outputs, and a mask head "
+            + ("has a fourth" if masks is not None else "to make a fourth is missing"),
+        )
+
+
+def _check_corners(
+    preprocessing: Preprocessing, proposals: Proposals, detections: Detections
+) -> None:
+    height, width = preprocessing.inner
+    for stage in (proposals, detections):
+        if stage.corner != (float(width), float(height)):
+            raise Declined(
+                RULE, f"boxes are clipped to {stage.corner} (x, y), and the network's picture is "
+                f"{(width, height)}", stage.nodes[-1],
+            )  # fmt: skip
+
+
+def _box_output(graph: Graph, detections: Detections) -> tuple[tuple[float, float], str]:
+    """Return what the boxes are multiplied by on their way to the output, and that output."""
+    start = np.array([[1.0, 2.0, 4.0, 8.0], [3.0, 5.0, 7.0, 11.0]], np.float32)
+    for output in graph.outputs:
+        shape = graph.shape(output)
+        if shape is None or len(shape) != 2 or output in (detections.scores, detections.labels):
+            continue
+        found = compute(graph, RULE, output, {detections.boxes: start})
+        if found.shape != start.shape:
+            continue
+        x, y = (float(v) for v in (found / start)[0, :2])
+        if not np.allclose(found, start * np.array([x, y, x, y]), rtol=1e-5):
+            raise Declined(RULE, "boxes are not merely scaled on their way to the output",
+                           graph.maker(output))  # fmt: skip
+        return (x, y), output
+    raise Declined(RULE, "the boxes of the detections are no output of the graph",
+                   graph.maker(detections.boxes))  # fmt: skip

@@ -1,0 +1,35 @@
+"""`maskrt inspect FILE.onnx`: what surgery recognises in a foreign graph, and where it stops."""
+
+from pathlib import Path
+
+from .options import console
+
+__all__ = ["print_onnx"]
+
+_FEW = 3
+
+
+def print_onnx(path: Path) -> None:
+    """Print each rule that matched, with its nodes, and each check that declined, and why."""
+    from ..export.surgery import examine
+
+    found, screen = examine(path), console()
+    screen.print(f"{path}", style="bold")
+    screen.print(f"  {found.nodes} nodes, {found.folded} after folding what no picture changes")
+    screen.print("\nrecognised", style="bold")
+    for finding in found.findings:
+        screen.print(f"  {finding.rule}: {finding.text}")
+        screen.print(f"    at {_listed(finding.nodes)}")
+    if not found.findings:
+        screen.print("  nothing")
+    if found.declined:
+        screen.print("\nnot recognised", style="bold")
+        for declined in found.declined:
+            screen.print(f"  {declined}")
+    else:
+        screen.print(f"\nmaskrt compile {path} rewrites it whole.")
+
+
+def _listed(nodes: tuple[str, ...]) -> str:
+    shown = ", ".join(nodes[:_FEW])
+    return shown if len(nodes) <= _FEW else f"{shown} and {len(nodes) - _FEW} more"

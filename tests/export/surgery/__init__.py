@@ -1,0 +1,1 @@
+"""Surgery on graphs that others exported."""

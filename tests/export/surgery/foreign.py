@@ -1,0 +1,46 @@
+"""Graphs as others export them: torchvision's detectors through `torch.onnx.export`."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from PIL import Image
+
+from maskrt.checking import prove
+from maskrt.export.surgery import export_onnx
+
+from ..detectors import enliven
+
+__all__ = ["equals_original", "export_old", "resized"]
+
+
+def resized(photos: Sequence[np.ndarray], size: tuple[int, int]) -> list[np.ndarray]:
+    """Return `photos` at exactly `(height, width)`."""
+    return [np.asarray(Image.fromarray(photo).resize(size[::-1])) for photo in photos]
+
+
+def export_old(
+    model: Any, photos: Sequence[np.ndarray], size: tuple[int, int], path: Path, **options: Any
+) -> Path:
+    """Write `model`, made to detect something in `photos`, with the exporter `dynamo=False`."""
+    import torch
+
+    shown = resized(photos, size)
+    enliven(model, shown)
+    picture = torch.from_numpy(shown[0].copy()).permute(2, 0, 1) / 255
+    torch.onnx.export(model, ([picture],), str(path), dynamo=False, **options)
+    return path
+
+
+def equals_original(
+    path: Path, photos: Sequence[np.ndarray], least: int = 10, **options: Any
+) -> onnx.ModelProto:
+    """Return what surgery makes of `path`, which must find in `photos` what the original finds."""
+    exported = export_onnx(path, **options)
+    spec = exported.manifest.input
+    found = prove(exported, resized(photos, (spec.height, spec.width)))
+    assert found["violations"] == [], found
+    assert found["instances"] >= least, found
+    return exported.model
