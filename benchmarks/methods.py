@@ -1,0 +1,59 @@
+"""AP of the demo model at INT8 with the scales of each calibration method, and at FP32 and FP16.
+
+    python benchmarks/methods.py [--calibration 64] [--scenes 200]
+
+One calibration pass over training scenes serves all methods; AP is on held-out scenes, on the CPU.
+"""
+
+import argparse
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+import maskrt
+from maskrt import calib
+from maskrt.checking import evaluate_session
+from maskrt.core import Precision, silent
+from maskrt.demo import weights_path
+from maskrt.demo.scenes import CLASS_NAMES, scene, write_coco
+from maskrt.pipeline import export_bundle
+from maskrt.runtime.check import CocoDataset
+
+SIZE = (320, 320)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--calibration", type=int, default=64)
+    parser.add_argument("--scenes", type=int, default=200)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        annotations = write_coco(folder / "scenes", options.scenes, split="val", size=SIZE)
+        dataset = CocoDataset.load(annotations.parent / "images", annotations)
+        bundle = export_bundle(
+            "maskrt:maskrcnn_scenes", folder / "demo.maskrt", weights=weights_path(),
+            input_size=SIZE, class_names=("background", *CLASS_NAMES),
+        )  # fmt: skip
+        pictures = [scene(i, split="train", size=SIZE).image for i in range(options.calibration)]
+        print("| | box AP | mask AP |\n|---|---|---|")
+        for precision in (Precision.FP32, Precision.FP16):
+            _print_row(str(precision).upper(), bundle, dataset, precision)
+        for method in calib.METHODS:
+            maskrt.calibrate(bundle, pictures, method=method)
+            _print_row(f"INT8, {method}", bundle, dataset, Precision.INT8)
+
+
+def _print_row(
+    name: str, bundle: maskrt.Bundle, dataset: CocoDataset, precision: Precision
+) -> None:
+    maskrt.build(bundle, "cpu", precision=precision)
+    with maskrt.load(bundle, "cpu", precision=precision) as session:
+        found = evaluate_session(session, dataset, name, silent)
+    box, mask = (np.round(found.metrics[kind]["AP"], 2) for kind in ("box", "mask"))
+    print(f"| {name} | {box:.2f} | {mask:.2f} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
