@@ -10,7 +10,7 @@ Bundle, pictures and weights are named by path: every worker must see the same f
 
 import contextlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -20,7 +20,7 @@ from .runtime import Session, open_session
 from .runtime.check import CocoDataset, CocoImage, Recorder
 from .runtime.check.evaluate import predict_timed, read_picture
 
-__all__ = ["Model", "Prediction", "cluster", "spread"]
+__all__ = ["Model", "Prediction", "cluster", "shards_of", "spread"]
 
 _SHARD = 32  # pictures, about; a task is then seconds long, and a lost one is soon made up for
 _LOCK = threading.Lock()  # a session is not for several threads at once
@@ -65,14 +65,19 @@ def cluster(address: str) -> Iterator[Any]:
         yield client
 
 
+def shards_of(items: Sequence[Any], batch: int) -> list[Any]:
+    """Cut pictures into shards of whole batches."""
+    size = batch * max(1, _SHARD // batch)
+    return [items[start : start + size] for start in range(0, len(items), size)]
+
+
 def spread(
     client: Any, model: Model, dataset: CocoDataset, batch: int, stage: str, progress: Progress
 ) -> Prediction:
     """Run a model over a data set on all workers."""
     distributed = require("distributed", "spread work over a Dask cluster")
-    size = batch * max(1, _SHARD // batch)
     images = dataset.images
-    shards = [images[start : start + size] for start in range(0, len(images), size)]
+    shards = shards_of(images, batch)
     source = str(dataset.source)
     tasks = [client.submit(_predict, model, source, shard, pure=False) for shard in shards]
     total, latencies = Recorder(), []

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import maskrt
 from maskrt.cli import main
 from maskrt.core import Bundle
 from maskrt.runtime.check.schema import report_schema
+from maskrt.spread_calibration import calibrate_on_cluster
 
 pytest.importorskip("torch")
 pytestmark = pytest.mark.torch
@@ -274,6 +276,13 @@ def test_a_cluster_gives_the_same_numbers_though_a_worker_dies(
         spread = maskrt.check(
             work / "tiny.maskrt", **how, dask=address, progress=kill_one
         ).to_json()
+        # The surviving workers calibrate: the same recipe, byte by byte.
+        recipe = Bundle.open(work / "tiny.maskrt").read("recipe.json")
+        copy = work / f"spread{weights}.maskrt"
+        shutil.copytree(work / "tiny.maskrt", copy)
+        calibrate_on_cluster(copy, work / "pictures", address)
+        assert Bundle.open(copy).read("recipe.json") == recipe
+        assert Bundle.open(copy).engines() == []
     assert killed
     for name in set(alone) - {"latency_ms"}:
         assert spread[name] == alone[name], name
