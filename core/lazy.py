@@ -22,6 +22,7 @@ _EXTRA_OF = {
     "pycocotools": "check",
     "skimage": "demo",
     "cv2": "demo",
+    "distributed": "dask",
 }
 _DISTRIBUTION_OF = {"PIL": "pillow"}
 

@@ -7,6 +7,9 @@ canonical FP32 graph.
 """
 
 import heapq
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,26 +18,29 @@ import numpy as np
 from .checking import canonical_session, evaluate_session, pytorch_session
 from .core import Bundle, Instances, Precision, Progress, Target, silent
 from .core.bundle import MODEL
-from .runtime import Session, open_session
+from .runtime import Session, open_session, read_image
+from .runtime.backends import choose_target
 from .runtime.check import (
     Agreement,
     CocoDataset,
     CocoEvaluator,
     CocoImage,
-    Evaluation,
     Recorder,
     Report,
     StoredResults,
     drop_interval,
     evaluate_stored,
+    latency_percentiles,
     render_html,
     results_key,
 )
+from .runtime.check.average_precision import IouType
 
 __all__ = ["Reference", "find_reference", "measure", "store_reference"]
 
 STORED = "reference/results.npz"
 _REPORT_PICTURES = 6
+_BUDGETED: tuple[IouType, ...] = ("box", "mask")
 
 
 class Reference(NamedTuple):
@@ -61,43 +67,126 @@ def measure(
     max_ap_drop: float | None = None,
     weights: Path | str | None = None,
     explain: bool = False,
+    dask: str | None = None,
     progress: Progress = silent,
 ) -> Report:
-    """Measure an engine against its reference, and write the report into the bundle."""
+    """Measure an engine against its reference, and write the report into the bundle.
+
+    With `dask`, the address of a scheduler, its workers run both models.
+    """
     dataset = CocoDataset.load(images, annotations)
+    if dask is not None:
+        ran = _run_on_cluster(bundle, dataset, target, precision, weights, dask, progress)
+    else:
+        ran = _run_here(bundle, dataset, target, precision, weights, progress)
+    report = _report(bundle, ran, max_ap_drop)
+    if explain:
+        how = _explained(bundle, dataset, ran.target, ran.precision, weights, progress)
+        report = replace(report, **how)
+    with bundle.edit() as staged:
+        staged.write("report/report.json", report.to_json())
+        staged.write("report/report.html", render_html(report, ran.worst.pictures()))
+    return report
+
+
+@dataclass(frozen=True)
+class _Ran:
+    """An engine and its reference that have run."""
+
+    target: Target
+    precision: Precision
+    about: dict[str, Any]
+    images: int
+    evaluator: CocoEvaluator
+    latency_ms: dict[str, float]
+    reference: Reference
+    agreement: Agreement
+    worst: "_Worst"
+
+
+def _run_here(
+    bundle: Bundle,
+    dataset: CocoDataset,
+    target: Target | str | None,
+    precision: Precision | str | None,
+    weights: Path | str | None,
+    progress: Progress,
+) -> _Ran:
+    agreement, worst = Agreement(), _Worst()
     with open_session(bundle, target, precision) as session:
         reference = find_reference(bundle, dataset, weights, progress)
-        agreement, worst = Agreement(), _Worst()
 
         def seen(entry: CocoImage, image: np.ndarray, found: Instances) -> None:
             expected = reference.results.of(entry.id, session.class_names)
-            worst.add(entry, image, expected, found, agreement.add(expected, found).disagreement)
+            bad = agreement.add(expected, found).disagreement
+            worst.add(entry, lambda: image, expected, found, bad)
 
         found = evaluate_session(session, dataset, "check", progress, seen=seen)
         place, asked, about = session.target, session.precision, session.describe()
     assert place is not None  # a session opened on a bundle has both
     assert asked is not None
-    report = Report(
-        target=place.name,
-        precision=asked,
-        images=found.images,
-        metrics=found.metrics,
-        latency_ms=found.latency_ms,
-        reference=reference.evaluator.metrics(),
-        reference_name=reference.name,
+    return _Ran(
+        place, asked, about, found.images, found.evaluator, found.latency_ms, reference, agreement,
+        worst,
+    )  # fmt: skip
+
+
+def _run_on_cluster(
+    bundle: Bundle,
+    dataset: CocoDataset,
+    target: Target | str | None,
+    precision: Precision | str | None,
+    weights: Path | str | None,
+    address: str,
+    progress: Progress,
+) -> _Ran:
+    from .spreading import Model, cluster, spread
+
+    names, batch = bundle.manifest.class_names, bundle.manifest.input.batch
+    dataset.check_labels(names)
+    asked = bundle.manifest.precision if precision is None else Precision.parse(precision)
+    place = choose_target(bundle, asked) if target is None else Target.parse(target)
+    folder = str(bundle.path.resolve())
+    given = None if weights is None else str(Path(weights).resolve())
+    with cluster(address) as client:
+        reference = _stored_reference(bundle, dataset) if weights is None else None
+        if reference is None:
+            model = Model(folder, weights=given)
+            found = spread(client, model, dataset, batch, "reference", progress)
+            name = "canonical FP32" if weights is None else "PyTorch FP32"
+            results = found.recorder.finish(name, results_key(dataset, bundle.digests[MODEL]))
+            reference = Reference(name, results, evaluate_stored(results, dataset))
+        model = Model(folder, place.name, asked.value)
+        found = spread(client, model, dataset, batch, "check", progress)
+    results = found.recorder.finish("engine", "")
+    agreement, worst = Agreement(), _Worst()
+    for entry in dataset.images:
+        pair = reference.results.of(entry.id, names), results.of(entry.id, names)
+        worst.add(entry, partial(read_image, entry.path), *pair, agreement.add(*pair).disagreement)
+    return _Ran(
+        place, asked, found.about, len(dataset.images), evaluate_stored(results, dataset),
+        latency_percentiles(found.latencies_ms), reference, agreement, worst,
+    )  # fmt: skip
+
+
+def _report(bundle: Bundle, ran: _Ran, max_ap_drop: float | None) -> Report:
+    info = _engine_info(bundle, ran.target, ran.precision)
+    return Report(
+        target=ran.target.name,
+        precision=ran.precision,
+        images=ran.images,
+        metrics=ran.evaluator.metrics(),
+        latency_ms=ran.latency_ms,
+        reference=ran.reference.evaluator.metrics(),
+        reference_name=ran.reference.name,
         budget=max_ap_drop,
-        note=_engine_info(bundle, place, asked).get("note", ""),
-        classes=found.evaluator.class_metrics(),
-        reference_classes=reference.evaluator.class_metrics(),
-        agreement=agreement.summary(bundle.manifest.class_names),
-        confidence=_confidence(reference.evaluator, found),
-        engine={**about, **_size(_engine_info(bundle, place, asked))},
-        **(_explained(bundle, dataset, place, asked, weights, progress) if explain else {}),
+        note=info.get("note", ""),
+        classes=ran.evaluator.class_metrics(),
+        reference_classes=ran.reference.evaluator.class_metrics(),
+        agreement=ran.agreement.summary(bundle.manifest.class_names),
+        confidence=_confidence(ran),
+        engine={**ran.about, **_size(info)},
     )
-    with bundle.edit() as staged:
-        staged.write("report/report.json", report.to_json())
-        staged.write("report/report.html", render_html(report, worst.pictures()))
-    return report
 
 
 def find_reference(
@@ -107,11 +196,10 @@ def find_reference(
     progress: Progress = silent,
 ) -> Reference:
     """Return the reference on a data set; it runs unless its results are in the bundle."""
+    stored = _stored_reference(bundle, dataset) if weights is None else None
+    if stored is not None:
+        return stored
     key = results_key(dataset, bundle.digests[MODEL])
-    if weights is None and STORED in bundle:
-        stored = StoredResults.from_bytes(bundle.read(STORED))
-        if stored.key == key:
-            return Reference(f"{stored.name} (stored)", stored, evaluate_stored(stored, dataset))
     name, session = _reference_session(bundle, weights)
     recorder = Recorder()
     with session:
@@ -146,11 +234,22 @@ def _reference_session(bundle: Bundle, weights: Path | str | None) -> tuple[str,
     return "PyTorch FP32", pytorch_session(bundle, weights)
 
 
-def _confidence(reference: CocoEvaluator, found: Evaluation) -> dict[str, dict[str, Any]]:
+def _stored_reference(bundle: Bundle, dataset: CocoDataset) -> Reference | None:
+    """Return the results in the bundle if they are of these pictures."""
+    if STORED not in bundle:
+        return None
+    stored = StoredResults.from_bytes(bundle.read(STORED))
+    if stored.key != results_key(dataset, bundle.digests[MODEL]):
+        return None
+    return Reference(f"{stored.name} (stored)", stored, evaluate_stored(stored, dataset))
+
+
+def _confidence(ran: _Ran) -> dict[str, dict[str, Any]]:
+    both = (ran.reference.evaluator, ran.evaluator)
     return {
-        kind: drop_interval(reference.tables(kind), found.evaluator.tables(kind), found.images)
-        for kind in ("box", "mask")
-        if kind in reference.kinds and kind in found.evaluator.kinds
+        kind: drop_interval(both[0].tables(kind), both[1].tables(kind), ran.images)
+        for kind in _BUDGETED
+        if all(kind in evaluator.kinds for evaluator in both)
     }
 
 
@@ -184,14 +283,15 @@ class _Worst:
     def add(
         self,
         entry: CocoImage,
-        image: np.ndarray,
+        image: Callable[[], np.ndarray],
         expected: Instances,
         found: Instances,
         disagreement: float,
     ) -> None:
         if len(self._heap) == _REPORT_PICTURES and disagreement <= self._heap[0][0]:
             return
-        drawn = (expected.draw(image), found.draw(image))
+        pixels = image()
+        drawn = (expected.draw(pixels), found.draw(pixels))
         item = (disagreement, -entry.id, entry.path.name, *drawn)
         if len(self._heap) < _REPORT_PICTURES:
             heapq.heappush(self._heap, item)

@@ -150,6 +150,7 @@ def run_check(
     max_ap_drop: float | None = None,
     weights: Path | str | None = None,
     explain: bool = False,
+    dask: str | None = None,
     progress: Progress = silent,
 ) -> Report:
     """Measure an engine and its reference; see `maskrt.check`."""
@@ -164,6 +165,7 @@ def run_check(
         max_ap_drop=max_ap_drop,
         weights=weights,
         explain=explain,
+        dask=dask,
         progress=progress,
     )
 

@@ -209,6 +209,7 @@ def check(
     max_ap_drop: float | None = None,
     weights: Path | str | None = None,
     explain: bool = False,
+    dask: str | None = None,
     progress: Progress = silent,
 ) -> "Report":
     """Measure COCO AP of an engine, and what it lost against the FP32 reference.
@@ -224,6 +225,8 @@ def check(
             PyTorch model itself, otherwise the bundle's canonical FP32 graph.
         explain: find out where the AP was lost: by stage, and layer by layer. This runs the data
             set about ten times more.
+        dask: address of a Dask scheduler whose workers run the pictures; they must see the same
+            files. The numbers are the same.
         progress: told what goes on.
 
     Returns:
@@ -238,5 +241,6 @@ def check(
         max_ap_drop=max_ap_drop,
         weights=weights,
         explain=explain,
+        dask=dask,
         progress=progress,
     )

@@ -1,5 +1,6 @@
 """`maskrt calibrate`: pictures → the bundle's recipe."""
 
+from functools import partial
 from pathlib import Path
 
 import click
@@ -21,12 +22,15 @@ __all__ = ["command"]
     "--method", type=click.Choice(METHODS), default=DEFAULT_METHOD, show_default=True,
     help="Whose scales are used; the recipe holds those of all.",
 )  # fmt: skip
-def command(bundle: Path, calibration: Path, precision: str, method: str) -> None:
+@click.option(
+    "--dask", metavar="ADDRESS", help="Spread the pictures over the workers of a Dask scheduler."
+)
+def command(bundle: Path, calibration: Path, precision: str, method: str, dask: str | None) -> None:
     """Measure BUNDLE's activations on pictures and write its recipe; engines are removed."""
     from ..pipeline import calibrate
+    from ..spread_calibration import calibrate_on_cluster
 
+    run = calibrate if dask is None else partial(calibrate_on_cluster, address=dask)
     with progress_bars() as progress:
-        calibrated = calibrate(
-            bundle, calibration, precision=precision, method=method, progress=progress
-        )
+        calibrated = run(bundle, calibration, precision=precision, method=method, progress=progress)
     print_bundle(calibrated)

@@ -36,6 +36,9 @@ __all__ = ["command"]
     help="Find where the AP was lost, by stage and by layer: about ten more runs of the pictures.",
 )  # fmt: skip
 @click.option(
+    "--dask", metavar="ADDRESS", help="Spread the pictures over the workers of a Dask scheduler."
+)
+@click.option(
     "--store-reference", is_flag=True,
     help="Only run the reference, and store its results in BUNDLE for a device that cannot.",
 )  # fmt: skip
@@ -53,6 +56,7 @@ def command(
     max_ap_drop: float | None,
     weights: Path | None,
     explain: bool,
+    dask: str | None,
     store_reference: bool,
     json_file: Path | None,
     html_file: Path | None,
@@ -69,7 +73,8 @@ def command(
     with progress_bars() as progress:
         report = check(
             bundle, images=images, annotations=annotations, target=target, precision=precision,
-            max_ap_drop=max_ap_drop, weights=weights, explain=explain, progress=progress,
+            max_ap_drop=max_ap_drop, weights=weights, explain=explain, dask=dask,
+            progress=progress,
         )  # fmt: skip
     _print(report)
     if json_file is not None:

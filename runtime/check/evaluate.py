@@ -11,6 +11,7 @@ set is kept but a few bytes a detection (`records.py`).
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
@@ -21,7 +22,15 @@ from .coco import CocoDataset, CocoImage
 from .evaluator import CocoEvaluator
 from .report import Report, latency_percentiles
 
-__all__ = ["Evaluation", "Predict", "Progress", "enforce", "evaluate"]
+__all__ = [
+    "Evaluation",
+    "Predict",
+    "Progress",
+    "enforce",
+    "evaluate",
+    "predict_timed",
+    "read_picture",
+]
 
 Predict = Callable[[list[np.ndarray]], list[Instances]]
 Progress = Callable[[int, int], None]
@@ -86,7 +95,7 @@ def evaluate(
     for start, group, images in _batches(dataset, batch):
         if start == 0:
             predict(images)
-        found, elapsed_ms = _timed(predict, images)
+        found, elapsed_ms = predict_timed(predict, images)
         latencies.append(elapsed_ms / len(group))
         evaluator = evaluator or CocoEvaluator(dataset, _kinds(dataset, found[0]))
         for index, (entry, image, instances) in enumerate(
@@ -148,21 +157,22 @@ def _batches(
 ) -> Iterator[tuple[int, Sequence[CocoImage], list[np.ndarray]]]:
     for start in range(0, len(dataset.images), batch):
         group = dataset.images[start : start + batch]
-        yield start, group, [_read(entry, dataset) for entry in group]
+        yield start, group, [read_picture(entry, dataset.source) for entry in group]
 
 
-def _read(entry: CocoImage, dataset: CocoDataset) -> np.ndarray:
+def read_picture(entry: CocoImage, source: Path | str) -> np.ndarray:
+    """Return the pixels of a picture of the annotation file `source`, whose size must fit."""
     image = read_image(entry.path)
     if image.shape[:2] != entry.size:
         raise InputError(
             f"{entry.path} has {image.shape[0]} x {image.shape[1]} pixels (height x width) and "
-            f"{dataset.source} says {entry.size[0]} x {entry.size[1]}: name the annotations of "
+            f"{source} says {entry.size[0]} x {entry.size[1]}: name the annotations of "
             "these files (a picture counts as a viewer shows it, turned by its EXIF orientation)."
         )
     return image
 
 
-def _timed(predict: Predict, images: list[np.ndarray]) -> tuple[list[Instances], float]:
+def predict_timed(predict: Predict, images: list[np.ndarray]) -> tuple[list[Instances], float]:
     """Return the instances, masks pasted, and the milliseconds that they took."""
     started = time.perf_counter()
     found = predict(images)

@@ -223,7 +223,9 @@ def _latency(report: Report) -> str:
 def _engine(engine: dict[str, Any]) -> str:
     if not engine:
         return ""
-    layers = ", ".join(f"{count} {name}" for name, count in (engine.get("layers") or {}).items())
+    layers = ", ".join(
+        f"{count} {name}" for name, count in (engine.get("layers") or {}).items() if count
+    )
     megabytes = f"{engine['bytes'] / 1e6:.1f} MB" if "bytes" in engine else ""
     about = f"{engine.get('backend', '')} {engine.get('version', '')}".strip()
     row = [about, megabytes, layers]

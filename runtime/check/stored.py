@@ -134,6 +134,14 @@ class Recorder:
         bare = Instances(instances.boxes, instances.scores, instances.labels, instances.image_size)
         self._pictures[image_id] = (bare, runs)
 
+    def merge(self, other: "Recorder") -> None:
+        """Take over what another recorder has."""
+        self._pictures.update(other._pictures)
+
+    def __len__(self) -> int:
+        """Return the number of pictures."""
+        return len(self._pictures)
+
     def finish(self, name: str, key: str) -> StoredResults:
         """Return everything added."""
         ids = sorted(self._pictures)
