@@ -53,8 +53,6 @@ def run_pictures(
     folder = Path(output)
     _check_output(folder, [*names, _RESULTS, _IMAGES], files)
     pillow = require("PIL.Image", "write pictures")
-    if "masks" in opened.manifest.outputs:
-        require("pycocotools.mask", "write masks as COCO RLE")
     images, annotations = [], []
     progress("run", 0, len(files))
     with open_session(opened, target, precision) as session:

@@ -2,17 +2,17 @@
 
     read → letterbox → engine → postprocess        (→ masks, pasted when they are first asked for)
 
-Postprocessing maps boxes back through the picture's own scales, clips them to the picture, and
-drops those that lay on the filling alone. Masks are pasted from the box as the model gave it: its
-mask was predicted for that box, not for the clipped one.
+`predict` does the four one after another; `predict_stream` reads and letterboxes in a thread while
+the engine runs (`stream.py`).
 """
 
 import contextlib
+import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TypeAlias, overload
+from typing import Any, overload
 
 import numpy as np
 
@@ -21,34 +21,33 @@ from ..core import (
     InputError,
     InputSpec,
     Instances,
+    MaskrtError,
     Precision,
-    PrecisionError,
     Target,
     UsageError,
 )
 from .backends import Backend, choose_target, open_backend
-from .images import as_image, read_image
-from .letterbox import Placement, fill_batch, letterbox
-from .paste import paste_masks
+from .letterbox import fill_batch, letterbox
+from .pictures import Picture, load_picture
+from .postprocess import instances_of
+from .stream import Frame, Placed, prefetched
 
-__all__ = ["STAGES", "Picture", "Session", "open_session"]
-
-Picture: TypeAlias = Path | str | np.ndarray
-"""A file, or uint8 `[H, W, 3]` RGB."""
+__all__ = ["STAGES", "Session", "open_session"]
 
 STAGES = ("read", "letterbox", "engine", "postprocess")
 
 
 class Session:
-    """An open engine. Not for several threads at once: open one session a thread.
+    """An open engine, for any number of threads.
+
+    A backend that runs one batch at a time is locked while it does; reading, letterboxing and
+    postprocessing go on in the other threads.
 
     Attributes:
         spec: what the engine takes in.
         class_names: name of each label, or None.
         target: where it runs, or None when opened on a bare backend.
         precision: what was asked of the engine, or None likewise.
-        timings: milliseconds of the last `predict`, by stage (`STAGES`), all its batches together.
-            Pasting masks is in none of them: it happens when `Instances.masks` is first read.
     """
 
     def __init__(
@@ -65,21 +64,33 @@ class Session:
         self.class_names = class_names
         self.target = target
         self.precision = precision
-        self.timings: dict[str, float] = dict.fromkeys(STAGES, 0.0)
         self._backend: Backend | None = backend
+        self._turn = contextlib.nullcontext() if backend.concurrent else threading.Lock()
+        self._local = threading.local()
+
+    @property
+    def timings(self) -> dict[str, float]:
+        """Milliseconds of this thread's last `predict` by stage (`STAGES`), its batches together.
+
+        Pasting masks is in none of them: it happens when `Instances.masks` is first read.
+        """
+        if not hasattr(self._local, "timings"):
+            self._local.timings = dict.fromkeys(STAGES, 0.0)
+        timings: dict[str, float] = self._local.timings
+        return timings
 
     @overload
-    def predict(self, images: Picture) -> Instances: ...  # type: ignore[overload-overlap] # str
+    def predict(self, images: list[Picture] | tuple[Picture, ...]) -> list[Instances]: ...
 
     @overload
-    def predict(self, images: Sequence[Picture]) -> list[Instances]: ...
+    def predict(self, images: Picture) -> Instances: ...
 
-    def predict(self, images: Picture | Sequence[Picture]) -> Instances | list[Instances]:
+    def predict(self, images: Any) -> Any:
         """Find the instances in one picture, or in each of a list.
 
         Args:
-            images: a path, a uint8 `[H, W, 3]` RGB array, or a list of them of any length: it is
-                cut into batches of the engine's size.
+            images: a path, a uint8 `[H, W, 3]` RGB array, a PIL image, a tensor (`pictures.py`), or
+                a list of them of any length: it is cut into batches of the engine's size.
 
         Returns:
             One `Instances` for one picture, a list for a list, in pixels of the picture.
@@ -88,11 +99,32 @@ class Session:
             InputError: a picture cannot be used; nothing is returned for the others.
             PrecisionError: the engine returned numbers that are not finite.
         """
-        self.timings = dict.fromkeys(STAGES, 0.0)
+        self._local.timings = dict.fromkeys(STAGES, 0.0)
         if isinstance(images, list | tuple):
             groups = range(0, len(images), self.spec.batch)
             return [r for at in groups for r in self._batch(images[at : at + self.spec.batch])]
-        return self._batch([images])[0]  # type: ignore[list-item]
+        return self._batch([images])[0]
+
+    def predict_stream(
+        self, source: Iterable[Picture], *, prefetch: int = 2
+    ) -> Generator[Frame, None, None]:
+        """Find the instances in a stream of pictures of any sizes, in constant memory.
+
+        Args:
+            source: any iterable of pictures. It is iterated in a thread of its own.
+            prefetch: how many batches may be read ahead of the engine, at least 1.
+
+        Yields:
+            One `Frame` for each picture, in order. A picture that cannot be used is a frame with an
+            `error`; the stream goes on after it. See `stream.py`.
+
+        Raises:
+            UsageError: `prefetch` is not positive, or the session is closed.
+        """
+        if prefetch < 1:
+            raise UsageError(f"prefetch is {prefetch}, and must be at least 1.")
+        self._open_backend()
+        return self._frames(source, prefetch)
 
     def run(self, images: np.ndarray) -> dict[str, np.ndarray]:
         """Return the engine's raw outputs for one letterboxed batch (see `backends/base.py`).
@@ -105,7 +137,8 @@ class Session:
                 f"the engine takes uint8 {list(self.spec.shape)}, and was given {images.dtype} "
                 f"{list(images.shape)}: letterbox the pictures first, or call predict."
             )
-        return self._open_backend().run(images)
+        with self._turn:
+            return self._open_backend().run(images)
 
     def describe(self) -> dict[str, Any]:
         """Return backend, version, target and precision as JSON data."""
@@ -116,10 +149,11 @@ class Session:
         }
 
     def close(self) -> None:
-        """Close the engine; closing twice does nothing."""
-        backend, self._backend = self._backend, None
-        if backend is not None:
-            backend.close()
+        """Close the engine, once it has ended its batch; closing twice does nothing."""
+        with self._turn:
+            backend, self._backend = self._backend, None
+            if backend is not None:
+                backend.close()
 
     def __enter__(self) -> "Session":
         """Return the session itself."""
@@ -142,55 +176,42 @@ class Session:
     def _batch(self, pictures: Sequence[Picture]) -> list[Instances]:
         """Predict at most one batch of pictures."""
         with self._timed("read"):
-            images = [_load(picture) for picture in pictures]
+            images = [load_picture(picture) for picture in pictures]
         with self._timed("letterbox"):
             placed = [letterbox(image, self.spec) for image in images]
             canvases = fill_batch([canvas for canvas, _ in placed], self.spec.batch)
         with self._timed("engine"):
             outputs = self.run(canvases)
         with self._timed("postprocess"):
-            return [self._instances(outputs, i, place) for i, (_, place) in enumerate(placed)]
+            return [
+                instances_of(outputs, i, place, self.class_names)
+                for i, (_, place) in enumerate(placed)
+            ]
+
+    def _frames(self, source: Iterable[Picture], prefetch: int) -> Generator[Frame, None, None]:
+        with contextlib.closing(prefetched(source, self.spec, prefetch=prefetch)) as batches:
+            for batch in batches:
+                canvases = [placed.canvas for placed in batch if placed.canvas is not None]
+                outputs = self.run(fill_batch(canvases, self.spec.batch)) if canvases else {}
+                slots = iter(range(len(canvases)))
+                for placed in batch:
+                    slot = None if placed.canvas is None else next(slots)
+                    yield self._frame(placed, outputs, slot)
+
+    def _frame(self, placed: Placed, outputs: dict[str, np.ndarray], slot: int | None) -> Frame:
+        error, found = placed.error, None
+        if slot is not None and placed.place is not None:
+            try:
+                found = instances_of(outputs, slot, placed.place, self.class_names)
+            except MaskrtError as raised:
+                error = raised
+        return Frame(placed.index, placed.source, placed.image, found, error)
 
     @contextlib.contextmanager
     def _timed(self, stage: str) -> Iterator[None]:
         started = time.perf_counter()
         yield
         self.timings[stage] += (time.perf_counter() - started) * 1e3
-
-    def _instances(self, outputs: dict[str, np.ndarray], index: int, place: Placement) -> Instances:
-        """Cut picture `index` out of a batch's outputs, in the picture's own pixels."""
-        count = int(outputs["count"][index])
-        boxes = outputs["boxes"][index, :count]
-        scores = outputs["scores"][index, :count]
-        if not (np.isfinite(boxes).all() and np.isfinite(scores).all()):
-            raise PrecisionError(
-                "the engine returned boxes or scores that are not finite numbers: its precision "
-                "does not carry this model, so build it at fp32."
-            )
-        clipped = place.to_picture(boxes)
-        seen = (clipped[:, 2] > clipped[:, 0]) & (clipped[:, 3] > clipped[:, 1])
-        source: Callable[[], np.ndarray] | None = None
-        if "masks" in outputs:
-            unclipped = place.to_picture(boxes[seen], clip=False)
-            source = _Paste(outputs["masks"][index, :count][seen], unclipped, place.image_size)
-        return Instances(
-            boxes=clipped[seen],
-            scores=scores[seen].astype(np.float32),
-            labels=outputs["labels"][index, :count][seen].astype(np.int64),
-            image_size=place.image_size,
-            class_names=self.class_names,
-            masks_source=source,
-        )
-
-
-class _Paste:
-    """Pastes masks when called; a class and not a closure, so that `Instances` can be pickled."""
-
-    def __init__(self, masks: np.ndarray, boxes: np.ndarray, size: tuple[int, int]) -> None:
-        self._masks, self._boxes, self._size = masks, boxes, size
-
-    def __call__(self) -> np.ndarray:
-        return paste_masks(self._masks, self._boxes, self._size)
 
 
 def open_session(
@@ -225,9 +246,3 @@ def open_session(
         target=chosen,
         precision=wanted,
     )
-
-
-def _load(picture: Picture) -> np.ndarray:
-    if isinstance(picture, str | Path):
-        return read_image(picture)
-    return as_image(picture)

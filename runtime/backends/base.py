@@ -11,12 +11,12 @@
 | `count` | int32 `[B]` | how many of the D are detections; the rest is zero |
 
 A backend is opened by its constructor, closed by `close` or by leaving its `with` block, and used
-by one thread at a time.
+by one thread at a time, any thread, unless it says that it is `concurrent`.
 """
 
 import abc
 from types import TracebackType
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -24,7 +24,13 @@ __all__ = ["Backend"]
 
 
 class Backend(abc.ABC):
-    """Executes one engine."""
+    """Executes one engine.
+
+    Attributes:
+        concurrent: `run` may be called by several threads at once.
+    """
+
+    concurrent: ClassVar[bool] = False
 
     @abc.abstractmethod
     def run(self, images: np.ndarray) -> dict[str, np.ndarray]:
