@@ -10,7 +10,7 @@ Ranges and scales are facts about the model; `precision` and the layers' precisi
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -102,7 +102,8 @@ class Recipe:
         """Return the recipe of the same calibration for another precision.
 
         Args:
-            precision: what every layer gets that does not refuse it.
+            precision: what every layer gets that does not refuse it; mixed is INT8 with FP16 for
+                the rest, to be widened.
             rest: what the others get, and what an INT8 model computes in between its layers.
 
         Raises:
@@ -110,12 +111,36 @@ class Recipe:
         """
         if rest is Precision.INT8:
             raise UsageError("rest is int8, and must be fp32 or fp16: it is what is not INT8.")
-        if precision is Precision.INT8 and not self.tensors:
+        narrow = precision in (Precision.INT8, Precision.MIXED)
+        if narrow and not self.tensors:
             raise UsageError(
-                "an INT8 recipe needs calibration pictures: run maskrt calibrate first."
+                f"an {precision.value.upper()} recipe needs calibration pictures: run maskrt "
+                "calibrate first."
             )
-        layers = {name: choice.asked(precision, rest) for name, choice in self.layers.items()}
+        if precision is Precision.MIXED:
+            rest = Precision.FP16
+        wanted = Precision.INT8 if narrow else precision
+        layers = {name: choice.asked(wanted, rest) for name, choice in self.layers.items()}
         return replace(self, precision=precision, rest=rest, layers=layers)
+
+    def widen(self, names: Collection[str], reason: str) -> "Recipe":
+        """Return the recipe with the layers `names` in `rest`, or FP32 where they refuse that.
+
+        Args:
+            names: of layers; those that are not INT8 stay as they are.
+            reason: one clause, said of each of them.
+        """
+        layers = dict(self.layers)
+        for name in names:
+            choice = layers[name]
+            if choice.precision is Precision.INT8:
+                wider = Precision.FP32 if self.rest in choice.refuses else self.rest
+                layers[name] = replace(choice, precision=wider, reason=reason)
+        return replace(self, layers=layers)
+
+    def narrow_layers(self) -> list[str]:
+        """Return the names of the layers that are INT8, in graph order."""
+        return [n for n, choice in self.layers.items() if choice.precision is Precision.INT8]
 
     def with_method(self, method: str) -> "Recipe":
         """Return the recipe with the scales of another calibration method.

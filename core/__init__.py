@@ -1,6 +1,7 @@
 """The words that every stage shares: bundle, input, target, precision, instances, errors."""
 
 from .bundle import Bundle, Manifest
+from .cache import cache_folder
 from .errors import (
     BundleError,
     CheckFailedError,
@@ -15,11 +16,12 @@ from .errors import (
 from .input_spec import InputSpec
 from .instances import Instances
 from .lazy import require
-from .precision import Precision
+from .precision import LAYER_PRECISIONS, Precision
 from .progress import Progress, silent
 from .target import TARGETS, Target
 
 __all__ = [
+    "LAYER_PRECISIONS",
     "TARGETS",
     "Bundle",
     "BundleError",
@@ -37,6 +39,7 @@ __all__ = [
     "UnsupportedModelError",
     "UnsupportedTargetError",
     "UsageError",
+    "cache_folder",
     "require",
     "silent",
 ]

@@ -4,6 +4,7 @@
       manifest.json        what the model is, its input and outputs, sha256 of every file
       model.onnx           canonical FP32 graph
       recipe.json          scales and precision per tensor and layer
+      search.json          what was tried to keep a budget of accuracy, if there was one
       engines/<target>/    the engine and engine.json
       report/              report.json, report.html, pictures
 
@@ -35,6 +36,7 @@ __all__ = ["Bundle", "Manifest", "engine_folder"]
 
 FORMAT_VERSION = 1
 MODEL, RECIPE, MANIFEST = "model.onnx", "recipe.json", "manifest.json"
+SEARCH = "search.json"
 
 
 @dataclass(frozen=True)

@@ -4,15 +4,20 @@ import enum
 
 from .errors import UsageError
 
-__all__ = ["Precision"]
+__all__ = ["LAYER_PRECISIONS", "Precision"]
 
 
 class Precision(str, enum.Enum):
-    """What the heavy layers of an engine compute in; coordinates are FP32 in all of them."""
+    """What the heavy layers of an engine compute in; coordinates are FP32 in all of them.
+
+    `MIXED` is said of a model alone: INT8 where a budget of accuracy allows it, FP16 elsewhere. A
+    layer has one of `LAYER_PRECISIONS`.
+    """
 
     FP32 = "fp32"
     FP16 = "fp16"
     INT8 = "int8"
+    MIXED = "mixed"
 
     def __str__(self) -> str:
         """Return the value as it stands on the command line and in file names."""
@@ -26,3 +31,6 @@ class Precision(str, enum.Enum):
         except ValueError:
             known = ", ".join(p.value for p in cls)
             raise UsageError(f"precision {value!r} is not one of {known}.") from None
+
+
+LAYER_PRECISIONS = (Precision.FP32, Precision.FP16, Precision.INT8)

@@ -19,12 +19,13 @@ from .arguments import (
     parse_targets,
 )
 from .checking import refuse_blind_engine, run_check
-from .core import Bundle, Precision, Progress, Target, silent
-from .core.bundle import check_destination
+from .core import Bundle, Precision, Progress, Target, UsageError, silent
+from .core.bundle import SEARCH, check_destination
 from .runtime import Session, open_session
 from .runtime.build import is_buildable
 from .runtime.cuda_device import can_run
 from .stages import (
+    fit_recipe_to_budget,
     hold_to_budget,
     make_export,
     read_model,
@@ -52,6 +53,7 @@ def compile(
     calibration: Pictures | None = None,
     precision: Precision | str = Precision.FP32,
     targets: Sequence[Target | str] = ("cpu",),
+    method: str = calib.DEFAULT_METHOD,
     max_ap_drop: float | None = None,
     images: Path | str | None = None,
     annotations: Path | str | None = None,
@@ -68,10 +70,13 @@ def compile(
         input_size: `(height, width)` in pixels.
         batch: pictures a call.
         calibration: folder of pictures, or a list of files or arrays; INT8 needs it.
-        precision: `"fp32"`, `"fp16"` or `"int8"`.
+        precision: `"fp32"`, `"fp16"`, `"int8"`, or `"mixed"`: INT8 where `max_ap_drop` allows it,
+            FP16 elsewhere.
         targets: names as in `maskrt targets`.
+        method: calibration method whose scales are used, one of `maskrt.calib.METHODS`.
         max_ap_drop: largest loss of box or mask AP (0 to 100) against FP32 that is accepted, by
-            every target that this machine can run; the others are built and not measured.
+            every target that this machine can run; the others are built and not measured. For INT8
+            and mixed precision the fastest recipe inside it is searched.
         images: folder of the pictures in `annotations`, to measure that loss on.
         annotations: COCO instances JSON.
         class_names: one a label, background included, if the weights do not tell.
@@ -89,11 +94,15 @@ def compile(
     check_size(input_size)
     check_destination(Path(output))
     pictures = calibration_pictures(calibration, wanted)
-    check_budget_arguments(max_ap_drop, images, annotations, places)
+    check_budget_arguments(max_ap_drop, images, annotations, places, wanted)
     exported = make_export(model, weights, num_classes, input_size, batch, class_names, progress)
     with Bundle.create(output, exported.manifest) as bundle:
         write_export(bundle, exported, pictures, progress)
-        write_recipe(bundle, exported.model, wanted, pictures, progress)
+        write_recipe(bundle, exported.model, wanted, pictures, progress, method)
+        if max_ap_drop is not None and wanted in (Precision.INT8, Precision.MIXED):
+            fit_recipe_to_budget(
+                bundle, places, images, annotations, pictures, max_ap_drop, progress
+            )
         for target in places:
             write_engine(bundle, Path(output).name, target, wanted, progress)
             if can_run(target) and is_buildable(target) and pictures is not None:
@@ -139,11 +148,16 @@ def calibrate(
     """
     opened = Bundle.open(bundle)
     wanted = Precision.parse(precision)
+    if wanted is Precision.MIXED:
+        raise UsageError(
+            "a mixed recipe is found by a search: use maskrt compile --precision mixed "
+            "--max-ap-drop, or calibrate for int8."
+        )
     pictures = calibration_pictures(calibration, wanted)
     model = read_model(opened)
     with opened.edit() as staged:
-        staged.remove("engines/")
-        staged.remove("report/")
+        for stale in ("engines/", "report/", SEARCH):
+            staged.remove(stale)
         write_recipe(staged, model, wanted, pictures, progress, method)
     return opened
 

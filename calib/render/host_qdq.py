@@ -67,12 +67,17 @@ def render_host_qdq(model: onnx.ModelProto, recipe: Recipe, *, full_range: bool)
 def _quantized(graph: GraphIndex, layers: Sequence[Layer]) -> list[str]:
     """Return the tensors between integer kernels, in graph order.
 
-    A Gemm can write floats, so its result is quantised only where an INT8 layer reads it.
+    A Gemm without an activation function can write floats, so its result is quantised only where
+    an INT8 layer reads it. With one, ONNX Runtime would fuse the two as floats first.
     """
     placement = place(graph.model)
     found = {layer.data for layer in layers}
     made = {layer.result for layer in layers}
-    found |= {layer.result for layer in layers if layer.op_type.startswith("Conv")}
+    found |= {
+        layer.result
+        for layer in layers
+        if layer.op_type.startswith("Conv") or layer.result != layer.output
+    }
     for add in placement.adds:
         inputs = {add.skip, add.main}
         if all(({name, *rearranged_from(graph, name)} & (found | made)) for name in inputs):

@@ -5,6 +5,7 @@ from typing import Any
 
 import click
 
+from ..calib import DEFAULT_METHOD, METHODS
 from .options import PRECISIONS, model_options, progress_bars, read_class_names
 from .summary import print_bundle
 
@@ -20,9 +21,19 @@ __all__ = ["command"]
     "--precision", type=click.Choice(PRECISIONS), default="fp32", show_default=True,
     help="What the heavy layers compute in.",
 )  # fmt: skip
+@click.option(
+    "--method",
+    type=click.Choice(METHODS),
+    default=DEFAULT_METHOD,
+    show_default=True,
+    help="Calibration method whose scales are used.",
+)
 @click.option("--target", "targets", multiple=True, default=("cpu",), show_default=True)
 @click.option(
-    "--max-ap-drop", type=float, metavar="X", help="Refuse a bundle that loses more AP than this."
+    "--max-ap-drop",
+    type=float,
+    metavar="X",
+    help="Largest loss of box or mask AP; the fastest recipe inside it is searched.",
 )
 @click.option(
     "--images", type=click.Path(path_type=Path), help="Annotated pictures for --max-ap-drop."

@@ -19,7 +19,7 @@ from rich.progress import (
 __all__ = ["bundle_argument", "console", "model_options", "precision_option", "progress_bars"]
 
 _TABLE_WIDTH = 108
-PRECISIONS = ("fp32", "fp16", "int8")
+PRECISIONS = ("fp32", "fp16", "int8", "mixed")
 _Function = Callable[..., Any]
 
 bundle_argument = click.argument("bundle", type=click.Path(path_type=Path))

@@ -5,6 +5,7 @@ from typing import Any
 from rich.table import Table
 
 from ..core import Bundle, Target
+from ..core.bundle import SEARCH
 from ..runtime.cuda_device import can_run
 from .options import console
 
@@ -25,6 +26,8 @@ def print_bundle(bundle: Bundle) -> None:
         screen.print(f"  warning   the conversion is not exact. {warning}", style="yellow")
     if "warning" in manifest.source:
         screen.print(f"  warning   {manifest.source['warning']}", style="yellow")
+    if SEARCH in bundle:
+        screen.print(f"  search    {_search(bundle.read_json(SEARCH))}")
     if bundle.engines():
         screen.print(_engines(bundle))
     for name in bundle.prepared():
@@ -92,6 +95,15 @@ def _weights(source: dict[str, Any]) -> str:
     if recorded:
         return f"weights {recorded['file']} ({recorded['sha256'][:12]})"
     return "no weights given: the model is as its builder made it, untrained unless that trains it"
+
+
+def _search(found: dict[str, Any]) -> str:
+    best = found["best"]
+    return (
+        f"{best['int8_layers']} of {best['layers']} layers in INT8 with the scales of "
+        f"{best['method']} lose {best['drop']:.2f} AP of the {found['budget']:g} allowed; the "
+        f"fastest of {len(found['trials'])} recipes tried"
+    )
 
 
 def _fidelity(found: dict[str, Any]) -> str:

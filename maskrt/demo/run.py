@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..checking import evaluate_session, pytorch_session
-from ..core import Bundle, Precision, Progress, Target, require, silent
+from ..core import LAYER_PRECISIONS, Bundle, Precision, Progress, Target, require, silent
 from ..pipeline import build, load
 from ..pipeline import compile as compile_model
 from ..runtime.check import CocoDataset, Evaluation
@@ -68,7 +68,7 @@ def run_demo(
     rows = [_row("PyTorch FP32", {"layers": None, "bytes": parameters}, found)]
     drawn: list[Path] = []
     for target in ("cpu", "rtx"):
-        for precision in Precision:
+        for precision in LAYER_PRECISIONS:
             info = bundle.read_json(
                 f"{bundle.engine_folder(Target.parse(target), precision)}/engine.json"
             )

@@ -5,7 +5,7 @@
 | key | meaning |
 |---|---|
 | `target`, `backend`, `backend_version` | who built it, for what |
-| `precision` | what was asked: `fp32`, `fp16` or `int8` |
+| `precision` | what was asked: `fp32`, `fp16`, `int8` or `mixed` |
 | `layers` | how many layers really compute in `int8`, `fp16`, `fp32`, and how many are `unknown` |
 | `wider` | names of the layers that compute wider than `precision` |
 | `note` | what a reader of the numbers above has to know, one sentence or empty |
@@ -22,7 +22,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
-from ...core import Precision, PrecisionError, Target
+from ...core import LAYER_PRECISIONS, Precision, PrecisionError, Target
 from .layers import WIDTH_BITS, HeavyLayer
 
 __all__ = ["Engine", "Found", "precision_info", "shorten", "verify", "verify_graph"]
@@ -48,9 +48,9 @@ class Engine:
 def precision_info(found: Found, precision: Precision) -> dict[str, Any]:
     """Return the entries `precision`, `layers` and `wider` of an engine's info."""
     counts = Counter("unknown" if got is None else got.value for got in found.values())
-    limit = WIDTH_BITS[precision]
+    limit = WIDTH_BITS.get(precision, max(WIDTH_BITS.values()))  # mixed: nothing is too wide
     wider = [name for name, got in found.items() if got is not None and WIDTH_BITS[got] > limit]
-    kinds = (*(p.value for p in Precision), "unknown")
+    kinds = (*(p.value for p in LAYER_PRECISIONS), "unknown")
     return {
         "precision": precision.value,
         "layers": {kind: counts[kind] for kind in sorted(kinds, key=_narrow_first)},
@@ -64,6 +64,8 @@ def verify_graph(layers: list[HeavyLayer], precision: Precision, target: Target)
     Raises:
         PrecisionError: no layer of the graph has that precision, or one is narrower.
     """
+    if precision is Precision.MIXED:
+        return  # each layer is held to the graph by `verify`
     narrower = [x.name for x in layers if WIDTH_BITS[x.wanted] < WIDTH_BITS[precision]]
     asked = f"{precision.value} was asked for target {target.name}"
     if narrower:

@@ -20,7 +20,15 @@ from typing import Any
 
 import onnx
 
-from ...core import MissingDependencyError, Precision, Progress, Target, require, silent
+from ...core import (
+    LAYER_PRECISIONS,
+    MissingDependencyError,
+    Precision,
+    Progress,
+    Target,
+    require,
+    silent,
+)
 from ...core.jetpack import JetPack
 from ...plugins.adapters.tensorrt_nodes import lower_to_plugins
 from .deconvolution import rewrite_int8_deconvolutions
@@ -75,7 +83,7 @@ def prepare(
         "target": target.name,
         "backend": target.backend,
         "precision": precision.value,
-        "layers": {p.value: sum(x.wanted is p for x in layers) for p in Precision},
+        "layers": {p.value: sum(x.wanted is p for x in layers) for p in LAYER_PRECISIONS},
         "segments": None if segments is None else [asdict(report) for report in segments],
         "note": "" if segments is not None else _NOT_CHECKED,
         "workspace_mib": workspace_mib(target),

@@ -9,7 +9,7 @@ Source: https://cocodataset.org/#format-data.
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +78,15 @@ class CocoDataset:
         _check_content(dataset)
         _check_files(dataset, folder)
         return dataset
+
+    def share(self, most: int) -> "CocoDataset":
+        """Return the data set with at most `most` of its pictures, evenly spread."""
+        if len(self.images) <= most:
+            return self
+        images = tuple(self.images[i * len(self.images) // most] for i in range(most))
+        kept = {image.id for image in images}
+        annotations = tuple(a for a in self.annotations if a["image_id"] in kept)
+        return replace(self, images=images, annotations=annotations)
 
     @property
     def has_masks(self) -> bool:

@@ -129,7 +129,8 @@ def test_frozen_batch_norms_are_folded(photos: list[np.ndarray]) -> None:
             module.running_mean.uniform_(-0.1, 0.1)
     sizes = tuple((s,) for s in (16, 32, 64, 128, 256))
     detector = FasterRCNN(
-        backbone, 4, rpn_anchor_generator=AnchorGenerator(sizes, ((0.5, 1.0, 2.0),) * 5),
+        backbone, 4, min_size=128, max_size=128,
+        rpn_anchor_generator=AnchorGenerator(sizes, ((0.5, 1.0, 2.0),) * 5),
         rpn_post_nms_top_n_test=100,
     )  # fmt: skip
     model = _prove(detector, photos, 10, input_size=(128, 128))

@@ -146,6 +146,7 @@ def test_order_of_threads_and_blocks_is_irrelevant() -> None:
         _assert_equal(run_every_way("BatchedNMS", BASE, inputs), _expected(inputs, BASE))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", VARIANTS[:3], ids=str)
 def test_sanitizers_find_nothing(change: dict[str, Any]) -> None:
     a = {**BASE, **change}

@@ -133,6 +133,7 @@ def test_the_largest_masks_are_counted_exactly() -> None:
         _assert_equal(found, [iou, area], name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_kernel_on_drawn_cases(dtype: str) -> None:
     generator, a = np.random.default_rng(2), {"threshold": THRESHOLDS[dtype]}
@@ -161,6 +162,7 @@ def test_kernel_in_any_order() -> None:
         _assert_equal(run_every_way("MaskIoU", a, [masks]), _expected(masks, 0.5))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("dtype", "shape"), [("float32", (1, 18, 7, 19)), ("uint8", (2, 2, 65, 65))]
 )

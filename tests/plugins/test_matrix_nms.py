@@ -152,6 +152,7 @@ def test_every_onnx_body_and_the_reference_on_anything(
         _assert_close(found, expected, a, name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", VARIANTS, ids=str)
 def test_kernel_and_reference_on_drawn_cases(change: dict[str, Any]) -> None:
     generator, a = np.random.default_rng(2), {**BASE, **change}
@@ -254,6 +255,7 @@ def test_kernel_in_any_order() -> None:
         _assert_close(run_every_way("MatrixNMS", a, inputs)[0], _by_loops(inputs, a), a, "")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", VARIANTS[1:2] + VARIANTS[3:], ids=str)
 def test_sanitizers_find_nothing(change: dict[str, Any]) -> None:
     inputs = [value[:1] for value in _draw(np.random.default_rng(5), 9, 12)]

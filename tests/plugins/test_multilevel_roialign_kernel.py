@@ -147,6 +147,7 @@ def test_order_of_threads_and_blocks_is_irrelevant(change: dict[str, Any]) -> No
         run_every_way("MultilevelRoIAlign", a, [boxes, *features])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", [{}, {"sampling_ratio": 0}], ids=str)
 def test_sanitizers_find_nothing(change: dict[str, Any]) -> None:
     a = {**BASE, **change}

@@ -104,6 +104,7 @@ def test_order_of_threads_and_blocks_is_irrelevant() -> None:
         np.testing.assert_array_equal(found, _expected(inputs, attributes))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("packed", "size"), [(0, (3, 37)), (0, (34, 259)), (1, (33, 65)), (1, (1, 290))], ids=str
 )

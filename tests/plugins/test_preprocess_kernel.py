@@ -91,6 +91,7 @@ def test_order_of_threads_and_blocks_is_irrelevant() -> None:
         np.testing.assert_array_equal(found, by_pillow(image, attributes))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("size", "canvas"),
     [((37, 53), (20, 35)), ((3, 9), (18, 40)), ((2, 9001), (3, 33)), ((33, 34), (33, 40))],

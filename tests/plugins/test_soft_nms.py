@@ -130,6 +130,7 @@ def test_reference(change: dict[str, Any]) -> None:
         _assert_equal([value.numpy() for value in found], _expected(inputs, a), f"case {case}")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", VARIANTS, ids=str)
 def test_kernel_on_drawn_cases(change: dict[str, Any]) -> None:
     generator, a = np.random.default_rng(3), {**BASE, **change}
@@ -151,6 +152,7 @@ def test_kernel_on_thousands_of_overlapping_candidates() -> None:
     _assert_equal(run_on_host("SoftNMS", a, inputs), _expected(inputs, a), "")
 
 
+@pytest.mark.slow
 def test_kernel_in_any_order_and_under_sanitizers() -> None:
     generator, a = np.random.default_rng(5), {**BASE, "method": "linear"}
     for _ in range(5):

@@ -9,7 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
-from ....core import MissingDependencyError
+from ....core import MissingDependencyError, cache_folder
 from ...launch import LaunchPlan
 
 __all__ = ["Sanitizer", "build", "host_compiler"]
@@ -90,7 +90,6 @@ def _key(source: Path, arguments: list[str]) -> str:
 
 @lru_cache
 def _folder() -> Path:
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    folder = Path(base) / "maskrt" / "host"
+    folder = cache_folder() / "host"
     folder.mkdir(parents=True, exist_ok=True)
     return folder

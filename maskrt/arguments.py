@@ -1,0 +1,90 @@
+"""What `compile` and its stages refuse before any work is done."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from .core import Precision, Target, UsageError, require
+from .runtime import list_images
+from .runtime.build import check_buildable
+from .runtime.check import CocoDataset
+from .runtime.cuda_device import can_run
+
+__all__ = [
+    "Pictures",
+    "calibration_pictures",
+    "check_budget_arguments",
+    "check_size",
+    "parse_targets",
+]
+
+Pictures = Path | str | Sequence[Path | str | np.ndarray]
+
+
+def parse_targets(targets: Sequence[Target | str]) -> list[Target]:
+    """Return the targets, each once, refusing what no machine could build."""
+    if isinstance(targets, str | Target):
+        raise UsageError(f"targets is {targets!r}, and must be a list such as ['cpu'].")
+    if not targets:
+        raise UsageError("targets is empty: name at least one, such as cpu.")
+    parsed = [Target.parse(name) for name in dict.fromkeys(targets)]
+    for target in parsed:
+        check_buildable(target)
+    return parsed
+
+
+def check_size(input_size: tuple[int, int]) -> None:
+    """Raise `UsageError` unless `input_size` is a pair."""
+    if not isinstance(input_size, tuple | list) or len(input_size) != 2:
+        raise UsageError(f"input_size is {input_size!r}, and must be (height, width) in pixels.")
+
+
+def check_budget_arguments(
+    max_ap_drop: float | None,
+    images: Path | str | None,
+    annotations: Path | str | None,
+    targets: Sequence[Target],
+    precision: Precision = Precision.FP32,
+) -> None:
+    """Refuse a budget that could not be measured in the end, before any work is done."""
+    if max_ap_drop is None:
+        if precision is Precision.MIXED:
+            raise UsageError(
+                "precision mixed is INT8 where a budget of AP allows it: give max_ap_drop, with "
+                "images and annotations to measure it on."
+            )
+        if images is not None or annotations is not None:
+            raise UsageError("images and annotations measure max_ap_drop: give that, too.")
+        return
+    if images is None or annotations is None:
+        raise UsageError("max_ap_drop needs images and annotations to measure AP on: give both.")
+    if not any(can_run(target) for target in targets):
+        names = ", ".join(target.name for target in targets)
+        raise UsageError(
+            f"max_ap_drop cannot be measured: this machine can run none of the targets ({names}); "
+            "add the target cpu or leave the budget out."
+        )
+    if not max_ap_drop >= 0:
+        raise UsageError(f"max_ap_drop is {max_ap_drop:g}, and must be 0 or more points of AP.")
+    require("pycocotools", "measure AP for max_ap_drop")
+    CocoDataset.load(images, annotations)
+
+
+def calibration_pictures(
+    calibration: Pictures | None, precision: Precision
+) -> list[Path | str | np.ndarray] | None:
+    """Return the calibration pictures, refusing INT8 without any before anything is done."""
+    if calibration is None:
+        if precision in (Precision.INT8, Precision.MIXED):
+            raise UsageError(
+                f"precision {precision} needs calibration pictures: give their folder as "
+                "calibration."
+            )
+        return None
+    if isinstance(calibration, Path | str):
+        return list(list_images(calibration))
+    pictures = list(calibration)
+    if not pictures:
+        raise UsageError("calibration is empty: give at least one picture.")
+    return pictures

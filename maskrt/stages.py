@@ -1,0 +1,208 @@
+"""The stages, each of which reads a bundle that is being edited and adds to it.
+
+This file and `pipeline` are where `export`, `calib` and `runtime` meet, which never import each
+other.
+"""
+
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx
+
+from . import calib
+from .checking import prove, run_check
+from .core import (
+    Bundle,
+    CheckFailedError,
+    InputSpec,
+    Precision,
+    Progress,
+    Target,
+    UsageError,
+    require,
+)
+from .core.bundle import MODEL, RECIPE, SEARCH
+from .runtime import letterbox_batches
+from .runtime.build import build_engine, is_buildable, prepare
+from .runtime.check import CocoDataset
+from .runtime.check.evaluate import budget_sentence
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from .export import Export
+
+__all__ = [
+    "fit_recipe_to_budget",
+    "hold_to_budget",
+    "make_export",
+    "read_model",
+    "write_engine",
+    "write_export",
+    "write_recipe",
+]
+
+
+def make_export(
+    model: "str | Path | nn.Module",
+    weights: Path | str | None,
+    num_classes: int | None,
+    input_size: tuple[int, int],
+    batch: int,
+    class_names: Sequence[str] | None,
+    progress: Progress,
+) -> "Export":
+    """Export a model to canonical ONNX, with its PyTorch reference."""
+    from .export import export_model
+
+    require("onnxruntime", "compare the exported graph with PyTorch")
+    progress("export", 0, 1)
+    exported = export_model(
+        str(model) if isinstance(model, Path) else model,
+        weights=weights,
+        num_classes=num_classes,
+        input_size=input_size,
+        batch=batch,
+        class_names=class_names,
+    )
+    progress("export", 1, 1)
+    return exported
+
+
+def write_export(
+    bundle: Bundle, exported: "Export", pictures: Iterable[Any] | None, progress: Progress
+) -> None:
+    """Write the canonical graph, and how close it is to the PyTorch model."""
+    bundle.write(MODEL, exported.model.SerializeToString())
+    fidelity = prove(exported, pictures, progress=progress)
+    bundle.update(fidelity=fidelity)
+
+
+def write_recipe(
+    bundle: Bundle,
+    model: onnx.ModelProto,
+    precision: Precision,
+    pictures: list[Any] | None,
+    progress: Progress,
+    method: str = calib.DEFAULT_METHOD,
+) -> None:
+    """Calibrate on `pictures`, if there are any, and write the recipe."""
+    statistics = None
+    if pictures is not None and precision is not Precision.FP32:
+        batches = _batches(pictures, bundle.manifest.input, progress)
+        statistics = calib.collect_statistics(model, batches)
+    recipe = calib.make_recipe(model, precision, statistics, method=method)
+    bundle.write(RECIPE, recipe.to_json())
+    bundle.update(precision=precision)
+
+
+def _batches(pictures: list[Any], spec: InputSpec, progress: Progress) -> Iterator[np.ndarray]:
+    done = 0
+    progress("calibrate", 0, len(pictures))
+    for canvases, real in letterbox_batches(pictures, spec):
+        yield canvases[:real]
+        done += real
+        progress("calibrate", done, len(pictures))
+
+
+def fit_recipe_to_budget(
+    bundle: Bundle,
+    targets: Sequence[Target],
+    images: Path | str | None,
+    annotations: Path | str | None,
+    pictures: list[Any] | None,
+    budget: float,
+    progress: Progress,
+) -> None:
+    """Search the fastest recipe inside the budget, and write it and what was tried.
+
+    Raises:
+        CheckFailedError: there is none.
+    """
+    from .searching import fit_recipe, search_report
+
+    assert images is not None  # checked before the work began
+    assert annotations is not None
+    outcome = fit_recipe(
+        bundle,
+        read_model(bundle),
+        calib.Recipe.from_json(bundle.read_json(RECIPE)),
+        CocoDataset.load(images, annotations),
+        pictures or [],
+        budget,
+        targets,
+        progress,
+    )
+    assert outcome.best is not None
+    bundle.write(RECIPE, outcome.best.recipe.to_json())
+    bundle.write(SEARCH, search_report(outcome, budget))
+
+
+def write_engine(
+    bundle: Bundle, name: str, target: Target, precision: Precision, progress: Progress
+) -> None:
+    """Render the recipe, build the engine, and write it with what it really is.
+
+    What only the target's own device can build is prepared for it instead.
+    """
+    stage = f"build {target.name} {precision}"
+    progress(stage, 0, 1)
+    model = read_model(bundle)
+    recipe = calib.Recipe.from_json(bundle.read_json(RECIPE))
+    if precision is not recipe.precision:
+        if precision is Precision.MIXED:
+            raise UsageError(
+                "a mixed recipe is found by maskrt compile --precision mixed --max-ap-drop, and "
+                f"this bundle is {recipe.precision}: compile it so."
+            )
+        recipe = recipe.with_precision(precision)
+    style = calib.Style.ORT if target.backend == "onnxruntime" else calib.Style.TENSORRT
+    started = time.perf_counter()
+    rendered = calib.render(model, recipe, style)
+    folder = bundle.engine_folder(target, precision)
+    if not is_buildable(target):
+        prepared = prepare(rendered, target, precision, bundle_name=name, progress=progress)
+        bundle.remove(folder + "/")
+        for file, data in prepared.files.items():
+            bundle.write(f"{folder}/{file}", data)
+        bundle.write(f"{folder}/prepared.json", prepared.info)
+        progress(stage, 1, 1)
+        return
+    engine = build_engine(rendered, target, precision)
+    bundle.remove(folder + "/")
+    for file, data in engine.files.items():
+        bundle.write(f"{folder}/{file}", data)
+    info = {**engine.info, "total_seconds": round(time.perf_counter() - started, 2)}
+    bundle.write(f"{folder}/engine.json", info)
+    progress(stage, 1, 1)
+
+
+def hold_to_budget(
+    bundle: Bundle,
+    target: Target,
+    images: Path | str | None,
+    annotations: Path | str | None,
+    budget: float,
+    progress: Progress,
+) -> None:
+    """Raise `CheckFailedError` if the engine misses the budget, before the bundle appears."""
+    assert images is not None  # checked before the work began
+    assert annotations is not None
+    report = run_check(
+        bundle,
+        images=images,
+        annotations=annotations,
+        target=target,
+        max_ap_drop=budget,
+        progress=progress,
+    )
+    if not report.passed:
+        raise CheckFailedError(f"{budget_sentence(report)} No bundle was written.")
+
+
+def read_model(bundle: Bundle) -> onnx.ModelProto:
+    """Return the bundle's canonical graph."""
+    return onnx.load_model_from_string(bundle.read(MODEL))
