@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from ..core import Instances, PrecisionError
+from ..core.masks import MaskSource
 from .letterbox import Placement
 from .paste import LazyMasks
 
@@ -21,6 +22,7 @@ def instances_of(
     index: int,
     place: Placement,
     class_names: Sequence[str] | None = None,
+    masks: MaskSource | None = None,
 ) -> Instances:
     """Cut picture `index` out of a batch's outputs.
 
@@ -29,6 +31,7 @@ def instances_of(
         index: of the picture in the batch.
         place: where it lay on the canvas.
         class_names: for the instances.
+        masks: of the picture, if they are pasted already; None pastes the outputs' when asked for.
 
     Raises:
         PrecisionError: boxes or scores are not finite numbers.
@@ -43,8 +46,8 @@ def instances_of(
         )
     clipped = place.to_picture(boxes)
     seen = (clipped[:, 2] > clipped[:, 0]) & (clipped[:, 3] > clipped[:, 1])
-    source: LazyMasks | None = None
-    if "masks" in outputs:
+    source = None if masks is None else masks.select(seen)
+    if source is None and "masks" in outputs:
         unclipped = place.to_picture(boxes[seen], clip=False)
         source = LazyMasks(outputs["masks"][index, :count][seen], unclipped, place.image_size)
     return Instances(

@@ -18,13 +18,14 @@ A source that blocks for ever cannot be interrupted: its (daemon) thread ends at
 import contextlib
 import queue
 import threading
-from collections.abc import Generator, Iterable
+from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from ..core import InputError, InputSpec, Instances, MaskrtError
-from .letterbox import Placement, letterbox
+from .letterbox import Placement, letterbox, placement
 from .pictures import Picture, load_picture
 
 __all__ = ["Frame", "Placed", "prefetched"]
@@ -67,7 +68,7 @@ class Placed:
         index: place in the stream.
         source: the picture as given.
         image: its pixels, or None.
-        canvas: uint8 `[H, W, 3]` of the engine's size, or None.
+        canvas: uint8 `[H, W, 3]` of the engine's size; None, too, where a device makes it.
         place: where the picture lies on the canvas, or None.
         error: why there is no canvas.
     """
@@ -88,7 +89,7 @@ class _End:
 
 
 def prefetched(
-    source: Iterable[Picture], spec: InputSpec, *, prefetch: int
+    source: Iterable[Picture], spec: InputSpec, *, prefetch: int, letterboxed: bool = True
 ) -> Generator[list[Placed], None, None]:
     """Yield batches of pictures, read and letterboxed in a thread ahead of the caller.
 
@@ -96,11 +97,15 @@ def prefetched(
         source: of pictures; iterated in the thread.
         spec: canvas, and how many pictures a batch has at most.
         prefetch: how many batches may wait, at least 1.
+        letterboxed: False leaves the canvases to a device.
     """
     ready: queue.Queue[list[Placed] | _End] = queue.Queue(prefetch)
     stop = threading.Event()
     reader = threading.Thread(
-        target=_read_ahead, args=(source, spec, ready, stop), name="maskrt-reader", daemon=True
+        target=_read_ahead,
+        args=(source, partial(_place, spec, letterboxed), spec.batch, ready, stop),
+        name="maskrt-reader",
+        daemon=True,
     )
     reader.start()
     try:
@@ -115,7 +120,8 @@ def prefetched(
 
 def _read_ahead(
     source: Iterable[Picture],
-    spec: InputSpec,
+    place: Callable[[int, Picture], Placed],
+    size: int,
     ready: "queue.Queue[list[Placed] | _End]",
     stop: threading.Event,
 ) -> None:
@@ -124,8 +130,8 @@ def _read_ahead(
     batch: list[Placed] = []
     try:
         for index, picture in enumerate(source):
-            batch.append(_place(index, picture, spec))
-            if len(batch) == spec.batch:
+            batch.append(place(index, picture))
+            if len(batch) == size:
                 _put(ready, batch, stop)
                 batch = []
             if stop.is_set():
@@ -148,9 +154,12 @@ def _put(
             return
 
 
-def _place(index: int, picture: Picture, spec: InputSpec) -> Placed:
+def _place(spec: InputSpec, letterboxed: bool, index: int, picture: Picture) -> Placed:
     try:
         image = load_picture(picture)
+        if not letterboxed:
+            place = placement(image.shape[0], image.shape[1], spec)
+            return Placed(index, picture, image, place=place)
         canvas, place = letterbox(image, spec)
     except MaskrtError as error:
         return Placed(index, picture, error=error)

@@ -16,9 +16,14 @@ by one thread at a time, any thread, unless it says that it is `concurrent`.
 
 import abc
 from types import TracebackType
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
+
+from ...core import InputSpec
+
+if TYPE_CHECKING:
+    from ..cuda import FrameSlots
 
 __all__ = ["Backend"]
 
@@ -35,6 +40,18 @@ class Backend(abc.ABC):
     @abc.abstractmethod
     def run(self, images: np.ndarray) -> dict[str, np.ndarray]:
         """Return the outputs for one batch, uint8 `[B, H, W, 3]`."""
+
+    def open_frames(self, spec: InputSpec, slots: int) -> "FrameSlots | None":
+        """Return what runs whole frames on the device, in memory that the caller closes.
+
+        Args:
+            spec: of the engine's input.
+            slots: frames in flight at most.
+
+        Returns:
+            None where there is no device, or where it was not asked to do so.
+        """
+        return None
 
     @abc.abstractmethod
     def describe(self) -> dict[str, Any]:

@@ -10,13 +10,16 @@ Shapes are static, so all memory is allocated and bound once, when the engine is
 also when TensorRT-RTX compiles its kernels for the GPU, which takes seconds.
 """
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ...core import BundleError, UnsupportedTargetError, require
+from ...core import BundleError, InputSpec, UnsupportedTargetError, require
 from .base import Backend
 from .cuda_memory import DeviceTensor, checked
+
+if TYPE_CHECKING:
+    from ..cuda import FrameSlots
 
 __all__ = ["TensorRTBackend"]
 
@@ -33,6 +36,7 @@ class TensorRTBackend(Backend):
         device: int = 0,
         package: str = "tensorrt_rtx",
         plugins: bool = False,
+        on_device: bool = False,
     ) -> None:
         """Load an engine.
 
@@ -41,6 +45,7 @@ class TensorRTBackend(Backend):
             device: which GPU, counted as CUDA does.
             package: `"tensorrt_rtx"` or `"tensorrt"`, whichever built it.
             plugins: the engine names maskrt's Python plugins, which are registered first.
+            on_device: letterbox and paste on the GPU, too (`runtime/cuda/frame.py`).
 
         Raises:
             MissingDependencyError: the package or cuda-python is not installed.
@@ -54,7 +59,7 @@ class TensorRTBackend(Backend):
             from ...plugins.adapters.tensorrt_v3 import register_plugins
 
             register_plugins(self._trt)
-        self._device = device
+        self._device, self._on_device = device, on_device
         self._tensors: dict[str, DeviceTensor] = {}
         self._stream: Any = None
         self._runtime: Any = None
@@ -83,10 +88,25 @@ class TensorRTBackend(Backend):
         checked(self._cuda.cudaStreamSynchronize(self._stream), "execute the engine")
         return {name: tensor.host.copy() for name, tensor in outputs.items()}
 
+    def open_frames(self, spec: InputSpec, slots: int) -> "FrameSlots | None":
+        """Return frames on this GPU, each slot with an execution context of its own."""
+        if not self._on_device:
+            return None
+        from ..cuda import FrameSlots, open_cuda
+        from .tensorrt_frames import TensorRTDeviceEngine
+
+        about = {name: (t.host.shape, t.host.dtype) for name, t in self._tensors.items()}
+        engine = TensorRTDeviceEngine(self._engine, about, self._name)
+        return FrameSlots(open_cuda(self._device), engine, spec, slots=slots, paste=True)
+
     def describe(self) -> dict[str, Any]:
-        """Return the package, its version and the GPU's number."""
-        version = self._trt.__version__
-        return {"backend": self._package, "version": version, "device": self._device}
+        """Return the package, its version, the GPU's number, and where pictures are letterboxed."""
+        return {
+            "backend": self._package,
+            "version": self._trt.__version__,
+            "device": self._device,
+            "frames": "gpu" if self._on_device else "cpu",
+        }
 
     def close(self) -> None:
         """Release context, engine, memory and stream, in that order."""
