@@ -6,7 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from .lazy import require
+from . import rle
+from .masks import Crop, MaskSource, crops_of
+from .outline import polygons
 
 __all__ = ["Instances"]
 
@@ -26,8 +28,8 @@ class Instances:
         labels: int64 `[N]`; the model's own class indices, 0 being background.
         image_size: `(height, width)` of the picture.
         class_names: name of each label, index 0 included, or None.
-        masks_source: bool masks `[N, height, width]`, or a function that makes them on first use,
-            or None for a model without masks.
+        masks_source: bool masks `[N, height, width]`, or what makes them on first use (a
+            `MaskSource`, or a function), or None for a model without masks.
     """
 
     boxes: np.ndarray
@@ -35,7 +37,10 @@ class Instances:
     labels: np.ndarray
     image_size: tuple[int, int]
     class_names: Sequence[str] | None = None
-    masks_source: np.ndarray | Callable[[], np.ndarray] | None = field(default=None, repr=False)
+    masks_source: np.ndarray | MaskSource | Callable[[], np.ndarray] | None = field(
+        default=None, repr=False
+    )
+    _pasted: np.ndarray | None = field(default=None, init=False, repr=False, compare=False)
 
     def __len__(self) -> int:
         """Return the number of instances."""
@@ -44,16 +49,43 @@ class Instances:
     @property
     def masks(self) -> np.ndarray | None:
         """Bool masks `[N, height, width]`, pasted on first use; None for a box-only model."""
-        if callable(self.masks_source):
-            self.masks_source = self.masks_source()
-        return self.masks_source
+        if self._pasted is None:
+            source = self.masks_source
+            self._pasted = source() if callable(source) else source
+        return self._pasted
+
+    @property
+    def crops(self) -> list[Crop] | None:
+        """The masks as crops, without pasting full-size ones; None for a box-only model."""
+        if isinstance(self.masks_source, MaskSource):
+            return self.masks_source.crops()
+        masks = self.masks
+        return None if masks is None else crops_of(masks)
+
+    def polygons(self, tolerance: float = 0.0) -> list[list[np.ndarray]]:
+        """Return the outlines of each mask, the largest first; none for a box-only model.
+
+        Args:
+            tolerance: pixels by which an outline may be wrong; 0 follows every pixel's edge.
+
+        Returns:
+            For each instance its rings, float32 `[K, 2]`, x and y; holes are filled.
+        """
+        crops = self.crops
+        return (
+            [[] for _ in self.scores] if crops is None else [polygons(c, tolerance) for c in crops]
+        )
 
     def select(self, keep: np.ndarray) -> "Instances":
         """Return the instances that the index or bool array `keep` names."""
-        masks = self.masks
+        source = self.masks_source
+        if isinstance(source, MaskSource):
+            kept: np.ndarray | MaskSource | None = source.select(keep)
+        else:
+            kept = None if self.masks is None else self.masks[keep]
         return Instances(
             self.boxes[keep], self.scores[keep], self.labels[keep], self.image_size,
-            self.class_names, None if masks is None else masks[keep],
+            self.class_names, kept,
         )  # fmt: skip
 
     def name_of(self, label: int) -> str:
@@ -68,7 +100,7 @@ class Instances:
         Source: COCO results format, https://cocodataset.org/#format-results.
         """
         entries = []
-        for index, rle in enumerate(self._rles()):
+        for index, mask in enumerate(self._rles()):
             x0, y0, x1, y1 = (float(v) for v in self.boxes[index])
             entry: dict[str, Any] = {
                 "image_id": image_id,
@@ -76,17 +108,38 @@ class Instances:
                 "bbox": [x0, y0, x1 - x0, y1 - y0],
                 "score": float(self.scores[index]),
             }
-            entries.append(entry if rle is None else {**entry, "segmentation": rle})
+            entries.append(entry if mask is None else {**entry, "segmentation": mask})
         return entries
 
     def _rles(self) -> Iterator[dict[str, Any] | None]:
-        if self.masks is None:
+        crops = self.crops
+        if crops is None:
             yield from (None for _ in range(len(self)))
             return
-        coco_mask = require("pycocotools.mask", "write masks as COCO RLE")
-        for mask in self.masks:
-            rle = coco_mask.encode(np.asfortranarray(mask.astype(np.uint8)))
-            yield {"size": list(rle["size"]), "counts": rle["counts"].decode("ascii")}
+        yield from (rle.encode(crop, self.image_size) for crop in crops)
+
+    def to_labelme(self, image_path: str = "", *, tolerance: float = 1.0) -> dict[str, Any]:
+        """Return a LabelMe annotation: a polygon a part of a mask, or a rectangle without masks.
+
+        Args:
+            image_path: the picture's file, as LabelMe finds it from the annotation's.
+            tolerance: pixels by which a polygon may be wrong; see `polygons`.
+
+        Source: `LabelFile.save` in labelme, labelme/label_file.py.
+        """
+        from .interchange import to_labelme
+
+        return to_labelme(self, image_path, tolerance)
+
+    def to_supervision(self) -> Any:
+        """Return `supervision.Detections`, masks pasted.
+
+        Raises:
+            MissingDependencyError: supervision is not installed.
+        """
+        from .interchange import to_supervision
+
+        return to_supervision(self)
 
     def draw(self, image: np.ndarray, *, min_score: float = 0.5) -> np.ndarray:
         """Return a copy of `image` (uint8 HWC RGB) with masks, boxes and captions drawn.
@@ -99,11 +152,10 @@ class Instances:
 
         shown = np.flatnonzero(self.scores >= min_score)[::-1]
         canvas = np.array(image, dtype=np.uint8)
-        for index in shown:
-            colour = self._colour(index)
-            if self.masks is not None:
-                inside = self.masks[index]
-                canvas[inside] = (canvas[inside] * 0.5 + colour * 0.5).astype(np.uint8)
+        crops = self.select(shown).crops or ()
+        for index, (top, left, inside) in zip(shown, crops, strict=False):
+            part = canvas[top : top + inside.shape[0], left : left + inside.shape[1]]
+            part[inside] = (part[inside] * 0.5 + self._colour(index) * 0.5).astype(np.uint8)
         picture = Image.fromarray(canvas)
         pen = ImageDraw.Draw(picture)
         for index in shown:

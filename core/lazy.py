@@ -21,7 +21,7 @@ _EXTRA_OF = {
     "cuda": "rtx",
     "pycocotools": "check",
     "skimage": "demo",
-    "cv2": "demo",
+    "cv2": "video",
     "distributed": "dask",
 }
 _DISTRIBUTION_OF = {"PIL": "pillow"}

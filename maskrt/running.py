@@ -1,4 +1,4 @@
-"""Running an engine over files: pictures with masks drawn, and all instances as COCO JSON.
+"""Running an engine over files: pictures and videos with masks drawn, all instances as COCO JSON.
 
 `results.json` is a COCO results array, `images.json` a COCO data set without annotations that gives
 its `image_id`s their files: `COCO("images.json").loadRes("results.json")` reads the two.
@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from .core import Bundle, Precision, Progress, Target, UsageError, require, silent
-from .runtime import list_images, open_session, read_image
+from .filming import film
+from .runtime import open_session, read_image
 from .runtime.check.report import write_text
+from .runtime.sources import is_video, list_sources
 
 __all__ = ["run_pictures"]
 
@@ -28,12 +30,12 @@ def run_pictures(
     min_score: float = 0.5,
     progress: Progress = silent,
 ) -> dict[str, Any]:
-    """Run every picture of `sources` (files and folders), and write to the folder `output`.
+    """Run every picture and video of `sources`, and write to the folder `output`.
 
     Args:
         bundle: holds the engine.
-        sources: files, and folders of pictures.
-        output: gets one PNG a picture, `results.json` and `images.json`.
+        sources: files, folders of pictures, patterns, and videos, as in `runtime/sources.py`.
+        output: gets a PNG a picture, an MP4 a video, `results.json` and `images.json`.
         target: None is the best that this machine can run.
         precision: None is the bundle's own.
         min_score: instances below it are not drawn; `results.json` has them all.
@@ -48,15 +50,17 @@ def run_pictures(
         MissingDependencyError: a package is not installed; nothing was written.
     """
     opened = Bundle.open(bundle)
-    files = [file for source in sources for file in _files(Path(source))]
-    names = _distinct_names(files)
+    videos = [str(source) for source in sources if is_video(source)]
+    pictures = [source for source in sources if not is_video(source)]
+    files = [file for source in pictures for file in list_sources(source)]
+    names = _distinct_names(files, ".png")
+    films = _distinct_names([Path(video.replace(":", "-")) for video in videos], ".mp4")
     folder = Path(output)
-    _check_output(folder, [*names, _RESULTS, _IMAGES], files)
+    _check_output(folder, [*names, *films, _RESULTS, _IMAGES], [*files, *map(Path, videos)])
     pillow = require("PIL.Image", "write pictures")
-    if "masks" in opened.manifest.outputs:
-        require("pycocotools.mask", "write masks as COCO RLE")
     images, annotations = [], []
-    progress("run", 0, len(files))
+    if files:
+        progress("run", 0, len(files))
     with open_session(opened, target, precision) as session:
         for number, (file, name) in enumerate(zip(files, names, strict=True), 1):
             picture = read_image(file)
@@ -69,6 +73,14 @@ def run_pictures(
             images.append({"id": number, "file_name": str(file), "height": height, "width": width})
             annotations += found.to_coco(number)
             progress("run", number, len(files))
+        for video, name in zip(videos, films, strict=True):
+            folder.mkdir(parents=True, exist_ok=True)
+            more, found_there = film(
+                session, video, folder / name, min_score=min_score, first_id=len(images) + 1,
+                progress=progress,
+            )  # fmt: skip
+            images += more
+            annotations += found_there
         categories = [
             {"id": label, "name": text} for label, text in enumerate(session.class_names or ())
         ]
@@ -97,19 +109,15 @@ def _identity(file: Path) -> tuple[int, int]:
     return status.st_dev, status.st_ino
 
 
-def _files(source: Path) -> list[Path]:
-    return list(list_images(source)) if source.is_dir() else [source]
-
-
-def _distinct_names(files: Sequence[Path]) -> list[str]:
-    """Return a PNG name for each file; pictures of one stem from several folders get a number."""
+def _distinct_names(files: Sequence[Path], suffix: str) -> list[str]:
+    """Return a name for each file's result; files of one stem from several folders get a number."""
     taken: set[str] = set()
     names = []
     for file in files:
-        name, number = f"{file.stem}.png", 1
+        name, number = f"{file.stem}{suffix}", 1
         while name in taken:
             number += 1
-            name = f"{file.stem}-{number}.png"
+            name = f"{file.stem}-{number}{suffix}"
         taken.add(name)
         names.append(name)
     return names

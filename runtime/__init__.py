@@ -1,9 +1,11 @@
 """Running engines: pictures in, instances out.
 
     session.py      the engine with everything around it: `open_session`, `Session.predict`
+    stream.py       pictures read ahead of the engine: `Session.predict_stream`
     backends/       what executes an engine; build/ what makes one
-    images.py       reading pictures;  letterbox.py  placing them on the engine's canvas
-    paste.py        masks from 28x28 to the picture's pixels
+    pictures.py     what a picture may be given as;  images.py  reading files
+    letterbox.py    placing a picture on the engine's canvas
+    postprocess.py  outputs to instances;  paste.py  masks from 28x28 to the picture's pixels
     check/          how good the result is: COCO metrics, fidelity, reports
 
 Importing this package imports numpy and nothing heavier.
@@ -13,11 +15,14 @@ from .backends import Backend, NullBackend, choose_target, open_backend
 from .images import as_image, list_images, read_image
 from .letterbox import Placement, letterbox, letterbox_batches
 from .paste import paste_masks
-from .session import STAGES, Picture, Session, open_session
+from .pictures import Picture, load_picture
+from .session import STAGES, Session, open_session
+from .stream import Frame
 
 __all__ = [
     "STAGES",
     "Backend",
+    "Frame",
     "NullBackend",
     "Picture",
     "Placement",
@@ -27,6 +32,7 @@ __all__ = [
     "letterbox",
     "letterbox_batches",
     "list_images",
+    "load_picture",
     "open_backend",
     "open_session",
     "paste_masks",

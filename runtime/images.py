@@ -21,7 +21,7 @@ import numpy as np
 
 from ..core import InputError, require
 
-__all__ = ["SUFFIXES", "as_image", "list_images", "read_image"]
+__all__ = ["SUFFIXES", "as_image", "from_pillow", "list_images", "read_image"]
 
 SUFFIXES = frozenset(
     (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
@@ -62,6 +62,22 @@ def read_image(path: Path | str) -> np.ndarray:
         ) from error
 
 
+def from_pillow(picture: Any) -> np.ndarray:
+    """Return an open Pillow picture as uint8 `[H, W, 3]` RGB, upright.
+
+    Raises:
+        InputError: it holds floating-point pixels, or its file is damaged.
+    """
+    try:
+        return _to_rgb(picture, "the PIL image")
+    except (OSError, SyntaxError, ValueError, EOFError, struct.error) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(
+            f"the PIL image is truncated or damaged ({error}): leave it out."
+        ) from error
+
+
 def as_image(array: Any) -> np.ndarray:
     """Return a picture given as an array as uint8 `[H, W, 3]`; grey `[H, W]` is repeated to RGB.
 
@@ -73,8 +89,8 @@ def as_image(array: Any) -> np.ndarray:
     """
     if not isinstance(array, np.ndarray):
         raise InputError(
-            f"a picture must be a path or a numpy array, and not {type(array).__name__}: convert "
-            "it with numpy.asarray(picture)."
+            f"a picture must be a path, a numpy array, a PIL image or a tensor, and not "
+            f"{type(array).__name__}: convert it with numpy.asarray(picture)."
         )
     if array.dtype != np.uint8:
         raise InputError(
@@ -123,7 +139,7 @@ def _check_file(file: Path) -> None:
         raise InputError(f"{file} is empty (0 bytes): copy the picture again or leave it out.")
 
 
-def _to_rgb(picture: Any, file: Path) -> np.ndarray:
+def _to_rgb(picture: Any, file: Path | str) -> np.ndarray:
     """Decode an open Pillow picture to upright uint8 `[H, W, 3]`."""
     image_ops = require("PIL.ImageOps", "turn pictures upright")
     upright = image_ops.exif_transpose(picture)
@@ -138,7 +154,7 @@ def _to_rgb(picture: Any, file: Path) -> np.ndarray:
     return np.array(upright.convert("RGB"))
 
 
-def _grey_16_to_rgb(grey: np.ndarray, file: Path) -> np.ndarray:
+def _grey_16_to_rgb(grey: np.ndarray, file: Path | str) -> np.ndarray:
     """Scale grey of 0..65535 to 0..255: 65535 = 255 * 257, so v/257 maps both ends exactly."""
     if grey.size and not (grey.min() >= 0 and grey.max() <= 65535):
         raise InputError(

@@ -21,7 +21,7 @@ import numpy as np
 from ..core import InputSpec, require
 from .images import as_image, read_image
 
-__all__ = ["Placement", "letterbox", "letterbox_batches"]
+__all__ = ["Placement", "letterbox", "letterbox_batches", "placement"]
 
 
 @dataclass(frozen=True)
@@ -64,15 +64,21 @@ def letterbox(image: np.ndarray, spec: InputSpec) -> tuple[np.ndarray, Placement
     Returns:
         The canvas, uint8 `[H, W, 3]`, and where the picture lies on it.
     """
-    h, w = image.shape[:2]
-    scale = spec.scale_for(h, w)
-    canvas_h = min(max(round(h * scale), 1), spec.height)
-    canvas_w = min(max(round(w * scale), 1), spec.width)
+    place = placement(image.shape[0], image.shape[1], spec)
+    canvas_h, canvas_w = place.canvas_size
     canvas = np.empty((spec.height, spec.width, 3), np.uint8)
     canvas[canvas_h:] = spec.pad_value
     canvas[:canvas_h, canvas_w:] = spec.pad_value
     canvas[:canvas_h, :canvas_w] = _resize(image, canvas_h, canvas_w)
-    return canvas, Placement((h, w), (canvas_h, canvas_w))
+    return canvas, place
+
+
+def placement(height: int, width: int, spec: InputSpec) -> Placement:
+    """Return where a picture of `height x width` pixels comes to lie on the canvas of `spec`."""
+    scale = spec.scale_for(height, width)
+    canvas_height = min(max(round(height * scale), 1), spec.height)
+    canvas_width = min(max(round(width * scale), 1), spec.width)
+    return Placement((height, width), (canvas_height, canvas_width))
 
 
 def letterbox_batches(

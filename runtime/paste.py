@@ -16,11 +16,14 @@ things make it fast:
       they bring on products this small.
 """
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
 
-__all__ = ["paste_masks"]
+from ..core.masks import Crop
+
+__all__ = ["LazyMasks", "crop_masks", "paste_masks"]
 
 _TILE = 8192  # elements; 8192 * 30 multiply-adds are below OpenBLAS's threading threshold of 2**18
 _HALF = np.float32(0.5)
@@ -52,20 +55,67 @@ def paste_masks(
     Returns:
         bool `[N, height, width]`.
     """
-    height, width = size
-    masks = np.zeros((len(probabilities), height, width), bool)
+    masks = np.zeros((len(probabilities), *size), bool)
+    for mask, (source, rows, columns) in zip(
+        masks, _resampled(probabilities, boxes, size, threshold), strict=True
+    ):
+        bottom, right = rows.start + len(rows.low), columns.start + len(columns.low)
+        view = mask[rows.start : bottom, columns.start : right]
+        _paste(view, source, rows, columns, threshold)
+    return masks
+
+
+def crop_masks(
+    probabilities: np.ndarray,
+    boxes: np.ndarray,
+    size: tuple[int, int],
+    threshold: float = 0.5,
+) -> list[Crop]:
+    """Paste masks as `paste_masks` does, each into no more than its own crop."""
+    crops = []
+    for source, rows, columns in _resampled(probabilities, boxes, size, threshold):
+        inside = np.empty((len(rows.low), len(columns.low)), bool)
+        _paste(inside, source, rows, columns, threshold)
+        crops.append(Crop(rows.start, columns.start, inside))
+    return crops
+
+
+class LazyMasks:
+    """The head's masks and their boxes, pasted when asked for (a `MaskSource`).
+
+    A class and not a closure, so that `Instances` can be pickled.
+    """
+
+    def __init__(self, probabilities: np.ndarray, boxes: np.ndarray, size: tuple[int, int]) -> None:
+        """Keep float32 `[N, M, M]`, xyxy `[N, 4]` in pixels of the picture, and its size."""
+        self._probabilities, self._boxes, self._size = probabilities, boxes, size
+
+    def __call__(self) -> np.ndarray:
+        """Return bool `[N, height, width]`."""
+        return paste_masks(self._probabilities, self._boxes, self._size)
+
+    def crops(self) -> list[Crop]:
+        """Return the N crops."""
+        return crop_masks(self._probabilities, self._boxes, self._size)
+
+    def select(self, keep: np.ndarray) -> "LazyMasks":
+        """Return the masks that the index or bool array `keep` names."""
+        return LazyMasks(self._probabilities[keep], self._boxes[keep], self._size)
+
+
+def _resampled(
+    probabilities: np.ndarray, boxes: np.ndarray, size: tuple[int, int], threshold: float
+) -> Iterator[tuple[np.ndarray, _Axis, _Axis]]:
+    """Yield each mask in its ring, `[S, S]`, and the picture's rows and columns that see it."""
     if not len(probabilities):
-        return masks
+        return
     padded = np.pad(np.asarray(probabilities, np.float32), ((0, 0), (1, 1), (1, 1)))
     corners = _expand(np.asarray(boxes, np.float32), padded.shape[-1] / (padded.shape[-1] - 2))
-    buffer = np.empty(max(_TILE, width), np.float32)
-    for mask, source, (x0, y0, x1, y1) in zip(masks, padded, corners.tolist(), strict=True):
+    for source, (x0, y0, x1, y1) in zip(padded, corners.tolist(), strict=True):
         seen = source > threshold
-        rows = _crop(_axis(y0, y1, height, len(source)), seen.any(axis=1))
-        columns = _crop(_axis(x0, x1, width, len(source)), seen.any(axis=0))
-        if len(rows.low) and len(columns.low):
-            _paste(mask, source, rows, columns, threshold, buffer)
-    return masks
+        rows = _crop(_axis(y0, y1, size[0], len(source)), seen.any(axis=1))
+        columns = _crop(_axis(x0, x1, size[1], len(source)), seen.any(axis=0))
+        yield source, rows, columns
 
 
 def _expand(boxes: np.ndarray, scale: float) -> np.ndarray:
@@ -100,27 +150,24 @@ def _crop(axis: _Axis, seen: np.ndarray) -> _Axis:
 
 
 def _paste(
-    mask: np.ndarray,
-    source: np.ndarray,
-    rows: _Axis,
-    columns: _Axis,
-    threshold: float,
-    buffer: np.ndarray,
+    inside: np.ndarray, source: np.ndarray, rows: _Axis, columns: _Axis, threshold: float
 ) -> None:
-    """Write one mask, bool `[height, width]`, tile by tile."""
-    left, width, height = columns.start, len(columns.low), len(rows.low)
+    """Write one mask, bool `[len(rows.low), len(columns.low)]`, tile by tile."""
+    height, width = inside.shape
+    if not inside.size:
+        return
     across = (
         source[:, columns.low] * (1 - columns.weight) + source[:, columns.high] * columns.weight
     )
     weights = _weight_matrix(rows, len(source))
     step = max(1, _TILE // width)
+    buffer = np.empty((min(step, height), width), np.float32)
     for top in range(0, height, step):
         bottom = min(top + step, height)
         sources = slice(rows.low[top], rows.high[bottom - 1] + 1)
-        tile = buffer[: (bottom - top) * width].reshape(bottom - top, width)
+        tile = buffer[: bottom - top]
         np.matmul(weights[top:bottom, sources], across[sources], out=tile)
-        y = rows.start + top
-        np.greater(tile, threshold, out=mask[y : y + bottom - top, left : left + width])
+        np.greater(tile, threshold, out=inside[top:bottom])
 
 
 def _weight_matrix(axis: _Axis, source: int) -> np.ndarray:

@@ -2,17 +2,18 @@
 
     read → letterbox → engine → postprocess        (→ masks, pasted when they are first asked for)
 
-Postprocessing maps boxes back through the picture's own scales, clips them to the picture, and
-drops those that lay on the filling alone. Masks are pasted from the box as the model gave it: its
-mask was predicted for that box, not for the clipped one.
+`predict` does the four one after another; `predict_stream` reads and letterboxes in a thread while
+the engine runs (`stream.py`).
 """
 
 import contextlib
+import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TypeAlias, overload
+from typing import TYPE_CHECKING, Any, TypeAlias, overload
 
 import numpy as np
 
@@ -21,37 +22,41 @@ from ..core import (
     InputError,
     InputSpec,
     Instances,
+    MaskrtError,
     Precision,
-    PrecisionError,
     Target,
     UsageError,
 )
 from .backends import Backend, choose_target, open_backend
-from .images import as_image, read_image
 from .letterbox import Placement, fill_batch, letterbox
-from .paste import paste_masks
+from .packed import PackedMasks
+from .pictures import Picture, load_picture
+from .postprocess import Paste, instances_of
+from .stream import Frame, Placed, prefetched
 
-__all__ = ["STAGES", "Picture", "Session", "open_session"]
+if TYPE_CHECKING:
+    from .cuda import FrameSlots
 
-Picture: TypeAlias = Path | str | np.ndarray
-"""A file, or uint8 `[H, W, 3]` RGB."""
+__all__ = ["STAGES", "Session", "open_session"]
+
+_IN_FLIGHT = 2  # frames of a stream on the device: one is uploaded while one is computed
 
 Letterbox: TypeAlias = Callable[[np.ndarray, InputSpec], tuple[np.ndarray, Placement]]
-Paste: TypeAlias = Callable[[np.ndarray, np.ndarray, tuple[int, int]], np.ndarray]
 
 STAGES = ("read", "letterbox", "engine", "postprocess")
 
 
 class Session:
-    """An open engine. Not for several threads at once: open one session a thread.
+    """An open engine, for any number of threads.
+
+    A backend that runs one batch at a time is locked while it does; reading, letterboxing and
+    postprocessing go on in the other threads.
 
     Attributes:
         spec: what the engine takes in.
         class_names: name of each label, or None.
         target: where it runs, or None when opened on a bare backend.
         precision: what was asked of the engine, or None likewise.
-        timings: milliseconds of the last `predict`, by stage (`STAGES`), all its batches together.
-            Pasting masks is in none of them: it happens when `Instances.masks` is first read.
     """
 
     def __init__(
@@ -73,23 +78,36 @@ class Session:
         self.class_names = class_names
         self.target = target
         self.precision = precision
-        self.timings: dict[str, float] = dict.fromkeys(STAGES, 0.0)
         self._backend: Backend | None = backend
         self._letterbox = letterbox_with
         self._paste = paste_with
+        self._turn = contextlib.nullcontext() if backend.concurrent else threading.Lock()
+        self._slots = backend.open_frames(spec, 1)
+        self._local = threading.local()
+
+    @property
+    def timings(self) -> dict[str, float]:
+        """Milliseconds of this thread's last `predict` by stage (`STAGES`), its batches together.
+
+        Pasting masks is in none of them: it happens when `Instances.masks` is first read.
+        """
+        if not hasattr(self._local, "timings"):
+            self._local.timings = dict.fromkeys(STAGES, 0.0)
+        timings: dict[str, float] = self._local.timings
+        return timings
 
     @overload
-    def predict(self, images: Picture) -> Instances: ...  # type: ignore[overload-overlap] # str
+    def predict(self, images: list[Picture] | tuple[Picture, ...]) -> list[Instances]: ...
 
     @overload
-    def predict(self, images: Sequence[Picture]) -> list[Instances]: ...
+    def predict(self, images: Picture) -> Instances: ...
 
-    def predict(self, images: Picture | Sequence[Picture]) -> Instances | list[Instances]:
+    def predict(self, images: Any) -> Any:
         """Find the instances in one picture, or in each of a list.
 
         Args:
-            images: a path, a uint8 `[H, W, 3]` RGB array, or a list of them of any length: it is
-                cut into batches of the engine's size.
+            images: a path, a uint8 `[H, W, 3]` RGB array, a PIL image, a tensor (`pictures.py`), or
+                a list of them of any length: it is cut into batches of the engine's size.
 
         Returns:
             One `Instances` for one picture, a list for a list, in pixels of the picture.
@@ -98,11 +116,32 @@ class Session:
             InputError: a picture cannot be used; nothing is returned for the others.
             PrecisionError: the engine returned numbers that are not finite.
         """
-        self.timings = dict.fromkeys(STAGES, 0.0)
+        self._local.timings = dict.fromkeys(STAGES, 0.0)
         if isinstance(images, list | tuple):
             groups = range(0, len(images), self.spec.batch)
             return [r for at in groups for r in self._batch(images[at : at + self.spec.batch])]
-        return self._batch([images])[0]  # type: ignore[list-item]
+        return self._batch([images])[0]
+
+    def predict_stream(
+        self, source: Iterable[Picture], *, prefetch: int = 2
+    ) -> Generator[Frame, None, None]:
+        """Find the instances in a stream of pictures of any sizes, in constant memory.
+
+        Args:
+            source: any iterable of pictures. It is iterated in a thread of its own.
+            prefetch: how many batches may be read ahead of the engine, at least 1.
+
+        Yields:
+            One `Frame` for each picture, in order. A picture that cannot be used is a frame with an
+            `error`; the stream goes on after it. See `stream.py`.
+
+        Raises:
+            UsageError: `prefetch` is not positive, or the session is closed.
+        """
+        if prefetch < 1:
+            raise UsageError(f"prefetch is {prefetch}, and must be at least 1.")
+        self._open_backend()
+        return self._frames(source, prefetch)
 
     def run(self, images: np.ndarray) -> dict[str, np.ndarray]:
         """Return the engine's raw outputs for one letterboxed batch (see `backends/base.py`).
@@ -115,7 +154,8 @@ class Session:
                 f"the engine takes uint8 {list(self.spec.shape)}, and was given {images.dtype} "
                 f"{list(images.shape)}: letterbox the pictures first, or call predict."
             )
-        return self._open_backend().run(images)
+        with self._turn:
+            return self._open_backend().run(images)
 
     def place(self, image: np.ndarray) -> tuple[np.ndarray, Placement]:
         """Letterbox a picture as `predict` does: the canvas, and where the picture lies on it."""
@@ -130,10 +170,14 @@ class Session:
         }
 
     def close(self) -> None:
-        """Close the engine; closing twice does nothing."""
-        backend, self._backend = self._backend, None
-        if backend is not None:
-            backend.close()
+        """Close the engine, once it has ended its batch; closing twice does nothing."""
+        with self._turn:
+            backend, self._backend = self._backend, None
+            slots, self._slots = self._slots, None
+            if slots is not None:
+                slots.close()
+            if backend is not None:
+                backend.close()
 
     def __enter__(self) -> "Session":
         """Return the session itself."""
@@ -156,58 +200,102 @@ class Session:
     def _batch(self, pictures: Sequence[Picture]) -> list[Instances]:
         """Predict at most one batch of pictures."""
         with self._timed("read"):
-            images = [_load(picture) for picture in pictures]
+            images = [load_picture(picture) for picture in pictures]
+        if self._slots is not None:
+            return self._batch_on_device(self._slots, images)
         with self._timed("letterbox"):
             placed = [self.place(image) for image in images]
             canvases = fill_batch([canvas for canvas, _ in placed], self.spec.batch)
         with self._timed("engine"):
             outputs = self.run(canvases)
         with self._timed("postprocess"):
-            return [self._instances(outputs, i, place) for i, (_, place) in enumerate(placed)]
+            return [
+                instances_of(outputs, i, place, self.class_names, paste=self._paste)
+                for i, (_, place) in enumerate(placed)
+            ]
+
+    def _batch_on_device(self, slots: "FrameSlots", images: list[np.ndarray]) -> list[Instances]:
+        """Let the device letterbox, too; "engine" is all that it does."""
+        with self._timed("engine"), self._turn:
+            self._open_backend()
+            slots.submit(images)
+            frames = slots.collect()
+        with self._timed("postprocess"):
+            return [
+                instances_of(frames.outputs, i, place, self.class_names, masks)
+                for i, (place, masks) in enumerate(zip(frames.places, frames.masks, strict=True))
+            ]
+
+    def _frames(self, source: Iterable[Picture], prefetch: int) -> Generator[Frame, None, None]:
+        with self._turn:
+            slots = self._open_backend().open_frames(self.spec, _IN_FLIGHT)
+        if slots is None:
+            yield from self._frames_on_host(source, prefetch)
+        else:
+            batches = prefetched(source, self.spec, prefetch=prefetch, letterboxed=False)
+            with contextlib.closing(slots), contextlib.closing(batches):
+                yield from self._frames_in_flight(batches, slots)
+
+    def _frames_in_flight(
+        self, batches: Iterable[list[Placed]], slots: "FrameSlots"
+    ) -> Iterator[Frame]:
+        """Submit a batch before the one before it is collected."""
+        waiting: deque[list[Placed]] = deque()
+        for batch in batches:
+            if len(waiting) == slots.depth:
+                yield from self._collected(waiting.popleft(), slots)
+            images = [placed.image for placed in batch if placed.image is not None]
+            if images:
+                self._open_backend()
+                slots.submit(images)
+            waiting.append(batch)
+        while waiting:
+            yield from self._collected(waiting.popleft(), slots)
+
+    def _collected(self, batch: list[Placed], slots: "FrameSlots") -> list[Frame]:
+        if not any(placed.image is not None for placed in batch):
+            return [self._frame(placed, {}, None) for placed in batch]
+        frames = slots.collect()
+        order = iter(range(len(frames.places)))
+        found = []
+        for placed in batch:
+            slot = None if placed.image is None else next(order)
+            masks = None if slot is None else frames.masks[slot]
+            found.append(self._frame(placed, frames.outputs, slot, masks))
+        return found
+
+    def _frames_on_host(
+        self, source: Iterable[Picture], prefetch: int
+    ) -> Generator[Frame, None, None]:
+        with contextlib.closing(prefetched(source, self.spec, prefetch=prefetch)) as batches:
+            for batch in batches:
+                canvases = [placed.canvas for placed in batch if placed.canvas is not None]
+                outputs = self.run(fill_batch(canvases, self.spec.batch)) if canvases else {}
+                slots = iter(range(len(canvases)))
+                for placed in batch:
+                    slot = None if placed.canvas is None else next(slots)
+                    yield self._frame(placed, outputs, slot)
+
+    def _frame(
+        self,
+        placed: Placed,
+        outputs: dict[str, np.ndarray],
+        slot: int | None,
+        masks: PackedMasks | None = None,
+    ) -> Frame:
+        error, found = placed.error, None
+        if slot is not None and placed.place is not None:
+            try:
+                found = instances_of(outputs, slot, placed.place, self.class_names, masks)
+            except MaskrtError as raised:
+                error = raised
+        return Frame(placed.index, placed.source, placed.image, found, error)
 
     @contextlib.contextmanager
     def _timed(self, stage: str) -> Iterator[None]:
         started = time.perf_counter()
         yield
         self.timings[stage] += (time.perf_counter() - started) * 1e3
-
-    def _instances(self, outputs: dict[str, np.ndarray], index: int, place: Placement) -> Instances:
-        """Cut picture `index` out of a batch's outputs, in the picture's own pixels."""
-        count = int(outputs["count"][index])
-        boxes = outputs["boxes"][index, :count]
-        scores = outputs["scores"][index, :count]
-        if not (np.isfinite(boxes).all() and np.isfinite(scores).all()):
-            raise PrecisionError(
-                "the engine returned boxes or scores that are not finite numbers: its precision "
-                "does not carry this model, so build it at fp32."
-            )
-        clipped = place.to_picture(boxes)
-        seen = (clipped[:, 2] > clipped[:, 0]) & (clipped[:, 3] > clipped[:, 1])
-        source: Callable[[], np.ndarray] | None = None
-        if "masks" in outputs:
-            unclipped = place.to_picture(boxes[seen], clip=False)
-            masks = outputs["masks"][index, :count][seen]
-            source = _Paste(masks, unclipped, place.image_size, self._paste or paste_masks)
-        return Instances(
-            boxes=clipped[seen],
-            scores=scores[seen].astype(np.float32),
-            labels=outputs["labels"][index, :count][seen].astype(np.int64),
-            image_size=place.image_size,
-            class_names=self.class_names,
-            masks_source=source,
-        )
-
-
-class _Paste:
-    """Pastes masks when called; a class and not a closure, so that `Instances` can be pickled."""
-
-    def __init__(
-        self, masks: np.ndarray, boxes: np.ndarray, size: tuple[int, int], paste: Paste
-    ) -> None:
-        self._masks, self._boxes, self._size, self._paste = masks, boxes, size, paste
-
-    def __call__(self) -> np.ndarray:
-        return self._paste(self._masks, self._boxes, self._size)
 
 
 def open_session(
@@ -216,6 +304,7 @@ def open_session(
     precision: Precision | str | None = None,
     *,
     threads: int | None = None,
+    on_device: bool = False,
 ) -> Session:
     """Open an engine of a bundle.
 
@@ -224,6 +313,8 @@ def open_session(
         target: where to run; None is the best that this machine can run.
         precision: of the engine; None is the bundle's own.
         threads: CPU threads an operator may use; None is one a physical core.
+        on_device: letterbox and paste on the GPU, too, in one CUDA graph with the engine. Tested on
+            the CPU, and never yet run on a GPU.
 
     Raises:
         BundleError: the bundle has no such engine, or a damaged one.
@@ -234,7 +325,7 @@ def open_session(
     manifest = opened.manifest
     wanted = manifest.precision if precision is None else Precision.parse(precision)
     chosen = choose_target(opened, wanted) if target is None else Target.parse(target)
-    backend = open_backend(opened, chosen, wanted, threads=threads)
+    backend = open_backend(opened, chosen, wanted, threads=threads, on_device=on_device)
     return Session(
         backend,
         manifest.input,
@@ -242,9 +333,3 @@ def open_session(
         target=chosen,
         precision=wanted,
     )
-
-
-def _load(picture: Picture) -> np.ndarray:
-    if isinstance(picture, str | Path):
-        return read_image(picture)
-    return as_image(picture)

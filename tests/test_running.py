@@ -12,7 +12,7 @@ from PIL import Image
 from pycocotools.coco import COCO
 
 from maskrt import running
-from maskrt.core import Bundle, InputSpec, Instances, Manifest, MissingDependencyError, UsageError
+from maskrt.core import Bundle, InputSpec, Instances, Manifest, UsageError
 from maskrt.core.errors import InputError
 from maskrt.running import run_pictures
 
@@ -124,18 +124,8 @@ def test_an_output_that_is_a_file_is_refused(bundle: Bundle, pictures: Path) -> 
         run_pictures(bundle, [pictures / "b.png"], pictures / "a.png")
 
 
-@pytest.mark.parametrize("bundle", [True], indirect=True)
-def test_missing_pycocotools_is_told_before_anything_is_written(
-    bundle: Bundle, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(sys.modules, "pycocotools", None)
-    monkeypatch.setitem(sys.modules, "pycocotools.mask", None)
-    with pytest.raises(MissingDependencyError, match="pycocotools"):
-        run_pictures(bundle, [pictures], tmp_path / "out")
-    assert not (tmp_path / "out").exists()
-
-
-def test_boxes_need_no_pycocotools(
+@pytest.mark.parametrize("bundle", [False, True], indirect=True)
+def test_no_pycocotools_is_needed(
     bundle: Bundle, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "pycocotools", None)

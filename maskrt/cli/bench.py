@@ -1,5 +1,7 @@
 """`maskrt bench`: latency, throughput, memory and where the time goes."""
 
+import json
+from dataclasses import asdict
 from pathlib import Path
 
 import click
@@ -15,12 +17,19 @@ __all__ = ["command"]
 @click.option("--target", help="Default: the best that this machine can run.")
 @precision_option
 @click.option("--runs", type=click.IntRange(min=1), default=30, show_default=True)
-def command(bundle: Path, target: str | None, precision: str | None, runs: int) -> None:
+@click.option(
+    "--json", "json_file", type=click.Path(path_type=Path), help="Write the figures here."
+)
+def command(
+    bundle: Path, target: str | None, precision: str | None, runs: int, json_file: Path | None
+) -> None:
     """Measure an engine of BUNDLE on drawn pictures of the input's size."""
     from ..benching import bench
 
     with progress_bars() as progress:
         found = bench(bundle, target=target, precision=precision, runs=runs, progress=progress)
+    if json_file is not None:
+        json_file.write_text(json.dumps(asdict(found), indent=2) + "\n", encoding="utf-8")
     table = Table(header_style="bold", title=f"{found.target} {found.precision}, {runs} runs")
     for heading in ("stage", "p50 ms", "p90 ms", "p99 ms"):
         table.add_column(heading, justify="left" if heading == "stage" else "right")

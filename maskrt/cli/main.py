@@ -24,6 +24,7 @@ _VERBS = {
     "run": "find instances in pictures; draw them and write COCO JSON",
     "check": "measure COCO AP and what was lost against FP32",
     "bench": "measure latency, throughput and memory",
+    "package": "write an engine into a Triton model repository",
     "inspect": "show what a bundle holds, or what surgery recognises in an ONNX file",
     "targets": "list what engines can be built for",
     "doctor": "show what is installed and what this machine can do",

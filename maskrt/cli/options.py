@@ -11,10 +11,13 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
+    Task,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.text import Text
 
 __all__ = ["bundle_argument", "console", "model_options", "precision_option", "progress_bars"]
 
@@ -74,6 +77,14 @@ def read_class_names(path: Path | None) -> list[str] | None:
     return [line.strip() for line in lines if line.strip()]
 
 
+class _Speed(ProgressColumn):
+    """How many a second, over the last half minute."""
+
+    def render(self, task: Task) -> Text:
+        """Return the speed, or nothing while it is not known."""
+        return Text("" if task.speed is None else f"{task.speed:.1f}/s")
+
+
 @contextmanager
 def progress_bars() -> Iterator[Callable[[str, int, int], None]]:
     """Yield a progress callback that shows one bar a stage on standard error."""
@@ -81,6 +92,7 @@ def progress_bars() -> Iterator[Callable[[str, int, int], None]]:
         TextColumn("{task.description:<22}"),
         BarColumn(bar_width=28),
         MofNCompleteColumn(),
+        _Speed(),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )

@@ -1,4 +1,4 @@
-"""`maskrt run`: pictures → pictures with masks, and COCO JSON."""
+"""`maskrt run`: pictures and videos → the same with masks, and COCO JSON."""
 
 from pathlib import Path
 
@@ -11,8 +11,7 @@ __all__ = ["command"]
 
 @click.command("run")
 @bundle_argument
-@click.argument("sources", nargs=-1, required=True, type=click.Path(path_type=Path),
-                metavar="IMAGE|DIR...")  # fmt: skip
+@click.argument("sources", nargs=-1, required=True, metavar="IMAGE|DIR|PATTERN|VIDEO...")
 @click.option("--target", help="Default: the best that this machine can run.")
 @precision_option
 @click.option("-o", "--output", type=click.Path(path_type=Path), default=Path("maskrt-run"),
@@ -26,13 +25,16 @@ __all__ = ["command"]
 )
 def command(
     bundle: Path,
-    sources: tuple[Path, ...],
+    sources: tuple[str, ...],
     target: str | None,
     precision: str | None,
     output: Path,
     min_score: float,
 ) -> None:
-    """Find instances in pictures with an engine of BUNDLE."""
+    """Find instances in pictures and videos with an engine of BUNDLE.
+
+    A video is a file, camera:N, or an rtsp:// or http:// address.
+    """
     from ..running import run_pictures
 
     with progress_bars() as progress:
@@ -42,6 +44,7 @@ def command(
         )  # fmt: skip
     found = sum(entry["score"] >= min_score for entry in results["annotations"])
     console().print(
-        f"{found} instances of score {min_score:g} or more in {len(results['images'])} pictures: "
+        f"{found} instances of score {min_score:g} or more in {len(results['images'])} pictures "
+        f"or frames: "
         f"{output / 'results.json'} and the pictures beside it."
     )

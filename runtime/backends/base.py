@@ -11,24 +11,47 @@
 | `count` | int32 `[B]` | how many of the D are detections; the rest is zero |
 
 A backend is opened by its constructor, closed by `close` or by leaving its `with` block, and used
-by one thread at a time.
+by one thread at a time, any thread, unless it says that it is `concurrent`.
 """
 
 import abc
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
+
+from ...core import InputSpec
+
+if TYPE_CHECKING:
+    from ..cuda import FrameSlots
 
 __all__ = ["Backend"]
 
 
 class Backend(abc.ABC):
-    """Executes one engine."""
+    """Executes one engine.
+
+    Attributes:
+        concurrent: `run` may be called by several threads at once.
+    """
+
+    concurrent: ClassVar[bool] = False
 
     @abc.abstractmethod
     def run(self, images: np.ndarray) -> dict[str, np.ndarray]:
         """Return the outputs for one batch, uint8 `[B, H, W, 3]`."""
+
+    def open_frames(self, spec: InputSpec, slots: int) -> "FrameSlots | None":
+        """Return what runs whole frames on the device, in memory that the caller closes.
+
+        Args:
+            spec: of the engine's input.
+            slots: frames in flight at most.
+
+        Returns:
+            None where there is no device, or where it was not asked to do so.
+        """
+        return None
 
     @abc.abstractmethod
     def describe(self) -> dict[str, Any]:

@@ -19,7 +19,9 @@ _ERRORS_ONLY = 3  # ONNX Runtime's severities: 2 is warning, 3 error
 
 
 class CpuBackend(Backend):
-    """A loaded ONNX Runtime session."""
+    """A loaded ONNX Runtime session, whose `Run` any number of threads may call."""
+
+    concurrent = True
 
     def __init__(self, engine: bytes, *, threads: int | None = None) -> None:
         """Load an engine.
@@ -51,7 +53,10 @@ class CpuBackend(Backend):
 
     def run(self, images: np.ndarray) -> dict[str, np.ndarray]:
         """Return the outputs for one batch, uint8 `[B, H, W, 3]`."""
-        return dict(zip(self._outputs, self._session.run(None, {"images": images}), strict=True))
+        session = self._session  # another thread may close
+        if session is None:
+            raise UsageError("the engine is closed: open another session with maskrt.load.")
+        return dict(zip(self._outputs, session.run(None, {"images": images}), strict=True))
 
     def describe(self) -> dict[str, Any]:
         """Return ONNX Runtime's version and the threads; 0 threads is its own choice."""

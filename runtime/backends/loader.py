@@ -6,9 +6,18 @@ that is really there, else the CPU's.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
-from ...core import Bundle, BundleError, Precision, Target, UnsupportedTargetError, require
+from ...core import (
+    Bundle,
+    BundleError,
+    Precision,
+    Target,
+    UnsupportedTargetError,
+    UsageError,
+    require,
+)
 from ..cuda_device import compute_capabilities, gpu_names
 from .base import Backend
 from .cpu import CpuBackend
@@ -25,6 +34,7 @@ def open_backend(
     precision: Precision | str | None = None,
     *,
     threads: int | None = None,
+    on_device: bool = False,
 ) -> Backend:
     """Open the engine of a bundle.
 
@@ -33,8 +43,10 @@ def open_backend(
         target: where to run; None is the best that this machine can run.
         precision: of the engine; None is the bundle's own.
         threads: CPU threads an operator may use; None is one a physical core.
+        on_device: letterbox and paste on the GPU, too.
 
     Raises:
+        UsageError: `on_device` for a target without a GPU.
         BundleError: the bundle has no such engine, or a damaged one.
         UnsupportedTargetError: this machine cannot run it.
         MissingDependencyError: what runs it is not installed.
@@ -42,7 +54,11 @@ def open_backend(
     opened = Bundle.open(bundle)
     wanted = None if precision is None else Precision.parse(precision)
     chosen = choose_target(opened, wanted) if target is None else Target.parse(target)
-    return _OPENERS[chosen.backend](opened, chosen, wanted, threads)
+    if on_device and chosen.backend in ("onnxruntime", "null"):
+        raise UsageError(
+            f"target {chosen.name} has no device to run frames on: leave out on_device."
+        )
+    return _OPENERS[chosen.backend](opened, chosen, wanted, _Options(threads, on_device))
 
 
 def choose_target(bundle: Bundle, precision: Precision | None = None) -> Target:
@@ -71,15 +87,25 @@ def choose_target(bundle: Bundle, precision: Precision | None = None) -> Target:
     return min(runnable, key=lambda t: t.backend == "onnxruntime")
 
 
+@dataclass(frozen=True)
+class _Options:
+    """What a backend is opened with; see `open_backend`."""
+
+    threads: int | None
+    on_device: bool
+
+
 def _open_cpu(
-    bundle: Bundle, target: Target, precision: Precision | None, threads: int | None
+    bundle: Bundle, target: Target, precision: Precision | None, options: _Options
 ) -> Backend:
     check_files(bundle, target, precision)
-    return CpuBackend(_read_engine(bundle, target, precision, "engine.onnx"), threads=threads)
+    return CpuBackend(
+        _read_engine(bundle, target, precision, "engine.onnx"), threads=options.threads
+    )
 
 
 def _open_rtx(
-    bundle: Bundle, target: Target, precision: Precision | None, threads: int | None
+    bundle: Bundle, target: Target, precision: Precision | None, options: _Options
 ) -> Backend:
     info = check_files(bundle, target, precision)
     device = _gpu_for(target)
@@ -88,11 +114,11 @@ def _open_rtx(
     rtx = require("tensorrt_rtx", f"run the engine for target {target.name}")
     check_version(bundle, target, precision, info, rtx.__version__)
     engine = _read_engine(bundle, target, precision, "engine.trt")
-    return TensorRTBackend(engine, device=device)
+    return TensorRTBackend(engine, device=device, on_device=options.on_device)
 
 
 def _open_tensorrt(
-    bundle: Bundle, target: Target, precision: Precision | None, threads: int | None
+    bundle: Bundle, target: Target, precision: Precision | None, options: _Options
 ) -> Backend:
     """Open an engine of full TensorRT, after asking `engine.json` whether it fits this machine."""
     folder = bundle.engine_folder(target, precision)
@@ -113,6 +139,7 @@ def _open_tensorrt(
         bundle.read(f"{folder}/engine.trt"), device=device, package="tensorrt",
         plugins=info["form"] == "plugins",
         portable=bool((info.get("options") or {}).get("version_compatible")),
+        on_device=options.on_device,
     )  # fmt: skip
 
 
@@ -131,12 +158,12 @@ def _check_model_of_gpu(
 
 
 def _open_null(
-    bundle: Bundle, target: Target, precision: Precision | None, threads: int | None
+    bundle: Bundle, target: Target, precision: Precision | None, options: _Options
 ) -> Backend:
     return NullBackend(bundle.manifest.outputs)
 
 
-_Opener = Callable[[Bundle, Target, Precision | None, int | None], Backend]
+_Opener = Callable[[Bundle, Target, Precision | None, _Options], Backend]
 _OPENERS: dict[str, _Opener] = {
     "onnxruntime": _open_cpu,
     "tensorrt_rtx": _open_rtx,

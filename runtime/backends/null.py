@@ -18,6 +18,8 @@ _TYPES = {"labels": np.int32, "count": np.int32}
 class NullBackend(Backend):
     """Returns zeros, and `count` 0, whatever the picture."""
 
+    concurrent = True
+
     def __init__(self, outputs: dict[str, tuple[int, ...]]) -> None:
         """Take the name → shape of each output, as a bundle's manifest has them."""
         self._outputs = outputs

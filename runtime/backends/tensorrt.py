@@ -10,13 +10,16 @@ Shapes are static, so all memory is allocated and bound once, when the engine is
 also when TensorRT-RTX compiles its kernels for the GPU, which takes seconds.
 """
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ...core import BundleError, UnsupportedTargetError, require
+from ...core import BundleError, InputSpec, UnsupportedTargetError, require
 from .base import Backend
 from .cuda_memory import DeviceTensor, checked
+
+if TYPE_CHECKING:
+    from ..cuda import FrameSlots
 
 __all__ = ["TensorRTBackend"]
 
@@ -34,6 +37,7 @@ class TensorRTBackend(Backend):
         package: str = "tensorrt_rtx",
         plugins: bool = False,
         portable: bool = False,
+        on_device: bool = False,
     ) -> None:
         """Load an engine.
 
@@ -43,6 +47,7 @@ class TensorRTBackend(Backend):
             package: `"tensorrt_rtx"` or `"tensorrt"`, whichever built it.
             plugins: the engine names maskrt's Python plugins, which are registered first.
             portable: the engine is version-compatible, and brings code of its own.
+            on_device: letterbox and paste on the GPU, too (`runtime/cuda/frame.py`).
 
         Raises:
             MissingDependencyError: the package or cuda-python is not installed.
@@ -56,7 +61,7 @@ class TensorRTBackend(Backend):
             from ...plugins.adapters.tensorrt_v3 import register_plugins
 
             register_plugins(self._trt)
-        self._device, self._portable = device, portable
+        self._device, self._portable, self._on_device = device, portable, on_device
         self._tensors: dict[str, DeviceTensor] = {}
         self._stream: Any = None
         self._runtime: Any = None
@@ -85,10 +90,25 @@ class TensorRTBackend(Backend):
         checked(self._cuda.cudaStreamSynchronize(self._stream), "execute the engine")
         return {name: tensor.host.copy() for name, tensor in outputs.items()}
 
+    def open_frames(self, spec: InputSpec, slots: int) -> "FrameSlots | None":
+        """Return frames on this GPU, each slot with an execution context of its own."""
+        if not self._on_device:
+            return None
+        from ..cuda import FrameSlots, open_cuda
+        from .tensorrt_frames import TensorRTDeviceEngine
+
+        about = {name: (t.host.shape, t.host.dtype) for name, t in self._tensors.items()}
+        engine = TensorRTDeviceEngine(self._engine, about, self._name)
+        return FrameSlots(open_cuda(self._device), engine, spec, slots=slots, paste=True)
+
     def describe(self) -> dict[str, Any]:
-        """Return the package, its version and the GPU's number."""
-        version = self._trt.__version__
-        return {"backend": self._package, "version": version, "device": self._device}
+        """Return the package, its version, the GPU's number, and where pictures are letterboxed."""
+        return {
+            "backend": self._package,
+            "version": self._trt.__version__,
+            "device": self._device,
+            "frames": "gpu" if self._on_device else "cpu",
+        }
 
     def close(self) -> None:
         """Release context, engine, memory and stream, in that order."""

@@ -1,0 +1,97 @@
+"""Running an engine over a video: one drawn video out, and all instances as COCO JSON.
+
+The frames are read ahead while the engine runs (`Session.predict_stream`), and written as they
+come, so a stream without an end needs no memory beyond its `results`.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .core import InputError, Progress, require, silent
+from .runtime import Session
+from .runtime.sources import Video
+
+__all__ = ["film"]
+
+_RATE = 25.0  # frames a second, where the source does not say
+
+
+def film(
+    session: Session,
+    source: Path | str,
+    output: Path,
+    *,
+    min_score: float = 0.5,
+    first_id: int = 1,
+    limit: int | None = None,
+    progress: Progress = silent,
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Run every frame of a video and write the drawn video `output` (.mp4).
+
+    Args:
+        session: the open engine.
+        source: a video file, camera or network stream.
+        output: the video to write; it appears when the source has ended or was interrupted.
+        min_score: instances below it are not drawn.
+        first_id: `image_id` of the first frame.
+        limit: stop after so many frames.
+        progress: told after each frame; a source without an end is always one frame short of it.
+
+    Returns:
+        COCO `images`, a frame each, and `annotations`.
+
+    Raises:
+        InputError: the video cannot be read; no output is left.
+    """
+    video = Video(source)
+    total, rate = video.describe()
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    stage = f"run {Path(str(source)).name}"
+    partial = output.with_name(f".{output.stem}.partial.mp4")
+    known = [number for number in (total, limit) if number is not None]
+    try:
+        with _writer(partial, rate or _RATE) as write:
+            for frame in session.predict_stream(iter(video)):
+                found = frame.result()
+                assert frame.image is not None  # its result is there
+                write(found.draw(frame.image, min_score=min_score))
+                height, width = found.image_size
+                number = first_id + frame.index
+                name = f"{source}#{frame.index}"
+                images.append({"id": number, "file_name": name, "height": height, "width": width})
+                annotations += found.to_coco(number)
+                done = frame.index + 1
+                progress(stage, done, max(min(known), done) if known else done + 1)
+                if done == limit:
+                    break
+        partial.replace(output)
+    finally:
+        partial.unlink(missing_ok=True)
+    return images, annotations
+
+
+@contextmanager
+def _writer(file: Path, rate: float) -> Iterator[Any]:
+    """Yield a function that appends an RGB frame; the first one's size is the video's."""
+    cv2 = require("cv2", "write videos")
+    writers: list[Any] = []
+
+    def write(image: np.ndarray) -> None:
+        height, width = image.shape[:2]
+        if not writers:
+            code = cv2.VideoWriter_fourcc(*"mp4v")
+            writers.append(cv2.VideoWriter(str(file), code, rate, (width, height)))
+            if not writers[0].isOpened():
+                raise InputError(f"OpenCV cannot write the video {file}: install it with FFmpeg.")
+        writers[0].write(cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+
+    try:
+        yield write
+    finally:
+        for writer in writers:
+            writer.release()

@@ -1,0 +1,112 @@
+"""An engine as a model of a Triton Inference Server model repository.
+
+    <repository>/<model>/config.pbtxt        inputs, outputs, backend
+    <repository>/<model>/labels.txt          class names, if they are known
+    <repository>/<model>/1/model.onnx        for Triton's backend `onnxruntime` (target cpu), or
+    <repository>/<model>/1/model.plan        for its backend `tensorrt`
+
+The server takes what `Session.run` takes: letterboxed pictures. Shapes are static and the batch is
+one of them, so `max_batch_size` is 0, with which Triton reads `dims` as whole shapes.
+
+Source: `ModelConfig` in triton-inference-server/common, protobuf/model_config.proto.
+"""
+
+import json
+import re
+from pathlib import Path
+
+from .core import Bundle, Precision, Target, UnsupportedTargetError, UsageError
+
+__all__ = ["package_triton"]
+
+_TYPES = {"images": "TYPE_UINT8", "labels": "TYPE_INT32", "count": "TYPE_INT32"}
+_FILES = {"onnxruntime": ("engine.onnx", "model.onnx"), "tensorrt": ("engine.trt", "model.plan")}
+_KINDS = {"onnxruntime": "KIND_CPU", "tensorrt": "KIND_GPU"}
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+
+
+def package_triton(
+    bundle: Bundle | Path | str,
+    repository: Path | str,
+    *,
+    target: Target | str = "cpu",
+    precision: Precision | str | None = None,
+    name: str | None = None,
+) -> Path:
+    """Write an engine into a Triton model repository.
+
+    Args:
+        bundle: holds the engine.
+        repository: the folder that `tritonserver --model-repository` gets.
+        target: `"cpu"`, or one whose engine TensorRT made.
+        precision: None is the bundle's own.
+        name: of the model; None is the bundle's, without its ending.
+
+    Returns:
+        The model's folder.
+
+    Raises:
+        UsageError: the name is not one for a folder, or is taken in the repository.
+        UnsupportedTargetError: Triton has no backend for the engine.
+        BundleError: the bundle has no such engine.
+    """
+    opened, place = Bundle.open(bundle), Target.parse(target)
+    wanted = opened.manifest.precision if precision is None else Precision.parse(precision)
+    model = opened.path.stem if name is None else name
+    if not _NAME.fullmatch(model):
+        raise UsageError(f"{model!r} is no name for a model: use letters, digits, _ . and -.")
+    folder = Path(repository) / model
+    if folder.exists():
+        raise UsageError(f"{folder} exists: name another model, or remove it.")
+    source, file = _files(opened, place, wanted)
+    content = opened.read(source)
+    (folder / "1").mkdir(parents=True)
+    (folder / "1" / file).write_bytes(content)
+    names = opened.manifest.class_names
+    if names is not None:
+        (folder / "labels.txt").write_text("\n".join(names) + "\n", encoding="utf-8")
+    config = _config(opened, model, place.backend, has_labels=names is not None)
+    (folder / "config.pbtxt").write_text(config, encoding="utf-8")
+    return folder
+
+
+def _files(bundle: Bundle, target: Target, precision: Precision) -> tuple[str, str]:
+    """Return the engine's file in the bundle, and its name in the repository."""
+    if target.backend not in _FILES:
+        raise UnsupportedTargetError(
+            f"Triton has no backend for {target.backend} engines: package target cpu, or one that "
+            "TensorRT builds."
+        )
+    folder = bundle.engine_folder(target, precision)
+    engine, file = _FILES[target.backend]
+    if target.backend == "tensorrt" and bundle.read_json(f"{folder}/engine.json").get("form") in (
+        "plugins",
+        "v3",
+    ):
+        raise UnsupportedTargetError(
+            f"the engine for target {target.name} needs maskrt's Python plugins, which Triton does "
+            "not load: build it with TensorRT 10.9 or later, whose engines carry their kernels."
+        )
+    return f"{folder}/{engine}", file
+
+
+def _config(bundle: Bundle, model: str, backend: str, *, has_labels: bool) -> str:
+    """Return `config.pbtxt`, protobuf's text format of `ModelConfig`."""
+    manifest = bundle.manifest
+    outputs = [
+        _tensor(name, shape, label_file=has_labels and name == "labels")
+        for name, shape in manifest.outputs.items()
+    ]
+    picture = _tensor("images", manifest.input.shape, label_file=False)
+    return (
+        f"name: {json.dumps(model)}\nbackend: {json.dumps(backend)}\nmax_batch_size: 0\n"
+        f"input [\n{picture}\n]\noutput [\n" + ",\n".join(outputs) + "\n]\n"
+        f"instance_group [\n  {{ count: 1 kind: {_KINDS[backend]} }}\n]\n"
+    )
+
+
+def _tensor(name: str, shape: tuple[int, ...], *, label_file: bool) -> str:
+    dims = ", ".join(map(str, shape))
+    kind = _TYPES.get(name, "TYPE_FP32")
+    labels = ' label_filename: "labels.txt"' if label_file else ""
+    return f"  {{ name: {json.dumps(name)} data_type: {kind} dims: [ {dims} ]{labels} }}"

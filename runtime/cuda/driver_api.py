@@ -1,0 +1,113 @@
+"""The contract by pycuda, which is what Jetsons have. Has not run on real hardware.
+
+pycuda puts a context onto a stack of the thread's, so `active` pushes the device's primary context,
+which TensorRT uses, too, and pops it again. Graphs are in pycuda from 2022.2 on; with an older one
+`can_capture` is false, and the same work is queued piece by piece.
+
+Source: https://documen.tician.de/pycuda/driver.html.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from ...core import require
+from ...plugins.launch import LaunchPlan
+from ._kernels import launch_plan, load_plan
+from .contract import Cuda, Graph, Pinned
+
+__all__ = ["DriverApiCuda"]
+
+
+class DriverApiCuda(Cuda):
+    """CUDA through pycuda."""
+
+    def __init__(self, device: int = 0) -> None:
+        """Use GPU `device`."""
+        self._cuda = require("pycuda.driver", "run frames on a GPU")
+        self._cuda.init()
+        self._context = self._cuda.Device(device).retain_primary_context()
+        self._allocations: dict[int, Any] = {}  # freed as soon as nobody holds the object
+        self.can_capture = hasattr(self._cuda.Stream, "begin_capture")
+
+    @contextmanager
+    def active(self) -> Iterator[None]:
+        """Put the primary context onto this thread's stack."""
+        self._context.push()
+        try:
+            yield
+        finally:
+            self._cuda.Context.pop()
+
+    def allocate(self, size: int) -> int:
+        """Return the address of `size` bytes on the device."""
+        memory = self._cuda.mem_alloc(size)
+        self._allocations[int(memory)] = memory
+        return int(memory)
+
+    def free(self, address: int) -> None:
+        """Release device memory."""
+        self._allocations.pop(address).free()
+
+    def pin(self, size: int) -> Pinned:
+        """Return page-locked host memory."""
+        array = self._cuda.pagelocked_empty(size, np.uint8)
+        return Pinned(array, array.base)
+
+    def unpin(self, memory: Pinned) -> None:
+        """Release it."""
+        memory.keep.free()
+
+    def stream(self) -> Any:
+        """Open a stream."""
+        return self._cuda.Stream()
+
+    def handle(self, stream: Any) -> int:
+        """Return the stream's handle."""
+        return int(stream.handle)
+
+    def close_stream(self, stream: Any) -> None:
+        """Wait for a stream; pycuda closes it when nobody holds it."""
+        stream.synchronize()
+
+    def upload(self, address: int, source: np.ndarray, stream: Any) -> None:
+        """Queue a copy to the device."""
+        if source.nbytes:
+            self._cuda.memcpy_htod_async(address, source, stream)
+
+    def download(self, target: np.ndarray, address: int, stream: Any) -> None:
+        """Queue a copy from the device."""
+        if target.nbytes:
+            self._cuda.memcpy_dtoh_async(target, address, stream)
+
+    def synchronise(self, stream: Any) -> None:
+        """Wait for the stream."""
+        stream.synchronize()
+
+    def capture(self, work: Callable[[], None], stream: Any) -> Graph:
+        """Record what `work` queues."""
+        stream.begin_capture()
+        try:
+            work()
+        finally:
+            graph = stream.end_capture()
+        return graph.instantiate()
+
+    def replay(self, graph: Graph, stream: Any) -> None:
+        """Queue all of a graph."""
+        graph.launch(stream)
+
+    def drop_graph(self, graph: Graph) -> None:
+        """Do nothing: pycuda releases a graph when nobody holds it."""
+
+    def prepare(self, plan: LaunchPlan) -> Any:
+        """Compile and load the kernels of a plan."""
+        return load_plan(plan)
+
+    def launch(
+        self, kernels: Any, plan: LaunchPlan, addresses: Mapping[str, int], stream: Any
+    ) -> None:
+        """Queue every stage of a plan."""
+        launch_plan(kernels, plan, addresses, self.handle(stream))

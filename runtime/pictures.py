@@ -1,0 +1,81 @@
+"""What a caller may hand over as a picture, and its pixels as uint8 `[H, W, 3]` RGB.
+
+| given | read as | copied |
+|---|---|---|
+| path | file, turned upright (`images.py`) | decoded |
+| numpy uint8 `[H, W, 3]`, `[H, W]`, `[H, W, 1]` | RGB, grey | grey is |
+| PIL image | upright RGB, as if read from its file | yes |
+| DLPack (torch, CuPy, JAX) uint8, also `[3, H, W]` | RGB, grey | grey and `[3, H, W]` are |
+
+What is not contiguous is copied, too. A tensor of `[3, H, 3]` is read as `[H, W, 3]`. One on a
+GPU is refused: its pixels are not here.
+"""
+
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from ..core import InputError
+from .images import as_image, from_pillow, read_image
+
+__all__ = ["Picture", "is_picture", "load_picture"]
+
+Picture: TypeAlias = Any
+"""A path, a numpy array, a PIL image, or a tensor that speaks DLPack."""
+
+
+def load_picture(picture: Picture) -> np.ndarray:
+    """Return the pixels of a picture, uint8 `[H, W, 3]` RGB.
+
+    Raises:
+        InputError: it is no picture, or one that cannot be read.
+    """
+    if isinstance(picture, str | Path):
+        return read_image(picture)
+    if isinstance(picture, np.ndarray):
+        return as_image(picture)
+    if _is_pillow(picture):
+        return from_pillow(picture)
+    if hasattr(picture, "__dlpack__"):
+        return as_image(_channels_last(_from_dlpack(picture)))
+    return as_image(picture)
+
+
+def is_picture(value: Any) -> bool:
+    """Whether `value` is one picture, and not several."""
+    return (
+        isinstance(value, str | Path | np.ndarray)
+        or _is_pillow(value)
+        or hasattr(value, "__dlpack__")
+    )
+
+
+def _is_pillow(value: Any) -> bool:
+    """Whether `value` is a PIL image, without importing Pillow for those who have none."""
+    return any(kind.__module__ == "PIL.Image" for kind in type(value).__mro__)
+
+
+def _from_dlpack(tensor: Any) -> np.ndarray:
+    kind = type(tensor).__name__
+    device = getattr(tensor, "__dlpack_device__", lambda: (1, 0))()
+    if device[0] != 1:  # kDLCPU
+        raise InputError(
+            f"a picture was given as a {kind} on a GPU: bring it to the CPU with picture.cpu()."
+        )
+    if hasattr(tensor, "detach"):
+        tensor = tensor.detach()
+    try:
+        return np.from_dlpack(tensor)
+    except (TypeError, ValueError, RuntimeError, BufferError) as error:
+        raise InputError(
+            f"a picture given as a {kind} cannot be read as a numpy array ({error}): convert it to "
+            "uint8 [height, width, 3] first."
+        ) from error
+
+
+def _channels_last(array: np.ndarray) -> np.ndarray:
+    """Turn `[3, H, W]` and `[1, H, W]`, in which tensors mostly come."""
+    if array.ndim == 3 and array.shape[2] not in (1, 3) and array.shape[0] in (1, 3):
+        return array.transpose(1, 2, 0)
+    return array

@@ -1,0 +1,69 @@
+"""From an engine's outputs to the instances of one picture, in the picture's own pixels.
+
+Boxes go back through the picture's own scales and are clipped to it; those that lay on the filling
+alone are dropped. Masks are pasted from the box as the model gave it: its mask was predicted for
+that box, not for the clipped one.
+"""
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeAlias
+
+import numpy as np
+
+from ..core import Instances, PrecisionError
+from ..core.masks import MaskSource
+from .letterbox import Placement
+from .paste import LazyMasks
+
+__all__ = ["Paste", "instances_of"]
+
+Paste: TypeAlias = Callable[[np.ndarray, np.ndarray, tuple[int, int]], np.ndarray]
+
+
+def instances_of(
+    outputs: Mapping[str, np.ndarray],
+    index: int,
+    place: Placement,
+    class_names: Sequence[str] | None = None,
+    masks: MaskSource | None = None,
+    *,
+    paste: Paste | None = None,
+) -> Instances:
+    """Cut picture `index` out of a batch's outputs.
+
+    Args:
+        outputs: of the engine; see `backends/base.py`.
+        index: of the picture in the batch.
+        place: where it lay on the canvas.
+        class_names: for the instances.
+        masks: of the picture, if they are pasted already; None pastes the outputs' when asked for.
+
+        paste: what pastes the outputs' masks; None is the runtime's own.
+
+    Raises:
+        PrecisionError: boxes or scores are not finite numbers.
+    """
+    count = int(outputs["count"][index])
+    boxes = outputs["boxes"][index, :count]
+    scores = outputs["scores"][index, :count]
+    if not (np.isfinite(boxes).all() and np.isfinite(scores).all()):
+        raise PrecisionError(
+            "the engine returned boxes or scores that are not finite numbers: its precision "
+            "does not carry this model, so build it at fp32."
+        )
+    clipped = place.to_picture(boxes)
+    seen = (clipped[:, 2] > clipped[:, 0]) & (clipped[:, 3] > clipped[:, 1])
+    source: Callable[[], np.ndarray] | None = None if masks is None else masks.select(seen)
+    if source is None and "masks" in outputs:
+        unclipped = place.to_picture(boxes[seen], clip=False)
+        found = (outputs["masks"][index, :count][seen], unclipped, place.image_size)
+        source = LazyMasks(*found) if paste is None else functools.partial(paste, *found)
+    return Instances(
+        boxes=clipped[seen],
+        scores=scores[seen].astype(np.float32),
+        labels=outputs["labels"][index, :count][seen].astype(np.int64),
+        image_size=place.image_size,
+        class_names=class_names,
+        masks_source=source,
+    )

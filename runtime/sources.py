@@ -1,0 +1,123 @@
+"""Where pictures come from: files, folders, globs, video files, cameras, network streams.
+
+| source | yields |
+|---|---|
+| picture file | its path |
+| folder | paths of the pictures directly inside, by name |
+| pattern with `*`, `?` or `[` | paths of matching pictures, by name; `**` goes into subfolders |
+| video file (by its ending) | its frames, uint8 `[H, W, 3]` RGB |
+| `camera:N`, `/dev/videoN` | frames of a camera, without end |
+| `rtsp://…`, `http://…`, `https://…`, `udp://…` | frames of a network stream |
+
+Videos are decoded by OpenCV (the extra `video`), one frame at a time, when it is asked for; the
+device or file is closed when the frames end or the generator is closed.
+"""
+
+import glob
+import re
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..core import InputError, require
+from .images import SUFFIXES, list_images
+
+__all__ = ["VIDEO_SUFFIXES", "Video", "is_video", "list_sources"]
+
+VIDEO_SUFFIXES = frozenset(
+    (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ts", ".webm", ".wmv")
+)
+"""File name endings, in lower case, that are taken for videos."""
+
+_STREAM = re.compile(r"(rtsps?|https?|udp|tcp|rtmp)://", re.IGNORECASE)
+_CAMERA = re.compile(r"camera:(\d+)")
+
+
+def is_video(source: Path | str) -> bool:
+    """Whether a source is a video file, a camera or a network stream, by its name."""
+    name = str(source)
+    return bool(
+        _STREAM.match(name)
+        or _CAMERA.fullmatch(name)
+        or name.startswith("/dev/video")
+        or Path(name).suffix.lower() in VIDEO_SUFFIXES
+    )
+
+
+def list_sources(source: Path | str) -> list[Path]:
+    """Return the picture files that a file, folder or pattern names; see the module's table.
+
+    Raises:
+        InputError: a folder or pattern without pictures.
+    """
+    path = Path(source)
+    if path.is_dir():
+        return list_images(path)
+    if path.exists() or not glob.has_magic(str(source)):
+        return [path]
+    found = sorted(Path(name) for name in glob.glob(str(source), recursive=True))
+    pictures = [p for p in found if p.suffix.lower() in SUFFIXES and p.is_file()]
+    if not pictures:
+        raise InputError(f"no picture matches {source}: check the pattern.")
+    return pictures
+
+
+class Video:
+    """A video file, camera or network stream, opened when it is iterated.
+
+    Attributes:
+        source: its name.
+    """
+
+    def __init__(self, source: Path | str) -> None:
+        """Name a video; nothing is opened yet."""
+        self.source = str(source)
+
+    def describe(self) -> tuple[int | None, float | None]:
+        """Return the number of frames, if it has an end that is known, and the frames a second."""
+        capture = self._open()
+        try:
+            cv2 = require("cv2", "read videos")
+            count = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
+            rate = float(capture.get(cv2.CAP_PROP_FPS))
+        finally:
+            capture.release()
+        return (count if count > 0 else None, rate if 0 < rate < 1000 else None)
+
+    def __iter__(self) -> Generator[np.ndarray, None, None]:
+        """Yield the frames, uint8 `[H, W, 3]` RGB.
+
+        Raises:
+            InputError: it cannot be opened, or has no frame.
+            MissingDependencyError: OpenCV is not installed.
+        """
+        cv2 = require("cv2", "read videos")
+        capture = self._open()
+        try:
+            number = 0
+            while True:
+                works, frame = capture.read()
+                if not works:
+                    break
+                number += 1
+                yield cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
+        finally:
+            capture.release()
+        if not number:
+            raise InputError(f"{self.source} has no frame that OpenCV can decode: convert it.")
+
+    def _open(self) -> Any:
+        cv2 = require("cv2", "read videos")
+        camera = _CAMERA.fullmatch(self.source)
+        if camera is None and not _STREAM.match(self.source) and not Path(self.source).exists():
+            raise InputError(f"{self.source} does not exist: check the path of the video.")
+        capture = cv2.VideoCapture(int(camera[1]) if camera else self.source)
+        if not capture.isOpened():
+            capture.release()
+            raise InputError(
+                f"{self.source} cannot be opened by OpenCV {cv2.__version__}: check that it is a "
+                "video or camera that this machine can read."
+            )
+        return capture

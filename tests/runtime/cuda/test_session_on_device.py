@@ -1,0 +1,103 @@
+"""A session whose frames run on the device's code path finds what one on the CPU finds."""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import pytest
+
+from maskrt.core import Bundle, InputError, InputSpec, UsageError
+from maskrt.runtime import Session, open_session
+from maskrt.runtime.backends.cpu import CpuBackend
+from maskrt.runtime.cuda import FrameSlots
+from maskrt.runtime.cuda.host import HostCuda
+
+from .test_frame import BOXES, SPEC, OnnxEngine, pictures
+
+
+class OnHost(CpuBackend):
+    """ONNX Runtime behind the device's frames."""
+
+    concurrent = False
+
+    def __init__(self, engine: bytes) -> None:
+        super().__init__(engine, threads=1)
+        self.engine, self.devices = engine, list[HostCuda]()
+
+    def open_frames(self, spec: InputSpec, slots: int) -> FrameSlots:
+        self.devices.append(HostCuda())
+        engine = OnnxEngine(self.devices[-1], self.engine)
+        return FrameSlots(self.devices[-1], engine, spec, slots=slots, paste=True)
+
+
+@pytest.fixture
+def sessions(make_engine: Callable[..., bytes]) -> Iterator[tuple[Session, Session]]:
+    """On the device, and on the CPU."""
+    pytest.importorskip("onnxruntime")
+    masks = np.zeros((3, 28, 28), np.float32)
+    masks[:, 5:20, 3:25] = 1
+    engine = make_engine(SPEC, BOXES, [1, 2, 1], masks)
+    backend = OnHost(engine)
+    with Session(backend, SPEC) as device, Session(CpuBackend(engine), SPEC) as host:
+        yield device, host
+    for cuda in backend.devices:
+        cuda.close()  # raises if anything is left
+
+
+def _equal(found: Any, expected: Any) -> None:
+    np.testing.assert_array_equal(found.boxes, expected.boxes)
+    np.testing.assert_allclose(found.scores, expected.scores, atol=1e-6)
+    np.testing.assert_array_equal(found.masks, expected.masks)
+    assert found.to_coco(1)[0]["segmentation"] == expected.to_coco(1)[0]["segmentation"]
+
+
+def test_predictions_are_the_same(sessions: tuple[Session, Session]) -> None:
+    device, host = sessions
+    shown = pictures((97, 33), (20, 90), (40, 64))
+    for found, expected in zip(device.predict(shown), host.predict(shown), strict=True):
+        _equal(found, expected)
+    assert device.timings["engine"] > 0
+
+
+def test_streams_are_the_same_and_keep_two_frames_in_flight(
+    sessions: tuple[Session, Session],
+) -> None:
+    device, host = sessions
+    shown: list[Any] = pictures(*[(20 + i % 3, 50) for i in range(11)])
+    shown[4] = shown[6] = shown[7] = "absent.png"  # a batch of two bad ones, and one of one
+    frames = list(device.predict_stream(shown))
+    assert [f.index for f in frames] == list(range(11))
+    assert [f.index for f in frames if isinstance(f.error, InputError)] == [4, 6, 7]
+    for frame, picture in zip(frames, shown, strict=True):
+        if frame.error is None:
+            _equal(frame.result(), host.predict(picture))
+    calls = device._backend.devices[-1].calls  # type: ignore[union-attr]
+    waits = [i for i, name in enumerate(calls) if name == "synchronise"]
+    engines = [i for i, name in enumerate(calls) if name in ("engine", "replay")]
+    assert len(waits) == 5
+    assert engines[1] < waits[0]  # the second frame is queued before the first is waited for
+
+
+def test_an_abandoned_stream_gives_its_memory_back(sessions: tuple[Session, Session]) -> None:
+    device, _ = sessions
+    stream = device.predict_stream(pictures((30, 30)) * 50)
+    next(stream)
+    stream.close()
+    device._backend.devices[-1].close()  # type: ignore[union-attr]
+
+
+def test_threads_share_a_session(sessions: tuple[Session, Session]) -> None:
+    device, host = sessions
+    shown = pictures(*[(20 + i, 50) for i in range(8)])
+    with ThreadPoolExecutor(8) as pool:
+        for found, picture in zip(pool.map(device.predict, shown), shown, strict=True):
+            _equal(found, host.predict(picture))
+
+
+def test_a_target_without_a_device_says_so(
+    make_bundle: Callable[..., Bundle], make_engine: Callable[..., bytes]
+) -> None:
+    bundle = make_bundle({"cpu": {"engine.onnx": make_engine(InputSpec(64, 64), [], [])}})
+    with pytest.raises(UsageError, match="cpu has no device"):
+        open_session(bundle, "cpu", on_device=True)

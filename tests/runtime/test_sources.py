@@ -1,0 +1,127 @@
+"""Sources: what names what, and videos frame by frame."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from maskrt.core import Bundle, InputError, InputSpec, Manifest, MissingDependencyError, Target
+from maskrt.filming import film
+from maskrt.running import run_pictures
+from maskrt.runtime import open_session
+from maskrt.runtime.sources import Video, is_video, list_sources
+
+
+@pytest.fixture
+def video(tmp_path: Path) -> Path:
+    """Ten frames of 48 x 64, each brighter than the last; red is stronger than blue."""
+    cv2 = pytest.importorskip("cv2")
+    file = tmp_path / "in" / "clip.avi"
+    file.parent.mkdir()
+    writer = cv2.VideoWriter(str(file), cv2.VideoWriter_fourcc(*"MJPG"), 12.0, (64, 48))
+    if not writer.isOpened():
+        pytest.skip("this OpenCV writes no video")
+    for index in range(10):
+        writer.write(np.full((48, 64, 3), (0, 10 * index, 20 * index), np.uint8))
+    writer.release()
+    return file
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Bundle:
+    outputs = {"boxes": (1, 4, 4), "scores": (1, 4), "labels": (1, 4), "count": (1,)}
+    path = tmp_path / "tiny.maskrt"
+    with Bundle.create(path, Manifest("test", InputSpec(64, 64), outputs)):
+        pass
+    return Bundle.open(path)
+
+
+NOTHING = Target("null", "null")
+
+
+def test_frames_are_rgb_and_in_order(video: Path) -> None:
+    frames = list(Video(video))
+    assert len(frames) == 10
+    assert {f.shape for f in frames} == {(48, 64, 3)}
+    np.testing.assert_allclose([f[..., 0].mean() for f in frames], 20 * np.arange(10), atol=4)
+    np.testing.assert_allclose([f[..., 2].mean() for f in frames], 0, atol=4)
+    assert Video(video).describe() == (10, 12.0)
+
+
+def test_a_video_is_closed_when_it_is_abandoned(video: Path) -> None:
+    frames = iter(Video(video))
+    next(frames)
+    frames.close()
+    opened = [os.readlink(p) for p in Path("/proc/self/fd").glob("*") if p.exists()]
+    assert str(video) not in opened
+
+
+def test_what_is_no_video_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("cv2")
+    bad = tmp_path / "bad.mp4"
+    bad.write_bytes(b"nothing")
+    for name, words in ((bad, "cannot be opened"), (tmp_path / "no.mp4", "does not exist")):
+        with pytest.raises(InputError, match=words):
+            next(iter(Video(name)))
+    monkeypatch.setitem(sys.modules, "cv2", None)
+    with pytest.raises(MissingDependencyError, match=r"maskrt\[video\]"):
+        next(iter(Video(bad)))
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("a.mp4", True), ("A.MKV", True), ("camera:0", True), ("/dev/video1", True),
+     ("rtsp://u:p@host/1", True), ("http://host/x", True), ("a.png", False), ("folder", False),
+     ("camera:x", False), ("*.jpg", False)],
+)  # fmt: skip
+def test_videos_are_known_by_name(name: str, expected: bool) -> None:
+    assert is_video(name) is expected
+
+
+def test_files_folders_and_patterns(tmp_path: Path) -> None:
+    (tmp_path / "deep").mkdir()
+    for name in ("b.png", "a.png", "c.jpg", "deep/d.png", "notes.txt", "odd[1].png"):
+        Image.new("L", (2, 2)).save(tmp_path / name, "png")
+    assert [p.name for p in list_sources(tmp_path / "?.png")] == ["a.png", "b.png"]
+    assert [p.name for p in list_sources(f"{tmp_path}/**/*.png")] == [
+        "a.png", "b.png", "d.png", "odd[1].png"
+    ]  # fmt: skip
+    assert [p.name for p in list_sources(tmp_path)] == ["a.png", "b.png", "c.jpg", "odd[1].png"]
+    assert list_sources(tmp_path / "odd[1].png") == [tmp_path / "odd[1].png"]
+    assert list_sources("absent.png") == [Path("absent.png")]
+    with pytest.raises(InputError, match="no picture matches"):
+        list_sources(tmp_path / "*.gif")
+
+
+def test_a_run_over_pictures_and_a_video(bundle: Bundle, video: Path, tmp_path: Path) -> None:
+    Image.new("RGB", (30, 20)).save(video.parent / "a.png")
+    told: list[Any] = []
+    results = run_pictures(
+        bundle, [video.parent / "*.png", video], tmp_path / "out", target=NOTHING,
+        progress=lambda *now: told.append(now),
+    )  # fmt: skip
+    written = sorted(p.name for p in (tmp_path / "out").iterdir())
+    assert written == ["a.png", "clip.mp4", "images.json", "results.json"]
+    assert [image["id"] for image in results["images"]] == list(range(1, 12))
+    assert results["images"][1]["file_name"] == f"{video}#0"
+    assert told[-1] == ("run clip.avi", 10, 10)
+    assert len(list(Video(tmp_path / "out" / "clip.mp4"))) == 10
+
+
+def test_a_limited_film(bundle: Bundle, video: Path, tmp_path: Path) -> None:
+    with open_session(bundle, NOTHING) as session:
+        images, _ = film(session, video, tmp_path / "out.mp4", limit=4)
+    assert len(images) == 4
+    assert len(list(Video(tmp_path / "out.mp4"))) == 4
+
+
+def test_a_bad_video_leaves_no_output(bundle: Bundle, tmp_path: Path) -> None:
+    pytest.importorskip("cv2")
+    (tmp_path / "bad.mp4").write_bytes(b"nothing")
+    with pytest.raises(InputError, match="cannot be opened"):
+        run_pictures(bundle, [tmp_path / "bad.mp4"], tmp_path / "out", target=NOTHING)
+    assert list((tmp_path / "out").iterdir()) == []
