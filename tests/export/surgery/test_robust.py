@@ -90,7 +90,7 @@ def insert_identities(model: onnx.ModelProto, luck: random.Random) -> onnx.Model
 
 
 def exchange_constants(model: onnx.ModelProto, luck: random.Random) -> onnx.ModelProto:
-    """Turn half of the Constant nodes into initializers, and half of the initializers into nodes."""
+    """Turn half of the Constant nodes into initializers, and half of those into nodes."""
     nodes, initializers = [], []
     for tensor in model.graph.initializer:
         if luck.random() < 0.5:

@@ -1,4 +1,4 @@
-"""torchvision's detectors from the old exporter: the rewritten graph finds what the original does."""
+"""torchvision's detectors from the old exporter: surgery's result finds what the original does."""
 
 from pathlib import Path
 from typing import Any
@@ -118,7 +118,7 @@ def test_examination_names_rules_and_nodes(mask_rcnn: Path) -> None:
     found = examine(mask_rcnn)
     assert found.declined == ()
     rules = [finding.rule for finding in found.findings]
-    assert rules == ["pyramid", "pyramid", "preprocessing", "proposals", "detections", "masks"]
+    assert rules == ["preprocessing", "pyramid", "pyramid", "proposals", "detections", "masks"]
     assert all(finding.nodes for finding in found.findings)
 
 
