@@ -1,5 +1,6 @@
 """Graphs that nearly match: each is refused, by the rule that is nearest, with its reason."""
 
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -342,16 +343,23 @@ _CHANGED: list[tuple[str, Change, str]] = [
 @pytest.mark.parametrize(
     ("change", "reason"), [row[1:] for row in _CHANGED], ids=[row[0] for row in _CHANGED]
 )
-def test_changed_graph_is_refused(
+def test_changed_graph_is_declined(
     change: Change, reason: str, graph: onnx.ModelProto, tmp_path: Path
 ) -> None:
     change(graph)
     onnx.save(graph, tmp_path / "near.onnx")
-    with pytest.raises(UnsupportedModelError, match=reason) as caught:
+    first, *_ = examine(tmp_path / "near.onnx").declined
+    assert re.search(reason, str(first)), str(first)
+    assert "\n" not in str(first)
+
+
+@pytest.mark.parametrize("row", [0, 10, 20, 30, 40])
+def test_what_is_declined_is_refused(row: int, graph: onnx.ModelProto, tmp_path: Path) -> None:
+    _, change, reason = _CHANGED[row]
+    change(graph)
+    onnx.save(graph, tmp_path / "near.onnx")
+    with pytest.raises(UnsupportedModelError, match=f"is not understood: the rule .*{reason}"):
         export_onnx(tmp_path / "near.onnx")
-    assert "\n" not in str(caught.value)
-    (first, *_) = examine(tmp_path / "near.onnx").declined
-    assert str(first) in str(caught.value)
 
 
 def test_there_are_enough() -> None:

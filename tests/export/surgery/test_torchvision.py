@@ -71,6 +71,7 @@ def test_one_feature_map_without_masks(photos: list[np.ndarray], tmp_path: Path)
     assert [o.name for o in rewritten.graph.output] == ["boxes", "scores", "labels", "count"]
 
 
+@pytest.mark.slow
 def test_same_graph_as_from_the_model_itself(photos: list[np.ndarray], tmp_path: Path) -> None:
     """Layers, weights and operators' attributes are those that tracing the model gives."""
     model = tiny_mask_rcnn(**_SIZE)
