@@ -184,6 +184,7 @@ def test_exported_opsets(opset: int, photos: list[np.ndarray], tmp_path: Path) -
     equals_original(path, photos)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tool", ["onnxsim", "onnxslim"])
 def test_simplified(
     tool: str, small: Path, expected: bytes, tmp_path: Path, photos: list[np.ndarray]

@@ -48,9 +48,14 @@ def test_mask_rcnn_equals_the_original(mask_rcnn: Path, photos: list[np.ndarray]
     ("options", "size", "batch"),
     [
         ({"levels": 2, "num_classes": 3, "min_size": 150, "max_size": 400}, (100, 130), 2),
-        ({**_SIZE, "levels": 4, "box_nms_thresh": 0.3, "rpn_score_thresh": 0.4}, (128, 96), 1),
-        ({"box_score_thresh": 0.0, "image_mean": [0.0] * 3, "image_std": [1.0] * 3, **_SIZE},
-         (96, 96), 3),
+        pytest.param(
+            {**_SIZE, "levels": 4, "box_nms_thresh": 0.3, "rpn_score_thresh": 0.4}, (128, 96), 1,
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            {"box_score_thresh": 0.0, "image_mean": [0.0] * 3, "image_std": [1.0] * 3, **_SIZE},
+            (96, 96), 3, marks=pytest.mark.slow,
+        ),
     ],
 )  # fmt: skip
 def test_other_parameters(
