@@ -30,8 +30,9 @@ def main() -> None:
             precision="int8", targets=["cpu"],
         )  # fmt: skip
         target = maskrt.Target.parse(options.target)
+        anew = maskrt.BuildOptions(cache=False)
         for precision in (maskrt.Precision.FP32, maskrt.Precision.FP16, maskrt.Precision.INT8):
-            maskrt.build(bundle, target, precision=precision)
+            maskrt.build(bundle, target, precision=precision, options=anew)
             info = bundle.read_json(f"{bundle.engine_folder(target, precision)}/engine.json")
             layers = ", ".join(f"{n} {name}" for name, n in info["layers"].items() if n)
             print(

@@ -11,7 +11,7 @@ from .methods import DEFAULT_METHOD, METHODS
 from .observe import collect_statistics
 from .placement import Placement, place
 from .recipe import LayerChoice, Recipe, TensorScale
-from .render import Style, render
+from .render import Style, calibration_cache, implicit_scales, layer_types, render
 from .statistics import Range, Statistics
 
 __all__ = [
@@ -25,7 +25,10 @@ __all__ = [
     "Statistics",
     "Style",
     "TensorScale",
+    "calibration_cache",
     "collect_statistics",
+    "implicit_scales",
+    "layer_types",
     "make_recipe",
     "place",
     "render",

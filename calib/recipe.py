@@ -188,6 +188,8 @@ class Recipe:
         Raises:
             InputError: another format version, or something that is not a recipe.
         """
+        if not isinstance(data, dict):
+            raise InputError(f"the recipe is {type(data).__name__} and no object: calibrate again.")
         version = data.get("format_version")
         if version != FORMAT_VERSION:
             raise InputError(
@@ -195,6 +197,7 @@ class Recipe:
                 f"{FORMAT_VERSION}: calibrate again."
             )
         try:
+            _check_types(data)
             return cls(
                 graph=data["graph"],
                 precision=Precision.parse(data["precision"]),
@@ -204,9 +207,23 @@ class Recipe:
                 method=data["method"],
                 calibration=data["calibration"],
             )
-        except (KeyError, TypeError, AttributeError) as error:
+        except InputError:
+            raise
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
             what = f"{type(error).__name__}: {error}"
             raise InputError(f"the recipe is damaged ({what}): calibrate again.") from error
+
+
+def _check_types(data: dict[str, Any]) -> None:
+    """Raise `TypeError` or `ValueError` unless the entries have the types that `to_json` writes."""
+    for name, kind in (("graph", str), ("method", str), ("calibration", dict)):
+        if not isinstance(data[name], kind):
+            raise TypeError(f"{name} is {type(data[name]).__name__}")
+    if data["method"] not in METHODS:
+        raise ValueError(f"method {data['method']!r} is not one of {', '.join(METHODS)}")
+    without = [n for n, t in data["tensors"].items() if data["method"] not in t["scales"]]
+    if without:
+        raise ValueError(f"tensor {without[0]} has no scale of method {data['method']}")
 
 
 def _choice_to_json(choice: LayerChoice) -> dict[str, Any]:
@@ -226,4 +243,7 @@ def _tensor_from_json(name: str, data: dict[str, Any]) -> TensorScale:
     scales = {method: float(scale) for method, scale in data["scales"].items()}
     if not all(math.isfinite(scale) and scale > 0 for scale in scales.values()):
         raise InputError(f"the recipe's scale of tensor {name} is not positive: calibrate again.")
-    return TensorScale(float(data["min"]), float(data["max"]), scales)
+    minimum, maximum = float(data["min"]), float(data["max"])
+    if not (math.isfinite(minimum) and math.isfinite(maximum) and minimum <= maximum):
+        raise InputError(f"the recipe's range of tensor {name} is not finite: calibrate again.")
+    return TensorScale(minimum, maximum, scales)

@@ -16,7 +16,7 @@ caller's (`score`), and so is memory: a journal that outlives the program lets a
 import hashlib
 import json
 from collections.abc import Callable, MutableMapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from ..core import Progress, silent
@@ -68,17 +68,17 @@ class Outcome:
     """What a search found.
 
     Attributes:
-        best: the cheapest trial inside the budget; None if there is none.
         trials: all that were scored, in order.
+        inside: the different recipes that answer what was asked, the cheapest first.
     """
 
-    best: Trial | None
     trials: tuple[Trial, ...]
+    inside: tuple[Trial, ...]
 
-    def inside(self, budget: float) -> list[Trial]:
-        """Return the different recipes inside `budget`, the cheapest first."""
-        found = {_digest(t.recipe): t for t in self.trials if t.score.drop <= budget}
-        return sorted(found.values(), key=_cheapest)
+    @property
+    def best(self) -> Trial | None:
+        """The cheapest answer; None if there is none."""
+        return self.inside[0] if self.inside else None
 
 
 @dataclass
@@ -111,6 +111,7 @@ def search(
     score: Callable[[Recipe], Score],
     rank: Callable[[Recipe], Sequence[Unit]],
     *,
+    least: int = 1,
     journal: MutableMapping[str, dict[str, float]] | None = None,
     progress: Progress = silent,
 ) -> Outcome:
@@ -121,6 +122,7 @@ def search(
         budget: in points of AP, 0 to 100.
         score: measures a recipe; the expensive part, never asked twice for the same one.
         rank: a recipe's units, those first that are to be widened first; asked at most once.
+        least: how many layers an answer has in INT8 at least.
         journal: recipe digest -> score, of this and earlier searches over the same data.
         progress: told of each trial.
     """
@@ -133,8 +135,12 @@ def search(
         if fewest is not None:
             _give_back(state, best, order[:fewest])
     progress("search", len(state.trials), len(state.trials))
-    found = Outcome(None, tuple(state.trials))
-    return replace(found, best=next(iter(found.inside(budget)), None))
+    found = {
+        _digest(trial.recipe): trial
+        for trial in state.trials
+        if trial.score.drop <= budget and len(trial.recipe.narrow_layers()) >= least
+    }
+    return Outcome(tuple(state.trials), tuple(sorted(found.values(), key=_cheapest)))
 
 
 def pareto(trials: Sequence[Trial]) -> list[Trial]:

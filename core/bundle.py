@@ -27,6 +27,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from .bundle_checks import (
+    check_engine_info,
+    check_files,
+    check_manifest,
+    locate,
+    parse_json,
+    storing,
+)
 from .errors import BundleError, UsageError
 from .input_spec import InputSpec
 from .precision import Precision
@@ -121,8 +129,9 @@ class Bundle:
             raise BundleError(
                 f"{folder} {what}, so it is not a bundle: make one with maskrt compile."
             )
-        try:
+        with storing(f"read {file}"):
             raw = file.read_bytes()
+        try:
             data = json.loads(raw.decode("utf-8"))
             version = data["format_version"]
             if version != FORMAT_VERSION:
@@ -130,10 +139,12 @@ class Bundle:
                     f"{file} has format version {version}, and this maskrt reads version "
                     f"{FORMAT_VERSION}: compile the model again."
                 )
-            bundle = cls(folder, Manifest.from_json(data), dict(data["files"]))
+            check_manifest(data)
+            files = check_files(data["files"], folder)
+            bundle = cls(folder, Manifest.from_json(data), files)
             bundle._known = raw
             return bundle
-        except (KeyError, TypeError, AttributeError, ValueError) as error:
+        except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
             if isinstance(error, BundleError):
                 raise
             raise BundleError(
@@ -171,7 +182,7 @@ class Bundle:
         self._check_unchanged(folder)
         with _staging(folder, self._check_unchanged) as staged:
             for relative in self.digests:
-                _link(folder / relative, staged / relative)
+                _link(locate(folder, relative), staged / relative)
             copy = Bundle(staged, self.manifest, dict(self.digests))
             yield copy
             known = copy._write_manifest()
@@ -187,17 +198,18 @@ class Bundle:
         if isinstance(data, dict):
             data = json.dumps(data, indent=2) + "\n"
         raw = data.encode("utf-8") if isinstance(data, str) else data
-        file = self.path / relative
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.unlink(missing_ok=True)  # a hard link to the bundle being replaced
-        file.write_bytes(raw)
+        file = locate(self.path, relative)
+        with storing(f"write {relative} into the bundle"):
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.unlink(missing_ok=True)  # a hard link to the bundle being replaced
+            file.write_bytes(raw)
         self.digests[relative] = hashlib.sha256(raw).hexdigest()
         return file
 
     def remove(self, prefix: str) -> None:
         """Drop every file whose path starts with `prefix`; only inside `create` or `edit`."""
         for relative in [r for r in self.digests if r.startswith(prefix)]:
-            (self.path / relative).unlink()
+            locate(self.path, relative).unlink()
             del self.digests[relative]
 
     def read(self, relative: str) -> bytes:
@@ -206,9 +218,10 @@ class Bundle:
         Raises:
             BundleError: the file is absent, or differs from the one that was written.
         """
-        if relative not in self.digests or not (self.path / relative).is_file():
+        if relative not in self.digests or not locate(self.path, relative).is_file():
             raise BundleError(f"{self.path} has no {relative}{_remedy(relative)}.")
-        raw = (self.path / relative).read_bytes()
+        with storing(f"read {self.path / relative}"):
+            raw = (self.path / relative).read_bytes()
         if hashlib.sha256(raw).hexdigest() != self.digests[relative]:
             raise BundleError(
                 f"{self.path / relative} is not the file that maskrt wrote (its sha256 differs): "
@@ -218,7 +231,10 @@ class Bundle:
 
     def read_json(self, relative: str) -> dict[str, Any]:
         """Return a JSON file's content, checked like `read`."""
-        return json.loads(self.read(relative))
+        data = parse_json(self.read(relative), self.path / relative)
+        if relative.endswith("/engine.json"):
+            check_engine_info(data, self.path / relative)
+        return data
 
     def __contains__(self, relative: str) -> bool:
         """Whether the bundle lists a file of that path."""
@@ -226,13 +242,15 @@ class Bundle:
 
     def engines(self) -> list[str]:
         """Folder names under `engines/` that hold an `engine.json`."""
-        found = [r.split("/")[1] for r in self.digests if r.endswith("/engine.json")]
-        return sorted(found)
+        return sorted(self._engines_with("engine.json"))
 
     def prepared(self) -> list[str]:
         """Folder names under `engines/` that hold a `prepared.json` and no engine yet."""
-        found = [r.split("/")[1] for r in self.digests if r.endswith("/prepared.json")]
-        return sorted(set(found) - set(self.engines()))
+        return sorted(self._engines_with("prepared.json") - self._engines_with("engine.json"))
+
+    def _engines_with(self, name: str) -> set[str]:
+        paths = [relative.split("/") for relative in self.digests]
+        return {path[1] for path in paths if path[0] == "engines" and path[2:] == [name]}
 
     def engine_folder(self, target: Target, precision: Precision | None = None) -> str:
         """Path inside the bundle of an engine; see `engine_folder`."""
@@ -241,7 +259,8 @@ class Bundle:
     def _write_manifest(self) -> bytes:
         data = {**self.manifest.to_json(), "files": dict(sorted(self.digests.items()))}
         self._known = (json.dumps(data, indent=2) + "\n").encode("utf-8")
-        (self.path / MANIFEST).write_bytes(self._known)
+        with storing(f"write {MANIFEST} into the bundle"):
+            (self.path / MANIFEST).write_bytes(self._known)
         return self._known
 
     def _check_unchanged(self, folder: Path) -> None:
@@ -313,16 +332,19 @@ def _staging(folder: Path, check: Callable[[Path], None]) -> Iterator[Path]:
         check: raises if the folder that it is given must not be replaced any more.
     """
     _check_not_inside(folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    staged = _hidden_beside(folder)
-    staged.chmod(0o755)
+    with storing(f"make a folder in {folder.parent}"):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        staged = _hidden_beside(folder)
     try:
+        with storing(f"open {staged} to other users"):
+            staged.chmod(0o755)
         yield staged
         check(folder)
-        if folder.exists():
-            _replace(folder, staged, check)
-        else:
-            staged.replace(folder)
+        with storing(f"put {folder} in place"):
+            if folder.exists():
+                _replace(folder, staged, check)
+            else:
+                staged.replace(folder)
     finally:
         shutil.rmtree(staged, ignore_errors=True)
 
@@ -359,7 +381,8 @@ def _files_in(folder: Path) -> Iterator[str]:
 
 def _link(source: Path, destination: Path) -> None:
     """Make `destination` the same file as `source`, or a copy of it."""
-    destination.parent.mkdir(parents=True, exist_ok=True)
+    with storing(f"make a folder for {source.name}"):
+        destination.parent.mkdir(parents=True, exist_ok=True)
     if source.is_symlink():
         destination.symlink_to(os.readlink(source))
         return
@@ -370,4 +393,5 @@ def _link(source: Path, destination: Path) -> None:
     try:
         os.link(source, destination)
     except OSError:  # a file system without hard links
-        shutil.copy2(source, destination)
+        with storing(f"copy {source}"):
+            shutil.copy2(source, destination)

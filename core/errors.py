@@ -11,6 +11,7 @@ __all__ = [
     "MaskrtError",
     "MissingDependencyError",
     "PrecisionError",
+    "StorageError",
     "UnknownTargetError",
     "UnsupportedModelError",
     "UnsupportedTargetError",
@@ -32,6 +33,10 @@ class InputError(MaskrtError, ValueError):
 
 class BundleError(MaskrtError, ValueError):
     """A bundle that is absent, incomplete, altered, or of another format version."""
+
+
+class StorageError(MaskrtError, OSError):
+    """A disk that is full or read-only, or a file that may not be read or written."""
 
 
 class UnsupportedModelError(MaskrtError, TypeError):

@@ -18,6 +18,7 @@ class JetPack:
         cuda: toolkit.
         tensorrt: major and minor version.
         sms: compute capabilities of the modules that it runs on.
+        patch: patch number of its TensorRT, where files are stamped with it.
     """
 
     version: str
@@ -25,6 +26,7 @@ class JetPack:
     cuda: str
     tensorrt: tuple[int, int]
     sms: tuple[int, ...]
+    patch: int = 0
 
     @property
     def runs_maskrt(self) -> bool:
@@ -33,8 +35,8 @@ class JetPack:
 
 
 JETPACKS: tuple[JetPack, ...] = (
-    JetPack("5.1", "3.8", "11.4", (8, 5), (72, 87)),
-    JetPack("6.0", "3.10", "12.2", (8, 6), (87,)),
+    JetPack("5.1", "3.8", "11.4", (8, 5), (72, 87), 2),
+    JetPack("6.0", "3.10", "12.2", (8, 6), (87,), 2),
     JetPack("6.2", "3.10", "12.6", (10, 3), (87,)),
     JetPack("7.1", "3.12", "13.0", (10, 13), (110,)),
     JetPack("7.2", "3.12", "13.2", (10, 16), (87, 110)),

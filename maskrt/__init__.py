@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .core import Bundle, InputSpec, Instances, MaskrtError, Precision, Target
     from .pipeline import build, calibrate, check, compile, load
+    from .runtime.build import BuildOptions
 
 __all__ = [
+    "BuildOptions",
     "Bundle",
     "InputSpec",
     "Instances",
@@ -31,6 +33,7 @@ __all__ = [
 __version__ = "0.1.0"
 
 _HOME_OF = {
+    "BuildOptions": ".runtime.build",
     **dict.fromkeys(("build", "calibrate", "check", "compile", "load"), ".pipeline"),
     **dict.fromkeys(
         ("Bundle", "InputSpec", "Instances", "MaskrtError", "Precision", "Target"), ".core"

@@ -32,9 +32,9 @@ from .runtime.check import (
     combine,
     compare,
     evaluate,
-    render_html,
     violations,
 )
+from .runtime.check.evaluate import Seen
 
 if TYPE_CHECKING:
     from .export import Export, PyTorchReference
@@ -44,13 +44,13 @@ __all__ = [
     "canonical_session",
     "evaluate_session",
     "prove",
+    "pytorch_backend",
     "pytorch_session",
     "refuse_blind_engine",
     "run_check",
 ]
 
 _PROOF_PICTURES = 4
-_REPORT_PICTURES = 6
 
 
 class _PyTorchBackend(Backend):
@@ -149,30 +149,23 @@ def run_check(
     precision: Precision | str | None = None,
     max_ap_drop: float | None = None,
     weights: Path | str | None = None,
+    explain: bool = False,
     progress: Progress = silent,
 ) -> Report:
     """Measure an engine and its reference; see `maskrt.check`."""
-    dataset = CocoDataset.load(images, annotations)
-    name, reference = _reference(bundle, weights)
-    with reference, open_session(bundle, target, precision) as session:
-        found = evaluate_session(session, dataset, "check", progress, _REPORT_PICTURES)
-        place, asked = session.target, session.precision
-        expected = evaluate_session(reference, dataset, "reference", progress)
-    assert place is not None  # a session opened on a bundle has both
-    assert asked is not None
-    report = Report(
-        target=place.name,
-        precision=asked,
-        images=found.images,
-        metrics=found.metrics,
-        latency_ms=found.latency_ms,
-        reference=expected.metrics,
-        reference_name=name,
-        budget=max_ap_drop,
-        note=_note(bundle, place, asked),
+    from .accuracy import measure
+
+    return measure(
+        bundle,
+        images=images,
+        annotations=annotations,
+        target=target,
+        precision=precision,
+        max_ap_drop=max_ap_drop,
+        weights=weights,
+        explain=explain,
+        progress=progress,
     )
-    _write_report(bundle, report, found)
-    return report
 
 
 def canonical_session(bundle: Bundle) -> Session:
@@ -182,10 +175,14 @@ def canonical_session(bundle: Bundle) -> Session:
 
 def pytorch_session(bundle: Bundle, weights: Path | str) -> Session:
     """Open the PyTorch model that the bundle was compiled from, in FP32."""
+    return _session(pytorch_backend(bundle, weights), bundle.manifest)
+
+
+def pytorch_backend(bundle: Bundle, weights: Path | str) -> Backend:
+    """Open the PyTorch model that the bundle was compiled from, as a backend."""
     from .export import load_reference
 
-    reference = load_reference(bundle.manifest, weights)
-    return _session(_PyTorchBackend(reference), bundle.manifest)
+    return _PyTorchBackend(load_reference(bundle.manifest, weights))
 
 
 def _session(backend: Backend, manifest: Manifest) -> Session:
@@ -193,7 +190,13 @@ def _session(backend: Backend, manifest: Manifest) -> Session:
 
 
 def evaluate_session(
-    session: Session, dataset: CocoDataset, stage: str, progress: Progress, pictures: int = 0
+    session: Session,
+    dataset: CocoDataset,
+    stage: str,
+    progress: Progress,
+    pictures: int = 0,
+    *,
+    seen: Seen | None = None,
 ) -> Evaluation:
     """Run `session` over `dataset`, reporting progress as `stage`; `pictures` are drawn."""
     return evaluate(
@@ -203,25 +206,8 @@ def evaluate_session(
         progress=lambda done, total: progress(stage, done, total),
         pictures=pictures,
         class_names=session.class_names,
+        seen=seen,
     )
-
-
-def _reference(bundle: Bundle, weights: Path | str | None) -> tuple[str, Session]:
-    """Return the reference's name and session: PyTorch if weights are given, else canonical."""
-    if weights is None:
-        return "canonical FP32", canonical_session(bundle)
-    return "PyTorch FP32", pytorch_session(bundle, weights)
-
-
-def _note(bundle: Bundle, target: Target, precision: Precision) -> str:
-    info = bundle.read_json(f"{bundle.engine_folder(target, precision)}/engine.json")
-    return str(info.get("note", ""))
-
-
-def _write_report(bundle: Bundle, report: Report, found: Evaluation) -> None:
-    with bundle.edit() as staged:
-        staged.write("report/report.json", report.to_json())
-        staged.write("report/report.html", render_html(report, found.pictures))
 
 
 def _kind(given: list[Any]) -> str:

@@ -22,7 +22,7 @@ from .checking import refuse_blind_engine, run_check
 from .core import Bundle, Precision, Progress, Target, UsageError, silent
 from .core.bundle import SEARCH, check_destination
 from .runtime import Session, open_session
-from .runtime.build import is_buildable
+from .runtime.build import BuildOptions, is_buildable
 from .runtime.cuda_device import can_run
 from .stages import (
     fit_recipe_to_budget,
@@ -168,6 +168,7 @@ def build(
     target: Target | str,
     *,
     precision: Precision | str | None = None,
+    options: BuildOptions | None = None,
     progress: Progress = silent,
 ) -> Bundle:
     """Build one engine into the bundle; for a device that this machine is not, prepare it.
@@ -176,6 +177,7 @@ def build(
         bundle: holds the canonical graph and a recipe.
         target: a name as in `maskrt targets`.
         precision: None is the bundle's own; another one is kept beside it.
+        options: how to build; None is what suits the target.
         progress: told what goes on.
     """
     opened = Bundle.open(bundle)
@@ -183,7 +185,7 @@ def build(
     wanted = opened.manifest.precision if precision is None else Precision.parse(precision)
     with opened.edit() as staged:
         staged.remove("report/")
-        write_engine(staged, opened.path.name, place, wanted, progress)
+        write_engine(staged, opened.path.name, place, wanted, progress, options)
     return opened
 
 
@@ -206,6 +208,7 @@ def check(
     precision: Precision | str | None = None,
     max_ap_drop: float | None = None,
     weights: Path | str | None = None,
+    explain: bool = False,
     progress: Progress = silent,
 ) -> "Report":
     """Measure COCO AP of an engine, and what it lost against the FP32 reference.
@@ -219,6 +222,8 @@ def check(
         max_ap_drop: budget; the report says whether it was met (`report.passed`).
         weights: the PyTorch weights that the bundle was compiled from: the reference is then the
             PyTorch model itself, otherwise the bundle's canonical FP32 graph.
+        explain: find out where the AP was lost: by stage, and layer by layer. This runs the data
+            set about ten times more.
         progress: told what goes on.
 
     Returns:
@@ -232,5 +237,6 @@ def check(
         precision=precision,
         max_ap_drop=max_ap_drop,
         weights=weights,
+        explain=explain,
         progress=progress,
     )

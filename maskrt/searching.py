@@ -77,15 +77,22 @@ def fit_recipe(
         )
         return sorted(noise, key=lambda unit: -noise[unit] / max(price[unit], 1e-12))
 
-    outcome = search(recipe, budget, judge.score, rank, journal=judge.journal, progress=progress)
+    # Who asks for INT8 is not handed something else under that name.
+    least = len(recipe.narrow_layers()) // 2 if recipe.precision is Precision.INT8 else 1
+    outcome = search(
+        recipe, budget, judge.score, rank, least=least, journal=judge.journal, progress=progress
+    )
     if outcome.best is None:
-        nearest = min(outcome.trials, key=lambda trial: trial.score.drop)
+        int8 = outcome.trials[0]
         raise CheckFailedError(
-            f"no recipe of {len(outcome.trials)} loses at most {budget:g} AP: the nearest, with "
-            f"{len(nearest.recipe.narrow_layers())} layers in INT8, loses "
-            f"{nearest.score.drop:.2f}; choose fp16 or a wider budget. No bundle was written."
+            f"none of {len(outcome.trials)} {recipe.precision} recipes with at least {least} "
+            f"of {len(recipe.layers)} layers in INT8, loses at most {budget:g} AP (INT8 everywhere "
+            f"loses {int8.score.drop:.2f}): choose {_wider(recipe.precision)} or a wider budget. "
+            "No bundle was written."
         )
-    return replace(outcome, best=judge.fastest(outcome.inside(budget)[:_FINALISTS]))
+    first = judge.fastest(outcome.inside[:_FINALISTS])
+    others = (trial for trial in outcome.inside if trial is not first)
+    return replace(outcome, inside=(first, *others))
 
 
 def search_report(outcome: Outcome, budget: float) -> dict[str, Any]:
@@ -98,6 +105,10 @@ def search_report(outcome: Outcome, budget: float) -> dict[str, Any]:
         "pareto": [trial.to_json() for trial in pareto(outcome.trials)],
         "trials": [trial.to_json() for trial in outcome.trials],
     }
+
+
+def _wider(precision: Precision) -> str:
+    return "fp16" if precision is Precision.MIXED else "mixed, fp16"
 
 
 class _Judge:

@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
+from google.protobuf.message import DecodeError
 
 from . import calib
 from .checking import prove, run_check
 from .core import (
     Bundle,
+    BundleError,
     CheckFailedError,
     InputSpec,
     Precision,
@@ -26,7 +28,7 @@ from .core import (
 )
 from .core.bundle import MODEL, RECIPE, SEARCH
 from .runtime import letterbox_batches
-from .runtime.build import build_engine, is_buildable, prepare
+from .runtime.build import BuildOptions, WeakTypes, build_engine, is_buildable, prepare
 from .runtime.check import CocoDataset
 from .runtime.check.evaluate import budget_sentence
 
@@ -174,14 +176,20 @@ def fit_recipe_to_budget(
 
 
 def write_engine(
-    bundle: Bundle, name: str, target: Target, precision: Precision, progress: Progress
+    bundle: Bundle,
+    name: str,
+    target: Target,
+    precision: Precision,
+    progress: Progress,
+    options: BuildOptions | None = None,
 ) -> None:
     """Render the recipe, build the engine, and write it with what it really is.
 
     What only the target's own device can build is prepared for it instead.
     """
-    stage = f"build {target.name} {precision}"
-    progress(stage, 0, 1)
+    stage, total = f"build {target.name} {precision}", 1
+    progress(stage, 0, total)
+    asked = options or BuildOptions()
     model = read_model(bundle)
     recipe = calib.Recipe.from_json(bundle.read_json(RECIPE))
     if precision is not recipe.precision:
@@ -195,21 +203,39 @@ def write_engine(
     started = time.perf_counter()
     rendered = calib.render(model, recipe, style)
     folder = bundle.engine_folder(target, precision)
-    if not is_buildable(target):
-        prepared = prepare(rendered, target, precision, bundle_name=name, progress=progress)
-        bundle.remove(folder + "/")
-        for file, data in prepared.files.items():
-            bundle.write(f"{folder}/{file}", data)
-        bundle.write(f"{folder}/prepared.json", prepared.info)
-        progress(stage, 1, 1)
-        return
-    engine = build_engine(rendered, target, precision)
+
+    def step(done: int, of: int) -> None:
+        nonlocal total
+        total = of
+        progress(stage, min(done, of - 1), of)
+
+    if is_buildable(target) or asked.here:
+        engine = build_engine(rendered, target, precision, asked, step)
+    else:
+        engine = prepare(
+            rendered, target, precision, bundle_name=name, folder=folder, canonical=model,
+            weak=_weak_types(model, recipe, target), progress=progress, options=asked,
+        )  # fmt: skip
     bundle.remove(folder + "/")
     for file, data in engine.files.items():
         bundle.write(f"{folder}/{file}", data)
-    info = {**engine.info, "total_seconds": round(time.perf_counter() - started, 2)}
-    bundle.write(f"{folder}/engine.json", info)
-    progress(stage, 1, 1)
+    sources = {"graph": bundle.digests[MODEL], "recipe": bundle.digests[RECIPE]}
+    info = {**engine.info, "sha256": {**sources, **engine.info.get("sha256", {})}}
+    if is_buildable(target):
+        info["total_seconds"] = round(time.perf_counter() - started, 2)
+    bundle.write(f"{folder}/{'engine' if is_buildable(target) else 'prepared'}.json", info)
+    progress(stage, total, total)
+
+
+def _weak_types(model: onnx.ModelProto, recipe: calib.Recipe, target: Target) -> WeakTypes:
+    """Return the recipe for the TensorRT 8 of a Jetson's older JetPack releases."""
+    scales = calib.implicit_scales(model, recipe)
+    old = [pack for pack in target.jetpacks if scales and pack.tensorrt < (10, 0)]
+    caches = {
+        pack.version: calib.calibration_cache(scales, (*pack.tensorrt, pack.patch)) for pack in old
+    }
+    precisions, free = calib.layer_types(model, recipe)
+    return WeakTypes(precisions, free, caches)
 
 
 def hold_to_budget(
@@ -237,4 +263,13 @@ def hold_to_budget(
 
 def read_model(bundle: Bundle) -> onnx.ModelProto:
     """Return the bundle's canonical graph."""
-    return onnx.load_model_from_string(bundle.read(MODEL))
+    raw = bundle.read(MODEL)
+    try:
+        model = onnx.load_model_from_string(raw)
+    except DecodeError as error:
+        raise BundleError(
+            f"{bundle.path / MODEL} is not an ONNX file: compile the model again."
+        ) from error
+    if not model.graph.node:
+        raise BundleError(f"{bundle.path / MODEL} holds no graph: compile the model again.")
+    return model

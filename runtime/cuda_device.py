@@ -5,7 +5,9 @@ import sys
 
 from ..core import Target
 
-__all__ = ["can_run", "compute_capabilities"]
+__all__ = ["can_run", "compute_capabilities", "gpu_names"]
+
+_NAME_BYTES = 256
 
 _MAJOR, _MINOR = 75, 76  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, _MINOR in cuda.h
 _DRIVERS = ("nvcuda.dll",) if sys.platform == "win32" else ("libcuda.so.1",)
@@ -28,6 +30,16 @@ def compute_capabilities() -> tuple[int, ...]:
     return tuple(_capability(driver, index) for index in range(count.value))
 
 
+def gpu_names() -> tuple[str, ...]:
+    """Return the name of each GPU, such as `"Orin"`; empty without driver or GPU."""
+    driver = _driver()
+    if driver is None or driver.cuInit(0) != 0:
+        return ()
+    count = ctypes.c_int()
+    driver.cuDeviceGetCount(ctypes.byref(count))
+    return tuple(_name(driver, index) for index in range(count.value))
+
+
 def _driver() -> ctypes.CDLL | None:
     for name in _DRIVERS:
         try:
@@ -43,3 +55,10 @@ def _capability(driver: ctypes.CDLL, index: int) -> int:
     driver.cuDeviceGetAttribute(ctypes.byref(major), _MAJOR, device)
     driver.cuDeviceGetAttribute(ctypes.byref(minor), _MINOR, device)
     return 10 * major.value + minor.value
+
+
+def _name(driver: ctypes.CDLL, index: int) -> str:
+    device, name = ctypes.c_int(), ctypes.create_string_buffer(_NAME_BYTES)
+    driver.cuDeviceGet(ctypes.byref(device), index)
+    driver.cuDeviceGetName(name, _NAME_BYTES, device)
+    return name.value.decode("utf-8", "replace")

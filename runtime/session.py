@@ -36,6 +36,9 @@ __all__ = ["STAGES", "Picture", "Session", "open_session"]
 Picture: TypeAlias = Path | str | np.ndarray
 """A file, or uint8 `[H, W, 3]` RGB."""
 
+Letterbox: TypeAlias = Callable[[np.ndarray, InputSpec], tuple[np.ndarray, Placement]]
+Paste: TypeAlias = Callable[[np.ndarray, np.ndarray, tuple[int, int]], np.ndarray]
+
 STAGES = ("read", "letterbox", "engine", "postprocess")
 
 
@@ -59,14 +62,21 @@ class Session:
         class_names: Sequence[str] | None = None,
         target: Target | None = None,
         precision: Precision | None = None,
+        letterbox_with: Letterbox | None = None,
+        paste_with: Paste | None = None,
     ) -> None:
-        """Take over `backend`, which the session closes."""
+        """Take over `backend`, which the session closes.
+
+        Letterboxing and pasting are the runtime's own, unless a check puts others in their place.
+        """
         self.spec = spec
         self.class_names = class_names
         self.target = target
         self.precision = precision
         self.timings: dict[str, float] = dict.fromkeys(STAGES, 0.0)
         self._backend: Backend | None = backend
+        self._letterbox = letterbox_with
+        self._paste = paste_with
 
     @overload
     def predict(self, images: Picture) -> Instances: ...  # type: ignore[overload-overlap] # str
@@ -107,6 +117,10 @@ class Session:
             )
         return self._open_backend().run(images)
 
+    def place(self, image: np.ndarray) -> tuple[np.ndarray, Placement]:
+        """Letterbox a picture as `predict` does: the canvas, and where the picture lies on it."""
+        return (self._letterbox or letterbox)(image, self.spec)
+
     def describe(self) -> dict[str, Any]:
         """Return backend, version, target and precision as JSON data."""
         return {
@@ -144,7 +158,7 @@ class Session:
         with self._timed("read"):
             images = [_load(picture) for picture in pictures]
         with self._timed("letterbox"):
-            placed = [letterbox(image, self.spec) for image in images]
+            placed = [self.place(image) for image in images]
             canvases = fill_batch([canvas for canvas, _ in placed], self.spec.batch)
         with self._timed("engine"):
             outputs = self.run(canvases)
@@ -172,7 +186,8 @@ class Session:
         source: Callable[[], np.ndarray] | None = None
         if "masks" in outputs:
             unclipped = place.to_picture(boxes[seen], clip=False)
-            source = _Paste(outputs["masks"][index, :count][seen], unclipped, place.image_size)
+            masks = outputs["masks"][index, :count][seen]
+            source = _Paste(masks, unclipped, place.image_size, self._paste or paste_masks)
         return Instances(
             boxes=clipped[seen],
             scores=scores[seen].astype(np.float32),
@@ -186,11 +201,13 @@ class Session:
 class _Paste:
     """Pastes masks when called; a class and not a closure, so that `Instances` can be pickled."""
 
-    def __init__(self, masks: np.ndarray, boxes: np.ndarray, size: tuple[int, int]) -> None:
-        self._masks, self._boxes, self._size = masks, boxes, size
+    def __init__(
+        self, masks: np.ndarray, boxes: np.ndarray, size: tuple[int, int], paste: Paste
+    ) -> None:
+        self._masks, self._boxes, self._size, self._paste = masks, boxes, size, paste
 
     def __call__(self) -> np.ndarray:
-        return paste_masks(self._masks, self._boxes, self._size)
+        return self._paste(self._masks, self._boxes, self._size)
 
 
 def open_session(

@@ -82,5 +82,5 @@ def test_a_budget_out_of_reach_is_refused(
     model = onnx.load_model_from_string(bundle.read(MODEL))
     recipe = calib.Recipe.from_json(bundle.read_json(RECIPE))
     pictures = [scene(0, split="train", size=SIZE).image]
-    with pytest.raises(CheckFailedError, match="choose fp16 or a wider budget"):
+    with pytest.raises(CheckFailedError, match="choose mixed, fp16 or a wider budget"):
         fit_recipe(bundle, model, recipe, dataset, pictures, -50.0, [Target.parse("cpu")], silent)

@@ -6,11 +6,12 @@ import onnx
 
 from ...core import Precision
 from ..recipe import Recipe
+from .calibration_cache import calibration_cache, implicit_scales, layer_types
 from .explicit_qdq import render_explicit_qdq
 from .half import render_half
 from .host_qdq import render_host_qdq
 
-__all__ = ["Style", "render"]
+__all__ = ["Style", "calibration_cache", "implicit_scales", "layer_types", "render"]
 
 
 class Style(str, enum.Enum):

@@ -26,7 +26,7 @@ from ..placement import moves_data
 from ..scales import LARGEST_FP16
 from ._edit import GraphEdit
 
-__all__ = ["render_half"]
+__all__ = ["half_nodes", "render_half"]
 
 _BETWEEN = (
     "Add", "AveragePool", "Clip", "Concat", "DequantizeLinear", "Div", "Elu", "Gelu",
@@ -45,7 +45,7 @@ def render_half(model: onnx.ModelProto, names: Collection[str]) -> onnx.ModelPro
     chosen = {
         layer.output: layer.result for layer in find_layers(edit.before) if layer.name in names
     }
-    nodes = _half_nodes(edit.before, chosen)
+    nodes = half_nodes(edit.before, chosen)
     half = {}
     for node in nodes:
         for name in _results(node) if node.op_type != "QuantizeLinear" else ():
@@ -61,7 +61,7 @@ def render_half(model: onnx.ModelProto, names: Collection[str]) -> onnx.ModelPro
     return edit.finish()
 
 
-def _half_nodes(graph: GraphIndex, chosen: dict[str, str]) -> list[onnx.NodeProto]:
+def half_nodes(graph: GraphIndex, chosen: dict[str, str]) -> list[onnx.NodeProto]:
     """Return the nodes that compute in FP16, in topological order."""
     made: set[str] = set()  # tensors that may be FP16
     needed = {*chosen, *chosen.values()}  # tensors that are to be FP16

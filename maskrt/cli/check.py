@@ -1,7 +1,7 @@
 """`maskrt check`: COCO AP of an engine, and its drop against FP32."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.table import Table
@@ -9,6 +9,8 @@ from rich.table import Table
 from .options import bundle_argument, console, precision_option, progress_bars
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from ..runtime.check import Report
 
 __all__ = ["command"]
@@ -29,8 +31,19 @@ __all__ = ["command"]
     "--weights", type=click.Path(path_type=Path),
     help="The PyTorch weights that BUNDLE was compiled from: compare with PyTorch itself.",
 )  # fmt: skip
+@click.option(
+    "--explain", is_flag=True,
+    help="Find where the AP was lost, by stage and by layer: about ten more runs of the pictures.",
+)  # fmt: skip
+@click.option(
+    "--store-reference", is_flag=True,
+    help="Only run the reference, and store its results in BUNDLE for a device that cannot.",
+)  # fmt: skip
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write the report here.")
 @click.option("--html", "html_file", type=click.Path(path_type=Path), help="Write the page here.")
+@click.option(
+    "--junit", "junit_file", type=click.Path(path_type=Path), help="Write JUnit XML here, for CI."
+)
 def command(
     bundle: Path,
     images: Path,
@@ -39,17 +52,24 @@ def command(
     precision: str | None,
     max_ap_drop: float | None,
     weights: Path | None,
+    explain: bool,
+    store_reference: bool,
     json_file: Path | None,
     html_file: Path | None,
+    junit_file: Path | None,
 ) -> None:
     """Measure COCO AP of BUNDLE's engine and what it lost against the FP32 reference."""
     from ..pipeline import check
-    from ..runtime.check import enforce
+    from ..runtime.check import enforce, render_junit
+    from ..runtime.check.report import write_text
 
+    if store_reference:
+        _store(bundle, images, annotations, weights)
+        return
     with progress_bars() as progress:
         report = check(
             bundle, images=images, annotations=annotations, target=target, precision=precision,
-            max_ap_drop=max_ap_drop, weights=weights, progress=progress,
+            max_ap_drop=max_ap_drop, weights=weights, explain=explain, progress=progress,
         )  # fmt: skip
     _print(report)
     if json_file is not None:
@@ -57,9 +77,26 @@ def command(
     if html_file is not None:
         html_file.parent.mkdir(parents=True, exist_ok=True)
         html_file.write_bytes((bundle / "report" / "report.html").read_bytes())
+    if junit_file is not None:
+        write_text(junit_file, render_junit(report))
     if max_ap_drop is not None:
         enforce(report, max_ap_drop)
         console().print(f"passed: no AP drops by more than {max_ap_drop:g}.", style="green")
+
+
+def _store(bundle: Path, images: Path, annotations: Path, weights: Path | None) -> None:
+    from ..accuracy import store_reference
+    from ..core import Bundle
+
+    with progress_bars() as progress:
+        reference = store_reference(
+            Bundle.open(bundle), images=images, annotations=annotations, weights=weights,
+            progress=progress,
+        )  # fmt: skip
+    screen = console()
+    for kind, values in reference.evaluator.metrics().items():
+        screen.print(f"{kind:9} AP {_number(values['AP'])}")
+    screen.print(f"stored    the results of {reference.name}: {bundle}/reference/results.npz")
 
 
 def _print(report: "Report") -> None:
@@ -79,12 +116,55 @@ def _print(report: "Report") -> None:
                 table.add_row(kind, name, *cells)
     screen = console()
     screen.print(table)
+    for sentence in report.noise_sentences():
+        screen.print(f"sure?     {sentence}")
+    if report.agreement is not None:
+        _print_agreement(screen, report.agreement)
+    if report.attribution is not None:
+        _print_attribution(screen, report.attribution)
+    if report.divergence is not None:
+        _print_divergence(screen, report.divergence)
     screen.print(f"latency   {report.latency_ms['p50']:.1f} ms a picture (median)")
     if report.note:
         screen.print(f"note      {report.note}")
     if "mask" not in report.metrics:
         screen.print("note      no mask AP: the model or the annotations have no masks")
     screen.print("report    in the bundle: report/report.html and report/report.json")
+
+
+def _print_agreement(screen: "Console", agreement: dict[str, Any]) -> None:
+    counts = ", ".join(
+        f"{agreement[name]} {name.replace('_', ' ')}"
+        for name in ("matched", "missed", "invented", "label_changed")
+    )
+    screen.print(f"instances {counts}")
+    for first, second in agreement["swapped_labels"]:
+        screen.print(f"warning   the labels {first} and {second} are swapped", style="red")
+
+
+def _print_attribution(screen: "Console", attribution: dict[str, Any]) -> None:
+    table = Table(header_style="bold", title=f"AP lost since {attribution['start']}")
+    for heading in ("stage", "", *attribution["whole"]):
+        table.add_column(heading, justify="right" if heading in attribution["whole"] else "left")
+    for part in attribution["parts"]:
+        table.add_row(part["stage"], part["what"], *(f"{v:.2f}" for v in part["lost"].values()))
+    table.add_row("whole", "", *(f"{v:.2f}" for v in attribution["whole"].values()))
+    screen.print(table)
+    for finding in attribution["findings"]:
+        screen.print(f"finding   {finding['stage']}: {finding['sentence']}", style="red")
+    suspect = attribution["suspect"] or "none: no stage lost anything to speak of"
+    screen.print(f"suspect   {suspect}")
+
+
+def _print_divergence(screen: "Console", divergence: dict[str, Any]) -> None:
+    first = divergence["first"]
+    limit = f"{divergence['tolerance_db']:g} dB"
+    if first is not None:
+        screen.print(f"layers    the first with less than {limit} of its own is {first}")
+    else:
+        screen.print(f"layers    each has {limit} SNR of its own or more")
+    for name in divergence["wide"]:
+        screen.print(f"layers    {name} uses little of its scale's range: calibrate again")
 
 
 def _number(value: float | None) -> str:

@@ -27,14 +27,14 @@ def command(bundle: Path) -> None:
     if bundle.suffix == ".onnx" and not bundle.is_dir():
         print_onnx(bundle)
         return
-    import onnx
-
-    from ..core.bundle import MODEL, RECIPE
+    from ..calib import Recipe
+    from ..core.bundle import RECIPE
+    from ..stages import read_model
 
     opened = Bundle.open(bundle)
     print_bundle(opened)
     screen = console()
-    model = onnx.load_model_from_string(opened.read(MODEL))
+    model = read_model(opened)
     screen.print("\ngraph", style="bold")
     for name, shape in opened.manifest.outputs.items():
         screen.print(f"  output {name:8} {list(shape)}")
@@ -42,7 +42,7 @@ def command(bundle: Path) -> None:
     counted = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())
     screen.print(f"  {len(model.graph.node)} nodes: {counted}")
     if RECIPE in opened:
-        _print_recipe(opened.read_json(RECIPE))
+        _print_recipe(Recipe.from_json(opened.read_json(RECIPE)).to_json())
 
 
 def _print_recipe(recipe: dict) -> None:
@@ -56,7 +56,8 @@ def _print_recipe(recipe: dict) -> None:
     table = Table(box=None, padding=(0, 2), header_style="bold")
     for heading in ("kept back", "precision", "reason"):
         table.add_column(heading)
-    kept = [(n, c) for n, c in layers.items() if c["precision"] != recipe["precision"]]
+    wanted = "int8" if recipe["precision"] == "mixed" else recipe["precision"]
+    kept = [(n, c) for n, c in layers.items() if c["precision"] != wanted]
     for name, choice in kept:
         table.add_row(name, choice["precision"], choice["reason"])
     if kept:

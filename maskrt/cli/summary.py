@@ -4,7 +4,7 @@ from typing import Any
 
 from rich.table import Table
 
-from ..core import Bundle, Target
+from ..core import Bundle, BundleError, Target
 from ..core.bundle import SEARCH
 from ..runtime.cuda_device import can_run
 from .options import console
@@ -17,7 +17,8 @@ def print_bundle(bundle: Bundle) -> None:
     screen, manifest = console(), bundle.manifest
     spec = manifest.input
     screen.print(str(bundle.path), style="bold")
-    screen.print(f"  model     {manifest.source['model']}, {_weights(manifest.source)}")
+    model = manifest.source.get("model", "of unknown source")
+    screen.print(f"  model     {model}, {_weights(manifest.source)}")
     screen.print(
         f"  input     {spec.batch} x {spec.height} x {spec.width} x 3 uint8 RGB, letterboxed"
     )
@@ -45,16 +46,25 @@ def engine_layers(info: dict[str, Any]) -> str:
     return ", ".join(f"{count} {name}" for name, count in layers.items()) or "not readable"
 
 
+def _complete(info: dict[str, Any], name: str) -> dict[str, Any]:
+    missing = [key for key in ("precision", "bytes", "build_seconds") if key not in info]
+    if missing:
+        raise BundleError(
+            f"engines/{name}/engine.json does not say {missing[0]}: build the engine again."
+        )
+    return info
+
+
 def _engines(bundle: Bundle) -> Table:
     table = Table(box=None, padding=(0, 2), header_style="bold")
     for heading in ("engine", "asked", "layers really in", "size", "built in", "runs here"):
         table.add_column(heading, justify="right" if heading in ("size", "built in") else "left")
     notes = []
     for name in bundle.engines():
-        info = bundle.read_json(f"engines/{name}/engine.json")
+        info = _complete(bundle.read_json(f"engines/{name}/engine.json"), name)
         table.add_row(
             name, info["precision"], engine_layers(info), megabytes(info["bytes"]),
-            f"{info['build_seconds']:.1f} s", "yes" if _runs_here(name) else "no",
+            _seconds(info), "yes" if _runs_here(name) else "no",
         )  # fmt: skip
         if info.get("note"):
             notes.append(f"{name}: {info['note']}")
@@ -85,6 +95,11 @@ def _print_prepared(bundle: Bundle, name: str) -> None:
     )
 
 
+def _seconds(info: dict[str, Any]) -> str:
+    """Return how long the build took; back then, if it came out of the cache."""
+    return f"{info['build_seconds']:.1f} s" + (", cached" if info.get("cached") else "")
+
+
 def _runs_here(engine: str) -> bool:
     """Whether this machine, not the one that built it, can run an engine such as `rtx@fp16`."""
     return can_run(Target.parse(engine.partition("@")[0]))
@@ -109,7 +124,7 @@ def _search(found: dict[str, Any]) -> str:
 
 
 def _fidelity(found: dict[str, Any]) -> str:
-    if not found:
+    if "instances" not in found:
         return "not measured"
     if not found["instances"] and not found["violations"]:
         return f"nothing was found in {found['pictures']} pictures, so nothing was compared"

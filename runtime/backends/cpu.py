@@ -14,6 +14,7 @@ from .base import Backend
 
 __all__ = ["CpuBackend"]
 
+_NEEDED_OUTPUTS = ("boxes", "scores", "labels", "count")
 _ERRORS_ONLY = 3  # ONNX Runtime's severities: 2 is warning, 3 error
 
 
@@ -46,6 +47,7 @@ class CpuBackend(Backend):
                 f"({' '.join(str(error).split())}): build the engine again on this machine."
             ) from error
         self._outputs = [output.name for output in self._session.get_outputs()]
+        _check_interface(self._session.get_inputs(), self._outputs)
 
     def run(self, images: np.ndarray) -> dict[str, np.ndarray]:
         """Return the outputs for one batch, uint8 `[B, H, W, 3]`."""
@@ -59,6 +61,18 @@ class CpuBackend(Backend):
     def close(self) -> None:
         """Release the session."""
         self._session = None
+
+
+def _check_interface(inputs: list[Any], outputs: list[str]) -> None:
+    """Refuse a graph that is no engine of maskrt's before a picture is given to it."""
+    taken = [f"{tensor.name} ({tensor.type})" for tensor in inputs]
+    missing = [name for name in _NEEDED_OUTPUTS if name not in outputs]
+    if taken != ["images (tensor(uint8))"] or missing:
+        lacks = f" and lacks the output {missing[0]}" if missing else ""
+        raise BundleError(
+            f"engine.onnx takes {', '.join(taken) or 'nothing'}{lacks}, so it is no engine of "
+            "maskrt: build the engine again."
+        )
 
 
 def _thread_count(threads: int | None) -> int:

@@ -9,9 +9,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ...core import Bundle, BundleError, Precision, Target, UnsupportedTargetError, require
-from ..cuda_device import compute_capabilities
+from ..cuda_device import compute_capabilities, gpu_names
 from .base import Backend
 from .cpu import CpuBackend
+from .fits import check_files, check_version, rebuild_command
 from .null import NullBackend
 from .tensorrt import TensorRTBackend
 
@@ -73,16 +74,20 @@ def choose_target(bundle: Bundle, precision: Precision | None = None) -> Target:
 def _open_cpu(
     bundle: Bundle, target: Target, precision: Precision | None, threads: int | None
 ) -> Backend:
+    check_files(bundle, target, precision)
     return CpuBackend(_read_engine(bundle, target, precision, "engine.onnx"), threads=threads)
 
 
 def _open_rtx(
     bundle: Bundle, target: Target, precision: Precision | None, threads: int | None
 ) -> Backend:
-    engine = _read_engine(bundle, target, precision, "engine.trt")
+    info = check_files(bundle, target, precision)
     device = _gpu_for(target)
     if device is None:
         raise UnsupportedTargetError(_no_gpu(target, target.runs_on))
+    rtx = require("tensorrt_rtx", f"run the engine for target {target.name}")
+    check_version(bundle, target, precision, info, rtx.__version__)
+    engine = _read_engine(bundle, target, precision, "engine.trt")
     return TensorRTBackend(engine, device=device)
 
 
@@ -97,21 +102,32 @@ def _open_tensorrt(
             f"the engine for target {target.name} is prepared and not built: on the device, run "
             f"{command}."
         )
-    info = bundle.read_json(f"{folder}/engine.json")
+    info = check_files(bundle, target, precision)
     device = _first_gpu(tuple(info["sms"]))
     if device is None:
         raise UnsupportedTargetError(_no_gpu(target, tuple(info["sms"])))
+    _check_model_of_gpu(bundle, target, precision, info.get("gpu", ""), device)
     trt = require("tensorrt", f"run the engine for target {target.name}")
-    if trt.__version__ != info["backend_version"]:
-        raise UnsupportedTargetError(
-            f"the engine for target {target.name} was built by TensorRT {info['backend_version']}, "
-            f"and this machine has {trt.__version__}: build it again with maskrt build "
-            f"{bundle.path} --target {target.name}."
-        )
+    check_version(bundle, target, precision, info, trt.__version__)
     return TensorRTBackend(
         bundle.read(f"{folder}/engine.trt"), device=device, package="tensorrt",
         plugins=info["form"] == "plugins",
+        portable=bool((info.get("options") or {}).get("version_compatible")),
     )  # fmt: skip
+
+
+def _check_model_of_gpu(
+    bundle: Bundle, target: Target, precision: Precision | None, built_on: str, device: int
+) -> None:
+    """Refuse an engine of another GPU of the same compute capability, which TensorRT would load."""
+    names = gpu_names()
+    here = names[device] if device < len(names) else ""
+    if built_on and here and built_on != here:
+        raise UnsupportedTargetError(
+            f"the engine for target {target.name} was built on a GPU {built_on}, and this "
+            f"machine's is a {here}: build it again with "
+            f"{rebuild_command(bundle, target, precision)}."
+        )
 
 
 def _open_null(

@@ -33,6 +33,7 @@ class TensorRTBackend(Backend):
         device: int = 0,
         package: str = "tensorrt_rtx",
         plugins: bool = False,
+        portable: bool = False,
     ) -> None:
         """Load an engine.
 
@@ -41,6 +42,7 @@ class TensorRTBackend(Backend):
             device: which GPU, counted as CUDA does.
             package: `"tensorrt_rtx"` or `"tensorrt"`, whichever built it.
             plugins: the engine names maskrt's Python plugins, which are registered first.
+            portable: the engine is version-compatible, and brings code of its own.
 
         Raises:
             MissingDependencyError: the package or cuda-python is not installed.
@@ -54,7 +56,7 @@ class TensorRTBackend(Backend):
             from ...plugins.adapters.tensorrt_v3 import register_plugins
 
             register_plugins(self._trt)
-        self._device = device
+        self._device, self._portable = device, portable
         self._tensors: dict[str, DeviceTensor] = {}
         self._stream: Any = None
         self._runtime: Any = None
@@ -105,6 +107,8 @@ class TensorRTBackend(Backend):
     def _open(self, engine: bytes) -> None:
         trt = self._trt
         self._runtime = trt.Runtime(trt.Logger(trt.Logger.ERROR))
+        if self._portable:
+            self._runtime.engine_host_code_allowed = True
         self._engine = self._runtime.deserialize_cuda_engine(engine)
         if self._engine is None:
             raise BundleError(

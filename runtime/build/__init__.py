@@ -12,9 +12,15 @@ import onnx
 from ...core import Precision, Target, UnsupportedTargetError, require
 from . import cpu, rtx, tensorrt
 from .engine import Engine
+from .options import BuildOptions
 from .prepare import prepare
+from .tensorrt8 import WeakTypes
+from .worker import Step, no_step
 
-__all__ = ["Engine", "build_engine", "check_buildable", "is_buildable", "prepare"]
+__all__ = [
+    "BuildOptions", "Engine", "WeakTypes", "build_engine", "check_buildable", "is_buildable",
+    "prepare",
+]  # fmt: skip
 
 _BUILDERS = {
     "onnxruntime": cpu.build,
@@ -23,7 +29,13 @@ _BUILDERS = {
 }
 
 
-def build_engine(model: onnx.ModelProto, target: Target, precision: Precision) -> Engine:
+def build_engine(
+    model: onnx.ModelProto,
+    target: Target,
+    precision: Precision,
+    options: BuildOptions | None = None,
+    step: Step = no_step,
+) -> Engine:
     """Build the engine of `model` for `target`.
 
     Args:
@@ -31,19 +43,24 @@ def build_engine(model: onnx.ModelProto, target: Target, precision: Precision) -
             style of the target's backend; `maskrt` nodes still in it. It is not changed.
         target: where the engine is to run.
         precision: what the graph was rendered at.
+        options: how to build; None is what suits the target.
+        step: told how far the build is, where the builder says.
 
     Raises:
-        UnsupportedTargetError: no builder for the target, or its backend does not take the graph.
+        UnsupportedTargetError: no builder for the target, or it does not take the graph or an
+            option.
         MissingDependencyError: the backend is not installed.
         PrecisionError: the finished engine does not compute in what was asked for.
     """
     check_buildable(target)
     if not is_buildable(target):
+        if options is not None and options.here:
+            tensorrt.refuse_here(model, target)
         raise UnsupportedTargetError(
             f"target {target.name} is built on its own device, which this machine is not: prepare "
             f"it here, and run maskrt build --target {target.name} there."
         )
-    return _BUILDERS[target.backend](model, target, precision)
+    return _BUILDERS[target.backend](model, target, precision, options, step)
 
 
 def check_buildable(target: Target) -> None:

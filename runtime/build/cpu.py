@@ -15,20 +15,26 @@ INT8 beside float. ONNX Runtime would quantise some layers that the recipe left 
 `float_layers.py` keeps it from that.
 """
 
+import json
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import onnx
 
 from ...core import Precision, Target, UnsupportedTargetError, require
-from .engine import Engine, Found, precision_info, verify, verify_graph
+from .cache import key_of, open_cache
+from .capabilities import capabilities_of
+from .engine import Engine, Found, operator_info, precision_info, verify, verify_graph
 from .float_layers import keep_float_layers
 from .half import make_rounding_explicit
 from .layers import HeavyLayer
-from .lowered import lower_for
+from .lowered import batch_of, lower_for
 from .optimised_graph import precisions_in, save_optimised
+from .options import BuildOptions, check_options
+from .worker import Step, no_step
 
 __all__ = ["build"]
 
@@ -38,7 +44,22 @@ _HALF_NOTE = (
 )
 
 
-def build(model: onnx.ModelProto, target: Target, precision: Precision) -> Engine:
+@dataclass(frozen=True)
+class _Reading:
+    """What the layers compute in, how long it took to find out, and whether that was before."""
+
+    found: Found
+    seconds: float
+    cached: bool
+
+
+def build(
+    model: onnx.ModelProto,
+    target: Target,
+    precision: Precision,
+    options: BuildOptions | None = None,
+    step: Step = no_step,
+) -> Engine:
     """Build the engine of `model`, which is already rendered at `precision`.
 
     Raises:
@@ -47,13 +68,16 @@ def build(model: onnx.ModelProto, target: Target, precision: Precision) -> Engin
         PrecisionError: the engine's precisions are not those asked for.
     """
     runtime = require("onnxruntime", f"build engines for target {target.name}")
-    started = time.perf_counter()
+    asked = options or BuildOptions()
+    can, name = capabilities_of("onnxruntime", runtime.__version__), "ONNX Runtime"
+    check_options(asked, target, can, name, precision=precision, batch=batch_of(model))
     lowered = lower_for(target, model, "function")
     verify_graph(lowered.layers, precision, target)
     keep_float_layers(lowered.model, lowered.layers)
     make_rounding_explicit(lowered.model)
     engine = lowered.model.SerializeToString()
-    found = _read_back(runtime, engine, lowered.layers, target)
+    reading = _known_or_read(runtime, engine, lowered.layers, target, asked)
+    found = reading.found
     verify(lowered.layers, _as_asked(lowered.layers, found), target)
     info = {
         "target": target.name,
@@ -62,10 +86,42 @@ def build(model: onnx.ModelProto, target: Target, precision: Precision) -> Engin
         **precision_info(found, precision),
         "note": _note(lowered.layers, found),
         "bytes": len(engine),
-        "build_seconds": round(time.perf_counter() - started, 2),
+        "build_seconds": reading.seconds,
+        "cached": reading.cached,
+        "gpu": "",
+        "sms": [],
+        **operator_info(model, can.form),
+        "options": asked.to_json(),
         "runs_here": True,
     }
     return Engine({"engine.onnx": engine}, info)
+
+
+def _known_or_read(
+    runtime: Any, engine: bytes, layers: list[HeavyLayer], target: Target, options: BuildOptions
+) -> _Reading:
+    """Optimise the engine and read it back, unless this was done for the same one before."""
+    cache = open_cache(options.cache)
+    key = "" if cache is None else _key(runtime.__version__, engine, layers)
+    known = None if cache is None else cache.get(key)
+    if known is not None:
+        kept = json.loads(known["found.json"])
+        found = {n: None if p is None else Precision(p) for n, p in kept["found"].items()}
+        return _Reading(found, kept["seconds"], True)
+    started = time.perf_counter()
+    found = _read_back(runtime, engine, layers, target)
+    seconds = round(time.perf_counter() - started, 2)
+    if cache is not None:
+        values = {name: None if got is None else got.value for name, got in found.items()}
+        kept = {"found": values, "seconds": seconds}
+        cache.put(key, {"found.json": json.dumps(kept).encode()})
+    return _Reading(found, seconds, False)
+
+
+def _key(version: str, engine: bytes, layers: list[HeavyLayer]) -> str:
+    """Return the key of a reading: all that it depends on, how it is read included."""
+    reader = Path(__file__).with_name("optimised_graph.py").read_bytes()
+    return key_of((b"onnxruntime", version.encode(), repr(layers).encode(), reader, engine))
 
 
 def _read_back(runtime: Any, engine: bytes, layers: list[HeavyLayer], target: Target) -> Found:

@@ -7,9 +7,15 @@
 | `target`, `backend`, `backend_version` | who built it, for what |
 | `precision` | what was asked: `fp32`, `fp16`, `int8` or `mixed` |
 | `layers` | how many layers really compute in `int8`, `fp16`, `fp32`, and how many are `unknown` |
+| `layer_precisions` | the same layer by layer: name → `int8`, `fp16`, `fp32` or `unknown` |
 | `wider` | names of the layers that compute wider than `precision` |
 | `note` | what a reader of the numbers above has to know, one sentence or empty |
-| `bytes`, `build_seconds` | size of the engine, time from the rendered graph to it |
+| `bytes`, `build_seconds` | size of the engine, and how long its builder took |
+| `cached` | the engine was taken from the cache; `build_seconds` is what it took back then |
+| `gpu`, `sms` | the GPU that it was built on, if any, and the compute capabilities that it is for |
+| `form`, `operators` | which bodies the `maskrt` operators got, and which operators there are |
+| `sha256` | of `graph` and `recipe`, as the bundle has them, and of the operators' `kernels` |
+| `options` | what was asked of the builder |
 | `runs_here` | whether this machine can run it |
 
 A layer is a Conv, ConvTranspose, Gemm or MatMul with weights (`layers.py`). What a layer computes
@@ -22,10 +28,16 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
+import onnx
+
 from ...core import LAYER_PRECISIONS, Precision, PrecisionError, Target
+from ...plugins.sources import operators_of, sources_digest
+from .capabilities import PluginForm
 from .layers import WIDTH_BITS, HeavyLayer
 
-__all__ = ["Engine", "Found", "precision_info", "shorten", "verify", "verify_graph"]
+__all__ = [
+    "Engine", "Found", "operator_info", "precision_info", "shorten", "verify", "verify_graph",
+]  # fmt: skip
 
 Found = dict[str, Precision | None]  # layer name → what it computes in; None: could not be read
 
@@ -46,7 +58,7 @@ class Engine:
 
 
 def precision_info(found: Found, precision: Precision) -> dict[str, Any]:
-    """Return the entries `precision`, `layers` and `wider` of an engine's info."""
+    """Return what an engine's info says of precisions."""
     counts = Counter("unknown" if got is None else got.value for got in found.values())
     limit = WIDTH_BITS.get(precision, max(WIDTH_BITS.values()))  # mixed: nothing is too wide
     wider = [name for name, got in found.items() if got is not None and WIDTH_BITS[got] > limit]
@@ -54,8 +66,18 @@ def precision_info(found: Found, precision: Precision) -> dict[str, Any]:
     return {
         "precision": precision.value,
         "layers": {kind: counts[kind] for kind in sorted(kinds, key=_narrow_first)},
+        "layer_precisions": {
+            name: "unknown" if got is None else got.value for name, got in found.items()
+        },
         "wider": wider,
     }
+
+
+def operator_info(model: onnx.ModelProto, form: PluginForm) -> dict[str, Any]:
+    """Return what an engine's info says of the `maskrt` operators in a rendered graph."""
+    operators = operators_of(model)
+    digest = sources_digest(operators, form)
+    return {"form": form, "operators": list(operators), "sha256": {"kernels": digest}}
 
 
 def verify_graph(layers: list[HeavyLayer], precision: Precision, target: Target) -> None:

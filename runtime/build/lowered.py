@@ -12,11 +12,12 @@ import onnx
 
 from ...core import Target, UnsupportedTargetError
 from ...plugins import lower
+from ...plugins.builtin import PLUGIN_DOMAIN
 from ...plugins.lowering import Form
 from .engine import shorten
 from .layers import HeavyLayer, find_heavy_layers, name_heavy_layers
 
-__all__ = ["Lowered", "lower_for", "nodes_within"]
+__all__ = ["Lowered", "batch_of", "lower_for", "nodes_within"]
 
 _STANDARD = ("", "ai.onnx")
 
@@ -32,6 +33,8 @@ class Lowered:
 def lower_for(target: Target, model: onnx.ModelProto, form: Form) -> Lowered:
     """Return `model` lowered with the bodies of `form`; `model` itself is left alone.
 
+    In the form "builtin" it also holds nodes that TensorRT's own plugins run.
+
     Raises:
         UnsupportedTargetError: a node remains that is no standard operator.
     """
@@ -42,13 +45,19 @@ def lower_for(target: Target, model: onnx.ModelProto, form: Form) -> Lowered:
     lowered = lower(named, form)
     name_heavy_layers(lowered)
     nodes = (*lowered.graph.node, *nodes_within(lowered.graph))
-    foreign = {f"{n.domain}::{n.op_type}" for n in nodes if n.domain not in _STANDARD}
+    allowed = (*_STANDARD, PLUGIN_DOMAIN) if form == "builtin" else _STANDARD
+    foreign = {f"{n.domain}::{n.op_type}" for n in nodes if n.domain not in allowed}
     if foreign:
         raise UnsupportedTargetError(
             f"target {target.name} takes standard ONNX operators only, and the lowered graph still "
             f"holds {shorten(sorted(foreign))}: give those nodes a body in plugins/."
         )
     return Lowered(lowered, layers)
+
+
+def batch_of(model: onnx.ModelProto) -> int:
+    """Return how many pictures a call computes: the first dimension of the first input."""
+    return int(model.graph.input[0].type.tensor_type.shape.dim[0].dim_value)
 
 
 def nodes_within(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:

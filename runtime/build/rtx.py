@@ -19,28 +19,35 @@ not take, or takes and then computes in float, by operators that mean the same. 
 for a convolution that did not absorb it. INT8 saves nothing where they cost more than it gains.
 """
 
-import time
 from typing import Any
 
 import onnx
 
 from ...core import Precision, Target, require
 from ..cuda_device import can_run
+from .capabilities import capabilities_of
 from .deconvolution import rewrite_int8_deconvolutions
-from .engine import Engine, precision_info, verify, verify_graph
+from .engine import Engine, operator_info, precision_info, verify, verify_graph
 from .long_topk import split_long_topk
-from .lowered import Lowered, lower_for
+from .lowered import Lowered, batch_of, lower_for
+from .options import BuildOptions, check_options
 from .plan_precision import found_precisions
 from .plan_text import Plan, read_plan
 from .uint8_input import cast_uint8_inputs
-from .worker import Built, build_in_child
+from .worker import Built, Step, build_in_child, no_step
 
 __all__ = ["build", "build_standard"]
 
 _UNREADABLE = "The precisions could not be read: the text of the plan was not recognised."
 
 
-def build(model: onnx.ModelProto, target: Target, precision: Precision) -> Engine:
+def build(
+    model: onnx.ModelProto,
+    target: Target,
+    precision: Precision,
+    options: BuildOptions | None = None,
+    step: Step = no_step,
+) -> Engine:
     """Build the engine of `model`, which is already rendered at `precision`.
 
     Raises:
@@ -48,11 +55,13 @@ def build(model: onnx.ModelProto, target: Target, precision: Precision) -> Engin
         UnsupportedTargetError: TensorRT-RTX does not take the graph, or failed on it.
         PrecisionError: the engine's precisions are not those asked for.
     """
-    require("tensorrt_rtx", f"build engines for target {target.name}")
-    started = time.perf_counter()
+    trt = require("tensorrt_rtx", f"build engines for target {target.name}")
+    asked = options or BuildOptions()
+    can, name = capabilities_of("tensorrt_rtx", trt.__version__), f"TensorRT-RTX {trt.__version__}"
+    check_options(asked, target, can, name, precision=precision, batch=batch_of(model))
     lowered = lower_for(target, model, "pluginless")
     verify_graph(lowered.layers, precision, target)
-    built = build_standard(lowered.model, target)
+    built = build_standard(lowered.model, target, asked, step)
     plan = read_plan(built.plan)
     network = {name: Precision(value) for name, value in built.report["network"].items()}
     found = found_precisions(plan, [layer.name for layer in lowered.layers], network)
@@ -64,28 +73,42 @@ def build(model: onnx.ModelProto, target: Target, precision: Precision) -> Engin
         **precision_info(found, precision),
         "note": _note(lowered, plan, found),
         "bytes": len(built.plan),
-        "build_seconds": round(time.perf_counter() - started, 2),
+        "build_seconds": built.seconds,
+        "cached": built.cached,
+        "gpu": "",
+        "sms": list(target.runs_on),
+        **operator_info(model, can.form),
+        "options": asked.to_json(),
         "runs_here": can_run(target),
         **_program_info(plan, built.report),
     }
     return Engine({"engine.trt": built.plan}, info)
 
 
-def build_standard(model: onnx.ModelProto, target: Target) -> Built:
+def build_standard(
+    model: onnx.ModelProto,
+    target: Target,
+    options: BuildOptions | None = None,
+    step: Step = no_step,
+) -> Built:
     """Build a graph of standard operators, which is rewritten in place for TensorRT.
 
     Raises:
         MissingDependencyError: tensorrt-rtx is not installed.
         UnsupportedTargetError: TensorRT-RTX does not take the graph, or failed on it.
     """
-    require("tensorrt_rtx", f"build or check engines for target {target.name}")
+    trt = require("tensorrt_rtx", f"build or check engines for target {target.name}")
     cast_uint8_inputs(model)
     split_long_topk(model)
     rewrite_int8_deconvolutions(model)
     # A segment of another backend's graph is built for TensorRT-RTX's portable default.
     sms = target.sms if target.backend == "tensorrt_rtx" else ()
-    request = {"package": "tensorrt_rtx", "form": "pluginless", "sms": sms}
-    return build_in_child(model, target, request)
+    workspace = ((options or BuildOptions()).workspace_mib or 0) << 20
+    request = {
+        "package": "tensorrt_rtx", "form": "pluginless", "sms": sms, "workspace": workspace
+    }  # fmt: skip
+    version = trt.__version__
+    return build_in_child(model, target, request, version=version, options=options, step=step)
 
 
 def _program_info(plan: Plan | None, report: dict[str, Any]) -> dict[str, Any]:

@@ -19,10 +19,13 @@ from onnx import helper
 
 from ...core import Progress, Target, UnsupportedTargetError, silent
 from ...plugins import DOMAIN
+from ...plugins.builtin import PLUGIN_DOMAIN
 from . import rtx
 from .lowered import nodes_within
 
 __all__ = ["SegmentReport", "check_segments", "cut_segments"]
+
+_PLUGINS = (DOMAIN, PLUGIN_DOMAIN)
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,7 @@ class SegmentReport:
 def check_segments(
     model: onnx.ModelProto, target: Target, *, progress: Progress = silent
 ) -> list[SegmentReport]:
-    """Build each segment of a graph whose plugin nodes are of the domain `maskrt`.
+    """Build each segment of a graph with plugin nodes, ours or TensorRT 8's.
 
     Args:
         model: rendered graph with plugin nodes, and types and shapes of what they read and write.
@@ -85,16 +88,15 @@ def cut_segments(model: onnx.ModelProto) -> list[onnx.ModelProto]:
         UnsupportedTargetError: a tensor at a boundary has no static type.
     """
     graph = model.graph
-    plugins = [node for node in graph.node if node.domain == DOMAIN]
-    rest = [node for node in graph.node if node.domain != DOMAIN]
+    plugins = [node for node in graph.node if node.domain in _PLUGINS]
+    rest = [node for node in graph.node if node.domain not in _PLUGINS]
     constants = {n.output[0]: n for n in rest if n.op_type == "Constant"}
     working = [node for node in rest if node.op_type != "Constant"]
     asked = {name for node in plugins for name in node.input}
     asked |= {info.name for info in graph.output}
     known = _types(model)
-    return [
-        _extract(model, nodes, constants, asked, known) for nodes in _connected(working) if nodes
-    ]
+    parts = [_extract(model, nodes, constants, asked, known) for nodes in _connected(working)]
+    return [part for part in parts if part.graph.output]  # what nobody asks for is not built
 
 
 def _connected(nodes: list[onnx.NodeProto]) -> list[list[onnx.NodeProto]]:
@@ -144,7 +146,7 @@ def _extract(
     graph = helper.make_graph(
         [*own, *nodes], "segment", inputs, outputs, [weights[n] for n in read if n in weights]
     )
-    opsets = [o for o in model.opset_import if o.domain != DOMAIN]
+    opsets = [o for o in model.opset_import if o.domain not in _PLUGINS]
     return helper.make_model(graph, opset_imports=opsets, ir_version=model.ir_version)
 
 

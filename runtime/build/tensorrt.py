@@ -9,27 +9,37 @@ asked for, is in `capabilities.py`; how they become plugins in `plugins/adapters
 """
 
 import importlib.util
-import time
+from typing import NoReturn
 
 import onnx
 
 from ...core import Precision, Target, UnsupportedTargetError, require
-from ...plugins import lower
+from ...plugins import DOMAIN, lower
+from ...plugins.adapters.tensorrt_aot import register_aot_plugins
 from ...plugins.adapters.tensorrt_nodes import lower_to_aot, lower_to_plugins
-from ..cuda_device import compute_capabilities
+from ...plugins.adapters.tensorrt_v3 import register_plugins
+from ..cuda_device import compute_capabilities, gpu_names
 from .capabilities import PluginForm, capabilities_of
-from .engine import Engine, precision_info, verify, verify_graph
+from .engine import Engine, operator_info, precision_info, verify, verify_graph
 from .inspected import inspected_precisions
 from .layers import find_heavy_layers, name_heavy_layers
 from .long_topk import split_long_topk
+from .lowered import batch_of
+from .options import BuildOptions, check_options
 from .prepare import workspace_mib
 from .uint8_input import cast_uint8_inputs
-from .worker import build_in_child
+from .worker import Step, build_in_child, no_step
 
-__all__ = ["build", "why_not"]
+__all__ = ["build", "refuse_here", "why_not"]
 
 
-def build(model: onnx.ModelProto, target: Target, precision: Precision) -> Engine:
+def build(
+    model: onnx.ModelProto,
+    target: Target,
+    precision: Precision,
+    options: BuildOptions | None = None,
+    step: Step = no_step,
+) -> Engine:
     """Build the engine of `model`, which is already rendered at `precision`.
 
     Raises:
@@ -44,7 +54,9 @@ def build(model: onnx.ModelProto, target: Target, precision: Precision) -> Engin
             f"TensorRT {trt.__version__} does not type networks strongly: build the prepared graph "
             "with trtexec, or install JetPack 6.1 or later."
         )
-    started = time.perf_counter()
+    asked = options or BuildOptions()
+    name = f"TensorRT {trt.__version__}"
+    check_options(asked, target, can, name, precision=precision, batch=batch_of(model))
     named = onnx.ModelProto()
     named.CopyFrom(model)
     name_heavy_layers(named)
@@ -53,26 +65,64 @@ def build(model: onnx.ModelProto, target: Target, precision: Precision) -> Engin
     lowered = _lowered(named, can.form)
     cast_uint8_inputs(lowered)
     split_long_topk(lowered)
-    workspace = workspace_mib(target) * 2**20
+    workspace = (asked.workspace_mib or workspace_mib(target)) << 20
     request = {"package": "tensorrt", "form": can.form, "workspace": workspace}
-    built = build_in_child(lowered, target, request)
+    version = trt.__version__
+    built = build_in_child(lowered, target, request, version=version, options=asked, step=step)
     found = inspected_precisions(built.report["layers"], [layer.name for layer in layers])
     verify(layers, found, target)
     info = {
         "target": target.name,
         "backend": target.backend,
         "backend_version": built.report["version"],
-        "form": can.form,
-        "sms": sorted(set(compute_capabilities())),
+        "gpu": next(iter(gpu_names()), ""),
+        "sms": list(compute_capabilities()[:1]),
+        **operator_info(model, can.form),
         **precision_info(found, precision),
-        "note": "",
+        "note": _note(asked),
         "bytes": len(built.plan),
-        "build_seconds": round(time.perf_counter() - started, 2),
+        "build_seconds": built.seconds,
+        "cached": built.cached,
+        "options": asked.to_json(),
         "runs_here": True,
+        "device_memory_bytes": built.report.get("device_memory_bytes"),
         "peak_memory_bytes": built.report["peak_memory_bytes"],
         "warnings": [text for severity, text in built.report["messages"] if severity == "WARNING"],
     }
-    return Engine({"engine.trt": built.plan}, info)
+    files = {"engine.trt": built.plan}
+    if asked.strip_weights:
+        files["refit.onnx"] = lowered.SerializeToString()
+    return Engine(files, info)
+
+
+def _note(options: BuildOptions) -> str:
+    if not options.strip_weights:
+        return ""
+    return "Without weights: refit it from refit.onnx with TensorRT's OnnxParserRefitter."
+
+
+def refuse_here(model: onnx.ModelProto, target: Target) -> NoReturn:
+    """Go as far towards a build as this machine can, then say what it lacks.
+
+    The graph is lowered, and its plugins are registered in the TensorRT that is here.
+
+    Raises:
+        MissingDependencyError: TensorRT is not installed.
+        UnsupportedTargetError: always else, with what was reached.
+    """
+    trt = require("tensorrt", f"build engines for target {target.name}")
+    can = capabilities_of("tensorrt", trt.__version__)
+    lowered = _lowered(model, can.form)
+    if can.form == "aot":
+        names = register_aot_plugins(lowered, trt)
+    else:
+        names = tuple(creator.name for creator in register_plugins(trt))
+    wanted = {node.op_type for node in lowered.graph.node if node.domain == DOMAIN}
+    raise UnsupportedTargetError(
+        f"target {target.name} cannot be built here, because {why_not(target)}: TensorRT "
+        f"{trt.__version__} has registered the graph's {len(wanted.intersection(names))} plugins, "
+        f"and the rest needs the GPU of a {target.description} (in a container, --runtime nvidia)."
+    )
 
 
 def why_not(target: Target) -> str:

@@ -7,7 +7,7 @@ the process, and hold on to the memory of a build. None of that may happen to th
 | file | written by | content |
 |---|---|---|
 | `model.onnx` | parent | standard operators, and plugin nodes for full TensorRT |
-| `request.json` | parent | `package`, `form`, `sms` (may be empty), `workspace` (bytes, or 0) |
+| `request.json` | parent | `package`, `form`, `sms`, `workspace` (bytes, or 0), options, `parent` |
 | `engine.trt` | child | the serialized engine, only when the build succeeded |
 | `report.json` | child | `version`, `errors`, `messages`, `network`, `layers`, memory |
 
@@ -15,19 +15,29 @@ the process, and hold on to the memory of a build. None of that may happen to th
 WARNING or above; `network` the type of each convolution's and matrix product's input; `layers` the
 engine inspector's entries, which need a GPU and are empty for TensorRT-RTX.
 
-TF32 is switched off: an engine that says FP32 computes in FP32.
+Lines on standard output that start with `PROGRESS` say how far the build is. Should the parent be
+gone, the build ends at its next step and takes the folder with it. TF32 is switched off: an engine
+that says FP32 computes in FP32.
 """
 
+import contextlib
 import json
+import os
+import shutil
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import onnx
 
 from ...core import require
+from .capabilities import capabilities_of
+from .worker_steps import HUNDRED, make_monitor
 
-__all__ = ["main"]
+__all__ = ["PROGRESS", "main"]
+
+PROGRESS = "maskrt-progress "
 
 _TYPES = {"FLOAT": "fp32", "HALF": "fp16", "BF16": "fp16", "INT8": "int8"}
 _LAYERS = {"CONVOLUTION", "DECONVOLUTION", "MATRIX_MULTIPLY"}
@@ -40,6 +50,9 @@ def main(folder: Path) -> int:
     report: dict[str, Any] = {"version": trt.__version__, "errors": [], "messages": []}
     report.update(network={}, layers=[])
     plan = _build(trt, folder, request, report)
+    if os.getppid() != request["parent"]:
+        shutil.rmtree(folder, ignore_errors=True)
+        return 1
     if plan is not None:
         (folder / "engine.trt").write_bytes(plan)
     report["peak_memory_bytes"] = _peak_memory_bytes()
@@ -59,12 +72,19 @@ def _build(trt: Any, folder: Path, request: dict[str, Any], report: dict[str, An
         report["errors"] = [_error(error) for error in found]
         return None
     report["network"] = _input_types(network)
-    plan = builder.build_serialized_network(network, _config(trt, builder, request))
+    config = _config(trt, builder, request)
+    monitor = _monitor(trt, request)
+    if monitor is not None:
+        config.progress_monitor = monitor
+    timing = _read_timing(config, request["timing_cache"])
+    plan = builder.build_serialized_network(network, config)
     if plan is None:
         failures = [text for severity, text in report["messages"] if severity == "ERROR"]
         report["errors"] = [{"node": "", "operator": "", "text": text} for text in failures]
-    elif request["package"] == "tensorrt":
-        report["layers"] = _inspect(trt, builder.logger, plan)
+        return None
+    _keep_timing(timing, request["timing_cache"])
+    if request["package"] == "tensorrt":
+        _inspect(trt, builder.logger, plan, report)
     return plan
 
 
@@ -80,13 +100,58 @@ def _register(trt: Any, folder: Path, form: str) -> None:
         register_aot_plugins(onnx.load(folder / "model.onnx"), trt)
 
 
-def _inspect(trt: Any, logger: Any, plan: Any) -> list[Any]:
-    engine = trt.Runtime(logger).deserialize_cuda_engine(plan)
+def _monitor(trt: Any, request: dict[str, Any]) -> Any:
+    """Return a monitor that prints how far the build is, where the version has such a thing."""
+    if not capabilities_of(request["package"], trt.__version__).progress_monitor:
+        return None
+    parent = request["parent"]
+
+    def report(percent: int) -> None:
+        with contextlib.suppress(OSError):
+            os.write(1, f"{PROGRESS}{percent} {HUNDRED}\n".encode())
+
+    return make_monitor(trt, report, lambda: os.getppid() == parent)
+
+
+def _read_timing(config: Any, path: str) -> Any:
+    """Give the builder what was measured on this device before; return the cache, or None."""
+    if not path:
+        return None
+    known = Path(path).read_bytes() if Path(path).is_file() else b""
+    cache = config.create_timing_cache(known)
+    if known and not config.set_timing_cache(cache, False):
+        cache = config.create_timing_cache(b"")  # of another device or version: begin anew
+        config.set_timing_cache(cache, False)
+    elif not known:
+        config.set_timing_cache(cache, False)
+    return cache
+
+
+def _keep_timing(cache: Any, path: str) -> None:
+    """Write what was measured, beside its place and then renamed into it."""
+    if cache is None:
+        return
+    with contextlib.suppress(OSError):  # a build that succeeded does not fail for this
+        place = Path(path)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=place.parent, delete=False) as file:
+            file.write(bytes(cache.serialize()))
+        os.replace(file.name, place)
+
+
+def _inspect(trt: Any, logger: Any, plan: Any, report: dict[str, Any]) -> None:
+    """Note what the finished engine says of its layers and of the memory that it will take."""
+    runtime = trt.Runtime(logger)
+    with contextlib.suppress(AttributeError):  # a version-compatible plan brings its own runtime
+        runtime.engine_host_code_allowed = True
+    engine = runtime.deserialize_cuda_engine(plan)
     if engine is None:
-        return []
+        return
     inspector = engine.create_engine_inspector()
     text = inspector.get_engine_information(trt.LayerInformationFormat.JSON)
-    return json.loads(text)["Layers"]
+    report["layers"] = json.loads(text)["Layers"]
+    sizes = (getattr(engine, f"device_memory_size{v}", None) for v in ("_v2", ""))  # from 10.1, 8.5
+    report["device_memory_bytes"] = next((size for size in sizes if size is not None), None)
 
 
 def _config(trt: Any, builder: Any, request: dict[str, Any]) -> Any:
@@ -96,6 +161,14 @@ def _config(trt: Any, builder: Any, request: dict[str, Any]) -> Any:
         config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, request["workspace"])
     if request["package"] == "tensorrt":
         config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
+    if request["version_compatible"]:
+        config.set_flag(trt.BuilderFlag.VERSION_COMPATIBLE)
+    if request["strip_weights"]:
+        config.set_flag(trt.BuilderFlag.STRIP_PLAN)
+    if request["dla"] is not None:
+        config.default_device_type = trt.DeviceType.DLA
+        config.DLA_core = request["dla"]
+        config.set_flag(trt.BuilderFlag.GPU_FALLBACK)
     if sms := request["sms"]:
         config.num_compute_capabilities = len(sms)
         for index, sm in enumerate(sms):

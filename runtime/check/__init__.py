@@ -1,32 +1,49 @@
-"""Checking: how good an engine's results are, and how close to a reference's.
+"""Checking: how good an engine's results are, how close to a reference's, and what is to blame.
 
-coco.py       an annotated data set, and COCO AP on it
+coco.py       an annotated data set; segmentation.py its masks
+evaluator.py  COCO's numbers, picture by picture: assignment.py, records.py, average_precision.py,
+              boundary.py; bootstrap.py how sure a drop is
 evaluate.py   a predict function over a data set: results, AP, latency; budgets
 fidelity.py   two models' instances of the same picture, paired one to one
-report.py     what a check found, as versioned JSON; html.py the same as one page
+agreement.py  what becomes of the reference's instances; stored.py keeps those for a device
+report.py     what a check found, as versioned JSON (report.schema.json); html.py as one page,
+              junit.py for CI
 """
 
-from .average_precision import METRICS, coco_metrics
+from .agreement import Agreement
+from .average_precision import METRICS
+from .bootstrap import drop_interval
 from .coco import CocoDataset, CocoImage
 from .evaluate import Evaluation, enforce, evaluate
+from .evaluator import CocoEvaluator, coco_metrics
 from .fidelity import Limits, Match, combine, compare, violations
 from .html import render_html
+from .junit import render_junit
 from .report import Report, latency_percentiles
+from .stored import Recorder, StoredResults, evaluate_stored, results_key
 
 __all__ = [
     "METRICS",
+    "Agreement",
     "CocoDataset",
+    "CocoEvaluator",
     "CocoImage",
     "Evaluation",
     "Limits",
     "Match",
+    "Recorder",
     "Report",
+    "StoredResults",
     "coco_metrics",
     "combine",
     "compare",
+    "drop_interval",
     "enforce",
     "evaluate",
+    "evaluate_stored",
     "latency_percentiles",
     "render_html",
+    "render_junit",
+    "results_key",
     "violations",
 ]

@@ -1,106 +1,107 @@
-"""COCO average precision, computed by pycocotools, in percent.
+"""COCO average precision and recall from records, in percent.
 
-AP is the mean over IoU 0.50:0.95 and over categories, at most 100 detections a picture. S, M, L are
-objects below 32^2, below 96^2, and larger, in pixels. Where the annotations hold no object of a
-size, its AP is None (pycocotools says -1). Two traps of pycocotools are stepped around here:
-    * with a `bbox` in a result, mask AP by size would go by the box's area: it is left out;
-    * `loadRes` fails on an empty list, so zero detections are indexed without it: AP is 0.0.
+AP is the mean, over categories, IoU 0.50:0.95 and 101 recalls, of the largest precision at that
+recall or beyond; AR the mean of the recall reached. At most 100 detections a picture and category.
+S, M, L are objects up to 32^2, up to 96^2, and larger, in pixels. Where the annotations hold no
+object of a size, its number is None (pycocotools says -1).
 
-Source: https://cocodataset.org/#detection-eval; pycocotools/cocoeval.py.
+Source: https://cocodataset.org/#detection-eval; pycocotools/cocoeval.py, `accumulate`. Unlike
+there, mask AP by size goes by the mask's area even if a result has a `bbox`, and zero detections
+are no error: their AP is 0.0.
 """
 
-import contextlib
-import io
-from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
-from ...core import InputError, require
-from .coco import CocoDataset
+import numpy as np
 
-__all__ = ["METRICS", "IouType", "Metrics", "coco_metrics"]
+from .assignment import AREAS, THRESHOLDS, lane_bits
+from .records import Tables
 
-IouType = Literal["box", "mask"]
+__all__ = [
+    "METRICS",
+    "RECALLS",
+    "IouType",
+    "Metrics",
+    "class_metrics",
+    "precision_at_recalls",
+    "summarise",
+]
+
+IouType = Literal["box", "mask", "boundary"]
 Metrics = dict[str, float | None]
 
-METRICS = ("AP", "AP50", "AP75", "APS", "APM", "APL")
+METRICS = (
+    "AP", "AP50", "AP75", "APS", "APM", "APL", "AR1", "AR10", "AR100", "ARS", "ARM", "ARL",
+)  # fmt: skip
 """Names of the numbers, in the order in which pycocotools has them."""
 
-_PYCOCOTOOLS_TYPE = {"box": "bbox", "mask": "segm"}
+RECALLS = np.linspace(0.0, 1.0, 101)
+_MOST = (1, 10, 100)
 
 
-def coco_metrics(
-    results: Sequence[dict[str, Any]], dataset: CocoDataset, iou_type: IouType
-) -> Metrics:
-    """Return COCO's six average precisions, 0 to 100 (see the module for None).
+def summarise(tables: Tables) -> Metrics:
+    """Return COCO's twelve numbers, 0 to 100 (see the module for None)."""
+    every = [_of_category(tables, category) for category in tables.categories()]
+    return {name: _percent([numbers.get(name) for numbers in every]) for name in METRICS}
+
+
+def class_metrics(tables: Tables, names: dict[int, str]) -> dict[str, Metrics]:
+    """Return the twelve numbers of each category that is annotated, by its name."""
+    found = {}
+    for category in tables.categories():
+        numbers = _of_category(tables, category)
+        found[names[category]] = {name: _percent([numbers.get(name)]) for name in METRICS}
+    return found
+
+
+def precision_at_recalls(true: np.ndarray, false: np.ndarray, count: np.ndarray) -> np.ndarray:
+    """Return the largest precision at each of the 101 recalls or beyond it.
 
     Args:
-        results: COCO result entries, as `Instances.to_coco` makes them.
-        dataset: what they are measured against.
-        iou_type: `"box"` or `"mask"`.
+        true: float `[..., N]`, true positives up to each detection.
+        false: float `[..., N]`, false ones.
+        count: float `[...]`, annotations that count, above 0.
 
-    Raises:
-        MissingDependencyError: pycocotools is not installed.
-        InputError: mask AP of a data set in which an annotation has no segmentation.
+    Returns:
+        float `[..., 101]`; 0 beyond the recall that is reached.
     """
-    pycocotools = require("pycocotools.coco", "compute COCO AP")
-    cocoeval = require("pycocotools.cocoeval", "compute COCO AP")
-    if iou_type == "mask":
-        _check_segmentations(dataset)
-    with contextlib.redirect_stdout(io.StringIO()):
-        truth = _index(pycocotools, dataset, dataset.annotations)
-        found = _detections(pycocotools, dataset, truth, results, iou_type)
-        evaluation = cocoeval.COCOeval(truth, found, _PYCOCOTOOLS_TYPE[iou_type])
-        evaluation.evaluate()
-        evaluation.accumulate()
-        evaluation.summarize()
-    values = evaluation.stats[: len(METRICS)]
-    return {
-        name: None if value < 0 else 100.0 * float(value)
-        for name, value in zip(METRICS, values, strict=True)
-    }
+    precision = true / (true + false + np.spacing(1))
+    highest = np.maximum.accumulate(precision[..., ::-1], axis=-1)[..., ::-1]
+    recall = true / count[..., None]
+    rows = [
+        _sampled(recall[at], highest[at])
+        for at in np.ndindex(recall.shape[:-1])  # searchsorted takes one row at a time
+    ]
+    return np.array(rows).reshape(*recall.shape[:-1], len(RECALLS))
 
 
-def _detections(
-    pycocotools: Any,
-    dataset: CocoDataset,
-    truth: Any,
-    results: Sequence[dict[str, Any]],
-    iou_type: IouType,
-) -> Any:
-    if not results:
-        return _index(pycocotools, dataset, ())
-    unused = "segmentation" if iou_type == "box" else "bbox"
-    return truth.loadRes([{k: v for k, v in r.items() if k != unused} for r in results])
+def _sampled(recall: np.ndarray, precision: np.ndarray) -> np.ndarray:
+    at = np.searchsorted(recall, RECALLS, side="left")
+    return np.append(precision, 0.0)[at]
 
 
-def _index(pycocotools: Any, dataset: CocoDataset, entries: Sequence[dict[str, Any]]) -> Any:
-    """Return the pycocotools index of some entries; it writes to them, so they are copied."""
-    index = pycocotools.COCO()
-    index.dataset = {
-        "images": [{"id": i.id, "height": i.size[0], "width": i.size[1]} for i in dataset.images],
-        "categories": [{"id": key, "name": name} for key, name in dataset.categories.items()],
-        "annotations": [dict(entry) for entry in entries],
-    }
-    index.createIndex()
-    return index
+def _of_category(tables: Tables, category: int) -> dict[str, np.ndarray]:
+    """Return, for each metric, the values over thresholds and recalls that it is the mean of."""
+    rows = tables.ordered(category)
+    counts = tables.truth_count[tables.truth_category == category].sum(axis=0)
+    found: dict[str, np.ndarray] = {}
+    for area, (suffix, count) in enumerate(zip(AREAS, counts.tolist(), strict=True)):
+        if not count:
+            continue
+        counts_here = ~lane_bits(tables.ignored[rows], area)
+        hit = lane_bits(tables.matched[rows], area)
+        true = np.cumsum(hit & counts_here, axis=1, dtype=np.float64)
+        false = np.cumsum(~hit & counts_here, axis=1, dtype=np.float64)
+        precision = precision_at_recalls(true, false, np.full(len(THRESHOLDS), float(count)))
+        found[f"AP{suffix}"] = precision
+        for most in _MOST if not suffix else _MOST[-1:]:
+            reached = (hit & counts_here & (tables.rank[rows] < most)).sum(axis=1)
+            found[f"AR{suffix or most}"] = reached / count
+        if not suffix:
+            found["AP50"], found["AP75"] = precision[0], precision[5]
+    return found
 
 
-def _check_segmentations(dataset: CocoDataset) -> None:
-    sizes = {image.id: list(image.size) for image in dataset.images}
-    entries = dataset.annotations
-    bad = [e for e in entries if not _is_segmentation(e["segmentation"], sizes[e["image_id"]])]
-    if bad:
-        raise InputError(
-            f"{len(bad)} of the {len(entries)} annotations of {dataset.source} have no valid "
-            f"segmentation, the first is in picture {bad[0]['image_id']}: mend them (polygons, or "
-            "RLE of the picture's size), or check a box-only model."
-        )
-
-
-def _is_segmentation(segmentation: Any, size: list[int]) -> bool:
-    """Whether pycocotools can read it: polygons of three points or more, or RLE of that size."""
-    if isinstance(segmentation, dict):
-        return bool(segmentation.get("counts")) and segmentation.get("size") == size
-    if not isinstance(segmentation, list) or not segmentation:
-        return False
-    return all(isinstance(p, list) and len(p) >= 6 and len(p) % 2 == 0 for p in segmentation)
+def _percent(values: list[np.ndarray | None]) -> float | None:
+    present = [value.ravel() for value in values if value is not None]
+    return 100.0 * float(np.concatenate(present).mean()) if present else None

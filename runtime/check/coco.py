@@ -8,6 +8,7 @@ Source: https://cocodataset.org/#format-data.
 """
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -145,12 +146,15 @@ def _image(entry: dict[str, Any], folder: Path) -> CocoImage:
 def _annotation(entry: dict[str, Any], number: int) -> dict[str, Any]:
     """Return what AP needs of an annotation; `area` and `iscrowd` may be absent."""
     x, y, width, height = (float(value) for value in entry["bbox"])
+    area = float(entry.get("area", width * height))
+    if not all(map(math.isfinite, (x, y, width, height, area))):
+        raise ValueError(f"annotation {number} has a box or area that is not a finite number")
     return {
         "id": number,
         "image_id": int(entry["image_id"]),
         "category_id": int(entry["category_id"]),
         "bbox": [x, y, width, height],
-        "area": float(entry.get("area", width * height)),
+        "area": area,
         "iscrowd": int(entry.get("iscrowd", 0)),
         "segmentation": entry.get("segmentation"),
     }

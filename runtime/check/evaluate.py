@@ -4,27 +4,28 @@ Pictures are read here, before the clock starts, so every model that is compared
 pixels and no disk is in its latency. The clock covers what a user waits for: from pixels to
 instances with their masks pasted. The first batch is run once more beforehand, untimed, to warm up.
 
-Each batch's instances become COCO entries at once and are then dropped: full-size masks of a whole
-data set would not fit in memory.
+Each picture's instances are evaluated at once and then dropped: nothing that grows with the data
+set is kept but a few bytes a detection (`records.py`).
 """
 
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
 from ...core import CheckFailedError, InputError, Instances
 from ..images import read_image
-from .average_precision import Metrics, coco_metrics
+from .average_precision import IouType, Metrics
 from .coco import CocoDataset, CocoImage
+from .evaluator import CocoEvaluator
 from .report import Report, latency_percentiles
 
 __all__ = ["Evaluation", "Predict", "Progress", "enforce", "evaluate"]
 
 Predict = Callable[[list[np.ndarray]], list[Instances]]
 Progress = Callable[[int, int], None]
+Seen = Callable[[CocoImage, np.ndarray, Instances], None]
 
 
 @dataclass(frozen=True)
@@ -33,17 +34,20 @@ class Evaluation:
 
     Attributes:
         images: how many pictures.
-        results: COCO result entries of all of them.
-        metrics: `{"box": …}` and, where model and annotations have masks, `{"mask": …}`.
+        detections: how many instances were found in all.
+        metrics: `{"box": …}` and, where model and annotations have masks, `{"mask": …}` and
+            `{"boundary": …}`.
         latency_ms: milliseconds a picture: `p50`, `p90`, `p99`, `mean`.
         pictures: `(file name, uint8 [H, W, 3])` of a few pictures with the instances drawn.
+        evaluator: holds what metrics by class and their confidence are made from.
     """
 
     images: int
-    results: list[dict[str, Any]]
+    detections: int
     metrics: dict[str, Metrics]
     latency_ms: dict[str, float]
     pictures: list[tuple[str, np.ndarray]]
+    evaluator: CocoEvaluator
 
 
 def evaluate(
@@ -54,6 +58,7 @@ def evaluate(
     progress: Progress | None = None,
     pictures: int = 0,
     class_names: Sequence[str] | None = None,
+    seen: Seen | None = None,
 ) -> Evaluation:
     """Run `predict` over a data set and measure it.
 
@@ -64,6 +69,7 @@ def evaluate(
         progress: called with (pictures done, pictures in all) after each batch.
         pictures: how many to draw, spread evenly over the data set.
         class_names: name of each label of the model; None if not known.
+        seen: called with each picture's entry, pixels and instances.
 
     Raises:
         InputError: an unreadable picture, or one whose size is not the annotations'; or labels that
@@ -72,31 +78,39 @@ def evaluate(
         MissingDependencyError: pycocotools is not installed.
     """
     dataset.check_labels(class_names)
-    results: list[dict[str, Any]] = []
+    evaluator: CocoEvaluator | None = None
+    labels: set[int] = set()
     latencies: list[float] = []
     drawn: list[tuple[str, np.ndarray]] = []
     wanted = _spread(len(dataset.images), pictures)
-    masks = dataset.has_masks
     for start, group, images in _batches(dataset, batch):
         if start == 0:
             predict(images)
         found, elapsed_ms = _timed(predict, images)
         latencies.append(elapsed_ms / len(group))
+        evaluator = evaluator or CocoEvaluator(dataset, _kinds(dataset, found[0]))
         for index, (entry, image, instances) in enumerate(
             zip(group, images, found, strict=True), start
         ):
-            results += instances.to_coco(entry.id)
-            masks = masks and instances.masks_source is not None
+            evaluator.add(entry.id, instances.to_coco(entry.id))
+            labels.update(instances.labels.tolist())
+            if seen is not None:
+                seen(entry, image, instances)
             if index in wanted:
                 drawn.append((entry.path.name, instances.draw(image)))
         if progress is not None:
             progress(start + len(group), len(dataset.images))
+    assert evaluator is not None  # a data set has pictures
     if class_names is None:
-        _check_categories(results, dataset)
-    metrics = {"box": coco_metrics(results, dataset, "box")}
-    if masks:
-        metrics["mask"] = coco_metrics(results, dataset, "mask")
-    return Evaluation(len(dataset.images), results, metrics, latency_percentiles(latencies), drawn)
+        _check_categories(labels, dataset)
+    return Evaluation(
+        len(dataset.images),
+        evaluator.detections,
+        evaluator.metrics(),
+        latency_percentiles(latencies),
+        drawn,
+        evaluator,
+    )
 
 
 def enforce(report: Report, max_ap_drop: float) -> Report:
@@ -157,8 +171,14 @@ def _timed(predict: Predict, images: list[np.ndarray]) -> tuple[list[Instances],
     return found, (time.perf_counter() - started) * 1e3
 
 
-def _check_categories(results: list[dict[str, Any]], dataset: CocoDataset) -> None:
-    labels = {entry["category_id"] for entry in results}
+def _kinds(dataset: CocoDataset, instances: Instances) -> tuple[IouType, ...]:
+    """Return what can be measured: masks need them in the model and in the annotations."""
+    if dataset.has_masks and instances.masks_source is not None:
+        return ("box", "mask", "boundary")
+    return ("box",)
+
+
+def _check_categories(labels: set[int], dataset: CocoDataset) -> None:
     if labels and not labels & set(dataset.categories):
         raise InputError(
             f"the model's labels ({_listed(labels)}) are none of the categories of "

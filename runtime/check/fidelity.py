@@ -16,7 +16,16 @@ import numpy as np
 
 from ...core import InputError, Instances
 
-__all__ = ["Limits", "Match", "box_iou", "combine", "compare", "violations"]
+__all__ = [
+    "Limits",
+    "Match",
+    "box_iou",
+    "combine",
+    "compare",
+    "mask_iou",
+    "pair_up",
+    "violations",
+]
 
 _SAME_FINDING = 0.5
 
@@ -66,7 +75,7 @@ def compare(reference: Instances, candidate: Instances) -> Match:
     _check_comparable(reference, candidate)
     overlaps = box_iou(reference.boxes, candidate.boxes)
     overlaps[reference.labels[:, None] != candidate.labels[None, :]] = 0.0
-    first, second = _pair(overlaps)
+    first, second = pair_up(overlaps)
     gaps = np.abs(reference.scores[first].astype(np.float64) - candidate.scores[second])
     return Match(
         pairs=len(first),
@@ -133,8 +142,8 @@ def box_iou(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     return np.where(union > 0, shared / np.where(union > 0, union, 1.0), same)
 
 
-def _pair(overlaps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return row and column indices of the pairs, best overlap first."""
+def pair_up(overlaps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return row and column indices of the pairs of IoU 0.5 or more, best overlap first."""
     rows, columns = np.nonzero(overlaps >= _SAME_FINDING)
     order = np.argsort(-overlaps[rows, columns], kind="stable")
     free_rows = np.ones(overlaps.shape[0], bool)
@@ -154,10 +163,11 @@ def _worst_mask_iou(
     if reference.masks is None or candidate.masks is None:
         return None
     pairs = zip(reference.masks[first], candidate.masks[second], strict=True)
-    return min((_mask_iou(a, b) for a, b in pairs), default=1.0)
+    return min((mask_iou(a, b) for a, b in pairs), default=1.0)
 
 
-def _mask_iou(a: np.ndarray, b: np.ndarray) -> float:
+def mask_iou(a: np.ndarray, b: np.ndarray) -> float:
+    """Return the IoU of two bool masks; 1 if both are empty."""
     union = int(np.count_nonzero(a | b))
     return int(np.count_nonzero(a & b)) / union if union else 1.0
 

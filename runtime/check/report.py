@@ -16,10 +16,11 @@ import numpy as np
 
 from ...core import InputError, Precision, UsageError
 from .average_precision import Metrics
+from .schema import FORMAT_VERSION
 
 __all__ = ["Report", "latency_percentiles"]
 
-FORMAT_VERSION = 1
+_BUDGETED = ("box", "mask")
 _ROUNDING = 1e-9  # a drop of exactly the budget, computed as a difference of floats, is inside it
 
 
@@ -38,6 +39,13 @@ class Report:
         reference_name: what that model is, such as `"PyTorch FP32"`.
         budget: how much AP may be lost against the reference, or None.
         note: what a reader of the numbers has to know, one sentence or empty.
+        classes: metrics of each category, by kind and name.
+        reference_classes: the same of the reference.
+        agreement: what became of the reference's instances, see `Agreement.summary`.
+        confidence: kind → 95 % interval of the AP drop, see `drop_interval`.
+        attribution: where the AP was lost, see `maskrt.attribution`; None if that was not asked.
+        divergence: how far each layer is from FP32, see `maskrt.divergence`; None likewise.
+        engine: backend, version, bytes, and how many layers compute in what.
     """
 
     target: str
@@ -49,6 +57,13 @@ class Report:
     reference_name: str | None = None
     budget: float | None = None
     note: str = ""
+    classes: dict[str, dict[str, Metrics]] = field(default_factory=dict)
+    reference_classes: dict[str, dict[str, Metrics]] = field(default_factory=dict)
+    agreement: dict[str, Any] | None = None
+    confidence: dict[str, dict[str, Any]] = field(default_factory=dict)
+    attribution: dict[str, Any] | None = None
+    divergence: dict[str, Any] | None = None
+    engine: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Refuse a budget that nothing can be held against."""
@@ -62,7 +77,7 @@ class Report:
         for kind, values in self.reference.items():
             if kind not in self.metrics:
                 raise InputError(f"the reference has {kind} AP and the engine none: compare alike.")
-            if not values["AP"]:
+            if kind in _BUDGETED and not values["AP"]:
                 raise InputError(
                     f"the reference's own {kind} AP is {values['AP'] or 0:g}, so there is nothing "
                     "to lose and the budget says nothing: name pictures and annotations that the "
@@ -85,11 +100,20 @@ class Report:
         """Whether every AP is inside the budget; true without a budget."""
         return not self.missed()
 
+    def noise_sentences(self) -> list[str]:
+        """Return what the confidence intervals say, a sentence a kind."""
+        return [
+            f"The {kind} AP drop lies between {c['low']:.2f} and {c['high']:.2f} (95 %, "
+            f"{c['pictures']} pictures): "
+            + ("it is within noise." if c["within_noise"] else "it is more than noise.")
+            for kind, c in self.confidence.items()
+        ]
+
     def missed(self) -> list[tuple[str, float]]:
         """Return `(kind, drop)` of each AP that misses the budget, the worst first."""
         if self.budget is None or self.drop is None:
             return []
-        drops = ((kind, values["AP"]) for kind, values in self.drop.items())
+        drops = ((kind, self.drop[kind]["AP"]) for kind in _BUDGETED if kind in self.drop)
         beyond = [(k, d) for k, d in drops if d is not None and not d <= self.budget + _ROUNDING]
         return sorted(beyond, key=lambda item: -item[1])
 

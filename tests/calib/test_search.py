@@ -107,7 +107,7 @@ def test_a_stopped_search_goes_on_without_scoring_anything_twice() -> None:
 def test_the_answer_is_inside_the_budget_and_the_cheapest_tried(
     losses: list[float], budget: float, order: list[Any]
 ) -> None:
-    outcome, seen = _found(dict(zip(LAYERS, losses, strict=True)), budget, order)
+    outcome, seen = _found(dict(zip(LAYERS, losses, strict=True)), budget, order, least=0)
     assert outcome.best is not None  # everything wide loses nothing
     assert outcome.best.score.drop <= budget
     assert len(seen) <= 1 + 8 + 24
@@ -131,3 +131,12 @@ def test_pareto_keeps_what_nothing_beats() -> None:
         )
         on_front = any(o.score == trial.score for o in front)
         assert on_front is not beaten
+
+
+def test_an_answer_has_as_many_int8_layers_as_asked() -> None:
+    loss = dict.fromkeys(LAYERS, 1.0)
+    free, _ = _found(loss, 2.5, UNITS)
+    held, _ = _found(loss, 2.5, UNITS, least=6)
+    assert len(free.best.recipe.narrow_layers()) == 2
+    assert held.best is None
+    assert held.trials == free.trials

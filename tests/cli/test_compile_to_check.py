@@ -10,6 +10,7 @@ from PIL import Image
 
 from maskrt.cli import main
 from maskrt.core import Bundle
+from maskrt.runtime.check.schema import report_schema
 
 pytest.importorskip("torch")
 pytestmark = pytest.mark.torch
@@ -91,12 +92,51 @@ def test_check_measures_the_drop(work: Path, capsys: pytest.CaptureFixture[str])
     assert (work / "r.html").read_text().startswith("<!doctype html>")
 
 
+def test_a_stored_reference_needs_nothing_to_run_it(
+    work: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _check(work, "--store-reference", "--weights", work / "tiny.pth") == 0
+    assert "PyTorch FP32" in capsys.readouterr().out
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("the reference was run")
+
+    monkeypatch.setattr("maskrt.accuracy.canonical_session", refuse)
+    monkeypatch.setattr("maskrt.accuracy.pytorch_session", refuse)
+    assert _check(work, "--junit", work / "r.xml", "--json", work / "r.json") == 0
+    assert "PyTorch FP32 (stored)" in capsys.readouterr().out
+    assert (work / "r.xml").read_text().count("<testcase") == 2
+    report = json.loads((work / "r.json").read_text())
+    jsonschema = pytest.importorskip("jsonschema")
+    jsonschema.validate(report, report_schema())
+    assert report["agreement"]["matched"] > 0
+    with Bundle.open(work / "tiny.maskrt").edit() as staged:
+        staged.remove("reference/")
+
+
+def test_explain_adds_up_and_is_printed(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert _check(work, "--explain", "--json", work / "r.json") == 0
+    shown = capsys.readouterr().out
+    assert "letterboxing and resize" in shown
+    assert "suspect" in shown
+    report = json.loads((work / "r.json").read_text())
+    pytest.importorskip("jsonschema").validate(report, report_schema())
+    found = report["attribution"]
+    assert found["start"] == "canonical FP32"
+    for kind, whole in found["whole"].items():
+        assert sum(part["lost"][kind] for part in found["parts"]) == pytest.approx(whole)
+    stages = [part["stage"] for part in found["parts"]]
+    assert (stages[0], stages[-2:]) == ("letterbox", ["engine", "paste"])
+    assert {layer["name"] for layer in report["divergence"]["layers"]}
+
+
 def test_missed_budget_exits_1(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert _check(work, "--max-ap-drop", "0.0001") == 1
     assert "and the budget is 0.0001" in capsys.readouterr().err
     assert _check(work, "--max-ap-drop", "100") == 0
 
 
+@pytest.mark.slow  # the search tries what it can
 def test_missed_budget_leaves_no_bundle(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     status = _run(
         "compile", "tests.export.detectors:tiny_mask_rcnn", "-o", work / "strict.maskrt",

@@ -46,6 +46,7 @@ def test_info_counts_what_is_known_and_what_is_not():
     assert precision_info(found, Precision.FP16) == {
         "precision": "fp16",
         "layers": {"int8": 1, "fp16": 1, "fp32": 1, "unknown": 1},
+        "layer_precisions": {"a": "int8", "b": "fp32", "c": "unknown", "d": "fp16"},
         "wider": ["b"],
     }
 

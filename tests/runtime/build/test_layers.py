@@ -3,13 +3,13 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper, parser
 
-from maskrt.core import Precision
+from maskrt.core import LAYER_PRECISIONS, Precision
 from maskrt.runtime.build.layers import find_heavy_layers, name_heavy_layers
 
 NAMES = ["body.first", "body.second", "head.up", "head.fc"]
 
 
-@pytest.mark.parametrize("precision", list(Precision))
+@pytest.mark.parametrize("precision", LAYER_PRECISIONS)
 def test_a_rendered_graph_says_what_each_layer_wants(small_network, precision):
     layers = find_heavy_layers(small_network(precision.value))
     assert [layer.name for layer in layers] == NAMES

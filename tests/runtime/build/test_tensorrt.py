@@ -28,6 +28,36 @@ def test_capabilities_by_version(version: str, form: str, typed: bool, dla: bool
     assert can.builder_flags is not typed
 
 
+@pytest.mark.parametrize(
+    ("feature", "package", "able", "unable"),
+    [
+        ("builder_flags", "tensorrt", ["8.5.2", "8.6.2"], ["10.0.1", "11.4.0"]),
+        ("progress_monitor", "tensorrt", ["10.0.1", "11.0"], ["8.5.2", "8.6.2"]),
+        ("version_compatible", "tensorrt", ["8.6.1", "10.16.1"], ["8.5.3"]),
+        ("hardware_compatible", "tensorrt", ["8.6.1", "11.3"], ["8.5.3"]),
+        ("strip_weights", "tensorrt", ["10.0.0", "11.4"], ["8.6.2"]),
+        ("dla", "tensorrt", ["8.5.2", "10.7.0", "11.4.1"], ["10.8.0", "11.0", "11.3.1"]),
+        ("dla_int8", "tensorrt", ["8.5.2", "11.4.1"], ["10.3.0", "10.7.0", "11.3"]),
+        ("timing_cache", "tensorrt", ["8.5.2", "11.4"], []),
+        ("uint8_input", "tensorrt", ["8.5.2", "11.4"], []),
+        ("workspace", "tensorrt", ["8.5.2", "11.4"], []),
+        ("progress_monitor", "tensorrt_rtx", ["1.7.1"], []),
+        ("workspace", "tensorrt_rtx", ["1.7.1"], []),
+        ("timing_cache", "tensorrt_rtx", [], ["1.7.1"]),
+        ("dla", "tensorrt_rtx", [], ["1.7.1"]),
+        ("strip_weights", "tensorrt_rtx", [], ["1.7.1"]),
+        ("version_compatible", "tensorrt_rtx", [], ["1.7.1"]),
+        ("workspace", "onnxruntime", [], ["1.31.1"]),
+        ("progress_monitor", "onnxruntime", [], ["1.31.1"]),
+    ],
+)
+def test_features_by_version(
+    feature: str, package: str, able: list[str], unable: list[str]
+) -> None:
+    assert [v for v in able if not getattr(capabilities_of(package, v), feature)] == []
+    assert [v for v in unable if getattr(capabilities_of(package, v), feature)] == []
+
+
 def test_tensorrt_rtx_takes_no_plugins() -> None:
     assert capabilities_of("tensorrt_rtx", "1.7.1").form == "pluginless"
 

@@ -35,8 +35,10 @@ def test_perfect_model(dataset: CocoDataset, truth: Truth, batch: int) -> None:
     )
     assert done.images == 4
     everything = pytest.approx(dict.fromkeys(METRICS, 100.0))
-    assert done.metrics == {"box": everything, "mask": everything}
-    assert len(done.results) == 5
+    assert done.metrics["box"] == everything
+    assert done.metrics["mask"] == everything
+    assert done.metrics["boundary"] == pytest.approx({**dict.fromkeys(METRICS, 100.0), "F": 100.0})
+    assert done.detections == 5
     assert calls[-1] == (4, 4)
     assert len(calls) == -(-4 // batch)
     assert set(done.latency_ms) == {"p50", "p90", "p99", "mean"}
@@ -50,7 +52,7 @@ def test_a_session_that_finds_nothing(dataset: CocoDataset) -> None:
         done = evaluate(session.predict, dataset, batch=2)
     assert done.metrics["mask"]["AP"] == 0.0
     assert done.metrics["box"]["AP"] == 0.0
-    assert done.results == []
+    assert done.detections == 0
 
 
 def test_box_only_model_has_no_mask_metrics(dataset: CocoDataset, truth: Truth) -> None:

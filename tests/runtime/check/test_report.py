@@ -3,15 +3,25 @@
 import json
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 
 from maskrt.core import CheckFailedError, InputError, Precision, UsageError
-from maskrt.runtime.check import METRICS, Report, enforce, latency_percentiles, render_html
+from maskrt.runtime.check import (
+    METRICS,
+    Report,
+    enforce,
+    latency_percentiles,
+    render_html,
+    render_junit,
+)
+from maskrt.runtime.check.schema import report_schema
 
-BOX = dict(zip(METRICS, (60.0, 80.0, 70.0, 30.0, None, 75.0), strict=True))
-MASK = dict(zip(METRICS, (55.0, 78.0, 61.5, 20.0, 50.0, 70.0), strict=True))
+RECALL = (40.0, 60.0, 65.0, 35.0, 60.0, 80.0)
+BOX = dict(zip(METRICS, (60.0, 80.0, 70.0, 30.0, None, 75.0, *RECALL), strict=True))
+MASK = dict(zip(METRICS, (55.0, 78.0, 61.5, 20.0, 50.0, 70.0, *RECALL), strict=True))
 
 
 def lower(metrics: dict[str, Any], by: float) -> dict[str, Any]:
@@ -55,7 +65,7 @@ def test_json_round_trip(tmp_path: Path, budget: float | None) -> None:
     assert data["metrics"]["mask"]["AP"] == 54.5
     assert data["drop"]["mask"]["AP"] == 0.5
     assert data["passed"] is True
-    assert data["format_version"] == 1
+    assert data["format_version"] == 2
     assert [f.name for f in (tmp_path / "deep").iterdir()] == ["report.json"]
 
 
@@ -75,8 +85,8 @@ def test_saving_replaces_whole_files_only(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_other_versions_and_other_files_are_refused() -> None:
-    with pytest.raises(InputError, match="format version 2"):
-        Report.from_json({**report().to_json(), "format_version": 2})
+    with pytest.raises(InputError, match="format version 3"):
+        Report.from_json({**report().to_json(), "format_version": 3})
     with pytest.raises(InputError, match="lacks"):
         Report.from_json({"format_version": 1})
 
@@ -123,11 +133,11 @@ def test_latency_percentiles() -> None:
 
 def test_html_is_one_file_that_says_what_the_report_says() -> None:
     picture = np.full((8, 8, 3), 200, np.uint8)
-    page = render_html(report(budget=1.0), [("<7>.png", picture)])
+    page = render_html(report(budget=1.0), [("<7>.png", picture, picture)])
     assert "<!doctype html>" in page
     for text in ("54.50", "55.00", "0.50", "PyTorch FP32", "200 annotated", "31.0", "&lt;7&gt;"):
         assert text in page
-    assert page.count("data:image/jpeg;base64,") == 1
+    assert page.count("data:image/jpeg;base64,") == 2
     assert "http" not in page  # nothing is loaded from elsewhere
     assert "verdict good" in page
 
@@ -139,3 +149,117 @@ def test_html_of_a_missed_budget_and_of_the_bare_minimum() -> None:
     assert "verdict" not in page.split("</style>")[1]
     assert "Mask" not in page
     assert "Latency" not in page
+
+
+def test_every_report_fits_the_schema() -> None:
+    jsonschema = pytest.importorskip("jsonschema")
+    schema = report_schema()
+    jsonschema.Draft202012Validator.check_schema(schema)
+    bare = Report("cpu", Precision.FP32, 3, {"box": BOX})
+    for made in (report(budget=1.0), bare):
+        jsonschema.validate(json.loads(json.dumps(made.to_json())), schema)
+    for wrong in ({"format_version": 1}, {"metrics": {}}, {"images": "many"}, {"extra": 1}):
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate({**bare.to_json(), **wrong}, schema)
+
+
+def test_junit_counts_failures_and_escapes() -> None:
+    passed = ElementTree.fromstring(render_junit(report(budget=1.0)).split("\n", 1)[1])
+    assert passed.attrib == {"tests": "2", "failures": "0", "errors": "0"}
+    missed = ElementTree.fromstring(
+        render_junit(report(budget=0.3, reference_name="<FP32>")).split("\n", 1)[1]
+    )
+    assert missed.attrib["failures"] == "1"
+    cases = {case.get("name"): case for case in missed.iter("testcase")}
+    failure = cases["mask AP"].find("failure")
+    assert failure is not None
+    assert failure.get("message") == "mask AP drops by 0.50, the budget is 0.3"
+    assert cases["box AP"].find("failure") is None
+    assert "<FP32>" in (cases["box AP"].findtext("system-out") or "")
+
+
+def test_noise_is_said() -> None:
+    interval = {"low": -0.2, "high": 0.5, "draws": 1000, "pictures": 50, "within_noise": True}
+    (sentence,) = report(confidence={"mask": interval}).noise_sentences()
+    assert sentence == (
+        "The mask AP drop lies between -0.20 and 0.50 (95 %, 50 pictures): it is within noise."
+    )
+
+
+def test_boundary_ap_has_no_budget() -> None:
+    kinds = {"box": BOX, "mask": MASK, "boundary": lower(MASK, 3.0)}
+    made = report(metrics=kinds, reference={**kinds, "boundary": MASK})
+    assert enforce(made, 0.1).passed
+
+
+def full_report(**changes: Any) -> Report:
+    """A report in which every section of the page has something to show."""
+    layers = [
+        {
+            "name": f"backbone.layer<{n}>", "precision": "int8", "own_snr_db": 40.0 - 9 * n,
+            "snr_db": 30.0 - n, "range_used": 0.9, "worst_channels": [3, 1],
+        }
+        for n in range(4)
+    ]  # fmt: skip
+    spread = {
+        "min": 0.6, "p1": 0.7, "p10": 0.8, "p50": 0.9, "mean": 0.9, "max": 1.0,
+        "histogram": {"low": 0.5, "high": 1.0, "counts": [1, 2]},
+    }  # fmt: skip
+    lost = ({"box": 0.1, "mask": 1.5}, {"box": 0.0, "mask": -0.25})
+    given: dict[str, Any] = {
+        "classes": {"mask": {"disc & ring": MASK}},
+        "reference_classes": {"mask": {"disc & ring": MASK}},
+        "agreement": {
+            "matched": 9, "missed": 2, "invented": 1, "label_changed": 1,
+            "confident": {"missed": 0, "invented": 0},
+            "box_iou": spread, "mask_iou": spread, "score_difference": spread,
+            "changed_labels": [{"reference": "a", "engine": "b", "count": 1}],
+            "swapped_labels": [["a", "b"]],
+        },
+        "attribution": {
+            "start": "PyTorch FP32", "whole": {"box": 0.1, "mask": 1.25}, "suspect": "surgery",
+            "parts": [
+                {"stage": stage, "what": f"what {stage} lost", "lost": values}
+                for stage, values in zip(("surgery", "paste"), lost, strict=True)
+            ],
+            "findings": [{"stage": "surgery", "sentence": "an NMS drops a box at <0.7>."}],
+        },
+        "divergence": {
+            "pictures": 4, "tolerance_db": 15.0, "first": "backbone.layer<3>", "wide": [],
+            "layers": layers,
+        },
+        "engine": {"backend": "onnxruntime", "version": "1", "bytes": 3600000,
+                   "layers": {"int8": 52, "fp32": 1}},
+    }  # fmt: skip
+    return report(**{**given, **changes})
+
+
+def test_the_full_page_is_valid_html_that_loads_nothing() -> None:
+    html5lib = pytest.importorskip("html5lib")
+    picture = np.full((8, 8, 3), 200, np.uint8)
+    page = render_html(full_report(budget=1.0), [("a & b.png", picture, picture)])
+    html5lib.HTMLParser(strict=True).parse(page)  # raises on any parse error
+    for text in (
+        "what surgery lost", "an NMS drops a box at &lt;0.7&gt;.", "are swapped", "disc &amp; ring",
+        "backbone.layer&lt;3&gt;", "3.6 MB", "52 int8", "1.25", "<svg", "label changed",
+    ):  # fmt: skip
+        assert text in page, text
+    for needless in ("<script", "http", "url(", "@import", "<link"):
+        assert needless not in page
+    assert 'name="viewport"' in page
+
+
+def test_the_plot_has_a_dot_a_layer_and_marks_those_beyond() -> None:
+    page = render_html(full_report())
+    assert page.count("<circle") == 4
+    assert page.count('<circle class="beyond"') == 1
+
+
+def test_full_reports_fit_the_schema_and_come_back() -> None:
+    jsonschema = pytest.importorskip("jsonschema")
+    data = json.loads(json.dumps(full_report().to_json()))
+    jsonschema.validate(data, report_schema())
+    assert Report.from_json(data) == full_report()
+    data["attribution"]["parts"][0]["stage"] = "weather"
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(data, report_schema())

@@ -1,0 +1,174 @@
+"""What calibration costs: wall time in units of plain inference of the same pictures, and memory.
+
+    python benchmarks/calibration.py [--pictures 32 256] [--peers] [--json FILE]
+
+Model: torchvision's maskrcnn_resnet50_fpn at 512 x 512 with random weights, as canonical ONNX. Each
+run is a process of its own, so that its peak memory is its own; plain inference runs before and
+after each calibration; the mean of the two is the unit. Statistics of all methods come from one
+pass, so all of them are one line. `--peers` adds ONNX Runtime's `quantize_static` on the same graph
+(its `maskrt` functions inlined), with 32 pictures.
+"""
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+
+SIZE = 512
+
+
+def main() -> None:
+    options = _options()
+    if options.job:
+        print(json.dumps(_measured(JOBS[options.job], options.model, options.pictures[0])))
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        model = Path(folder) / "model.onnx"
+        _export(model)
+        rows = [_row("maskrt, all methods", "maskrt", model, count) for count in options.pictures]
+        if options.peers:
+            rows += [
+                _row(f"ONNX Runtime {m}", f"ort-{m}", model, 32) for m in ("minmax", "entropy")
+            ]
+    _print(rows)
+    if options.json:
+        options.json.write_text(json.dumps(rows, indent=2) + "\n")
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--pictures", type=int, nargs="+", default=[32, 256])
+    parser.add_argument("--peers", action="store_true")
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--job", choices=JOBS, help=argparse.SUPPRESS)
+    parser.add_argument("--model", type=Path, help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+def _export(path: Path) -> None:
+    import torch
+    import torchvision
+
+    from maskrt.export import export_model
+
+    torch.manual_seed(0)
+    model = torchvision.models.get_model(
+        "maskrcnn_resnet50_fpn", weights=None, weights_backbone=None
+    )
+    onnx.save(export_model(model, input_size=(SIZE, SIZE)).model, path)
+
+
+def _row(name: str, job: str, model: Path, count: int) -> dict[str, Any]:
+    before = _run("plain", model, count)
+    found = _run(job, model, count)
+    after = _run("plain", model, count)
+    unit = (before["seconds"] + after["seconds"]) / 2
+    return {
+        "name": name,
+        "pictures": count,
+        "seconds": found["seconds"],
+        "plain_seconds": unit,
+        "of_plain": found["seconds"] / unit,
+        "peak_mb": found["peak_mb"],
+        "plain_peak_mb": before["peak_mb"],
+    }
+
+
+def _run(job: str, model: Path, count: int) -> dict[str, float]:
+    command = [sys.executable, __file__, "--job", job, "--model", str(model), "--pictures"]
+    done = subprocess.run([*command, str(count)], check=True, capture_output=True, text=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def _measured(job: Callable[[Path, int], None], model: Path, count: int) -> dict[str, float]:
+    started = time.perf_counter()
+    job(model, count)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return {"seconds": time.perf_counter() - started, "peak_mb": peak}
+
+
+def _pictures(count: int) -> Iterator[np.ndarray]:
+    """Yield pictures of smooth blobs under grain, `[1, H, W, 3]`; drawn anew by every job."""
+    for seed in range(count):
+        generator = np.random.default_rng(seed)
+        coarse = generator.uniform(0, 235, (1, SIZE // 32, SIZE // 32, 3))
+        smooth = coarse.repeat(32, 1).repeat(32, 2)
+        yield (smooth + generator.integers(0, 20, smooth.shape)).astype(np.uint8)
+
+
+def _plain(model: Path, count: int) -> None:
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(model), providers=["CPUExecutionProvider"])
+    for batch in _pictures(count):
+        session.run(None, {"images": batch})
+
+
+def _maskrt(model: Path, count: int) -> None:
+    from maskrt import calib
+    from maskrt.core import Precision
+
+    graph = onnx.load(model)
+    statistics = calib.collect_statistics(graph, _pictures(count))
+    recipe = calib.make_recipe(graph, Precision.INT8, statistics, method="best")
+    for method in calib.METHODS:
+        recipe.with_method(method)
+
+
+def _ort(method: str) -> Callable[[Path, int], None]:
+    def job(model: Path, count: int) -> None:
+        from onnx import inliner
+        from onnxruntime.quantization import (
+            CalibrationDataReader,
+            CalibrationMethod,
+            quantize_static,
+        )
+
+        class _Reader(CalibrationDataReader):
+            def __init__(self) -> None:
+                self._left = ({"images": batch} for batch in _pictures(count))
+
+            def get_next(self) -> Any:
+                return next(self._left, None)
+
+        kind = {"minmax": CalibrationMethod.MinMax, "entropy": CalibrationMethod.Entropy}[method]
+        with tempfile.TemporaryDirectory() as folder:
+            inlined = Path(folder) / "inlined.onnx"
+            onnx.save(inliner.inline_local_functions(onnx.load(model)), inlined)
+            quantize_static(
+                inlined, Path(folder) / "quantised.onnx", _Reader(), calibrate_method=kind,
+                op_types_to_quantize=["Conv", "ConvTranspose", "Gemm", "Add"],
+                extra_options={"CalibStridedMinMax": 4} if method == "minmax" else {},
+            )  # fmt: skip
+
+    return job
+
+
+JOBS: dict[str, Callable[[Path, int], None]] = {
+    "plain": _plain,
+    "maskrt": _maskrt,
+    "ort-minmax": _ort("minmax"),
+    "ort-entropy": _ort("entropy"),
+}
+
+
+def _print(rows: list[dict[str, Any]]) -> None:
+    print("| | pictures | wall | of plain inference | peak memory |\n|---|---|---|---|---|")
+    for row in rows:
+        print(
+            f"| {row['name']} | {row['pictures']} | {row['seconds']:.0f} s | "
+            f"{row['of_plain']:.2f} | {row['peak_mb'] / 1000:.2f} GB |"
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,74 @@
+"""Explaining a check: attribution of the AP lost, and divergence of the layers, for one engine."""
+
+from pathlib import Path
+from typing import Any
+
+import onnx
+
+from . import calib
+from .attribution import attribute_loss
+from .checking import pytorch_backend
+from .core import Bundle, Precision, Progress, Target, silent
+from .core.bundle import MODEL, RECIPE
+from .divergence import measure_divergence
+from .runtime import letterbox_batches
+from .runtime.backends import open_backend
+from .runtime.check import CocoDataset
+
+__all__ = ["explain", "explain_layers"]
+
+_DIVERGENCE_PICTURES = 4
+
+
+def explain(
+    bundle: Bundle,
+    dataset: CocoDataset,
+    target: Target,
+    precision: Precision,
+    *,
+    weights: Path | str | None = None,
+    progress: Progress = silent,
+) -> dict[str, Any]:
+    """Return `attribution` and `divergence` for a report."""
+    model = onnx.load_model_from_string(bundle.read(MODEL))
+    open_reference = None if weights is None else lambda: pytorch_backend(bundle, weights)
+    return {
+        "divergence": explain_layers(bundle, model, dataset, target, precision),
+        "attribution": attribute_loss(
+            bundle,
+            model,
+            dataset,
+            target=target,
+            precision=precision,
+            open_engine=lambda: open_backend(bundle, target, precision),
+            open_reference=open_reference,
+            progress=progress,
+        ),
+    }
+
+
+def explain_layers(
+    bundle: Bundle,
+    model: onnx.ModelProto,
+    dataset: CocoDataset,
+    target: Target,
+    precision: Precision,
+) -> dict[str, Any] | None:
+    """Return the divergence of the engine's layers on a few pictures; None where all are FP32.
+
+    A CPU engine is itself an ONNX graph and is measured as it is. For other targets it is the graph
+    that their builder is given.
+    """
+    recipe = calib.Recipe.from_json(bundle.read_json(RECIPE))
+    if precision is not recipe.precision:
+        recipe = recipe.with_precision(precision)
+    if all(choice.precision is Precision.FP32 for choice in recipe.layers.values()):
+        return None
+    if target.backend == "onnxruntime":
+        folder = bundle.engine_folder(target, precision)
+        rendered = onnx.load_model_from_string(bundle.read(f"{folder}/engine.onnx"))
+    else:
+        rendered = calib.render(model, recipe, calib.Style.TENSORRT)
+    pictures = [image.path for image in dataset.images[:_DIVERGENCE_PICTURES]]
+    batches = (canvases for canvases, _ in letterbox_batches(pictures, bundle.manifest.input))
+    return measure_divergence(model, rendered, recipe, batches)

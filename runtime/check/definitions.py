@@ -1,0 +1,67 @@
+"""Letterboxing and mask pasting by their definitions: slow, plain, and nobody's kernel.
+
+A check puts these in the place of the runtime's own to see what those lose. The letterbox weighs
+every source pixel by Pillow's fixed-point weights (`plugins/preprocess/resampling.py`), and equals
+Pillow bit by bit. The paste interpolates a zero-padded mask in float64; torchvision's float32
+decides a pixel within an ulp of the threshold otherwise.
+"""
+
+import numpy as np
+
+from ...core import InputSpec
+from ...plugins.preprocess.resampling import PRECISION_BITS, placed_size, resampling_taps
+from ..letterbox import Placement
+
+__all__ = ["defined_letterbox", "defined_paste"]
+
+
+def defined_letterbox(image: np.ndarray, spec: InputSpec) -> tuple[np.ndarray, Placement]:
+    """Place uint8 `[h, w, 3]` at the top left of the canvas of `spec`."""
+    size = (image.shape[0], image.shape[1])
+    rows, columns = placed_size(size, (spec.height, spec.width))
+    canvas = np.empty((spec.height, spec.width, 3), np.uint8)
+    canvas[:] = spec.pad_value
+    across = _resampled(image.astype(np.int64).transpose(1, 0, 2), columns).transpose(1, 0, 2)
+    canvas[:rows, :columns] = _resampled(across, rows)
+    return canvas, Placement(size, (rows, columns))
+
+
+def defined_paste(
+    probabilities: np.ndarray, boxes: np.ndarray, size: tuple[int, int]
+) -> np.ndarray:
+    """Paste float `[N, M, M]` at xyxy `[N, 4]` into bool `[N, *size]`; see `runtime/paste.py`."""
+    masks = np.zeros((len(probabilities), *size), bool)
+    for mask, values, box in zip(masks, probabilities, boxes, strict=True):
+        padded = np.pad(values.astype(np.float64), 1)
+        side = len(padded)
+        half = (box[2:] - box[:2]) * np.float32(0.5) * np.float32(side / (side - 2))
+        centre = (box[2:] + box[:2]) * np.float32(0.5)
+        x0, y0, x1, y1 = np.concatenate([centre - half, centre + half]).astype(int).tolist()
+        down, across = _weights(y0, y1, size[0], side), _weights(x0, x1, size[1], side)
+        mask[:] = down @ padded @ across.T > 0.5
+    return masks
+
+
+def _weights(first: int, last: int, limit: int, source: int) -> np.ndarray:
+    """Return float64 `[limit, source]`: what each picture row takes from each mask row."""
+    length = max(last - first + 1, 1)
+    matrix = np.zeros((limit, source))
+    pixels = np.arange(max(first, 0), min(first + length, limit))
+    at = np.maximum((pixels - first + 0.5) * (source / length) - 0.5, 0.0)
+    low = np.minimum(at.astype(int), source - 1)
+    high = np.minimum(low + 1, source - 1)
+    matrix[pixels, low] += 1 - (at - low)
+    matrix[pixels, high] += at - low
+    return matrix
+
+
+def _resampled(pixels: np.ndarray, outputs: int) -> np.ndarray:
+    """Resample int64 `[n, ...]` along its first axis, in fixed point."""
+    if len(pixels) == outputs:
+        return pixels
+    taps = resampling_taps(len(pixels), outputs)
+    total = np.full((outputs, *pixels.shape[1:]), 1 << (PRECISION_BITS - 1), np.int64)
+    for tap in range(taps.weights.shape[1]):
+        place = np.minimum(taps.first + tap, len(pixels) - 1)
+        total += pixels[place] * taps.weights[:, tap, None, None]
+    return np.clip(total >> PRECISION_BITS, 0, 255)

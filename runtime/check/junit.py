@@ -1,0 +1,36 @@
+"""A report as JUnit XML, which CI systems show: one test case for each AP that has a budget.
+
+A case fails if its AP drops by more than the budget. Without a budget the cases only carry the
+numbers, and pass.
+"""
+
+from xml.etree import ElementTree
+
+from .report import Report
+
+__all__ = ["render_junit"]
+
+_CASES = ("box", "mask")
+
+
+def render_junit(report: Report) -> str:
+    """Return the XML document."""
+    missed = dict(report.missed())
+    kinds = [kind for kind in _CASES if kind in report.metrics]
+    name = f"maskrt check {report.precision} on {report.target}"
+    counts = {"tests": str(len(kinds)), "failures": str(len(missed)), "errors": "0"}
+    suite = ElementTree.Element("testsuite", {"name": name, **counts})
+    for kind in kinds:
+        case = ElementTree.SubElement(
+            suite, "testcase", {"classname": "maskrt.check", "name": f"{kind} AP"}
+        )
+        drop = (report.drop or {}).get(kind, {}).get("AP")
+        said = f"{kind} AP {report.metrics[kind]['AP']}, {drop} below {report.reference_name}"
+        if kind in missed:
+            message = f"{kind} AP drops by {missed[kind]:.2f}, the budget is {report.budget:g}"
+            ElementTree.SubElement(case, "failure", {"message": message}).text = said
+        ElementTree.SubElement(case, "system-out").text = said
+    root = ElementTree.Element("testsuites", counts)
+    root.append(suite)
+    ElementTree.indent(root)
+    return '<?xml version="1.0" encoding="UTF-8"?>\n' + ElementTree.tostring(root, "unicode") + "\n"

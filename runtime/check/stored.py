@@ -1,0 +1,178 @@
+"""Stored results: what a model found on a data set, compact, in memory or in a file.
+
+A workstation writes the reference's results into the bundle, and a device without PyTorch or ONNX
+Runtime checks its engine against them. They belong to one data set and one canonical graph, and say
+which (`key`).
+
+File format: a NumPy `.npz` without pickles: the fields of `StoredResults`, and `meta`, UTF-8 JSON
+with `format_version`, `name` and `key`.
+"""
+
+import hashlib
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from ...core import InputError, Instances, require
+from .coco import CocoDataset
+from .evaluator import CocoEvaluator
+
+__all__ = ["Recorder", "StoredResults", "evaluate_stored", "results_key"]
+
+FORMAT_VERSION = 1
+_ARRAYS = {
+    "image_ids": np.int64, "sizes": np.int32, "starts": np.int64, "boxes": np.float32,
+    "scores": np.float32, "labels": np.int64, "runs": np.uint8, "run_starts": np.int64,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class StoredResults:
+    """Instances of N pictures.
+
+    Attributes:
+        name: of the model that found them, such as `"PyTorch FP32"`.
+        key: what they belong to, see `results_key`.
+        image_ids: int64 `[N]`, ascending.
+        sizes: int32 `[N, 2]`, height and width.
+        starts: int64 `[N + 1]`: picture i has the instances `starts[i]` to `starts[i + 1]`.
+        boxes: float32 `[M, 4]`, xyxy, pixels of the picture.
+        scores: float32 `[M]`.
+        labels: int64 `[M]`.
+        runs: uint8, the masks' compressed RLE one after another; empty without masks.
+        run_starts: int64 `[M + 1]`, or empty without masks.
+    """
+
+    name: str
+    key: str
+    image_ids: np.ndarray
+    sizes: np.ndarray
+    starts: np.ndarray
+    boxes: np.ndarray
+    scores: np.ndarray
+    labels: np.ndarray
+    runs: np.ndarray
+    run_starts: np.ndarray
+
+    def of(self, image_id: int, class_names: Sequence[str] | None = None) -> Instances:
+        """Return the instances of one picture; masks are decoded when they are asked for.
+
+        Raises:
+            InputError: there are none for that picture.
+        """
+        at = int(np.searchsorted(self.image_ids, image_id))
+        if at == len(self.image_ids) or self.image_ids[at] != image_id:
+            raise InputError(
+                f"the stored reference has no picture {image_id}: store it again for this data set."
+            )
+        own = slice(int(self.starts[at]), int(self.starts[at + 1]))
+        size = (int(self.sizes[at, 0]), int(self.sizes[at, 1]))
+        return Instances(
+            self.boxes[own], self.scores[own], self.labels[own], size, class_names,
+            partial(self._masks, own, size) if len(self.run_starts) else None,
+        )  # fmt: skip
+
+    def _masks(self, own: slice, size: tuple[int, int]) -> np.ndarray:
+        coco_mask = require("pycocotools.mask", "read stored masks")
+        spans = zip(self.run_starts[own], self.run_starts[own.start + 1 : own.stop + 1],
+                    strict=True)  # fmt: skip
+        rles = [{"size": list(size), "counts": self.runs[a:b].tobytes()} for a, b in spans]
+        masks = [coco_mask.decode(rle).astype(bool) for rle in rles]
+        return np.array(masks, bool).reshape(len(rles), *size)
+
+    def to_bytes(self) -> bytes:
+        """Return the content of a file."""
+        meta = {"format_version": FORMAT_VERSION, "name": self.name, "key": self.key}
+        raw = np.frombuffer(json.dumps(meta).encode(), np.uint8)
+        buffer = io.BytesIO()
+        arrays: dict[str, Any] = {name: getattr(self, name) for name in _ARRAYS}
+        np.savez_compressed(buffer, meta=raw, **arrays)
+        return buffer.getvalue()
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> "StoredResults":
+        """Return what `to_bytes` wrote.
+
+        Raises:
+            InputError: it is something else, or of another format version.
+        """
+        try:
+            with np.load(io.BytesIO(data), allow_pickle=False) as file:
+                meta = json.loads(file["meta"].tobytes())
+                arrays = {name: file[name].astype(kind) for name, kind in _ARRAYS.items()}
+            version, name, key = meta["format_version"], meta["name"], meta["key"]
+        except Exception as error:  # zipfile, NumPy and JSON each have errors of their own
+            raise InputError(
+                f"the stored reference cannot be read ({type(error).__name__}: {error}): store it "
+                "again with maskrt check --store-reference."
+            ) from error
+        if version != FORMAT_VERSION:
+            raise InputError(
+                f"the stored reference has format version {version}, and this maskrt reads version "
+                f"{FORMAT_VERSION}: store it again with maskrt check --store-reference."
+            )
+        return cls(name, key, **arrays)
+
+
+@dataclass
+class Recorder:
+    """Takes in instances picture by picture, in any order."""
+
+    _pictures: dict[int, tuple[Instances, list[bytes] | None]] = field(default_factory=dict)
+
+    def add(self, image_id: int, instances: Instances) -> None:
+        """Add one picture's instances; the full-size masks are not kept."""
+        runs = None
+        if instances.masks is not None:
+            rles = (entry["segmentation"] for entry in instances.to_coco(image_id))
+            runs = [rle["counts"].encode("ascii") for rle in rles]
+        bare = Instances(instances.boxes, instances.scores, instances.labels, instances.image_size)
+        self._pictures[image_id] = (bare, runs)
+
+    def finish(self, name: str, key: str) -> StoredResults:
+        """Return everything added."""
+        ids = sorted(self._pictures)
+        found = [self._pictures[i][0] for i in ids]
+        runs = [run for i in ids for run in self._pictures[i][1] or ()]
+        masks = all(self._pictures[i][1] is not None for i in ids)
+        return StoredResults(
+            name,
+            key,
+            np.array(ids, np.int64),
+            np.array([f.image_size for f in found], np.int32).reshape(-1, 2),
+            _starts([len(f) for f in found]),
+            _joined([f.boxes for f in found], np.float32).reshape(-1, 4),
+            _joined([f.scores for f in found], np.float32),
+            _joined([f.labels for f in found], np.int64),
+            np.frombuffer(b"".join(runs), np.uint8),
+            _starts([len(run) for run in runs]) if masks else np.empty(0, np.int64),
+        )
+
+
+def results_key(dataset: CocoDataset, model_sha256: str) -> str:
+    """Return what results belong to: the canonical graph, and the data set's pictures."""
+    pictures = [[image.id, image.path.name, *image.size] for image in dataset.images]
+    text = json.dumps([model_sha256, sorted(pictures)])
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def evaluate_stored(stored: StoredResults, dataset: CocoDataset) -> CocoEvaluator:
+    """Return what the stored results are worth on the data set that they belong to."""
+    masks = bool(len(stored.run_starts)) and dataset.has_masks
+    evaluator = CocoEvaluator(dataset, ("box", "mask", "boundary") if masks else ("box",))
+    for image in dataset.images:
+        evaluator.add(image.id, stored.of(image.id).to_coco(image.id))
+    return evaluator
+
+
+def _starts(lengths: list[int]) -> np.ndarray:
+    return np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+
+
+def _joined(parts: list[np.ndarray], kind: type) -> np.ndarray:
+    return np.concatenate(parts).astype(kind) if parts else np.empty(0, kind)

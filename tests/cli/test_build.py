@@ -1,0 +1,109 @@
+"""`maskrt build` and its options, on a bundle of one layer."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from maskrt.calib import make_recipe
+from maskrt.cli import main
+from maskrt.core import Bundle, InputSpec, Manifest, Precision
+from maskrt.core.bundle import MODEL, RECIPE
+
+pytestmark = pytest.mark.rtx
+
+
+def _run(*words: Any) -> int:
+    with pytest.raises(SystemExit) as ended:
+        main([str(word) for word in words])
+    return int(ended.value.code or 0)
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Bundle:
+    info = helper.make_tensor_value_info
+    weight = np.ones((2, 3, 3, 3), np.float32)
+    nodes = [
+        helper.make_node("Cast", ["images"], ["float"], "cast", to=TensorProto.FLOAT),
+        helper.make_node("Transpose", ["float"], ["planes"], "planes", perm=[0, 3, 1, 2]),
+        helper.make_node("Conv", ["planes", "w"], ["y"], "conv"),
+    ]
+    graph = helper.make_graph(
+        nodes, "g", [info("images", TensorProto.UINT8, [2, 32, 32, 3])],
+        [info("y", TensorProto.FLOAT, [2, 2, 30, 30])], [numpy_helper.from_array(weight, "w")],
+    )  # fmt: skip
+    opsets = [helper.make_opsetid("", 19)]
+    model = helper.make_model(graph, opset_imports=opsets, ir_version=10)
+    onnx.checker.check_model(model)
+    fidelity = {"pictures": 1, "instances": 0, "violations": []}
+    manifest = Manifest("test", InputSpec(32, 32, 2), {"y": (2, 2, 30, 30)},
+                        source={"model": "test"}, fidelity=fidelity)  # fmt: skip
+    with Bundle.create(tmp_path / "b.maskrt", manifest) as made:
+        made.write(MODEL, model.SerializeToString())
+        made.write(RECIPE, make_recipe(model, Precision.FP32, None).to_json())
+    return Bundle.open(tmp_path / "b.maskrt")
+
+
+def _info(bundle: Bundle, target: str) -> dict[str, Any]:
+    return Bundle.open(bundle.path).read_json(f"engines/{target}/engine.json")
+
+
+@pytest.mark.parametrize("target", ["rtx", "cpu"])
+def test_the_second_build_comes_out_of_the_cache(
+    bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, target: str
+) -> None:
+    pytest.importorskip("onnxruntime")
+    monkeypatch.setenv("MASKRT_CACHE", str(tmp_path / "cache"))
+    assert _run("build", bundle.path, "--target", target) == 0
+    first = _info(bundle, target)
+    assert _run("build", bundle.path, "--target", target) == 0
+    again = _info(bundle, target)
+    assert (first["cached"], again["cached"]) == (False, True)
+    assert again["build_seconds"] == first["build_seconds"]
+    assert _run("build", bundle.path, "--target", target, "--no-cache") == 0
+    assert _info(bundle, target)["cached"] is False
+
+
+def test_engines_know_themselves(bundle: Bundle) -> None:
+    assert _run("build", bundle.path, "--target", "rtx-89", "--workspace", 512) == 0
+    info = _info(bundle, "rtx-89")
+    assert info["layer_precisions"] == {"conv": "fp32"}
+    assert info["sms"] == [89]
+    assert info["options"]["workspace_mib"] == 512
+    digests = Bundle.open(bundle.path).digests
+    assert info["sha256"]["graph"] == digests[MODEL]
+    assert info["sha256"]["recipe"] == digests[RECIPE]
+    assert len(info["sha256"]["kernels"]) == 64
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "told"),
+    [
+        (["--target", "rtx", "--dla", 0, "--gpu-fallback"], 1, "target rtx has no DLA"),
+        (["--target", "rtx", "--gpu-fallback"], 2, "give --dla"),
+        (["--target", "cpu", "--workspace", 64], 1, "does not take --workspace for target cpu"),
+        (["--target", "rtx", "--workspace", 0], 2, "must be at least 1"),
+        (["--target", "rtx", "--strip-weights"], 1, "does not take --strip-weights"),
+        (["--target", "rtx", "--version-compatible"], 1, "does not take --version-compatible"),
+        (["--target", "rtx", "--timing-cache", "t"], 1, "times no kernels"),
+        (["--target", "rtx", "--dynamic-batch", 1, 2, 4], 1, "computes 2 pictures a call"),
+        (["--target", "rtx", "--dynamic-batch", 4, 2, 1], 2, "must rise"),
+        (["--target", "orin-nano", "--dla", 0, "--gpu-fallback"], 1, "orin-nano has no DLA"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_had_is_one_sentence(
+    bundle: Bundle, capsys: pytest.CaptureFixture[str], words: list[Any], status: int, told: str
+) -> None:
+    before = {p: p.read_bytes() for p in bundle.path.rglob("*") if p.is_file()}
+    assert _run("build", bundle.path, *words) == status
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert lines[-1].startswith("error: ")
+    assert told in lines[-1]
+    assert {p: p.read_bytes() for p in bundle.path.rglob("*") if p.is_file()} == before
+
+
+def test_a_batch_that_is_the_graphs_own_is_taken(bundle: Bundle) -> None:
+    assert _run("build", bundle.path, "--target", "rtx", "--dynamic-batch", 2, 2, 2) == 0

@@ -1,0 +1,243 @@
+"""Facts are read from a machine's files, and each known failure is recognised from its facts."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from maskrt.cli import main
+from maskrt.core import Bundle, InputSpec, Manifest, Precision
+from maskrt.runtime.doctor import FAILURES, Level, Probe, examine, look
+
+RELEASE = "# R36 (release), REVISION: 4.3, GCID: 38968081, BOARD: generic, EABI: aarch64, DATE: x\n"
+DPKG = """Package: libc6
+Version: 2.35
+
+Package: libnvinfer10
+Status: install ok installed
+Version: 10.3.0.30-1+cuda12.5
+"""
+MODES = "< POWER_MODEL ID=0 NAME=MAXN >\nCPU_ONLINE CORE_0 1\n< POWER_MODEL ID=1 NAME=10W >\n"
+PACKAGES = {"numpy": "1.26.4", "onnx": "1.17.0"}
+
+
+def _write(root: Path, files: dict[str, str]) -> Path:
+    for name, text in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text)
+    return root
+
+
+def _jetson(root: Path, **changes: Any) -> Probe:
+    """An Orin NX with JetPack 6.2, in 10 W mode, in an environment that sees the system."""
+    _write(
+        root,
+        {
+            "etc/nv_tegra_release": RELEASE,
+            "proc/device-tree/model": "NVIDIA Jetson Orin NX Engineering Reference Kit\0",
+            "proc/meminfo": "MemTotal: 7802000 kB\nMemAvailable: 5200000 kB\nSwapTotal: 0 kB\n",
+            "etc/nvpmodel.conf": MODES,
+            "var/lib/nvpmodel/status": "pmode:0001",
+            "sys/class/devfreq/17000000.gpu/cur_freq": "306000000\n",
+            "sys/class/devfreq/17000000.gpu/max_freq": "918000000\n",
+            "usr/local/cuda/version.json": '{"cuda": {"version": "12.6.68"}}',
+            "var/lib/dpkg/status": DPKG,
+            "venv/pyvenv.cfg": "include-system-site-packages = true\n",
+        },
+    )
+    settings = {
+        "root": root, "version": {**PACKAGES, "tensorrt": "10.3.0"}.get, "sms": lambda: (87,),
+        "driver_cuda": lambda: (12, 6), "environment": {}, "python": "3.10.12",
+        "architecture": "aarch64", "in_venv": True, "venv": root / "venv",
+    }  # fmt: skip
+    return Probe(**{**settings, **changes})
+
+
+def _desktop(root: Path, **changes: Any) -> Probe:
+    """A workstation with an RTX 4090, a driver and TensorRT-RTX."""
+    version = "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  570.86.15  Release Build\n"
+    _write(
+        root,
+        {
+            "proc/driver/nvidia/version": version,
+            "proc/driver/nvidia/gpus/0000:01:00.0/information": "Model: \t\t NVIDIA RTX 4090\n",
+            "sys/bus/pci/devices/0000:01:00.0/vendor": "0x10de\n",
+            "sys/bus/pci/devices/0000:01:00.0/class": "0x030000\n",
+            "sys/bus/pci/devices/0000:01:00.1/vendor": "0x10de\n",
+            "sys/bus/pci/devices/0000:01:00.1/class": "0x040300\n",
+            "proc/meminfo": "MemTotal: 65802000 kB\nMemAvailable: 5200000 kB\n",
+        },
+    )
+    settings = {
+        "root": root, "version": {**PACKAGES, "tensorrt-rtx": "1.7.1"}.get, "sms": lambda: (89,),
+        "driver_cuda": lambda: (12, 8), "environment": {}, "in_venv": False,
+    }  # fmt: skip
+    return Probe(**{**settings, **changes})
+
+
+def _found(probe: Probe, bundle: Path | None = None) -> set[str]:
+    return {finding.failure for finding in examine(bundle, probe=probe).findings}
+
+
+def test_facts_of_a_jetson(tmp_path: Path) -> None:
+    machine = look(_jetson(tmp_path))
+    assert machine.jetson is not None
+    assert machine.jetson.model.startswith("NVIDIA Jetson Orin NX")
+    assert (machine.jetson.l4t, machine.jetson.jetpack) == ("36.4.3", "6.1 or 6.2")
+    assert machine.jetson.power_mode == "1 10W"
+    assert (machine.jetson.gpu_mhz, machine.jetson.gpu_max_mhz) == (306, 918)
+    assert (machine.toolkit, machine.system_tensorrt) == ("12.6.68", "10.3.0.30")
+    assert (machine.memory_gb, machine.swap_gb, machine.venv) == (8.0, 0.0, "system-site")
+
+
+def test_facts_of_a_desktop(tmp_path: Path) -> None:
+    machine = look(_desktop(tmp_path))
+    assert machine.jetson is None
+    assert [(gpu.sm, gpu.name) for gpu in machine.gpus] == [(89, "NVIDIA RTX 4090")]
+    assert (machine.driver, machine.driver_cuda, machine.nvidia_cards) == ("570.86.15", "12.8", 1)
+    assert _found(_desktop(tmp_path)) == set()
+
+
+def test_an_empty_machine_is_no_error(tmp_path: Path) -> None:
+    nothing = Probe(root=tmp_path, version=lambda _: None, sms=tuple, driver_cuda=lambda: None)
+    assert examine(probe=nothing).findings == ()
+
+
+def test_a_small_jetson_in_a_slow_mode(tmp_path: Path) -> None:
+    assert _found(_jetson(tmp_path)) == {"build-out-of-memory", "slow-power-mode"}
+
+
+@pytest.mark.parametrize(
+    ("change", "files", "expected"),
+    [
+        ({"version": PACKAGES.get}, {"venv/pyvenv.cfg": ""}, "venv-hides-tensorrt"),
+        ({"version": PACKAGES.get}, {}, "no-tensorrt"),
+        ({"version": {**PACKAGES, "tensorrt-cu12": "10.16.1.11"}.get}, {}, "foreign-tensorrt"),
+        ({}, {"etc/nv_tegra_release": RELEASE.replace("R36", "R35")}, "jetpack-too-old"),
+        ({"version": {"pycuda": "2024.1", "tensorrt": "10.3.0"}.get}, {}, "context-in-threads"),
+        ({"version": {"numpy": "2.4.0", "tensorrt": "10.3.0"}.get}, {}, "numpy-too-new"),
+        ({"driver_cuda": lambda: (12, 2)}, {}, "driver-older-than-toolkit"),
+    ],
+)
+def test_failures_of_a_jetson(
+    tmp_path: Path, change: dict[str, Any], files: dict[str, str], expected: str
+) -> None:
+    assert expected not in _found(_jetson(tmp_path))
+    probe = _jetson(tmp_path, **change)
+    _write(tmp_path, files)
+    assert expected in _found(probe)
+
+
+def test_failures_of_a_desktop(tmp_path: Path) -> None:
+    none: dict[str, Any] = {"sms": lambda: (), "driver_cuda": lambda: None}
+    probe = _desktop(tmp_path, **none)
+    assert _found(probe) == {"gpu-hidden"}
+    (tmp_path / "proc/driver/nvidia/version").unlink()
+    assert _found(probe) == {"no-driver"}
+    assert _found(_desktop(tmp_path, version=PACKAGES.get)) == {"no-tensorrt"}
+
+
+INFO: dict[str, Any] = {
+    "backend": "tensorrt_rtx", "backend_version": "1.7.1", "precision": "int8",
+    "layers": {"int8": 50, "fp16": 0, "fp32": 0, "unknown": 0}, "wider": [],
+    "kernels": {"rounding": 0},
+}  # fmt: skip
+
+
+def _bundle(path: Path, engines: dict[str, Any], fidelity: dict[str, Any] | None = None) -> Path:
+    manifest = Manifest(
+        "test", InputSpec(64, 64), {"count": (1,)}, precision=Precision.INT8,
+        fidelity=fidelity or {},
+    )  # fmt: skip
+    with Bundle.create(path, manifest) as bundle:
+        bundle.write("model.onnx", b"graph")
+        for name, info in engines.items():
+            bundle.write(f"engines/{name}/engine.trt", b"engine")
+            bundle.write(f"engines/{name}/engine.json", info)
+    return path
+
+
+def _layers(**counts: int) -> dict[str, Any]:
+    return {"layers": {**dict.fromkeys(INFO["layers"], 0), **counts}}
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "expected"),
+    [
+        ("rtx", {}, set()),
+        ("rtx", _layers(fp32=50), {"wider-than-asked"}),
+        ("rtx", _layers(int8=49, fp32=1), {"wider-than-asked"}),
+        ("rtx", _layers(int8=49, unknown=1), {"precision-unknown"}),
+        ("rtx", {"kernels": {"rounding": 38}}, {"int8-slower"}),
+        ("rtx", {"backend_version": "1.6.0"}, {"other-tensorrt"}),
+        ("rtx-120", {}, {"other-gpu"}),
+        ("gpu", {"backend": "tensorrt", "sms": [89], "form": "aot"}, {"no-tensorrt"}),
+        ("cpu", {"backend": "onnxruntime", "precision": "fp16"}, {"cpu-fp16"}),
+        ("mars", {}, {"damaged-bundle"}),
+        ("rtx", {"layers": 3}, {"damaged-bundle"}),
+    ],
+)
+def test_engines(tmp_path: Path, name: str, change: dict[str, Any], expected: set[str]) -> None:
+    path = _bundle(tmp_path / "b.maskrt", {name: {**INFO, **change}})
+    assert _found(_desktop(tmp_path / "root"), path) == expected
+
+
+def test_an_engine_of_full_tensorrt_with_plugins(tmp_path: Path) -> None:
+    info = {**INFO, "backend": "tensorrt", "backend_version": "10.3.0", "sms": [87]}
+    path = _bundle(tmp_path / "b.maskrt", {"orin-nx": {**info, "form": "plugins"}})
+    found = _found(_jetson(tmp_path / "root"), path)
+    assert found == {"build-out-of-memory", "slow-power-mode", "plugin-not-found"}
+
+
+def test_an_fp32_engine_that_was_to_be_int8_is_an_error(tmp_path: Path) -> None:
+    path = _bundle(tmp_path / "b.maskrt", {"rtx": {**INFO, **_layers(fp32=50)}})
+    diagnosis = examine(path, probe=_desktop(tmp_path / "root"))
+    assert not diagnosis.healthy
+    assert diagnosis.findings[0].command.startswith(f"maskrt build {path} --target rtx")
+
+
+def test_fidelity_and_files(tmp_path: Path) -> None:
+    fidelity = {"instances": 0, "pictures": 2, "violations": ["worst box IoU is 0.8."]}
+    path = _bundle(tmp_path / "b.maskrt", {"rtx": INFO}, fidelity)
+    probe = _desktop(tmp_path / "root")
+    assert _found(probe, path) == {"no-detections", "conversion-loss"}
+    (path / "model.onnx").write_bytes(b"other")
+    (path / "engines/rtx/engine.trt").unlink()
+    errors = [f for f in examine(path, probe=probe).findings if f.level is Level.ERROR]
+    assert [f.failure for f in errors] == ["damaged-bundle"] * 2
+    assert _found(probe, tmp_path / "nowhere") == {"damaged-bundle"}
+
+
+def test_recipe_and_missing_engine(tmp_path: Path) -> None:
+    path = _bundle(tmp_path / "b.maskrt", {})
+    with Bundle.open(path).edit() as staged:
+        staged.write("recipe.json", {"calibration": {"pictures": 4}, "tensors": {"x": {}}})
+    found = _found(_desktop(tmp_path / "root"), path)
+    assert found == {"no-engine", "few-calibration-pictures"}
+
+
+def test_every_failure_is_complete_sentences() -> None:
+    for key, known in FAILURES.items():
+        assert known.cause.endswith("."), key
+        assert known.fix.endswith("."), key
+        assert not known.symptom.endswith("."), key
+
+
+def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def run(*words: str) -> tuple[int, str]:
+        with pytest.raises(SystemExit) as ended:
+            main(["doctor", *words])
+        return int(ended.value.code or 0), capsys.readouterr().out
+
+    bundle = str(_bundle(tmp_path / "b.maskrt", {}))
+    _, text = run(bundle, "--json")
+    assert {f["failure"] for f in json.loads(text)["findings"]} >= {"no-engine"}
+    (tmp_path / "b.maskrt/model.onnx").write_bytes(b"other")
+    status, text = run(bundle)
+    assert status == 1
+    assert "is not the file that maskrt wrote" in text
+    assert FAILURES["damaged-bundle"].fix in text
+    status, text = run("--known")
+    assert status == 0
+    assert all(known.symptom in text for known in FAILURES.values())
