@@ -56,6 +56,8 @@ def read_codec(rule: str, node: Node, decoder: Decoder, boxes: np.ndarray) -> Co
     start = decoder(np.zeros_like(boxes)).astype(np.float64)
     if not np.allclose(start, boxes, rtol=1e-4, atol=1e-2):
         raise Declined(rule, "codes of zero do not leave a box where it is", node)
+    if not (boxes[:, 2:] > boxes[:, :2]).all():
+        raise Declined(rule, "codes of zero give empty boxes", node)
     weights = [_weight(rule, node, decoder, boxes, axis) for axis in range(4)]
     codes = np.zeros_like(boxes)
     codes[:, 2:] = 20.0 * np.array(weights[2:])

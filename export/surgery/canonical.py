@@ -20,7 +20,7 @@ __all__ = ["canonical_graph"]
 
 _MOST_CANDIDATES = 4096  # before the last suppression; as in `families/torchvision_two_stage.py`
 _REJECTED = -1.0  # the score of a candidate that the foreign graph would have dropped
-_FLOAT, _INT32 = TensorProto.FLOAT, TensorProto.INT32
+_FLOAT, _INT32 = int(TensorProto.FLOAT), int(TensorProto.INT32)
 
 
 def canonical_graph(graph: Graph, stages: TwoStage, batch: int = 1) -> onnx.ModelProto:
@@ -220,8 +220,8 @@ class _Writer:
         features = [self.features[name] for name in pool.features]
         shape = self.graph.shape(pool.features[0])
         assert shape is not None
-        size = (int(shape[1] or 0), int(str(pool.attributes["output_height"])),
-                int(str(pool.attributes["output_width"])))  # fmt: skip
+        size = (int(shape[1] or 0), pool.attributes["output_height"],
+                pool.attributes["output_width"])  # fmt: skip
         (pooled,) = self.out.maskrt(
             "MultilevelRoIAlign", [boxes, *features],
             [("", _FLOAT, (self.batch, count, *size))], dict(pool.attributes),

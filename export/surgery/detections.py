@@ -4,6 +4,7 @@ softmax, background left out → boxes decoded for each class, clipped
 → score above a threshold, sides of at least so much → suppression per class → the first so many
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +20,7 @@ __all__ = ["Detections", "read_detections"]
 
 RULE = "detections"
 _ROWS = 6
+_Decoded = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -70,12 +72,23 @@ def read_detections(
     _check_labels(graph, labels, softmax, classes, proposals)
     codes = _codes(graph, boxes, proposals, softmax, found.node)
     codec, corner = _decoding(graph, boxes, codes, proposals, classes, found.node)
-    outputs = _outputs(found, kept)
+    score, smallest = _thresholds(filters, found.node)
+    shown = _outputs(found, kept)
     return Detections(
-        softmax.inputs[0], codes, classes, codec, corner, *_thresholds(filters, found.node),
-        found.iou_threshold, outputs[0].most or 0, *(kept.name for kept in outputs),
-        (softmax, *filters.nodes, found.node),
-    )  # fmt: skip
+        logits=softmax.inputs[0],
+        codes=codes,
+        classes=classes,
+        codec=codec,
+        corner=corner,
+        score=score,
+        smallest=smallest,
+        iou_threshold=found.iou_threshold,
+        most=shown[0].most or 0,
+        boxes=shown[0].name,
+        scores=shown[1].name,
+        labels=shown[2].name,
+        nodes=(softmax, *filters.nodes, found.node),
+    )
 
 
 def _softmax(graph: Graph, scores: str, node: Node) -> Node:
@@ -134,7 +147,10 @@ def _decoding(
 
     def decoded(start: np.ndarray, code: np.ndarray) -> np.ndarray:
         feeds = {codes: np.tile(code, (1, classes)).astype(np.float32), proposals: start}
-        found = compute(graph, RULE, boxes, feeds).reshape(len(start), classes - 1, 4)
+        found = compute(graph, RULE, boxes, feeds)
+        if found.size != len(start) * (classes - 1) * 4:
+            raise Declined(RULE, "not one box is decoded for each class but the first", node)
+        found = found.reshape(len(start), classes - 1, 4)
         if not (found == found[:, :1]).all():
             raise Declined(RULE, "classes are decoded differently", node)
         return found[:, 0]
@@ -146,9 +162,9 @@ def _decoding(
     return codec, corner
 
 
-def _corner(decoded: object, node: Node) -> tuple[float, float]:
+def _corner(decoded: _Decoded, node: Node) -> tuple[float, float]:
     far = np.array([[-1e6, -1e6, 1e6, 1e6]], np.float32)
-    found = decoded(far, np.zeros((1, 4), np.float32))[0]  # type: ignore[operator]
+    found = decoded(far, np.zeros((1, 4), np.float32))[0]
     if (found[:2] != 0).any() or (found[2:] >= 1e6).any():
         raise Declined(RULE, "its boxes are not clipped to the picture", node)
     return float(found[2]), float(found[3])

@@ -8,6 +8,7 @@ are given the known values, so a `Reshape` to a computed shape is static, too.
 What is left has no shape arithmetic, no dead branches, and nothing that no output needs.
 """
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -18,6 +19,7 @@ from onnx.defs import OpSchema
 from onnx.reference import ReferenceEvaluator
 
 from ...core import InputError
+from .branches import rename_all, rename_outer, suppressing_branch
 from .graph import Graph, Node, Shape, outer_names
 
 __all__ = ["fold"]
@@ -121,7 +123,7 @@ class _Folder:
         if node.op == "If" and node.inputs[0] in self.constants:
             self._take_branch(node, bool(self.constants[node.inputs[0]].reshape(-1)[0]))
             return
-        if node.op == "If" and (taken := _suppressing_branch(node)) is not None:
+        if node.op == "If" and (taken := suppressing_branch(node)) is not None:
             self._take_branch(node, taken)
             return
         values = self._compute(node)
@@ -151,7 +153,7 @@ class _Folder:
         """Return `body` with the names that it takes from outside as they are called now."""
         copied = onnx.GraphProto()
         copied.CopyFrom(body)
-        _rename_inside(copied, self.resolve)
+        rename_outer(copied, self.resolve)
         return copied
 
     def _passes_on(self, node: Node) -> str | None:
@@ -212,7 +214,7 @@ class _Folder:
             own.update(inner.output)
         renamed = onnx.GraphProto()
         renamed.CopyFrom(body)
-        _rename_all(renamed, {name: prefix + name for name in own if name})
+        rename_all(renamed, {name: prefix + name for name in own if name})
         for tensor in renamed.initializer:
             self.know(tensor.name, numpy_helper.to_array(tensor))
         self.walk(renamed.node)
@@ -256,7 +258,7 @@ class _Folder:
         if shape is None or None in shape:
             return None
         if node.op == "Size":
-            return [np.array(np.prod(shape, dtype=np.int64), np.int64)]
+            return [np.array(math.prod(side or 0 for side in shape), np.int64)]
         start, end = node.attributes.get("start", 0), node.attributes.get("end")
         return [np.array(shape[start:end], np.int64)]
 
@@ -302,32 +304,12 @@ class _Folder:
                 schema, _proto_of(node), known, data,
                 opset_imports=self.imports, ir_version=self.ir_version,
             )  # fmt: skip
-        except (onnx.defs.SchemaError, onnx.shape_inference.InferenceError, RuntimeError):
+        except (
+            onnx.defs.SchemaError, onnx.shape_inference.InferenceError,
+            onnx.checker.ValidationError, RuntimeError,
+        ):  # fmt: skip
             return
         self.types.update(found)
-
-
-def _suppressing_branch(node: Node) -> bool | None:
-    """Return which branch suppresses where the other one gives nothing at all, or None.
-
-    torchvision suppresses only if there are boxes; suppressing none gives none, too.
-    """
-    for taken, other in (("then_branch", "else_branch"), ("else_branch", "then_branch")):
-        suppresses = any(n.op_type == "NonMaxSuppression" for n in node.attributes[taken].node)
-        if suppresses and _gives_nothing(node.attributes[other]):
-            return taken == "then_branch"
-    return None
-
-
-def _gives_nothing(body: onnx.GraphProto) -> bool:
-    held = {t.name: t for t in body.initializer}
-    for inner in body.node:
-        for attribute in inner.attribute:
-            if inner.op_type == "Constant" and attribute.HasField("t"):
-                held[inner.output[0]] = attribute.t
-        if inner.op_type == "Identity" and inner.input[0] in held:
-            held[inner.output[0]] = held[inner.input[0]]
-    return all(o.name in held and 0 in held[o.name].dims for o in body.output)
 
 
 def _plain(kind: TypeProto) -> tuple[int, Shape | None]:
@@ -366,33 +348,3 @@ def _needed(nodes: list[Node], outputs: Iterable[str]) -> list[Node]:
             wanted.update(node.inputs)
             wanted.update(outer_names(node))
     return kept[::-1]
-
-
-def _rename_inside(body: onnx.GraphProto, resolve: Any) -> None:
-    own = {t.name for t in body.initializer} | {i.name for i in body.input}
-    for node in body.node:
-        own.update(node.output)
-
-    def rename(name: str) -> str:
-        return name if name in own else resolve(name)
-
-    _apply(body, rename)
-
-
-def _rename_all(body: onnx.GraphProto, names: dict[str, str]) -> None:
-    _apply(body, lambda name: names.get(name, name))
-    for tensor in body.initializer:
-        tensor.name = names.get(tensor.name, tensor.name)
-    for node in body.node:
-        node.output[:] = [names.get(name, name) for name in node.output]
-
-
-def _apply(body: onnx.GraphProto, rename: Any) -> None:
-    """Rename what the nodes and outputs of `body` read, those of nested bodies included."""
-    for node in body.node:
-        node.input[:] = [rename(name) if name else name for name in node.input]
-        for attribute in node.attribute:
-            if attribute.HasField("g"):
-                _rename_inside(attribute.g, rename)
-    for output in body.output:
-        output.name = rename(output.name)

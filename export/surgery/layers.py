@@ -88,6 +88,7 @@ class _Copier:
         self._names = names
         self._stage = stage
         self._batch = batch
+        self._node: Node | None = None
 
     def name(self, foreign: str, hint: str = "constant") -> str:
         """Return what `foreign` is called in the copy; constants are brought along."""
@@ -96,11 +97,15 @@ class _Copier:
         if foreign not in self._names:
             value = self._graph.value(foreign)
             if value is None:
-                raise Declined(RULE, f"the tensor {foreign!r} comes from outside the {self._stage}")
+                raise Declined(
+                    RULE, f"it reads {foreign!r}, which comes from outside the {self._stage}",
+                    self._node,
+                )  # fmt: skip
             self._names[foreign] = self._emitter.constant(value, value.dtype, hint)
         return self._names[foreign]
 
     def copy(self, node: Node) -> None:
+        self._node = node
         if node.op in _WEIGHTED:
             made = self._weighted(node)
         elif node.op == "BatchNormalization":

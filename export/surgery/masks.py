@@ -88,7 +88,7 @@ def _check_choice(
     shape = (_ROWS, count, *_sides(graph, sigmoid, pool))
     numbers = np.arange(np.prod(shape), dtype=np.float32).reshape(shape)
     labels = np.array([count - 1, 1, count // 2], np.int64)
-    feeds = {
+    feeds: dict[str, np.ndarray] = {
         sigmoid.output: numbers, sigmoid.inputs[0]: numbers, detections.labels: labels,
         detections.boxes: np.zeros((_ROWS, 4), np.float32),
     }  # fmt: skip
@@ -103,5 +103,5 @@ def _sides(graph: Graph, sigmoid: Node, pool: Pool) -> tuple[int, int]:
     shape = graph.shape(sigmoid.output)
     if shape is not None and len(shape) == 4 and shape[2] and shape[3]:
         return shape[2], shape[3]
-    height, width = (int(str(pool.attributes[f"output_{side}"])) for side in ("height", "width"))
+    height, width = (pool.attributes[f"output_{side}"] for side in ("height", "width"))
     return 2 * height, 2 * width

@@ -4,6 +4,7 @@ What happens to the picture's numbers is told by sending black, white and noise 
 in between is a landmark, and is read as it stands.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -146,7 +147,7 @@ def graph_size(graph: Graph, name: str) -> tuple[int, int]:
 
 def _hold_against_formula(
     graph: Graph,
-    through: object,
+    through: Callable[[np.ndarray], np.ndarray],
     sizes: tuple[tuple[int, ...], int, int],
     scale: np.ndarray,
     shift: np.ndarray,
@@ -154,7 +155,7 @@ def _hold_against_formula(
 ) -> None:
     shape, height, width = sizes
     noise = np.random.default_rng(0).random(shape, np.float32)
-    found = through(noise)[:, :height, :width]  # type: ignore[operator]
+    found = through(noise)[:, :height, :width]
     plain = noise.reshape(3, *shape[-2:])
     expected = plain * scale[:, None, None] + shift[:, None, None]
     if found.shape != expected.shape or not np.allclose(found, expected, atol=1e-4, rtol=1e-4):

@@ -10,6 +10,7 @@ compared with the formula.
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -38,7 +39,7 @@ class Pool:
     boxes: str
     features: tuple[str, ...]
     output: str
-    attributes: dict[str, object]
+    attributes: dict[str, Any]
     nodes: tuple[Node, ...]
 
 
@@ -128,12 +129,12 @@ def _pool(graph: Graph, shares: list[_Share]) -> Pool:
     if [share.index for share in shares] != list(range(len(shares))):
         raise Declined(RULE, f"its levels are {[s.index for s in shares]}", nodes[0])
     read, reached = _assignment(graph, shares)
-    scales = attributes["spatial_scales"][:reached]  # type: ignore[index]
+    scales = attributes["spatial_scales"][:reached]
     attributes |= {**read, "spatial_scales": scales}
     return _made(graph, shares[:reached], _scattered(graph, shares), attributes)
 
 
-def _made(graph: Graph, shares: list[_Share], output: str, attributes: dict[str, object]) -> Pool:
+def _made(graph: Graph, shares: list[_Share], output: str, attributes: dict[str, Any]) -> Pool:
     features = tuple(share.node.inputs[0] for share in shares)
     for share in shares:
         shape = graph.shape(share.node.inputs[0])
@@ -144,7 +145,7 @@ def _made(graph: Graph, shares: list[_Share], output: str, attributes: dict[str,
     )
 
 
-def _common_attributes(graph: Graph, nodes: list[Node]) -> dict[str, object]:
+def _common_attributes(graph: Graph, nodes: list[Node]) -> dict[str, Any]:
     def of(node: Node) -> tuple[object, ...]:
         mode = "output_half_pixel" if graph.opset < 16 else "half_pixel"
         given = node.attributes
@@ -200,7 +201,7 @@ def _rows_of(graph: Graph, index: str) -> tuple[Node | None, int | None]:
     return index_source(graph, index)
 
 
-def _assignment(graph: Graph, shares: list[_Share]) -> tuple[dict[str, object], int]:
+def _assignment(graph: Graph, shares: list[_Share]) -> tuple[dict[str, Any], int]:
     """Read s0, k0, eps and the clamp, and hold the whole against the formula.
 
     Returns:
@@ -215,7 +216,7 @@ def _assignment(graph: Graph, shares: list[_Share]) -> tuple[dict[str, object], 
     level = max(adds, default=0.0, key=abs)
     least, reached = _clamp(graph, first.level, floor)
     reached = min(reached, len(shares))
-    read = {
+    read: dict[str, Any] = {
         "canonical_scale": scale, "canonical_level": round(level),
         "level_epsilon": float(np.float32(sum(adds) - round(level))), "min_level": least,
     }  # fmt: skip
@@ -224,27 +225,29 @@ def _assignment(graph: Graph, shares: list[_Share]) -> tuple[dict[str, object], 
     expected = _formula(boxes, read, reached)
     wrong = np.flatnonzero(found.reshape(-1) != expected)
     if len(wrong):
-        side = float(boxes[wrong[0], 2])
+        width, height = boxes[wrong[0], 2:] - boxes[wrong[0], :2]
         raise Declined(
-            RULE, f"a box of {side:.1f} pixels goes to level {int(found.reshape(-1)[wrong[0]])}, "
-            f"and by the formula to {int(expected[wrong[0]])}", floor,
+            RULE, f"a box of {width:.1f} x {height:.1f} pixels goes to level "
+            f"{int(found.reshape(-1)[wrong[0]])}, and by the formula to {int(expected[wrong[0]])}",
+            floor,
         )  # fmt: skip
     return read, reached
 
 
 def _boxes_of_all_sizes() -> np.ndarray:
-    sides = np.geomspace(1.7, 3000.0, 400, dtype=np.float32)
-    zero = np.zeros_like(sides)
-    return np.stack([zero, zero, sides, sides], 1)
+    """Return boxes of falling and rising shapes, none of them square or at the origin."""
+    sides = np.geomspace(1.7, 3000.0, 400)
+    stretch = np.where(np.arange(400) % 2, 1.37, 0.61)
+    corners = np.full((400, 2), (3.0, 7.0))
+    far = corners + np.stack([sides * stretch, sides / stretch], 1)
+    return np.concatenate([corners, far], 1).astype(np.float32)
 
 
-def _formula(boxes: np.ndarray, read: dict[str, object], levels: int) -> np.ndarray:
-    scale, least = float(str(read["canonical_scale"])), int(str(read["min_level"]))
+def _formula(boxes: np.ndarray, read: dict[str, Any], levels: int) -> np.ndarray:
+    scale, least = read["canonical_scale"], read["min_level"]
     area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
     level = np.floor(
-        int(str(read["canonical_level"]))
-        + np.log2(np.sqrt(area) / scale)
-        + float(str(read["level_epsilon"]))
+        read["canonical_level"] + np.log2(np.sqrt(area) / scale) + read["level_epsilon"]
     )
     return np.clip(level, least, least + levels - 1).astype(np.int64) - least
 

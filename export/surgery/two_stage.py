@@ -17,6 +17,10 @@ from .walk import compute
 __all__ = ["TwoStage", "recognise"]
 
 RULE = "two-stage detector"
+_PLUGINS = (
+    "EfficientNMS_TRT", "EfficientNMS_ONNX_TRT", "BatchedNMS_TRT", "BatchedNMSDynamic_TRT",
+    "NMS_TRT", "ROIAlign_TRT", "PyramidROIAlign_TRT", "ProposalLayer_TRT", "DetectionLayer_TRT",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -48,21 +52,22 @@ def recognise(graph: Graph, notes: Notes) -> TwoStage:
         Declined: a check does not hold.
     """
     _check_detector(graph)
+    preprocessing = read_preprocessing(graph)
+    notes.add("preprocessing", str(preprocessing), preprocessing.nodes)
     pools = find_pools(graph)
     for pool in pools:
         notes.add(pools_rule(pool), pool_words(pool), pool.nodes)
-    preprocessing = read_preprocessing(graph)
-    notes.add("preprocessing", str(preprocessing), preprocessing.nodes)
     first, second = _suppressions(graph)
     proposals, box_pool = _proposals(graph, first, pools)
     notes.add("proposals", str(proposals), proposals.nodes)
     detections = read_detections(graph, second, kept_by(graph, second), proposals.boxes)
     notes.add("detections", str(detections), detections.nodes)
+    _check_shown(graph, detections)
     masks = _masks(graph, pools, box_pool, detections)
     if masks is not None:
         words = "own class, " + ("pasted in a loop" if masks.pasted else "not pasted")
         notes.add("masks", words, masks.nodes)
-    _check_outputs(graph, detections, masks)
+    _check_outputs(graph, masks)
     _check_corners(preprocessing, proposals, detections)
     scale, boxes = _box_output(graph, detections)
     outputs = {
@@ -83,7 +88,7 @@ def pools_rule(pool: Pool) -> str:
 def pool_words(pool: Pool) -> str:
     """Return the parameters of `pool` in words."""
     a = pool.attributes
-    scales = ", ".join(f"1/{round(1 / float(str(s)))}" for s in a["spatial_scales"])  # type: ignore[attr-defined]
+    scales = ", ".join(f"1/{round(1 / s)}" for s in a["spatial_scales"])
     return (
         f"{len(pool.nodes)} levels ({scales}), {a['output_height']} x {a['output_width']} bins, "
         f"sampling ratio {a['sampling_ratio']}, aligned {a['aligned']}, canonical size "
@@ -92,6 +97,10 @@ def pool_words(pool: Pool) -> str:
 
 
 def _check_detector(graph: Graph) -> None:
+    plugins = graph.of(*_PLUGINS)
+    if plugins:
+        raise Declined(RULE, "the graph was already rewritten for TensorRT's plugins: give the "
+                       "graph from before that step", plugins[0])  # fmt: skip
     foreign = [node for node in graph.nodes if "::" in node.op]
     if foreign:
         raise Declined(RULE, "the operator is not one of ONNX's own, and no rule knows it: export "
@@ -151,11 +160,14 @@ def _masks(graph: Graph, pools: list[Pool], box_pool: Pool, detections: Detectio
     return read_masks(graph, rest[0], others[0], detections)
 
 
-def _check_outputs(graph: Graph, detections: Detections, masks: Masks | None) -> None:
+def _check_shown(graph: Graph, detections: Detections) -> None:
     for what, name in (("scores", detections.scores), ("labels", detections.labels)):
         if name not in graph.outputs:
             raise Declined(RULE, f"the {what} of the detections are no output of the graph",
                            graph.maker(name))  # fmt: skip
+
+
+def _check_outputs(graph: Graph, masks: Masks | None) -> None:
     if len(graph.outputs) != (4 if masks is not None else 3):
         raise Declined(
             RULE,

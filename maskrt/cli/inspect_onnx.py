@@ -10,7 +10,7 @@ _FEW = 3
 
 
 def print_onnx(path: Path) -> None:
-    """Print each rule that matched, with its nodes, and each check that declined, and why."""
+    """Print the rules that matched, with their nodes, and the checks that declined, and why."""
     from ..export.surgery import examine
 
     found, screen = examine(path), console()

@@ -90,7 +90,7 @@ def insert_identities(model: onnx.ModelProto, luck: random.Random) -> onnx.Model
 
 
 def exchange_constants(model: onnx.ModelProto, luck: random.Random) -> onnx.ModelProto:
-    """Turn half of the Constant nodes into initializers, and half of the initializers into nodes."""
+    """Turn half of the Constant nodes into initializers, and half of those into nodes."""
     nodes, initializers = [], []
     for tensor in model.graph.initializer:
         if luck.random() < 0.5:
@@ -139,7 +139,7 @@ def test_each_change_alone(
 
 
 @pytest.mark.parametrize(
-    "seed", [0, 1, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(2, 20))]
+    "seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 20))]
 )
 def test_all_changes_at_once(
     seed: int, graph: onnx.ModelProto, expected: bytes, tmp_path: Path
@@ -172,9 +172,7 @@ def test_converted_opsets(
     assert _rewritten(converted, tmp_path) == expected
 
 
-@pytest.mark.parametrize(
-    "opset", [11, *(pytest.param(v, marks=pytest.mark.slow) for v in range(12, 21))]
-)
+@pytest.mark.parametrize("opset", [pytest.param(v, marks=pytest.mark.slow) for v in range(11, 21)])
 def test_exported_opsets(opset: int, photos: list[np.ndarray], tmp_path: Path) -> None:
     import torch
 
@@ -186,6 +184,7 @@ def test_exported_opsets(opset: int, photos: list[np.ndarray], tmp_path: Path) -
     equals_original(path, photos)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tool", ["onnxsim", "onnxslim"])
 def test_simplified(
     tool: str, small: Path, expected: bytes, tmp_path: Path, photos: list[np.ndarray]
