@@ -1,5 +1,6 @@
 """Triton model repositories: `config.pbtxt` read by protobuf under Triton's own field names."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, te
 from maskrt.core import Bundle, InputSpec, Manifest, UnsupportedTargetError, UsageError
 from maskrt.packaging import package_triton
 
+ENGINE = {"sms": [87], "backend_version": "10.3.0"}  # what opening such an engine asks for
 Field = descriptor_pb2.FieldDescriptorProto
 _TYPES = {"string": Field.TYPE_STRING, "int32": Field.TYPE_INT32, "int64": Field.TYPE_INT64}
 # As in protobuf/model_config.proto of triton-inference-server/common.
@@ -58,9 +60,9 @@ def bundle(tmp_path: Path) -> Bundle:
         made.write("engines/cpu/engine.onnx", b"onnx")
         made.write("engines/cpu/engine.json", "{}")
         made.write("engines/orin-nx/engine.trt", b"plan")
-        made.write("engines/orin-nx/engine.json", '{"form": "aot"}')
+        made.write("engines/orin-nx/engine.json", json.dumps({**ENGINE, "form": "aot"}))
         made.write("engines/gpu/engine.trt", b"plan")
-        made.write("engines/gpu/engine.json", '{"form": "plugins"}')
+        made.write("engines/gpu/engine.json", json.dumps({**ENGINE, "form": "plugins"}))
     return Bundle.open(tmp_path / "tiny.maskrt")
 
 

@@ -245,15 +245,17 @@ class TwoStage(nn.Module):
         levels = [f for name, f in features.items() if name in pool.featmap_names]
         height, width = _pair(pool.output_size)
         mapper = pool.map_levels
+        # Maps of one stride share a level: of MobileNet's two of 1/32, boxes use the first.
+        used = int(mapper.k_max) - int(mapper.k_min) + 1
         pooled = multilevel_roialign(
             boxes,
-            levels,
+            levels[:used],
             output_height=height,
             output_width=width,
             sampling_ratio=max(pool.sampling_ratio, 0),
             aligned=0,
             mode="avg",
-            spatial_scales=tuple(float(s) for s in pool.scales),
+            spatial_scales=tuple(float(s) for s in pool.scales[:used]),
             canonical_scale=float(mapper.s0),
             canonical_level=int(mapper.lvl0),
             level_epsilon=float(mapper.eps),

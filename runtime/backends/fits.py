@@ -20,7 +20,6 @@ from typing import Any
 
 from ...core import Bundle, BundleError, MaskrtError, Precision, Target, UnsupportedTargetError
 from ...core.bundle import MODEL, RECIPE
-from ...plugins.sources import sources_digest
 
 __all__ = ["check_files", "check_version", "rebuild_command"]
 
@@ -89,6 +88,8 @@ def rebuild_command(bundle: Bundle, target: Target, precision: Precision | None)
 
 def _check_kernels(info: dict[str, Any], folder: str, command: str) -> None:
     try:
+        from ...plugins.sources import sources_digest  # imports onnx
+
         ours = sources_digest(info["operators"], info["form"])
     except MaskrtError as error:
         raise BundleError(f"{folder} needs another maskrt: {error}") from error

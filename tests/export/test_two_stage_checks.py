@@ -1,18 +1,21 @@
 """What the family cannot export faithfully it refuses, and says which part."""
 
+from collections import OrderedDict
 from typing import Any
 
 import pytest
 
 torch = pytest.importorskip("torch")
+import torchvision  # noqa: E402
 from torch import nn  # noqa: E402
 from torchvision.models.detection import FasterRCNN  # noqa: E402
 from torchvision.models.detection._utils import BoxCoder  # noqa: E402
 from torchvision.models.detection.roi_heads import RoIHeads  # noqa: E402
 from torchvision.models.detection.rpn import RegionProposalNetwork  # noqa: E402
 
-from maskrt.core import UnsupportedModelError, UsageError  # noqa: E402
+from maskrt.core import InputSpec, UnsupportedModelError, UsageError  # noqa: E402
 from maskrt.export import export_model  # noqa: E402
+from maskrt.export.families.torchvision_two_stage import TwoStage  # noqa: E402
 
 from .detectors import tiny_mask_rcnn, tiny_one_map  # noqa: E402
 
@@ -103,3 +106,19 @@ def test_pictures_are_cast_before_they_are_transposed() -> None:
     first = next(node for node in graph.node if "images" in node.input)
     second = next(node for node in graph.node if first.output[0] in node.input)
     assert [first.op_type, second.op_type] == ["Cast", "Transpose"]
+
+
+def test_two_maps_of_one_stride_are_one_level() -> None:
+    """Of MobileNet's two maps of stride 32, torchvision pools boxes of any size from the first."""
+    model = torchvision.models.detection.fasterrcnn_mobilenet_v3_large_320_fpn(
+        weights=None, weights_backbone=None, num_classes=4, min_size=1024, max_size=1024
+    ).eval()
+    stage = TwoStage(model, InputSpec(1024, 1024))
+    torch.manual_seed(0)
+    features = OrderedDict((name, torch.randn(1, 256, 32, 32)) for name in ("0", "1"))
+    boxes = torch.tensor([[3.0, 5.0, 990.0, 1001.0], [10.0, 20.0, 60.0, 90.0]])
+    pool = model.roi_heads.box_roi_pool
+    with torch.no_grad():
+        expected = pool(features, [boxes], [(1024, 1024)])
+        found = stage._pool(pool, features, boxes[None])
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
