@@ -12,7 +12,8 @@ and detections, step by step as in torchvision 0.29, so that the detections are 
 Two steps differ in form only. Detections are cut to the best `MAX_CANDIDATES` before NMS:
 torchvision has no such bound, and what lies beyond is reached only if NMS leaves fewer than
 `detections_per_img` of them. The last mask layer, a 1x1 convolution to all classes of which one is
-used, is a product with that class's weights.
+used, is a product with that class's weights, taken before the transposed convolution in front of it
+puts its pixels in their places.
 """
 
 import copy
@@ -104,6 +105,9 @@ class TwoStage(nn.Module):
         self._prepare_normalisation()
         self._probe()
         self.has_masks = self.model.roi_heads.has_mask()
+        predictor = getattr(self.model.roi_heads, "mask_predictor", None)
+        if type(predictor) is MaskRCNNPredictor and _is_plain_upscale(predictor.conv5_mask):
+            predictor.conv5_mask = _Upscale(predictor.conv5_mask)
 
     @property
     def output_names(self) -> list[str]:
@@ -290,11 +294,42 @@ def _own_class_logits(predictor: Any, x: Tensor, label: Tensor) -> Tensor:
         logits = predictor(x)
         place = label[:, None, None, None].expand(-1, 1, *logits.shape[-2:])
         return torch.gather(logits, 1, place)[:, 0]
-    last = predictor.mask_fcn_logits
-    hidden = predictor.relu(predictor.conv5_mask(x))
+    last, upscale = predictor.mask_fcn_logits, predictor.conv5_mask
+    hidden = predictor.relu(upscale(x))
+    parts = 4 if isinstance(upscale, _Upscale) else 1  # the pixels that a pixel becomes
+    height, width = hidden.shape[-2:]
+    hidden = hidden.reshape(len(hidden), parts, last.in_channels, height * width)
     weight = last.weight.flatten(1)[label]
-    logits = torch.matmul(weight[:, None], hidden.flatten(2))[:, 0] + last.bias[label][:, None]
-    return logits.reshape(-1, *hidden.shape[-2:])
+    logits = torch.matmul(weight[:, None, None], hidden) + last.bias[label][:, None, None, None]
+    if parts == 1:
+        return logits.reshape(-1, height, width)
+    logits = logits.reshape(-1, 2, 2, height, width).permute(0, 3, 1, 4, 2)
+    return logits.reshape(-1, 2 * height, 2 * width)
+
+
+class _Upscale(nn.Conv2d):
+    """A 2x2 transposed convolution of stride 2 as a 1x1 convolution to its four output pixels.
+
+    Output channel `(2 i + j) C + c` is channel c of the pixel in row i and column j of each 2x2
+    block. Nothing overlaps, so the products are the same; what follows works on one pixel at a
+    time, and the pixels are put in their places when a single channel is left. Runtimes compute
+    and quantize convolutions, and few transposed ones.
+    """
+
+    def __init__(self, layer: nn.ConvTranspose2d) -> None:
+        """Take over the weights of `layer`."""
+        super().__init__(layer.in_channels, 4 * layer.out_channels, 1, bias=layer.bias is not None)
+        weight = layer.weight.detach().permute(2, 3, 1, 0)
+        self.weight = nn.Parameter(weight.reshape(self.weight.shape), requires_grad=False)
+        if layer.bias is not None:
+            self.bias = nn.Parameter(layer.bias.detach().repeat(4), requires_grad=False)
+
+
+def _is_plain_upscale(layer: nn.Module) -> bool:
+    return type(layer) is nn.ConvTranspose2d and (
+        layer.kernel_size, layer.stride, layer.padding, layer.output_padding, layer.dilation,
+        layer.groups,
+    ) == ((2, 2), (2, 2), (0, 0), (0, 0), (1, 1), 1)  # fmt: skip
 
 
 def _pair(value: Any) -> tuple[int, int]:
