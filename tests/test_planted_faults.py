@@ -15,6 +15,7 @@ import maskrt
 from maskrt import calib
 from maskrt.core import Bundle, Precision, Target
 from maskrt.core.bundle import MODEL, RECIPE
+from maskrt.core.masks import Crop, crops_of
 from maskrt.demo import weights_path
 from maskrt.demo.run import MODEL as DEMO
 from maskrt.demo.scenes import CLASS_NAMES, scene, write_coco
@@ -181,6 +182,7 @@ def test_d_nms_drops_at_the_threshold_itself(work: Path) -> None:
                 planted += 1
     assert planted == 2
     replace_file(work, MODEL, model.SerializeToString())
+    maskrt.build(work / "model.maskrt", "cpu")
     report = explained(work)
     assert attribution(report)["suspect"] == "surgery"
     sentences = [f["sentence"] for f in attribution(report)["findings"]]
@@ -191,7 +193,17 @@ def test_d_nms_drops_at_the_threshold_itself(work: Path) -> None:
 def test_e_masks_pasted_without_their_ring_of_zeros(
     work: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from maskrt.runtime import session as module
+    from maskrt.runtime import postprocess as module
+
+    class Bare(module.LazyMasks):
+        def __call__(self) -> np.ndarray:
+            return bare(self._probabilities, self._boxes, self._size)
+
+        def crops(self) -> list[Crop]:
+            return crops_of(self())
+
+        def select(self, keep: np.ndarray) -> "Bare":
+            return Bare(self._probabilities[keep], self._boxes[keep], self._size)
 
     def bare(masks: np.ndarray, boxes: np.ndarray, size: tuple[int, int]) -> np.ndarray:
         cv2 = pytest.importorskip("cv2")
@@ -204,7 +216,7 @@ def test_e_masks_pasted_without_their_ring_of_zeros(
             plane[top : top + part.shape[0], left : left + part.shape[1]] = part
         return out
 
-    monkeypatch.setattr(module, "paste_masks", bare)
+    monkeypatch.setattr(module, "LazyMasks", Bare)
     report = explained(work)
     assert attribution(report)["suspect"] == "paste"
     assert lost(report, "paste", "box") == 0
