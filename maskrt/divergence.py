@@ -1,4 +1,4 @@
-"""Divergence: how far each layer of a quantised graph is from FP32, in ONNX Runtime.
+"""Divergence: how far each layer of a quantised graph or engine is from FP32.
 
 For a layer with FP32 result x and quantised result y, over all elements of all pictures,
 
@@ -7,14 +7,15 @@ For a layer with FP32 result x and quantised result y, over all elements of all 
 is measured twice. `snr_db` runs the quantised graph as it is: noise adds up from layer to layer,
 and behind NMS the two graphs may look at different boxes. `own_snr_db` gives each layer its FP32
 input (through the same Q and DQ), so it is that layer's own doing: it alone says who is to blame.
-The layers are the recipe's; a rendering keeps the names of their tensors.
+The layers are the recipe's; a rendering keeps the names of their tensors. FP32 and forced runs are
+ONNX Runtime's; the free run is too, unless an engine with marked outputs stands in for it.
 
 `range_used` is the largest input seen, as a share of what the layer's scale can express: 0.25 is a
 scale four times too wide, and above 1 values are cut off.
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,8 +25,12 @@ from onnx import TensorProto, helper
 
 from .calib import Placement, Recipe, place
 from .core import Precision, require
+from .runtime.build.marked import mark_outputs
 
-__all__ = ["TOLERANCE_DB", "measure_divergence"]
+__all__ = ["TOLERANCE_DB", "Run", "layer_tensors", "measure_divergence"]
+
+Run = Callable[[np.ndarray], Mapping[str, np.ndarray]]
+"""`run(images)`: the tensors of one batch by name."""
 
 TOLERANCE_DB = 15.0
 _FEW_LEVELS = 0.4  # of a scale's range used: a good calibration leaves 0.6 to 2 on new pictures
@@ -71,6 +76,7 @@ def measure_divergence(
     batches: Iterable[np.ndarray],
     *,
     tolerance_db: float = TOLERANCE_DB,
+    run: Run | None = None,
 ) -> dict[str, Any]:
     """Compare a rendered graph with the FP32 graph, layer by layer.
 
@@ -80,6 +86,7 @@ def measure_divergence(
         recipe: says what the layers are and compute in.
         batches: letterboxed pictures, uint8 `[B, H, W, 3]`.
         tolerance_db: a layer whose own SNR is lower has left the tolerance.
+        run: an engine that hands out `layer_tensors`, for `snr_db`; None runs `rendered`.
 
     Returns:
         `pictures`, `tolerance_db`, `first` (the first layer that leaves it, in the graph's order,
@@ -88,9 +95,8 @@ def measure_divergence(
         number is None where the rendering has no such tensor.
     """
     placement = place(model)
-    made = {name for node in rendered.graph.node for name in node.output}
-    names = [name for name in placement.tensors if name in made]
-    free, forced, largest = _run(model, rendered, names, batches)
+    names = layer_tensors(model, rendered)
+    free, forced, largest = _run(model, rendered, names, batches, run)
     pictures = largest.pop("", 0.0)
     layers: list[dict[str, Any]] = []
     for layer in placement.layers:
@@ -121,14 +127,22 @@ def measure_divergence(
     }
 
 
+def layer_tensors(model: onnx.ModelProto, rendered: onnx.ModelProto) -> list[str]:
+    """Return the tensors that divergence compares: those of the layers that both graphs make."""
+    made = {name for node in rendered.graph.node for name in node.output}
+    return [name for name in place(model).tensors if name in made]
+
+
 def _run(
     model: onnx.ModelProto,
     rendered: onnx.ModelProto,
     names: Sequence[str],
     batches: Iterable[np.ndarray],
+    run: Run | None,
 ) -> tuple[dict[str, _Noise], dict[str, _Noise], dict[str, float]]:
     """Return the noise of the free run and of the forced run, and the largest FP32 values."""
-    plain, quantised = _session(_observed(model, names)), _session(_observed(rendered, names))
+    plain = _session(mark_outputs(model, names))
+    quantised = _running(mark_outputs(rendered, names)) if run is None else run
     pinned = _session(_forced(rendered, names))
     free = {name: _Noise() for name in names}
     forced = {name: _Noise() for name in names}
@@ -142,26 +156,19 @@ def _run(
         feed["images"] = batch
         given = {k: v.astype(np.float16) if k in halves else v for k, v in feed.items()}
         own = pinned.run(list(names), {k: v for k, v in given.items() if k in taken})
-        found = quantised.run(list(names), {"images": batch})
-        for name, mine, end in zip(names, own, found, strict=True):
+        found = quantised(batch)
+        for name, mine in zip(names, own, strict=True):
             forced[name].add(expected[name], mine)
-            free[name].add(expected[name], end)
+            free[name].add(expected[name], found[name])
             largest[name] = max(largest[name], float(np.abs(expected[name]).max(initial=0.0)))
         largest[""] += len(batch)
     return free, forced, largest
 
 
-def _observed(model: onnx.ModelProto, names: Sequence[str]) -> onnx.ModelProto:
-    """Return a copy whose only outputs are `names`."""
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
-    del copy.graph.output[:]
-    types = _types(model)
-    copy.graph.output.extend(
-        helper.make_tensor_value_info(name, types.get(name, TensorProto.FLOAT), None)
-        for name in names
-    )
-    return copy
+def _running(model: onnx.ModelProto) -> Run:
+    session = _session(model)
+    names = [output.name for output in session.get_outputs()]
+    return lambda images: dict(zip(names, session.run(names, {"images": images}), strict=True))
 
 
 def _types(model: onnx.ModelProto) -> dict[str, int]:
@@ -175,7 +182,7 @@ def _forced(rendered: onnx.ModelProto, names: Sequence[str]) -> onnx.ModelProto:
 
     Where the tensor is a dequantised one, the input goes through a Q and DQ of the same scale.
     """
-    copy = _observed(rendered, names)
+    copy = mark_outputs(rendered, names)
     producers = {name: node for node in copy.graph.node for name in node.output}
     replaced, added, types = {}, [], _types(rendered)
     for name in names:

@@ -1,5 +1,6 @@
 """Explaining a check: attribution of the AP lost, and divergence of the layers, for one engine."""
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,13 @@ from .attribution import attribute_loss
 from .checking import pytorch_backend
 from .core import Bundle, Precision, Progress, Target, silent
 from .core.bundle import MODEL, RECIPE
-from .divergence import measure_divergence
+from .divergence import Run, layer_tensors, measure_divergence
 from .runtime import letterbox_batches
-from .runtime.backends import open_backend
+from .runtime.backends import open_backend, open_engine
+from .runtime.build import build_engine, is_buildable
+from .runtime.build.marked import mark_outputs
 from .runtime.check import CocoDataset
+from .runtime.cuda_device import can_run
 
 __all__ = ["explain", "explain_layers"]
 
@@ -57,7 +61,8 @@ def explain_layers(
     """Return the divergence of the engine's layers on a few pictures; None where all are FP32.
 
     A CPU engine is itself an ONNX graph and is measured as it is. For other targets it is the graph
-    that their builder is given.
+    that their builder is given, run by ONNX Runtime; where this machine can run the target, what
+    adds up from layer to layer is measured in an engine built from it with marked outputs.
     """
     recipe = calib.Recipe.from_json(bundle.read_json(RECIPE))
     if precision is not recipe.precision:
@@ -69,6 +74,12 @@ def explain_layers(
         rendered = onnx.load_model_from_string(bundle.read(f"{folder}/engine.onnx"))
     else:
         rendered = calib.render(model, recipe, calib.Style.TENSORRT)
+    run: Run | None = None
     pictures = [image.path for image in dataset.images[:_DIVERGENCE_PICTURES]]
     batches = (canvases for canvases, _ in letterbox_batches(pictures, bundle.manifest.input))
-    return measure_divergence(model, rendered, recipe, batches)
+    with contextlib.ExitStack() as opened:
+        if target.backend != "onnxruntime" and can_run(target) and is_buildable(target):
+            marked = mark_outputs(rendered, layer_tensors(model, rendered))
+            engine = build_engine(marked, target, precision)
+            run = opened.enter_context(open_engine(engine.files, engine.info, target)).run
+        return measure_divergence(model, rendered, recipe, batches, run=run)

@@ -11,11 +11,13 @@ from onnx import numpy_helper
 from maskrt import calib
 from maskrt.attribution import layer_groups
 from maskrt.calib import Style, collect_statistics, make_recipe
-from maskrt.core import Precision
-from maskrt.divergence import measure_divergence
+from maskrt.core import Precision, Target
+from maskrt.divergence import layer_tensors, measure_divergence
+from maskrt.runtime.build import build_engine
+from maskrt.runtime.build.marked import mark_outputs
 from tests.calib.graphs import SIZE, GraphBuilder, block, stem
 
-pytest.importorskip("onnxruntime")
+onnxruntime = pytest.importorskip("onnxruntime")
 
 
 @pytest.fixture(scope="module")
@@ -114,3 +116,39 @@ def test_layers_are_grouped_by_module() -> None:
     groups = layer_groups(flat)
     assert len(groups) == 4
     assert [name for members in groups.values() for name in members] == flat
+
+
+def test_an_engine_that_hands_out_its_tensors_stands_in_for_the_graph(
+    model: Any, recipe: Any, batches: Any
+) -> None:
+    """What adds up is the engine's; what is a layer's own stays the graph's."""
+    rendered = calib.render(model, recipe, Style.TENSORRT)
+    names = layer_tensors(model, rendered)
+    session = onnxruntime.InferenceSession(mark_outputs(rendered, names).SerializeToString())
+    bad = next(x for x in calib.place(model).layers if x.name == "last").result
+
+    def run(images: np.ndarray) -> dict[str, np.ndarray]:
+        found = dict(zip(names, session.run(names, {"images": images}), strict=True))
+        return {**found, bad: np.zeros_like(found[bad])}
+
+    plain = measure_divergence(model, rendered, recipe, batches)
+    found = measure_divergence(model, rendered, recipe, batches, run=run)
+    assert by_name(found)["last"]["snr_db"] == pytest.approx(0, abs=1e-6)
+    for layer, before in zip(found["layers"], plain["layers"], strict=True):
+        assert layer["own_snr_db"] == before["own_snr_db"]
+        assert layer["name"] == "last" or layer["snr_db"] == before["snr_db"]
+
+
+@pytest.mark.parametrize("precision", [Precision.INT8, Precision.FP16])
+def test_tensorrt_builds_an_engine_with_marked_outputs(
+    model: Any, recipe: Any, precision: Precision
+) -> None:
+    pytest.importorskip("tensorrt_rtx")
+    chosen = recipe if precision is Precision.INT8 else recipe.with_precision(precision)
+    rendered = calib.render(model, chosen, Style.TENSORRT)
+    names = layer_tensors(model, rendered)
+    engine = build_engine(mark_outputs(rendered, names), Target.parse("rtx"), precision)
+    assert len(names) > len(model.graph.output)
+    assert all(name.encode() in engine.files["engine.trt"] for name in names)
+    plain = build_engine(rendered, Target.parse("rtx"), precision)
+    assert engine.info["layer_precisions"] == plain.info["layer_precisions"]

@@ -10,7 +10,7 @@
 """
 
 from .base import Backend
-from .loader import choose_target, open_backend
+from .loader import choose_target, open_backend, open_engine
 from .null import NullBackend
 
-__all__ = ["Backend", "NullBackend", "choose_target", "open_backend"]
+__all__ = ["Backend", "NullBackend", "choose_target", "open_backend", "open_engine"]

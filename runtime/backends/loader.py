@@ -5,9 +5,10 @@ own, and the target is the best engine of that precision that this machine can r
 that is really there, else the CPU's.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ...core import (
     Bundle,
@@ -25,7 +26,7 @@ from .fits import check_files, check_version, rebuild_command
 from .null import NullBackend
 from .tensorrt import TensorRTBackend
 
-__all__ = ["choose_target", "open_backend"]
+__all__ = ["choose_target", "open_backend", "open_engine"]
 
 
 def open_backend(
@@ -59,6 +60,28 @@ def open_backend(
             f"target {chosen.name} has no device to run frames on: leave out on_device."
         )
     return _OPENERS[chosen.backend](opened, chosen, wanted, _Options(threads, on_device))
+
+
+def open_engine(files: Mapping[str, bytes], info: Mapping[str, Any], target: Target) -> Backend:
+    """Open an engine that was just built for a GPU of this machine, and is in no bundle.
+
+    Args:
+        files: of the engine, by name.
+        info: what `engine.json` would say.
+        target: that it was built for.
+
+    Raises:
+        UnsupportedTargetError: this machine has no GPU that runs it.
+    """
+    device = _first_gpu(tuple(info["sms"]))
+    if device is None:
+        raise UnsupportedTargetError(_no_gpu(target, tuple(info["sms"])))
+    return TensorRTBackend(
+        files["engine.trt"],
+        device=device,
+        package=target.backend,
+        plugins=info["form"] == "plugins",
+    )
 
 
 def choose_target(bundle: Bundle, precision: Precision | None = None) -> Target:
