@@ -105,7 +105,7 @@ class TwoStage(nn.Module):
         self._prepare_normalisation()
         self._probe()
         self.has_masks = self.model.roi_heads.has_mask()
-        predictor = getattr(self.model.roi_heads, "mask_predictor", None)
+        predictor: Any = self.model.roi_heads.mask_predictor
         if type(predictor) is MaskRCNNPredictor and _is_plain_upscale(predictor.conv5_mask):
             predictor.conv5_mask = _Upscale(predictor.conv5_mask)
 
