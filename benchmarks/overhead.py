@@ -31,7 +31,9 @@ from maskrt.runtime import Session
 LIMIT = 0.05
 
 
-def bare_engine(bundle: maskrt.Bundle, precision: str, threads: int) -> onnxruntime.InferenceSession:
+def bare_engine(
+    bundle: maskrt.Bundle, precision: str, threads: int
+) -> onnxruntime.InferenceSession:
     """Load the engine as anyone would without maskrt."""
     folder = bundle.engine_folder(Target.parse("cpu"), Precision.parse(precision))
     options = onnxruntime.SessionOptions()
@@ -108,8 +110,9 @@ def main() -> None:
     for name, row in found.items():
         print(
             f"{name:5} predict {row['predict_ms']:7.1f} ms, bare {row['bare_ms']:7.1f} ms, "
-            f"overhead {row['overhead']:+.1%}; outside the engine {row['outside_engine_ms']:.1f} ms "
-            f"({row['outside_engine_ms'] / row['bare_ms']:.1%}); {row['instances']:.0f} instances"
+            f"overhead {row['overhead']:+.1%}; outside the engine "
+            f"{row['outside_engine_ms']:.1f} ms ({row['outside_engine_ms'] / row['bare_ms']:.1%}); "
+            f"{row['instances']:.0f} instances"
         )
     if options.json is not None:
         options.json.parent.mkdir(parents=True, exist_ok=True)
