@@ -90,11 +90,12 @@ def demo_bundle(folder: Path) -> maskrt.Bundle:
     """Compile the demo model at INT8."""
     from maskrt.demo import weights_path
     from maskrt.demo.run import MODEL, SIZE
-    from maskrt.demo.scenes import scene
+    from maskrt.demo.scenes import CLASS_NAMES, scene
 
     return maskrt.compile(
         MODEL, folder / "demo.maskrt", weights=weights_path(), input_size=SIZE, precision="int8",
         calibration=[scene(index, split="train", size=SIZE).image for index in range(16)],
+        class_names=("background", *CLASS_NAMES),
     )  # fmt: skip
 
 
