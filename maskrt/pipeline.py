@@ -194,9 +194,14 @@ def load(
     target: Target | str | None = None,
     *,
     precision: Precision | str | None = None,
+    on_device: bool = False,
 ) -> Session:
-    """Open an engine of a bundle; `target=None` is the best that this machine can run."""
-    return open_session(bundle, target, precision)
+    """Open an engine of a bundle; `target=None` is the best that this machine can run.
+
+    With `on_device`, pictures are letterboxed and masks pasted on the GPU, too; a target without
+    a device is refused with a `UsageError`.
+    """
+    return open_session(bundle, target, precision, on_device=on_device)
 
 
 def check(

@@ -28,6 +28,7 @@ def run_pictures(
     target: Target | str | None = None,
     precision: Precision | str | None = None,
     min_score: float = 0.5,
+    on_device: bool = False,
     progress: Progress = silent,
 ) -> dict[str, Any]:
     """Run every picture and video of `sources`, and write to the folder `output`.
@@ -39,13 +40,15 @@ def run_pictures(
         target: None is the best that this machine can run.
         precision: None is the bundle's own.
         min_score: instances below it are not drawn; `results.json` has them all.
+        on_device: letterbox and paste on the GPU, too.
         progress: told how many pictures are done.
 
     Returns:
         `images`, `annotations` (COCO results with `image_id`) and `categories`.
 
     Raises:
-        UsageError: an output file would overwrite a picture of `sources`; nothing was written.
+        UsageError: an output file would overwrite a picture of `sources`, or `on_device` for a
+            target without a device; nothing was written.
         InputError: a picture cannot be used; pictures before it are written, `results.json` is not.
         MissingDependencyError: a package is not installed; nothing was written.
     """
@@ -61,7 +64,7 @@ def run_pictures(
     images, annotations = [], []
     if files:
         progress("run", 0, len(files))
-    with open_session(opened, target, precision) as session:
+    with open_session(opened, target, precision, on_device=on_device) as session:
         for number, (file, name) in enumerate(zip(files, names, strict=True), 1):
             picture = read_image(file)
             found = session.predict(picture)

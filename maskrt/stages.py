@@ -44,6 +44,7 @@ __all__ = [
     "is_onnx",
     "make_export",
     "read_model",
+    "read_recipe",
     "write_engine",
     "write_export",
     "write_recipe",
@@ -190,15 +191,7 @@ def write_engine(
     stage, total = f"build {target.name} {precision}", 1
     progress(stage, 0, total)
     asked = options or BuildOptions()
-    model = read_model(bundle)
-    recipe = calib.Recipe.from_json(bundle.read_json(RECIPE))
-    if precision is not recipe.precision:
-        if precision is Precision.MIXED:
-            raise UsageError(
-                "a mixed recipe is found by maskrt compile --precision mixed --max-ap-drop, and "
-                f"this bundle is {recipe.precision}: compile it so."
-            )
-        recipe = recipe.with_precision(precision)
+    model, recipe = read_model(bundle), read_recipe(bundle, precision)
     style = calib.Style.ORT if target.backend == "onnxruntime" else calib.Style.TENSORRT
     started = time.perf_counter()
     rendered = calib.render(model, recipe, style)
@@ -225,6 +218,19 @@ def write_engine(
         info["total_seconds"] = round(time.perf_counter() - started, 2)
     bundle.write(f"{folder}/{'engine' if is_buildable(target) else 'prepared'}.json", info)
     progress(stage, total, total)
+
+
+def read_recipe(bundle: Bundle, precision: Precision) -> calib.Recipe:
+    """Return the bundle's recipe at `precision`."""
+    recipe = calib.Recipe.from_json(bundle.read_json(RECIPE))
+    if precision is recipe.precision:
+        return recipe
+    if precision is Precision.MIXED:
+        raise UsageError(
+            "a mixed recipe is found by maskrt compile --precision mixed --max-ap-drop, and "
+            f"this bundle is {recipe.precision}: compile it so."
+        )
+    return recipe.with_precision(precision)
 
 
 def _weak_types(model: onnx.ModelProto, recipe: calib.Recipe, target: Target) -> WeakTypes:

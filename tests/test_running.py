@@ -52,7 +52,7 @@ def bundle(request: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bun
     path = tmp_path / "tiny.maskrt"
     with Bundle.create(path, Manifest("test", InputSpec(64, 64), outputs)):
         pass
-    monkeypatch.setattr(running, "open_session", lambda *_: _OneBox(request.param))
+    monkeypatch.setattr(running, "open_session", lambda *_, **__: _OneBox(request.param))
     return Bundle.open(path)
 
 

@@ -1,13 +1,18 @@
-"""`maskrt bench`: latency, throughput, memory and where the time goes."""
+"""`maskrt bench`: latency, throughput, memory, power and where the time goes."""
 
 import json
-from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.table import Table
 
-from .options import bundle_argument, console, precision_option, progress_bars
+from .options import bundle_argument, console, on_device_option, precision_option, progress_bars
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from ..benching import Bench
 
 __all__ = ["command"]
 
@@ -16,26 +21,96 @@ __all__ = ["command"]
 @bundle_argument
 @click.option("--target", help="Default: the best that this machine can run.")
 @precision_option
+@on_device_option
 @click.option("--runs", type=click.IntRange(min=1), default=30, show_default=True)
+@click.option(
+    "--images", type=click.Path(path_type=Path),
+    help="Folder of pictures; default: drawn ones, in which little is found.",
+)  # fmt: skip
+@click.option(
+    "--weights", type=click.Path(path_type=Path),
+    help="The PyTorch weights that BUNDLE was compiled from: time PyTorch, too.",
+)  # fmt: skip
 @click.option(
     "--json", "json_file", type=click.Path(path_type=Path), help="Write the figures here."
 )
+@click.option(
+    "--plot", type=click.Path(path_type=Path), metavar="FILE", help="Draw them: .svg or .png."
+)
 def command(
-    bundle: Path, target: str | None, precision: str | None, runs: int, json_file: Path | None
+    bundle: Path,
+    target: str | None,
+    precision: str | None,
+    on_device: bool,
+    runs: int,
+    images: Path | None,
+    weights: Path | None,
+    json_file: Path | None,
+    plot: Path | None,
 ) -> None:
-    """Measure an engine of BUNDLE on drawn pictures of the input's size."""
+    """Measure an engine of BUNDLE, from picture files to pasted masks."""
+    from ..bench_chart import check_chart_name, write_chart
     from ..benching import bench
+    from ..runtime.check.report import write_text
 
+    if plot is not None:
+        check_chart_name(plot)
     with progress_bars() as progress:
-        found = bench(bundle, target=target, precision=precision, runs=runs, progress=progress)
+        found = bench(
+            bundle, target=target, precision=precision, runs=runs, images=images, weights=weights,
+            on_device=on_device, progress=progress,
+        )  # fmt: skip
     if json_file is not None:
-        json_file.write_text(json.dumps(asdict(found), indent=2) + "\n", encoding="utf-8")
-    table = Table(header_style="bold", title=f"{found.target} {found.precision}, {runs} runs")
+        write_text(json_file, json.dumps(found.to_json(), indent=2) + "\n")
+    if plot is not None:
+        write_chart(found, plot)
+    _print(found)
+
+
+def _print(found: "Bench") -> None:
+    table = Table(header_style="bold", title=f"{found.target} {found.precision}, {found.runs} runs")
     for heading in ("stage", "p50 ms", "p90 ms", "p99 ms"):
         table.add_column(heading, justify="left" if heading == "stage" else "right")
     for stage, values in found.stages_ms.items():
-        table.add_row(stage, *(f"{values[k]:.2f}" for k in ("p50", "p90", "p99")))
+        table.add_row(stage, *_cells(values))
+    if found.pytorch is not None:
+        table.add_section()
+        table.add_row("PyTorch total", *_cells(found.pytorch["total_ms"]))
+        table.add_row("total beside it", *_cells(found.pytorch["engine_total_ms"]))
     screen = console()
     screen.print(table)
-    screen.print(f"throughput  {found.pictures_per_second:.1f} pictures/s at batch {found.batch}")
+    screen.print(
+        f"throughput  {found.pictures_per_second:.1f} pictures/s at batch {found.batch}, "
+        f"{found.stream_pictures_per_second:.1f} as a stream"
+    )
+    screen.print(f"instances   {found.instances:.1f} in a picture")
     screen.print(f"memory      {found.peak_bytes / 1e6:.0f} MB at the peak of this process")
+    if found.pytorch is not None:
+        _print_pytorch(screen, found.pytorch)
+    if found.power is not None:
+        _print_power(screen, found.power)
+
+
+def _print_pytorch(screen: "Console", pytorch: dict[str, Any]) -> None:
+    screen.print(
+        f"PyTorch     {pytorch['speedup']:.2f} times the engine's median, on the CPU, in "
+        f"{pytorch['runs']} alternating runs"
+    )
+
+
+def _print_power(screen: "Console", power: dict[str, Any]) -> None:
+    if power["watts"] is None:
+        screen.print("power       the sensors did not answer")
+        return
+    rails = ", ".join(f"{name} {watts:.1f}" for name, watts in power["rails_watts"].items())
+    screen.print(
+        f"power       {power['watts']:.1f} W ({rails}), "
+        f"{power['joules_per_picture']:.3f} J a picture"
+    )
+    if power["idle_watts"] is not None:
+        above = power["joules_per_picture_above_idle"]
+        screen.print(f"idle        {power['idle_watts']:.1f} W; {above:.3f} J a picture above that")
+
+
+def _cells(values: dict[str, float]) -> list[str]:
+    return [f"{values[key]:.2f}" for key in ("p50", "p90", "p99")]

@@ -19,7 +19,14 @@ from rich.progress import (
 )
 from rich.text import Text
 
-__all__ = ["bundle_argument", "console", "model_options", "precision_option", "progress_bars"]
+__all__ = [
+    "bundle_argument",
+    "console",
+    "model_options",
+    "on_device_option",
+    "precision_option",
+    "progress_bars",
+]
 
 _TABLE_WIDTH = 108
 PRECISIONS = ("fp32", "fp16", "int8", "mixed")
@@ -28,6 +35,9 @@ _Function = Callable[..., Any]
 bundle_argument = click.argument("bundle", type=click.Path(path_type=Path))
 precision_option = click.option(
     "--precision", type=click.Choice(PRECISIONS), help="Of the engine; default: the bundle's own."
+)
+on_device_option = click.option(
+    "--on-device", is_flag=True, help="Letterbox and paste on the GPU, too, in one CUDA graph."
 )
 
 

@@ -1,4 +1,4 @@
-"""`maskrt package`: an engine for another server."""
+"""`maskrt package`: an engine or a graph for another server."""
 
 from pathlib import Path
 
@@ -12,17 +12,39 @@ __all__ = ["command"]
 @click.command("package")
 @bundle_argument
 @click.option(
-    "--triton", required=True, type=click.Path(path_type=Path), metavar="DIR",
+    "--triton", type=click.Path(path_type=Path), metavar="DIR",
     help="Write a model into this Triton model repository.",
 )  # fmt: skip
-@click.option("--target", default="cpu", show_default=True, help="See maskrt targets.")
+@click.option(
+    "--deepstream", type=click.Path(path_type=Path), metavar="DIR",
+    help="Write a graph, an nvinfer configuration and its parser into this new folder.",
+)  # fmt: skip
+@click.option("--target", help="See maskrt targets; default: cpu for Triton, gpu for DeepStream.")
 @precision_option
-@click.option("--name", help="Of the model; default: the bundle's.")
+@click.option("--name", help="Of the model in Triton; default: the bundle's.")
 def command(
-    bundle: Path, triton: Path, target: str, precision: str | None, name: str | None
+    bundle: Path,
+    triton: Path | None,
+    deepstream: Path | None,
+    target: str | None,
+    precision: str | None,
+    name: str | None,
 ) -> None:
-    """Package BUNDLE's engine for Triton Inference Server."""
+    """Package BUNDLE for Triton Inference Server or DeepStream."""
+    from ..deepstream import package_deepstream
     from ..packaging import package_triton
 
-    folder = package_triton(bundle, triton, target=target, precision=precision, name=name)
-    console().print(f"{folder}: serve it with tritonserver --model-repository {triton}")
+    if (triton is None) == (deepstream is None):
+        raise click.UsageError("give --triton DIR or --deepstream DIR, one of the two.")
+    if triton is not None:
+        folder = package_triton(
+            bundle, triton, target=target or "cpu", precision=precision, name=name
+        )
+        console().print(f"{folder}: serve it with tritonserver --model-repository {triton}")
+    elif deepstream is not None:
+        if name is not None:
+            raise click.UsageError("--name is for --triton: DeepStream's models have no name.")
+        folder = package_deepstream(bundle, deepstream, target=target or "gpu", precision=precision)
+        console().print(
+            f"{folder}: build the engine and the parser on the device, as {folder}/README.md says"
+        )

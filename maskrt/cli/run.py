@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from .options import bundle_argument, console, precision_option, progress_bars
+from .options import bundle_argument, console, on_device_option, precision_option, progress_bars
 
 __all__ = ["command"]
 
@@ -14,6 +14,7 @@ __all__ = ["command"]
 @click.argument("sources", nargs=-1, required=True, metavar="IMAGE|DIR|PATTERN|VIDEO...")
 @click.option("--target", help="Default: the best that this machine can run.")
 @precision_option
+@on_device_option
 @click.option("-o", "--output", type=click.Path(path_type=Path), default=Path("maskrt-run"),
               show_default=True, help="Folder for the pictures and results.json.")  # fmt: skip
 @click.option(
@@ -28,6 +29,7 @@ def command(
     sources: tuple[str, ...],
     target: str | None,
     precision: str | None,
+    on_device: bool,
     output: Path,
     min_score: float,
 ) -> None:
@@ -40,7 +42,7 @@ def command(
     with progress_bars() as progress:
         results = run_pictures(
             bundle, sources, output, target=target, precision=precision, min_score=min_score,
-            progress=progress,
+            on_device=on_device, progress=progress,
         )  # fmt: skip
     found = sum(entry["score"] >= min_score for entry in results["annotations"])
     console().print(

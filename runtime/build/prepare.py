@@ -46,7 +46,7 @@ from .segments import SegmentReport, check_segments
 from .tensorrt8 import FOLDER, WeakTypes, lower_to_tensorrt8, packs_of, trtexec_files
 from .uint8_input import cast_uint8_inputs
 
-__all__ = ["prepare", "workspace_mib"]
+__all__ = ["prepare", "standard_graph", "workspace_mib"]
 
 _GIB = 1024
 _TYPED = (10, 0)  # from here on, networks are strongly typed and plugins can be Python's
@@ -116,7 +116,7 @@ def prepare(
     packs = [pack for pack in target.jetpacks if pack.version not in made.refused]
     if any(pack.tensorrt >= _TYPED for pack in packs):
         made.check(lower_to_plugins(named), target, progress)
-        made.files["model.onnx"] = _standard_graph(model, target)
+        made.files["model.onnx"] = standard_graph(model, target).SerializeToString()
     if any(pack in packs for pack in packs_of(target)):
         _prepare_tensorrt8(made, canonical, weak, target, precision, asked, progress)
     info = {
@@ -203,12 +203,13 @@ def _check(
     return check_segments(model, target, progress=progress)
 
 
-def _standard_graph(model: onnx.ModelProto, target: Target) -> bytes:
+def standard_graph(model: onnx.ModelProto, target: Target) -> onnx.ModelProto:
+    """Return a rendered graph in standard operators only, as `trtexec` takes it."""
     lowered = lower_for(target, model, "pluginless").model
     cast_uint8_inputs(lowered)
     split_long_topk(lowered)
     rewrite_int8_deconvolutions(lowered)
-    return lowered.SerializeToString()
+    return lowered
 
 
 def _build_memory_mib(

@@ -1,0 +1,182 @@
+"""A folder for DeepStream: a graph, a configuration and a parser for its element `nvinfer`.
+
+    <folder>/model.onnx                 nvinfer's input and outputs; TensorRT 10 and later builds it
+    <folder>/config_infer_primary.txt   for `config-file-path` of nvinfer
+    <folder>/labels.txt                 a class name a line, background first
+    <folder>/nvdsinfer_maskrt.cpp       nvinfer's custom parser for these outputs, and its Makefile
+    <folder>/README.md                  the commands, and what differs from `Session`
+
+nvinfer has no parser for a Mask R-CNN's outputs, so it needs the one that lies in the folder. The
+engine is built by `trtexec --stronglyTyped`, not by nvinfer, which would choose precisions of its
+own; so the configuration names no `onnx-file`, and nvinfer says so if the engine is missing.
+
+Source: "Gst-nvinfer File Configuration Specifications" in the DeepStream developer guide, and
+gstnvinfer_property_parser.h. Tested with the parser compiled here; has not run in DeepStream.
+"""
+
+from pathlib import Path
+
+from .core import (
+    Bundle,
+    Precision,
+    Target,
+    UnsupportedModelError,
+    UnsupportedTargetError,
+    UsageError,
+)
+
+__all__ = ["PARSER", "package_deepstream"]
+
+PARSER = "NvDsInferParseMaskrt"
+_LIBRARY = "libnvdsinfer_maskrt.so"
+_SOURCE = "nvdsinfer_maskrt.cpp"
+_NETWORK_MODES = {Precision.FP32: 0, Precision.INT8: 1, Precision.FP16: 2, Precision.MIXED: 1}
+_FIRST = (10, 0)  # TensorRT whose networks are strongly typed
+
+
+def package_deepstream(
+    bundle: Bundle | Path | str,
+    folder: Path | str,
+    *,
+    target: Target | str = "gpu",
+    precision: Precision | str | None = None,
+    min_score: float = 0.5,
+) -> Path:
+    """Write what DeepStream needs to run a bundle's model in `nvinfer`.
+
+    Args:
+        bundle: holds the canonical graph and a recipe; no engine is needed.
+        folder: must not exist.
+        target: one whose engines TensorRT 10 or later builds.
+        precision: None is the bundle's own.
+        min_score: instances below it are left out; `pre-cluster-threshold` in the configuration.
+
+    Returns:
+        The folder.
+
+    Raises:
+        UsageError: the folder exists.
+        UnsupportedTargetError: another kind of target.
+        UnsupportedModelError: nvinfer cannot show what the model finds.
+    """
+    from . import calib
+    from .runtime.build.nvinfer_graph import nvinfer_graph
+    from .stages import read_model, read_recipe
+
+    opened, place, into = Bundle.open(bundle), Target.parse(target), Path(folder)
+    _check_target(place)
+    names = _class_names(opened)
+    if into.exists():
+        raise UsageError(f"{into} exists: name another folder, or remove it.")
+    wanted = opened.manifest.precision if precision is None else Precision.parse(precision)
+    recipe = read_recipe(opened, wanted)
+    rendered = calib.render(read_model(opened), recipe, calib.Style.TENSORRT)
+    model = nvinfer_graph(rendered, place)
+    into.mkdir(parents=True)
+    (into / "model.onnx").write_bytes(model.SerializeToString())
+    texts = {
+        "config_infer_primary.txt": _configuration(opened, wanted, len(names), min_score),
+        "labels.txt": "\n".join(names) + "\n",
+        _SOURCE: Path(__file__).with_name(_SOURCE).read_text(encoding="utf-8"),
+        "Makefile": _makefile(),
+        "README.md": _readme(opened, wanted),
+    }
+    for name, text in texts.items():
+        (into / name).write_text(text, encoding="utf-8")
+    return into
+
+
+def _check_target(target: Target) -> None:
+    packs = target.jetpacks
+    if target.backend != "tensorrt" or (packs and all(p.tensorrt < _FIRST for p in packs)):
+        raise UnsupportedTargetError(
+            f"DeepStream gets an engine that TensorRT 10 or later builds, and target {target.name} "
+            "has none: package for target gpu, orin-nano, orin-nx, agx-orin or thor."
+        )
+
+
+def _class_names(bundle: Bundle) -> tuple[str, ...]:
+    """Return the class names of a model that nvinfer can show."""
+    manifest = bundle.manifest
+    if "masks" not in manifest.outputs:
+        raise UnsupportedModelError(
+            f"{bundle.path} has no masks, and the parser for DeepStream is one of instance masks: "
+            "run it with maskrt run or package it for Triton."
+        )
+    if manifest.to_json().get("mask_frame", "box") != "box":
+        raise UnsupportedModelError(
+            f"the masks of {bundle.path} cover the whole picture, and nvinfer lays each mask over "
+            "its box: run it with maskrt run or package it for Triton."
+        )
+    if manifest.class_names is None:
+        raise UnsupportedModelError(
+            f"{bundle.path} has no class names, and nvinfer wants to know how many classes there "
+            "are: compile the model with --class-names."
+        )
+    return tuple(manifest.class_names)
+
+
+def _configuration(bundle: Bundle, precision: Precision, classes: int, min_score: float) -> str:
+    spec = bundle.manifest.input
+    properties = {
+        "gpu-id": 0,
+        "gie-unique-id": 1,
+        "process-mode": 1,  # whole frames
+        "interval": 0,
+        "batch-size": spec.batch,
+        "model-engine-file": "model.engine",
+        "network-mode": _NETWORK_MODES[precision],
+        "labelfile-path": "labels.txt",
+        "num-detected-classes": classes,
+        "infer-dims": f"3;{spec.height};{spec.width}",
+        "network-input-order": 0,  # NCHW
+        "model-color-format": 0,  # RGB
+        "net-scale-factor": 1.0,  # the graph normalises
+        "maintain-aspect-ratio": 1,
+        "symmetric-padding": 0,  # the picture lies at the top left
+        "scaling-filter": 1,  # bilinear
+        "network-type": 3,  # instance segmentation
+        "cluster-mode": 4,  # none: NMS is in the graph
+        "output-instance-mask": 1,
+        "segmentation-threshold": 0.5,
+        "custom-lib-path": _LIBRARY,
+        "parse-bbox-instance-mask-func-name": PARSER,
+    }
+    lines = [f"{key}={value}" for key, value in properties.items()]
+    classes_of = ["[class-attrs-all]", f"pre-cluster-threshold={min_score:g}", "topk=-1"]
+    return "\n".join(["[property]", *lines, "", *classes_of]) + "\n"
+
+
+def _makefile() -> str:
+    return (
+        "DEEPSTREAM ?= /opt/nvidia/deepstream/deepstream\n"
+        "CUDA ?= /usr/local/cuda\n\n"
+        f"{_LIBRARY}: {_SOURCE}\n"
+        "\t$(CXX) -std=c++17 -O2 -Wall -shared -fPIC -I$(DEEPSTREAM)/sources/includes "
+        "-I$(CUDA)/include -o $@ $<\n"
+    )
+
+
+def _readme(bundle: Bundle, precision: Precision) -> str:
+    red, green, blue = bundle.manifest.input.pad_value
+    return f"""# {bundle.path.stem} at {precision.value} for DeepStream
+
+On the device, in this folder (DeepStream 7.1 or later, which has TensorRT 10):
+
+    trtexec --onnx=model.onnx --saveEngine=model.engine --stronglyTyped
+    make
+    … ! nvinfer config-file-path=$PWD/config_infer_primary.txt ! nvdsosd display-mask=1 ! …
+
+nvinfer has no parser of its own for these outputs: `make` compiles the one that it needs from
+`nvdsinfer_maskrt.cpp`. None of this has run in DeepStream yet; the parser was compiled and tested
+against nvinfer's published structures.
+
+What differs from maskrt's own `Session`:
+
+- nvinfer fills the canvas beside a picture of another shape with black, and maskrt with
+  {red}, {green}, {blue}, so scores near such an edge differ a little; and it scales pictures in its
+  own way. A picture as large as the network's input is not touched by either.
+- nvinfer stretches each mask over its box, and torchvision's rule, which maskrt follows, rounds the
+  box outwards to whole pixels first: outlines differ by up to a pixel.
+- Boxes on the filling alone are not dropped, because a parser does not know the frame's size.
+"""
