@@ -8,7 +8,7 @@ graph = render(model, recipe, Style.TENSORRT)           explicit Q/DQ and casts
 from .choose import make_recipe
 from .histogram import Histogram
 from .methods import DEFAULT_METHOD, METHODS
-from .observe import collect_statistics
+from .observe import Collector, collect_statistics
 from .placement import Placement, place
 from .recipe import LayerChoice, Recipe, TensorScale
 from .render import Style, calibration_cache, implicit_scales, layer_types, render
@@ -17,6 +17,7 @@ from .statistics import Range, Statistics
 __all__ = [
     "DEFAULT_METHOD",
     "METHODS",
+    "Collector",
     "Histogram",
     "LayerChoice",
     "Placement",

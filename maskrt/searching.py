@@ -24,6 +24,7 @@ from . import calib
 from .calib.cost import layer_seconds, recipe_seconds
 from .calib.search import Outcome, Score, Trial, pareto, search
 from .calib.sensitivity import measure_sensitivity, units
+from .calibrating import first_readable
 from .core import Bundle, CheckFailedError, Precision, Progress, Target, cache_folder
 from .runtime import Session, letterbox_batches
 from .runtime.backends.cpu import CpuBackend
@@ -68,7 +69,7 @@ def fit_recipe(
         unit: sum(seconds[n][recipe.rest] - seconds[n][Precision.INT8] for n in unit)
         for unit in units(calib.place(model))
     }
-    shown = list(pictures)[:_SENSITIVITY_PICTURES]
+    shown = first_readable(pictures, _SENSITIVITY_PICTURES)
 
     def rank(best: calib.Recipe) -> list[tuple[str, ...]]:
         batches = [canvases for canvases, _ in letterbox_batches(shown, bundle.manifest.input)]

@@ -5,21 +5,21 @@ other.
 """
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import onnx
 from google.protobuf.message import DecodeError
 
 from . import calib
+from .calibrating import forget, observe, settled
 from .checking import prove, run_check
 from .core import (
     Bundle,
     BundleError,
     CheckFailedError,
-    InputSpec,
     Precision,
     Progress,
     Target,
@@ -27,7 +27,6 @@ from .core import (
     require,
 )
 from .core.bundle import MODEL, RECIPE, SEARCH
-from .runtime import letterbox_batches
 from .runtime.build import BuildOptions, WeakTypes, build_engine, is_buildable, prepare
 from .runtime.check import CocoDataset
 from .runtime.check.evaluate import budget_sentence
@@ -106,7 +105,7 @@ def _operate(
 def write_export(
     bundle: Bundle,
     exported: "Export | OnnxExport",
-    pictures: Iterable[Any] | None,
+    pictures: Sequence[Any] | None,
     progress: Progress,
 ) -> None:
     """Write the canonical graph, and how close it is to the model that it came from."""
@@ -124,22 +123,18 @@ def write_recipe(
     method: str = calib.DEFAULT_METHOD,
 ) -> None:
     """Calibrate on `pictures`, if there are any, and write the recipe."""
-    statistics = None
-    if pictures is not None and precision is not Precision.FP32:
-        batches = _batches(pictures, bundle.manifest.input, progress)
-        statistics = calib.collect_statistics(model, batches)
+    statistics, spec = None, bundle.manifest.input
+    facts: dict[str, Any] = {}
+    observed = pictures if precision is not Precision.FP32 else None
+    if observed is not None:
+        seen = observe(model, observed, spec, progress)
+        statistics, facts = settled(seen, len(observed))
     recipe = calib.make_recipe(model, precision, statistics, method=method)
+    recipe = replace(recipe, calibration={**recipe.calibration, **facts})
     bundle.write(RECIPE, recipe.to_json())
     bundle.update(precision=precision)
-
-
-def _batches(pictures: list[Any], spec: InputSpec, progress: Progress) -> Iterator[np.ndarray]:
-    done = 0
-    progress("calibrate", 0, len(pictures))
-    for canvases, real in letterbox_batches(pictures, spec):
-        yield canvases[:real]
-        done += real
-        progress("calibrate", done, len(pictures))
+    if observed is not None:
+        forget(model, observed, spec)
 
 
 def fit_recipe_to_budget(
