@@ -6,7 +6,9 @@ graph = render(model, recipe, Style.TENSORRT)           explicit Q/DQ and casts
 """
 
 from .choose import make_recipe
+from .equalisation import equalise
 from .histogram import Histogram
+from .improved import equalised, improved
 from .methods import DEFAULT_METHOD, METHODS
 from .observe import Collector, collect_statistics
 from .placement import Placement, place
@@ -28,7 +30,10 @@ __all__ = [
     "TensorScale",
     "calibration_cache",
     "collect_statistics",
+    "equalise",
+    "equalised",
     "implicit_scales",
+    "improved",
     "layer_types",
     "make_recipe",
     "place",

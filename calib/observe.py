@@ -25,7 +25,7 @@ from .histogram import Histogram
 from .placement import place
 from .statistics import Range, Statistics
 
-__all__ = ["Collector", "collect_statistics"]
+__all__ = ["Collector", "collect_statistics", "open_session"]
 
 _REDUCTIONS = ("ReduceMin", "ReduceMax", "ReduceSum")
 _STRIDE = 17
@@ -89,7 +89,7 @@ class Collector:
         self._histograms = {name: Histogram() for name in self._names}
         if start is not None:
             self._go_on(start)
-        self._session = _session(_with_reductions(model, self._names))
+        self._session = open_session(_with_reductions(model, self._names))
         self._input = self._session.get_inputs()[0]
 
     def _go_on(self, start: Statistics) -> None:
@@ -164,8 +164,8 @@ def _add_constants(graph: onnx.GraphProto) -> None:
         graph.initializer.append(numpy_helper.from_array(array, f"maskrt_observed_{name}"))
 
 
-def _session(model: onnx.ModelProto) -> Any:
-    """Open `model` so that a tensor is freed once it is reduced.
+def open_session(model: onnx.ModelProto) -> Any:
+    """Open `model` so that a tensor is freed once it is reduced, and Q/DQ round as written.
 
     A memory pattern plans one block for all tensors at once, the default order reduces them late,
     and the arena keeps what a picture with many proposals once needed: together they cost over 1 GB
@@ -174,6 +174,7 @@ def _session(model: onnx.ModelProto) -> Any:
     ort = require("onnxruntime", "collect calibration statistics")
     options = ort.SessionOptions()
     options.log_severity_level = 3
+    options.add_session_config_entry("session.disable_quant_qdq", "1")
     options.enable_mem_pattern = False
     options.enable_cpu_mem_arena = False
     _give_back_large_blocks()

@@ -71,4 +71,4 @@ def explain_layers(
         rendered = calib.render(model, recipe, calib.Style.TENSORRT)
     pictures = [image.path for image in dataset.images[:_DIVERGENCE_PICTURES]]
     batches = (canvases for canvases, _ in letterbox_batches(pictures, bundle.manifest.input))
-    return measure_divergence(model, rendered, recipe, batches)
+    return measure_divergence(calib.equalised(model, recipe), rendered, recipe, batches)

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 __all__ = [
     "fit_recipe_to_budget",
     "hold_to_budget",
+    "improve_recipe",
     "is_onnx",
     "make_export",
     "read_model",
@@ -137,6 +138,33 @@ def write_recipe(
         forget(model, observed, spec)
 
 
+def improve_recipe(
+    bundle: Bundle,
+    targets: Sequence[Target],
+    images: Path | str | None,
+    annotations: Path | str | None,
+    pictures: Sequence[Any] | None,
+    asked: Sequence[str],
+    progress: Progress,
+) -> None:
+    """Try the improvements `asked` on the bundle's recipe, and keep those that raise AP."""
+    from .improving import improve
+
+    assert images is not None  # checked before the work began
+    assert annotations is not None
+    recipe = improve(
+        bundle,
+        read_model(bundle),
+        calib.Recipe.from_json(bundle.read_json(RECIPE)),
+        CocoDataset.load(images, annotations),
+        pictures or [],
+        targets,
+        asked,
+        progress,
+    )
+    bundle.write(RECIPE, recipe.to_json())
+
+
 def fit_recipe_to_budget(
     bundle: Bundle,
     targets: Sequence[Target],
@@ -208,8 +236,9 @@ def write_engine(
         engine = build_engine(rendered, target, precision, asked, step)
     else:
         engine = prepare(
-            rendered, target, precision, bundle_name=name, folder=folder, canonical=model,
-            weak=_weak_types(model, recipe, target), progress=progress, options=asked,
+            rendered, target, precision, bundle_name=name, folder=folder,
+            canonical=calib.improved(model, recipe), weak=_weak_types(model, recipe, target),
+            progress=progress, options=asked,
         )  # fmt: skip
     bundle.remove(folder + "/")
     for file, data in engine.files.items():

@@ -5,6 +5,7 @@ import enum
 import onnx
 
 from ...core import Precision
+from ..improved import improved
 from ..recipe import Recipe
 from .calibration_cache import calibration_cache, implicit_scales, layer_types
 from .explicit_qdq import render_explicit_qdq
@@ -41,6 +42,7 @@ def render(
         InputError: the recipe is for another graph, or has no scale for a tensor that needs one.
     """
     recipe.check_fits(model)
+    model = improved(model, recipe)
     chosen = {name: choice.precision for name, choice in recipe.layers.items()}
     rendered = model
     if Precision.INT8 in chosen.values():

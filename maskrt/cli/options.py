@@ -19,7 +19,14 @@ from rich.progress import (
 )
 from rich.text import Text
 
-__all__ = ["bundle_argument", "console", "model_options", "precision_option", "progress_bars"]
+__all__ = [
+    "bundle_argument",
+    "console",
+    "improvement_options",
+    "model_options",
+    "precision_option",
+    "progress_bars",
+]
 
 _TABLE_WIDTH = 108
 PRECISIONS = ("fp32", "fp16", "int8", "mixed")
@@ -62,6 +69,18 @@ def model_options(function: _Function) -> _Function:
     for decorator in reversed(decorators):
         function = decorator(function)
     return function
+
+
+def improvement_options(function: _Function) -> _Function:
+    """Add what INT8 may be improved by; both need --images and --annotations."""
+    function = click.option(
+        "--equalise", is_flag=True,
+        help="Equalise channels between layers for INT8, if that raises AP on --images.",
+    )(function)  # fmt: skip
+    return click.option(
+        "--bias-correction", is_flag=True,
+        help="Take INT8's mean errors off the biases, if that raises AP on --images.",
+    )(function)  # fmt: skip
 
 
 def read_class_names(path: Path | None) -> list[str] | None:

@@ -47,6 +47,8 @@ def _print_calibration(recipe: Any) -> None:
     screen, skipped = console(), found.get("skipped", [])
     left_out = f", and {len(skipped)} left out that cannot be read" if skipped else ""
     screen.print(f"  pictures  {found.get('pictures')} for calibration{left_out}")
+    if "improvements" in found:
+        screen.print(f"  improved  {_improvements(found['improvements'])}")
     for sentence in skipped[:_SKIPPED_SHOWN]:
         screen.print(f"  warning   {sentence}", style="yellow")
 
@@ -128,6 +130,12 @@ def _weights(source: dict[str, Any]) -> str:
     if (file := source.get("onnx")) is not None:
         return f"rewritten by surgery ({file['sha256'][:12]})"
     return "no weights given: the model is as its builder made it, untrained unless that trains it"
+
+
+def _improvements(found: dict[str, Any]) -> str:
+    kept = " and ".join(found["kept"])
+    tried = ", ".join(f"{drop:.2f} with {name}" for name, drop in found["ap_drop"].items())
+    return f"by {kept or 'nothing, since nothing raised AP'}; AP lost: {tried}"
 
 
 def _search(found: dict[str, Any]) -> str:
