@@ -52,5 +52,9 @@ def render(
             rendered = render_explicit_qdq(model, recipe)
     half = {name for name, precision in chosen.items() if precision is Precision.FP16}
     if style is Style.TENSORRT and recipe.rest is Precision.FP16:
-        half |= {name for name, precision in chosen.items() if precision is Precision.INT8}
+        half |= {
+            name
+            for name, choice in recipe.layers.items()
+            if choice.precision is Precision.INT8 and Precision.FP16 not in choice.refuses
+        }
     return render_half(rendered, half) if half else rendered
