@@ -1,8 +1,9 @@
 """AP of the demo model at INT8 with the scales of each calibration method, and at FP32 and FP16.
 
-    python benchmarks/methods.py [--calibration 64] [--scenes 200]
+    python benchmarks/methods.py [--calibration 64] [--scenes 200] [--improved minmax mse]
 
 One calibration pass over training scenes serves all methods; AP is on held-out scenes, on the CPU.
+For the methods after `--improved`, also with equalisation, bias correction and both.
 """
 
 import argparse
@@ -15,10 +16,13 @@ import maskrt
 from maskrt import calib
 from maskrt.checking import evaluate_session
 from maskrt.core import Precision, silent
+from maskrt.core.bundle import RECIPE
 from maskrt.demo import weights_path
 from maskrt.demo.scenes import CLASS_NAMES, scene, write_coco
+from maskrt.improving import BIAS_CORRECTION, EQUALISATION, improvements
 from maskrt.pipeline import export_bundle
 from maskrt.runtime.check import CocoDataset
+from maskrt.stages import read_model
 
 SIZE = (320, 320)
 
@@ -27,6 +31,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--calibration", type=int, default=64)
     parser.add_argument("--scenes", type=int, default=200)
+    parser.add_argument("--improved", nargs="*", choices=calib.METHODS, default=["mse"])
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -43,6 +48,21 @@ def main() -> None:
         for method in calib.METHODS:
             maskrt.calibrate(bundle, pictures, method=method)
             _print_row(f"INT8, {method}", bundle, dataset, Precision.INT8)
+        for method in options.improved:
+            maskrt.calibrate(bundle, pictures, method=method)
+            for names, recipe in _improvements(bundle, pictures).items():
+                with bundle.edit() as staged:
+                    staged.write(RECIPE, recipe.to_json())
+                name = f"INT8, {method}, {' and '.join(names)}"
+                _print_row(name, bundle, dataset, Precision.INT8)
+
+
+def _improvements(
+    bundle: maskrt.Bundle, pictures: list[np.ndarray]
+) -> dict[tuple[str, ...], calib.Recipe]:
+    recipe = calib.Recipe.from_json(bundle.read_json(RECIPE))
+    asked = (EQUALISATION, BIAS_CORRECTION)
+    return improvements(bundle, read_model(bundle), recipe, pictures, asked, silent)
 
 
 def _print_row(

@@ -6,9 +6,11 @@ graph = render(model, recipe, Style.TENSORRT)           explicit Q/DQ and casts
 """
 
 from .choose import make_recipe
+from .equalisation import equalise
 from .histogram import Histogram
+from .improved import equalised, improved
 from .methods import DEFAULT_METHOD, METHODS
-from .observe import collect_statistics
+from .observe import Collector, collect_statistics
 from .placement import Placement, place
 from .recipe import LayerChoice, Recipe, TensorScale
 from .render import Style, calibration_cache, implicit_scales, layer_types, render
@@ -17,6 +19,7 @@ from .statistics import Range, Statistics
 __all__ = [
     "DEFAULT_METHOD",
     "METHODS",
+    "Collector",
     "Histogram",
     "LayerChoice",
     "Placement",
@@ -27,7 +30,10 @@ __all__ = [
     "TensorScale",
     "calibration_cache",
     "collect_statistics",
+    "equalise",
+    "equalised",
     "implicit_scales",
+    "improved",
     "layer_types",
     "make_recipe",
     "place",

@@ -12,7 +12,7 @@ from .histogram import Histogram
 from .methods import METHODS, thresholds
 from .placement import Placement, place
 from .recipe import MINMAX, LayerChoice, Recipe, TensorScale
-from .scales import LARGEST_FP16, symmetric_scale
+from .scales import LARGEST_FP16, SMALLEST_NORMAL_FP16, symmetric_scale
 from .statistics import Range, Statistics
 
 __all__ = ["make_recipe"]
@@ -91,11 +91,24 @@ def _scales_of(group: frozenset[str], statistics: Statistics) -> dict[str, float
 def _refusals(
     placement: Placement, name: str, tensors: Mapping[str, TensorScale]
 ) -> dict[Precision, str]:
-    """Return the layer's own refusals, and FP16's where calibration saw a value too large."""
+    """Return the layer's own refusals, and FP16's where calibration saw what FP16 cannot hold.
+
+    That is a magnitude beyond 65504, or a tensor all of whose magnitudes are below 2^-14: they are
+    subnormal, and have fewer than FP16's 11 bits. Small values among larger ones do no harm.
+    """
     reasons = dict(placement.refusals.get(name, {}))
     layer = next(layer for layer in placement.layers if layer.name == name)
     for tensor in (layer.data, layer.result):
-        seen = tensors.get(tensor)
-        if seen is not None and max(abs(seen.minimum), abs(seen.maximum)) > LARGEST_FP16:
-            reasons[Precision.FP16] = f"tensor {tensor} reached {seen.maximum:g}"
+        if (seen := tensors.get(tensor)) is None:
+            continue
+        largest = max(abs(seen.minimum), abs(seen.maximum))
+        if largest > LARGEST_FP16:
+            reasons[Precision.FP16] = (
+                f"tensor {tensor} reached {largest:g} in calibration, more than FP16's "
+                f"{LARGEST_FP16:g}"
+            )
+        elif 0 < largest < SMALLEST_NORMAL_FP16:
+            reasons[Precision.FP16] = (
+                f"tensor {tensor} stayed within {largest:g} in calibration, where FP16 is subnormal"
+            )
     return reasons

@@ -25,7 +25,7 @@ from .histogram import Histogram
 from .placement import place
 from .statistics import Range, Statistics
 
-__all__ = ["collect_statistics"]
+__all__ = ["Collector", "collect_statistics", "open_session"]
 
 _REDUCTIONS = ("ReduceMin", "ReduceMax", "ReduceSum")
 _STRIDE = 17
@@ -52,27 +52,72 @@ def collect_statistics(
         InputError: no picture, a batch of another shape or type, a NaN or infinite activation, or a
             tensor that the graph does not have.
     """
-    names = list(place(model).tensors if tensors is None else tensors)
-    _check_names(model, names)
-    session = _session(_with_reductions(model, names))
-    spec = session.get_inputs()[0]
-    ranges: dict[str, Range] = {}
-    histograms = {name: Histogram() for name in names}
-    pictures = 0
+    collector = Collector(model, tensors=tensors)
     for batch in batches:
-        feed = _filled(batch, spec.shape)
-        found = session.run(None, {spec.name: feed})
-        for name, seen in zip(names, _ranges(names, found), strict=True):
-            ranges[name] = seen.union(ranges.get(name, seen))
-        for index, name in enumerate(names):
-            sample = found[_OUTPUTS * index + len(_REDUCTIONS)]
-            histograms[name].add(sample[: len(batch)] if len(sample) == len(feed) else sample)
-        pictures += len(batch)
+        collector.add(batch)
         if progress is not None:
-            progress(pictures)
-    if pictures == 0:
+            progress(collector.statistics.pictures)
+    if collector.statistics.pictures == 0:
         raise InputError("there is no picture to calibrate with: name a folder that holds some.")
-    return Statistics(fingerprint(model), pictures, ranges, histograms)
+    return collector.statistics
+
+
+class Collector:
+    """A pass under way: batches go in, and the statistics of all so far can be had at any time."""
+
+    def __init__(
+        self,
+        model: onnx.ModelProto,
+        *,
+        tensors: Sequence[str] | None = None,
+        start: Statistics | None = None,
+    ) -> None:
+        """Open `model`.
+
+        Args:
+            model, tensors: as `collect_statistics` takes them.
+            start: of earlier batches of the same model, to go on from.
+
+        Raises:
+            InputError: a tensor that the graph does not have, or `start` is of another pass.
+        """
+        self._names = list(place(model).tensors if tensors is None else tensors)
+        _check_names(model, self._names)
+        self._graph = fingerprint(model)
+        self._pictures = 0
+        self._ranges: dict[str, Range] = {}
+        self._histograms = {name: Histogram() for name in self._names}
+        if start is not None:
+            self._go_on(start)
+        self._session = open_session(_with_reductions(model, self._names))
+        self._input = self._session.get_inputs()[0]
+
+    def _go_on(self, start: Statistics) -> None:
+        if start.graph != self._graph or set(start.tensors) != set(self._names):
+            raise InputError("the statistics to go on from are of another pass: begin anew.")
+        self._pictures, self._ranges = start.pictures, dict(start.tensors)
+        for name, histogram in start.histograms.items():
+            self._histograms[name] = self._histograms[name].merge(histogram)
+
+    @property
+    def statistics(self) -> Statistics:
+        """Of all batches so far; of no tensor before the first."""
+        return Statistics(self._graph, self._pictures, dict(self._ranges), self._histograms)
+
+    def add(self, batch: np.ndarray) -> None:
+        """Run one batch, uint8 `[b, H, W, 3]`.
+
+        Raises:
+            InputError: its shape or type is another, or an activation is NaN or infinite.
+        """
+        feed = _filled(batch, self._input.shape)
+        found = self._session.run(None, {self._input.name: feed})
+        for name, seen in zip(self._names, _ranges(self._names, found), strict=True):
+            self._ranges[name] = seen.union(self._ranges.get(name, seen))
+        for index, name in enumerate(self._names):
+            sample = found[_OUTPUTS * index + len(_REDUCTIONS)]
+            self._histograms[name].add(sample[: len(batch)] if len(sample) == len(feed) else sample)
+        self._pictures += len(batch)
 
 
 def _check_names(model: onnx.ModelProto, names: Sequence[str]) -> None:
@@ -119,8 +164,8 @@ def _add_constants(graph: onnx.GraphProto) -> None:
         graph.initializer.append(numpy_helper.from_array(array, f"maskrt_observed_{name}"))
 
 
-def _session(model: onnx.ModelProto) -> Any:
-    """Open `model` so that a tensor is freed once it is reduced.
+def open_session(model: onnx.ModelProto) -> Any:
+    """Open `model` so that a tensor is freed once it is reduced, and Q/DQ round as written.
 
     A memory pattern plans one block for all tensors at once, the default order reduces them late,
     and the arena keeps what a picture with many proposals once needed: together they cost over 1 GB
@@ -129,6 +174,7 @@ def _session(model: onnx.ModelProto) -> Any:
     ort = require("onnxruntime", "collect calibration statistics")
     options = ort.SessionOptions()
     options.log_severity_level = 3
+    options.add_session_config_entry("session.disable_quant_qdq", "1")
     options.enable_mem_pattern = False
     options.enable_cpu_mem_arena = False
     _give_back_large_blocks()

@@ -24,7 +24,7 @@ import onnx
 from ..core import InputError, Precision
 from .graph import GraphIndex, attribute, is_standard
 from .layers import ACTIVATIONS, Layer, find_layers, fused_result
-from .scales import LARGEST_FP16
+from .scales import LARGEST_FP16, SMALLEST_NORMAL_FP16
 
 __all__ = ["Placement", "ResidualAdd", "moves_data", "place", "rearranged_from"]
 
@@ -129,8 +129,11 @@ def _refusals(graph: GraphIndex, layer: Layer) -> dict[Precision, str]:
         )
     elif layer.data in graph.constants or not _plain(graph, layer):
         reasons[Precision.INT8] = "its operator has a form that no INT8 kernel takes"
-    if np.abs(weight).max(initial=0.0) > LARGEST_FP16:
+    largest = float(np.abs(weight).max(initial=0.0))
+    if largest > LARGEST_FP16:
         reasons[Precision.FP16] = f"a weight is larger than {LARGEST_FP16:g}"
+    elif 0 < largest < SMALLEST_NORMAL_FP16:
+        reasons[Precision.FP16] = f"no weight is larger than {largest:g}: FP16 is subnormal there"
     return reasons
 
 

@@ -3,10 +3,13 @@
     {"format_version": 1, "graph": <fingerprint>, "precision": "int8", "rest": "fp32",
      "method": "minmax", "calibration": {"pictures": 100},
      "tensors": {<tensor>: {"min": -2.1, "max": 2.6, "scales": {"minmax": 0.0207, "mse": 0.0189}}},
-     "layers":  {<layer>: {"precision": "int8", "reason": "as asked", "refuses": {}}}}
+     "layers":  {<layer>: {"precision": "int8", "reason": "as asked", "refuses": {}}},
+     "factors": {<tensor>: [1.2, ...]}, "corrections": {<layer>: [0.01, ...]}}
 
 Ranges and scales are facts about the model; `precision` and the layers' precisions are choices.
 `with_precision` changes the choices and keeps the facts, so one calibration serves every engine.
+`factors` and `corrections`, both mostly absent, are what INT8 was improved by: see `improved`. A
+recipe that has them says format version 2, so that no program ignores them.
 """
 
 import math
@@ -22,7 +25,7 @@ from .methods import METHODS
 
 __all__ = ["LayerChoice", "Recipe", "TensorScale"]
 
-FORMAT_VERSION = 1
+FORMAT_VERSION, IMPROVED_FORMAT_VERSION = 1, 2
 MINMAX = "minmax"
 _AS_ASKED = "as asked"
 
@@ -76,6 +79,8 @@ class Recipe:
         rest: what an INT8 model computes in where it is not INT8: FP32 or FP16.
         method: which of the tensors' scales is used.
         calibration: how the ranges were found, such as `{"pictures": 100}`.
+        factors: tensor -> divisor of each channel: the ranges are those of the equalised graph.
+        corrections: layer -> what its bias is lowered by in INT8, with the scales of `method`.
     """
 
     graph: str
@@ -85,6 +90,8 @@ class Recipe:
     rest: Precision = Precision.FP32
     method: str = MINMAX
     calibration: Mapping[str, Any] = field(default_factory=dict)
+    factors: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    corrections: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
 
     def scale(self, tensor: str) -> float:
         """Return the scale of `tensor` on the symmetric grid.
@@ -145,6 +152,8 @@ class Recipe:
     def with_method(self, method: str) -> "Recipe":
         """Return the recipe with the scales of another calibration method.
 
+        Corrections were measured with the scales of one method, and go with them.
+
         Raises:
             UsageError: the method is unknown, or its scales were not made.
         """
@@ -154,7 +163,8 @@ class Recipe:
             raise UsageError(
                 f"the recipe has no scales of method {method}: run maskrt calibrate again."
             )
-        return replace(self, method=method)
+        corrections = self.corrections if method == self.method else {}
+        return replace(self, method=method, corrections=corrections)
 
     def check_fits(self, model: onnx.ModelProto) -> None:
         """Raise `InputError` unless the recipe was made for `model`."""
@@ -167,8 +177,13 @@ class Recipe:
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON data; `from_json` is its exact inverse."""
+        improvements = {
+            name: {key: list(values) for key, values in found.items()}
+            for name, found in (("factors", self.factors), ("corrections", self.corrections))
+            if found
+        }
         return {
-            "format_version": FORMAT_VERSION,
+            "format_version": IMPROVED_FORMAT_VERSION if improvements else FORMAT_VERSION,
             "graph": self.graph,
             "precision": self.precision.value,
             "rest": self.rest.value,
@@ -179,6 +194,7 @@ class Recipe:
                 for name, t in self.tensors.items()
             },
             "layers": {name: _choice_to_json(choice) for name, choice in self.layers.items()},
+            **improvements,
         }
 
     @classmethod
@@ -191,10 +207,10 @@ class Recipe:
         if not isinstance(data, dict):
             raise InputError(f"the recipe is {type(data).__name__} and no object: calibrate again.")
         version = data.get("format_version")
-        if version != FORMAT_VERSION:
+        if version not in (FORMAT_VERSION, IMPROVED_FORMAT_VERSION):
             raise InputError(
-                f"the recipe has format version {version!r}, and this maskrt reads version "
-                f"{FORMAT_VERSION}: calibrate again."
+                f"the recipe has format version {version!r}, and this maskrt reads versions "
+                f"{FORMAT_VERSION} and {IMPROVED_FORMAT_VERSION}: calibrate again."
             )
         try:
             _check_types(data)
@@ -206,6 +222,8 @@ class Recipe:
                 rest=Precision.parse(data["rest"]),
                 method=data["method"],
                 calibration=data["calibration"],
+                factors=_numbers(data.get("factors", {}), positive=True),
+                corrections=_numbers(data.get("corrections", {})),
             )
         except InputError:
             raise
@@ -237,6 +255,14 @@ def _choice_to_json(choice: LayerChoice) -> dict[str, Any]:
 def _choice_from_json(data: dict[str, Any]) -> LayerChoice:
     refuses = {Precision.parse(name): why for name, why in data["refuses"].items()}
     return LayerChoice(Precision.parse(data["precision"]), data["reason"], refuses)
+
+
+def _numbers(data: dict[str, Any], *, positive: bool = False) -> dict[str, tuple[float, ...]]:
+    found = {name: tuple(float(value) for value in values) for name, values in data.items()}
+    for name, values in found.items():
+        if not all(math.isfinite(x) and (x > 0 or not positive) for x in values):
+            raise ValueError(f"{name} is improved by numbers that are not usable")
+    return found
 
 
 def _tensor_from_json(name: str, data: dict[str, Any]) -> TensorScale:

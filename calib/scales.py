@@ -20,6 +20,7 @@ __all__ = [
     "LARGEST_FP16",
     "LEVELS",
     "SMALLEST",
+    "SMALLEST_NORMAL_FP16",
     "bias_safe",
     "channel_amax",
     "fp16_representable",
@@ -31,6 +32,7 @@ __all__ = [
 LEVELS = 127
 SMALLEST = 2.0**-24
 LARGEST_FP16 = float(np.finfo(np.float16).max)
+SMALLEST_NORMAL_FP16 = float(np.finfo(np.float16).tiny)
 _LARGEST_BIAS = 2.0**30
 
 

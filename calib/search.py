@@ -204,5 +204,7 @@ def _cheapest(trial: Trial) -> tuple[float, float]:
 def _digest(recipe: Recipe) -> str:
     """Return what makes two recipes the same engine: method, and a precision a layer."""
     chosen = [(name, c.precision.value) for name, c in recipe.layers.items()]
-    facts = [recipe.graph, recipe.rest.value, recipe.method, chosen]
+    facts: list[Any] = [recipe.graph, recipe.rest.value, recipe.method, chosen]
+    if recipe.factors or recipe.corrections:
+        facts += [dict(recipe.factors), dict(recipe.corrections)]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:24]

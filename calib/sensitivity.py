@@ -15,6 +15,7 @@ be quantised together.
 """
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -85,9 +86,7 @@ def _only(recipe: Recipe, unit: tuple[str, ...]) -> Recipe:
         name: choice.asked(Precision.INT8 if name in unit else Precision.FP32, Precision.FP32)
         for name, choice in recipe.layers.items()
     }
-    return Recipe(
-        recipe.graph, Precision.INT8, layers, recipe.tensors, Precision.FP32, recipe.method
-    )
+    return replace(recipe, precision=Precision.INT8, layers=layers, rest=Precision.FP32)
 
 
 def _cuts(model: onnx.ModelProto) -> list[str]:

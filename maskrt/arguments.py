@@ -15,7 +15,9 @@ __all__ = [
     "Pictures",
     "calibration_pictures",
     "check_budget_arguments",
+    "check_improvements",
     "check_size",
+    "improvements_of",
     "parse_targets",
 ]
 
@@ -48,15 +50,18 @@ def check_budget_arguments(
     annotations: Path | str | None,
     targets: Sequence[Target],
     precision: Precision = Precision.FP32,
+    improvements: Sequence[str] = (),
 ) -> None:
     """Refuse a budget that could not be measured in the end, before any work is done."""
+    if improvements:
+        check_improvements(improvements, images, annotations, precision)
     if max_ap_drop is None:
         if precision is Precision.MIXED:
             raise UsageError(
                 "precision mixed is INT8 where a budget of AP allows it: give max_ap_drop, with "
                 "images and annotations to measure it on."
             )
-        if images is not None or annotations is not None:
+        if not improvements and (images is not None or annotations is not None):
             raise UsageError("images and annotations measure max_ap_drop: give that, too.")
         return
     if images is None or annotations is None:
@@ -70,6 +75,38 @@ def check_budget_arguments(
     if not max_ap_drop >= 0:
         raise UsageError(f"max_ap_drop is {max_ap_drop:g}, and must be 0 or more points of AP.")
     require("pycocotools", "measure AP for max_ap_drop")
+    CocoDataset.load(images, annotations)
+
+
+def improvements_of(bias_correction: bool, equalise: bool) -> list[str]:
+    """Return the improvements that two switches ask for."""
+    from .improving import BIAS_CORRECTION, EQUALISATION
+
+    asked = {EQUALISATION: equalise, BIAS_CORRECTION: bias_correction}
+    return [name for name, wanted in asked.items() if wanted]
+
+
+def check_improvements(
+    improvements: Sequence[str],
+    images: Path | str | None,
+    annotations: Path | str | None,
+    precision: Precision,
+) -> None:
+    """Refuse improvements that nothing could be gained by, or whose gain could not be measured."""
+    if not improvements:
+        if images is not None or annotations is not None:
+            raise UsageError(
+                "images and annotations measure bias_correction and equalise: ask for one of them."
+            )
+        return
+    names = " and ".join(improvements)
+    if precision not in (Precision.INT8, Precision.MIXED):
+        raise UsageError(f"{names} is for INT8, and precision is {precision}: leave it out.")
+    if images is None or annotations is None:
+        raise UsageError(
+            f"{names} is kept only where it raises AP: give images and annotations to measure it."
+        )
+    require("pycocotools", f"measure AP for {names}")
     CocoDataset.load(images, annotations)
 
 

@@ -5,13 +5,13 @@ their instances one by one: what conversion costs is known before any precision 
 `run_check` measures COCO AP of an engine and of the reference on annotated pictures.
 """
 
-import itertools
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .calibrating import first_readable
 from .core import (
     Bundle,
     InputSpec,
@@ -71,7 +71,7 @@ class _PyTorchBackend(Backend):
 
 def prove(
     exported: "Export | OnnxExport",
-    pictures: Iterable[Any] | None = None,
+    pictures: Sequence[Any] | None = None,
     *,
     progress: Progress = silent,
 ) -> dict[str, Any]:
@@ -87,7 +87,7 @@ def prove(
         sentence for each limit that was missed (an empty list is agreement).
     """
     spec = exported.manifest.input
-    given = [] if pictures is None else list(itertools.islice(pictures, _PROOF_PICTURES))
+    given = first_readable(pictures or (), _PROOF_PICTURES)
     shown = given or [_noise(spec, seed) for seed in range(2)]
     canonical = CpuBackend(exported.model.SerializeToString())
     matches = []
@@ -124,10 +124,10 @@ def _original(exported: "Export | OnnxExport") -> "tuple[str, Session | OnnxRefe
 
 
 def refuse_blind_engine(
-    bundle: Bundle, target: Target, precision: Precision, pictures: Iterable[Any]
+    bundle: Bundle, target: Target, precision: Precision, pictures: Sequence[Any]
 ) -> None:
     """Raise `PrecisionError` if an engine finds nothing where the FP32 graph finds instances."""
-    shown = list(itertools.islice(pictures, _PROOF_PICTURES))
+    shown = first_readable(pictures, _PROOF_PICTURES)
     with canonical_session(bundle) as canonical:
         expected = sum(len(instances) for instances in canonical.predict(shown))
     with open_session(bundle, target, precision) as session:

@@ -82,4 +82,5 @@ def explain_layers(
             marked = mark_outputs(rendered, layer_tensors(model, rendered))
             engine = build_engine(marked, target, precision)
             run = opened.enter_context(open_engine(engine.files, engine.info, target)).run
-        return measure_divergence(model, rendered, recipe, batches, run=run)
+        plain = calib.equalised(model, recipe)
+        return measure_divergence(plain, rendered, recipe, batches, run=run)

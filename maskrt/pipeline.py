@@ -15,7 +15,9 @@ from .arguments import (
     Pictures,
     calibration_pictures,
     check_budget_arguments,
+    check_improvements,
     check_size,
+    improvements_of,
     parse_targets,
 )
 from .checking import refuse_blind_engine, run_check
@@ -27,6 +29,7 @@ from .runtime.cuda_device import can_run
 from .stages import (
     fit_recipe_to_budget,
     hold_to_budget,
+    improve_recipe,
     make_export,
     read_model,
     write_engine,
@@ -54,6 +57,8 @@ def compile(
     precision: Precision | str = Precision.FP32,
     targets: Sequence[Target | str] = ("cpu",),
     method: str = calib.DEFAULT_METHOD,
+    bias_correction: bool = False,
+    equalise: bool = False,
     max_ap_drop: float | None = None,
     images: Path | str | None = None,
     annotations: Path | str | None = None,
@@ -75,6 +80,9 @@ def compile(
             FP16 elsewhere.
         targets: names as in `maskrt targets`.
         method: calibration method whose scales are used, one of `maskrt.calib.METHODS`.
+        bias_correction: take what INT8 adds to each layer's result on average off its bias, if that
+            raises AP on `images`.
+        equalise: bring the channels between two layers to one size for INT8, likewise.
         max_ap_drop: largest loss of box or mask AP (0 to 100) against FP32 that is accepted, by
             every target that this machine can run; the others are built and not measured. For INT8
             and mixed precision the fastest recipe inside it is searched.
@@ -95,11 +103,14 @@ def compile(
     check_size(input_size)
     check_destination(Path(output))
     pictures = calibration_pictures(calibration, wanted)
-    check_budget_arguments(max_ap_drop, images, annotations, places, wanted)
+    improvements = improvements_of(bias_correction, equalise)
+    check_budget_arguments(max_ap_drop, images, annotations, places, wanted, improvements)
     exported = make_export(model, weights, num_classes, input_size, batch, class_names, progress)
     with Bundle.create(output, exported.manifest) as bundle:
         write_export(bundle, exported, pictures, progress)
         write_recipe(bundle, exported.model, wanted, pictures, progress, method)
+        if improvements:
+            improve_recipe(bundle, places, images, annotations, pictures, improvements, progress)
         if max_ap_drop is not None and wanted in (Precision.INT8, Precision.MIXED):
             fit_recipe_to_budget(
                 bundle, places, images, annotations, pictures, max_ap_drop, progress
@@ -140,12 +151,17 @@ def calibrate(
     *,
     precision: Precision | str = Precision.INT8,
     method: str = calib.DEFAULT_METHOD,
+    bias_correction: bool = False,
+    equalise: bool = False,
+    images: Path | str | None = None,
+    annotations: Path | str | None = None,
     progress: Progress = silent,
 ) -> Bundle:
     """Measure activations on `calibration` pictures and write the bundle's recipe.
 
     One pass gives the scales of every method; `method` says whose are used. Engines that the bundle
-    already has were built by the old recipe, and are removed.
+    already has were built by the old recipe, and are removed. A pass that was stopped goes on where
+    it was. `bias_correction` and `equalise` are as in `compile`, measured for the target `cpu`.
     """
     opened = Bundle.open(bundle)
     wanted = Precision.parse(precision)
@@ -155,11 +171,16 @@ def calibrate(
             "--max-ap-drop, or calibrate for int8."
         )
     pictures = calibration_pictures(calibration, wanted)
+    improvements = improvements_of(bias_correction, equalise)
+    check_improvements(improvements, images, annotations, wanted)
     model = read_model(opened)
     with opened.edit() as staged:
         for stale in ("engines/", "report/", SEARCH):
             staged.remove(stale)
         write_recipe(staged, model, wanted, pictures, progress, method)
+        if improvements:
+            cpu = parse_targets(["cpu"])
+            improve_recipe(staged, cpu, images, annotations, pictures, improvements, progress)
     return opened
 
 

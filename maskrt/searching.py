@@ -24,16 +24,17 @@ from . import calib
 from .calib.cost import layer_seconds, recipe_seconds
 from .calib.search import Outcome, Score, Trial, pareto, search
 from .calib.sensitivity import measure_sensitivity, units
+from .calibrating import first_readable
 from .core import Bundle, CheckFailedError, Precision, Progress, Target, cache_folder
 from .runtime import Session, letterbox_batches
 from .runtime.backends.cpu import CpuBackend
 from .runtime.build import build_engine
 from .runtime.check import CocoDataset, evaluate
 
-__all__ = ["fit_recipe", "search_report"]
+__all__ = ["SCORED_PICTURES", "Judge", "fit_recipe", "search_report"]
 
 _SENSITIVITY_PICTURES = 4
-_SCORED_PICTURES = 500
+SCORED_PICTURES = 500
 _FINALISTS, _ROUNDS = 3, 12
 
 
@@ -62,13 +63,13 @@ def fit_recipe(
     Raises:
         CheckFailedError: no recipe is inside the budget, not even without INT8.
     """
-    judge = _Judge(bundle, model, dataset.share(_SCORED_PICTURES), targets, recipe)
+    judge = Judge(bundle, model, dataset.share(SCORED_PICTURES), targets, recipe)
     seconds = layer_seconds(model)
     price = {
         unit: sum(seconds[n][recipe.rest] - seconds[n][Precision.INT8] for n in unit)
         for unit in units(calib.place(model))
     }
-    shown = list(pictures)[:_SENSITIVITY_PICTURES]
+    shown = first_readable(pictures, _SENSITIVITY_PICTURES)
 
     def rank(best: calib.Recipe) -> list[tuple[str, ...]]:
         batches = [canvases for canvases, _ in letterbox_batches(shown, bundle.manifest.input)]
@@ -111,7 +112,7 @@ def _wider(precision: Precision) -> str:
     return "fp16" if precision is Precision.MIXED else "mixed, fp16"
 
 
-class _Judge:
+class Judge:
     """Scores recipes on annotated pictures.
 
     Attributes:
@@ -126,6 +127,7 @@ class _Judge:
         targets: Sequence[Target],
         recipe: calib.Recipe,
     ) -> None:
+        """Take the arguments of `fit_recipe`; `dataset` is all that is run."""
         self._manifest, self._model, self._dataset = bundle.manifest, model, dataset
         self._here = any(target.name == "cpu" for target in targets)
         self._seconds = layer_seconds(model)
@@ -204,7 +206,13 @@ class _Journal(MutableMapping[str, dict[str, float]]):
 def _key(dataset: CocoDataset, recipe: calib.Recipe, here: bool) -> str:
     """Return a digest of all that a score depends on besides the choices in the recipe."""
     pictures = [(str(i.path), i.path.stat().st_mtime_ns) for i in dataset.images]
-    facts = [recipe.to_json()["tensors"], recipe.graph, list(dataset.annotations), pictures, here]
+    facts: list[Any] = [
+        recipe.to_json()["tensors"],
+        recipe.graph,
+        list(dataset.annotations),
+        pictures,
+        here,
+    ]
     return hashlib.sha256(json.dumps(facts, sort_keys=True, default=_plain).encode()).hexdigest()[
         :24
     ]

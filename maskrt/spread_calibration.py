@@ -5,6 +5,7 @@ recipe is the one that a single machine would write.
 """
 
 import functools
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,9 @@ import onnx
 
 from . import calib
 from .arguments import calibration_pictures
+from .calibrating import Observed, forget, observe, settled
 from .core import Bundle, InputError, Precision, Progress, silent
 from .core.bundle import MODEL, RECIPE
-from .runtime import letterbox_batches
 from .spreading import cluster, shards_of
 
 __all__ = ["calibrate_on_cluster"]
@@ -41,9 +42,10 @@ def calibrate_on_cluster(
     if not files:
         raise InputError(f"there is no picture in {calibration}: name a folder that holds some.")
     with cluster(address) as client:
-        statistics = _observe(client, opened, files, progress)
+        statistics, facts = settled(_observe(client, opened, files, progress), len(files))
     model = onnx.load_model_from_string(opened.read(MODEL))
     recipe = calib.make_recipe(model, wanted, statistics, method=method)
+    recipe = replace(recipe, calibration={**recipe.calibration, **facts})
     with opened.edit() as staged:
         for prefix in _STALE:
             staged.remove(prefix)
@@ -52,21 +54,24 @@ def calibrate_on_cluster(
     return opened
 
 
-def _observe(client: Any, bundle: Bundle, files: list[Any], progress: Progress) -> calib.Statistics:
+def _observe(client: Any, bundle: Bundle, files: list[Any], progress: Progress) -> Observed:
     folder = str(bundle.path.resolve())
     shards = shards_of(files, bundle.manifest.input.batch)
-    tasks = [client.submit(_statistics, folder, shard, pure=False) for shard in shards]
-    progress("calibrate", 0, len(files))
+    tasks = [client.submit(_shard, folder, shard, len(files), pure=False) for shard in shards]
+    done = 0
+    progress("calibrate", done, len(files))
     found = []
-    for task in tasks:
+    for task, shard in zip(tasks, shards, strict=True):
         found.append(task.result())
-        progress("calibrate", sum(part.pictures for part in found), len(files))
-    return functools.reduce(calib.Statistics.merge, found)
+        done += len(shard)
+        progress("calibrate", done, len(files))
+    return functools.reduce(Observed.merge, found)
 
 
-def _statistics(folder: str, files: list[Any]) -> calib.Statistics:
-    """Observe one shard, on a worker."""
+def _shard(folder: str, files: list[Any], total: int) -> Observed:
+    """Observe one shard of `total` pictures, on a worker."""
     bundle = Bundle.open(folder)
     model = onnx.load_model_from_string(bundle.read(MODEL))
-    batches = (b[:real] for b, real in letterbox_batches(files, bundle.manifest.input))
-    return calib.collect_statistics(model, batches)
+    seen = observe(model, files, bundle.manifest.input, total=total)
+    forget(model, files, bundle.manifest.input)
+    return seen

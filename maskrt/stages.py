@@ -5,21 +5,21 @@ other.
 """
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import onnx
 from google.protobuf.message import DecodeError
 
 from . import calib
+from .calibrating import forget, observe, settled
 from .checking import prove, run_check
 from .core import (
     Bundle,
     BundleError,
     CheckFailedError,
-    InputSpec,
     Precision,
     Progress,
     Target,
@@ -27,7 +27,6 @@ from .core import (
     require,
 )
 from .core.bundle import MODEL, RECIPE, SEARCH
-from .runtime import letterbox_batches
 from .runtime.build import BuildOptions, WeakTypes, build_engine, is_buildable, prepare
 from .runtime.check import CocoDataset
 from .runtime.check.evaluate import budget_sentence
@@ -41,6 +40,7 @@ if TYPE_CHECKING:
 __all__ = [
     "fit_recipe_to_budget",
     "hold_to_budget",
+    "improve_recipe",
     "is_onnx",
     "make_export",
     "read_model",
@@ -107,7 +107,7 @@ def _operate(
 def write_export(
     bundle: Bundle,
     exported: "Export | OnnxExport",
-    pictures: Iterable[Any] | None,
+    pictures: Sequence[Any] | None,
     progress: Progress,
 ) -> None:
     """Write the canonical graph, and how close it is to the model that it came from."""
@@ -125,22 +125,45 @@ def write_recipe(
     method: str = calib.DEFAULT_METHOD,
 ) -> None:
     """Calibrate on `pictures`, if there are any, and write the recipe."""
-    statistics = None
-    if pictures is not None and precision is not Precision.FP32:
-        batches = _batches(pictures, bundle.manifest.input, progress)
-        statistics = calib.collect_statistics(model, batches)
+    statistics, spec = None, bundle.manifest.input
+    facts: dict[str, Any] = {}
+    observed = pictures if precision is not Precision.FP32 else None
+    if observed is not None:
+        seen = observe(model, observed, spec, progress)
+        statistics, facts = settled(seen, len(observed))
     recipe = calib.make_recipe(model, precision, statistics, method=method)
+    recipe = replace(recipe, calibration={**recipe.calibration, **facts})
     bundle.write(RECIPE, recipe.to_json())
     bundle.update(precision=precision)
+    if observed is not None:
+        forget(model, observed, spec)
 
 
-def _batches(pictures: list[Any], spec: InputSpec, progress: Progress) -> Iterator[np.ndarray]:
-    done = 0
-    progress("calibrate", 0, len(pictures))
-    for canvases, real in letterbox_batches(pictures, spec):
-        yield canvases[:real]
-        done += real
-        progress("calibrate", done, len(pictures))
+def improve_recipe(
+    bundle: Bundle,
+    targets: Sequence[Target],
+    images: Path | str | None,
+    annotations: Path | str | None,
+    pictures: Sequence[Any] | None,
+    asked: Sequence[str],
+    progress: Progress,
+) -> None:
+    """Try the improvements `asked` on the bundle's recipe, and keep those that raise AP."""
+    from .improving import improve
+
+    assert images is not None  # checked before the work began
+    assert annotations is not None
+    recipe = improve(
+        bundle,
+        read_model(bundle),
+        calib.Recipe.from_json(bundle.read_json(RECIPE)),
+        CocoDataset.load(images, annotations),
+        pictures or [],
+        targets,
+        asked,
+        progress,
+    )
+    bundle.write(RECIPE, recipe.to_json())
 
 
 def fit_recipe_to_budget(
@@ -206,8 +229,9 @@ def write_engine(
         engine = build_engine(rendered, target, precision, asked, step)
     else:
         engine = prepare(
-            rendered, target, precision, bundle_name=name, folder=folder, canonical=model,
-            weak=_weak_types(model, recipe, target), progress=progress, options=asked,
+            rendered, target, precision, bundle_name=name, folder=folder,
+            canonical=calib.improved(model, recipe), weak=_weak_types(model, recipe, target),
+            progress=progress, options=asked,
         )  # fmt: skip
     bundle.remove(folder + "/")
     for file, data in engine.files.items():

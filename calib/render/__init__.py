@@ -5,6 +5,7 @@ import enum
 import onnx
 
 from ...core import Precision
+from ..improved import improved
 from ..recipe import Recipe
 from .calibration_cache import calibration_cache, implicit_scales, layer_types
 from .explicit_qdq import render_explicit_qdq
@@ -41,6 +42,7 @@ def render(
         InputError: the recipe is for another graph, or has no scale for a tensor that needs one.
     """
     recipe.check_fits(model)
+    model = improved(model, recipe)
     chosen = {name: choice.precision for name, choice in recipe.layers.items()}
     rendered = model
     if Precision.INT8 in chosen.values():
@@ -50,5 +52,9 @@ def render(
             rendered = render_explicit_qdq(model, recipe)
     half = {name for name, precision in chosen.items() if precision is Precision.FP16}
     if style is Style.TENSORRT and recipe.rest is Precision.FP16:
-        half |= {name for name, precision in chosen.items() if precision is Precision.INT8}
+        half |= {
+            name
+            for name, choice in recipe.layers.items()
+            if choice.precision is Precision.INT8 and Precision.FP16 not in choice.refuses
+        }
     return render_half(rendered, half) if half else rendered

@@ -2,11 +2,12 @@
 
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import click
 
 from ..calib import DEFAULT_METHOD, METHODS
-from .options import PRECISIONS, bundle_argument, progress_bars
+from .options import PRECISIONS, bundle_argument, improvement_options, progress_bars
 from .summary import print_bundle
 
 __all__ = ["command"]
@@ -25,12 +26,31 @@ __all__ = ["command"]
 @click.option(
     "--dask", metavar="ADDRESS", help="Spread the pictures over the workers of a Dask scheduler."
 )
-def command(bundle: Path, calibration: Path, precision: str, method: str, dask: str | None) -> None:
-    """Measure BUNDLE's activations on pictures and write its recipe; engines are removed."""
+@improvement_options
+@click.option(
+    "--images", type=click.Path(path_type=Path), help="Annotated pictures to measure AP on."
+)
+@click.option("--annotations", type=click.Path(path_type=Path), help="Their COCO JSON.")
+def command(
+    bundle: Path, calibration: Path, precision: str, method: str, dask: str | None, **improve: Any
+) -> None:
+    """Measure BUNDLE's activations on pictures and write its recipe; engines are removed.
+
+    A run that was stopped goes on where it was.
+    """
     from ..pipeline import calibrate
     from ..spread_calibration import calibrate_on_cluster
 
-    run = calibrate if dask is None else partial(calibrate_on_cluster, address=dask)
+    if dask is not None and any(improve.values()):
+        raise click.UsageError(
+            "--dask only spreads the calibration pass: leave --bias-correction, --equalise and "
+            "their pictures out."
+        )
+    run = (
+        partial(calibrate, **improve)
+        if dask is None
+        else partial(calibrate_on_cluster, address=dask)
+    )
     with progress_bars() as progress:
         calibrated = run(bundle, calibration, precision=precision, method=method, progress=progress)
     print_bundle(calibrated)

@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from ..calib import DEFAULT_METHOD, METHODS
-from .options import PRECISIONS, model_options, progress_bars, read_class_names
+from .options import PRECISIONS, improvement_options, model_options, progress_bars, read_class_names
 from .summary import print_bundle
 
 __all__ = ["command"]
@@ -28,6 +28,7 @@ __all__ = ["command"]
     show_default=True,
     help="Calibration method whose scales are used.",
 )
+@improvement_options
 @click.option("--target", "targets", multiple=True, default=("cpu",), show_default=True)
 @click.option(
     "--max-ap-drop",
@@ -36,7 +37,7 @@ __all__ = ["command"]
     help="Largest loss of box or mask AP; the fastest recipe inside it is searched.",
 )
 @click.option(
-    "--images", type=click.Path(path_type=Path), help="Annotated pictures for --max-ap-drop."
+    "--images", type=click.Path(path_type=Path), help="Annotated pictures to measure AP on."
 )
 @click.option("--annotations", type=click.Path(path_type=Path), help="Their COCO JSON.")
 def command(class_names: Path | None, **options: Any) -> None:

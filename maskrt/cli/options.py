@@ -22,6 +22,7 @@ from rich.text import Text
 __all__ = [
     "bundle_argument",
     "console",
+    "improvement_options",
     "model_options",
     "on_device_option",
     "precision_option",
@@ -72,6 +73,18 @@ def model_options(function: _Function) -> _Function:
     for decorator in reversed(decorators):
         function = decorator(function)
     return function
+
+
+def improvement_options(function: _Function) -> _Function:
+    """Add what INT8 may be improved by; both need --images and --annotations."""
+    function = click.option(
+        "--equalise", is_flag=True,
+        help="Equalise channels between layers for INT8, if that raises AP on --images.",
+    )(function)  # fmt: skip
+    return click.option(
+        "--bias-correction", is_flag=True,
+        help="Take INT8's mean errors off the biases, if that raises AP on --images.",
+    )(function)  # fmt: skip
 
 
 def read_class_names(path: Path | None) -> list[str] | None:

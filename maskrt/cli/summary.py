@@ -5,9 +5,11 @@ from typing import Any
 from rich.table import Table
 
 from ..core import Bundle, BundleError, Target
-from ..core.bundle import SEARCH
+from ..core.bundle import RECIPE, SEARCH
 from ..runtime.cuda_device import can_run
 from .options import console
+
+_SKIPPED_SHOWN = 5
 
 __all__ = ["engine_layers", "megabytes", "print_bundle"]
 
@@ -27,12 +29,28 @@ def print_bundle(bundle: Bundle) -> None:
         screen.print(f"  warning   the conversion is not exact. {warning}", style="yellow")
     if "warning" in manifest.source:
         screen.print(f"  warning   {manifest.source['warning']}", style="yellow")
+    if RECIPE in bundle:
+        _print_calibration(bundle.read_json(RECIPE))
     if SEARCH in bundle:
         screen.print(f"  search    {_search(bundle.read_json(SEARCH))}")
     if bundle.engines():
         screen.print(_engines(bundle))
     for name in bundle.prepared():
         _print_prepared(bundle, name)
+
+
+def _print_calibration(recipe: Any) -> None:
+    """Print how many pictures the recipe's ranges come from, and each that was left out."""
+    found = recipe.get("calibration", {}) if isinstance(recipe, dict) else {}
+    if not found:
+        return
+    screen, skipped = console(), found.get("skipped", [])
+    left_out = f", and {len(skipped)} left out that cannot be read" if skipped else ""
+    screen.print(f"  pictures  {found.get('pictures')} for calibration{left_out}")
+    if "improvements" in found:
+        screen.print(f"  improved  {_improvements(found['improvements'])}")
+    for sentence in skipped[:_SKIPPED_SHOWN]:
+        screen.print(f"  warning   {sentence}", style="yellow")
 
 
 def megabytes(count: int) -> str:
@@ -112,6 +130,12 @@ def _weights(source: dict[str, Any]) -> str:
     if (file := source.get("onnx")) is not None:
         return f"rewritten by surgery ({file['sha256'][:12]})"
     return "no weights given: the model is as its builder made it, untrained unless that trains it"
+
+
+def _improvements(found: dict[str, Any]) -> str:
+    kept = " and ".join(found["kept"])
+    tried = ", ".join(f"{drop:.2f} with {name}" for name, drop in found["ap_drop"].items())
+    return f"by {kept or 'nothing, since nothing raised AP'}; AP lost: {tried}"
 
 
 def _search(found: dict[str, Any]) -> str:

@@ -155,6 +155,35 @@ def test_missed_budget_leaves_no_bundle(work: Path, capsys: pytest.CaptureFixtur
     assert not [p for p in work.iterdir() if p.name.startswith(".strict")]
 
 
+def test_improvements_are_kept_only_where_they_raise_ap(
+    work: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy = work / "improved.maskrt"
+    shutil.copytree(work / "tiny.maskrt", copy)
+    earlier = Bundle.open(copy).read_json("recipe.json")
+    assert _run("calibrate", copy, "--calibration", work / "pictures", "--equalise",
+                "--bias-correction", "--images", work / "pictures",
+                "--annotations", work / "annotations.json") == 0  # fmt: skip
+    recipe = Bundle.open(copy).read_json("recipe.json")
+    found = recipe["calibration"]["improvements"]
+    names = ["equalisation", "bias correction"]
+    assert set(found["ap_drop"]) == {"neither", *names, " and ".join(names)}
+    least = min(found["ap_drop"].values())
+    assert found["ap_drop"][" and ".join(found["kept"]) or "neither"] == least
+    assert ("factors" in recipe, "corrections" in recipe) == tuple(
+        n in found["kept"] for n in names
+    )
+    if not found["kept"]:
+        assert {**earlier, "calibration": recipe["calibration"]} == recipe
+    shown = capsys.readouterr().out
+    assert "improved  by" in shown
+    assert f"{found['ap_drop']['neither']:.2f} with neither" in shown
+    assert _run("build", copy, "--target", "cpu") == 0
+    layers = Bundle.open(copy).read_json("engines/cpu/engine.json")["layers"]
+    assert layers["int8"] > 20
+    shutil.rmtree(copy)
+
+
 def test_pytorch_itself_as_the_reference(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert _run("build", work / "tiny.maskrt", "--target", "cpu", "--precision", "fp32") == 0
     assert _check(work, "--precision", "fp32", "--weights", work / "tiny.pth",
@@ -216,6 +245,11 @@ def test_rtx_engine_is_built_and_cannot_run_here(
          1, "no picture"),
         (["compile", "{tiny}", "-o", "{empty}"], 2, "is not a bundle"),
         (["compile", "{tiny}", "-o", "{out}", "--max-ap-drop", "1"], 2, "give both"),
+        (["compile", "{tiny}", "-o", "{out}", "--equalise"], 2, "equalisation is for INT8"),
+        (["calibrate", "{bundle}", "--calibration", "{pictures}", "--equalise",
+          "--bias-correction"], 2, "equalisation and bias correction is kept only where it raises"),
+        (["calibrate", "{bundle}", "--calibration", "{pictures}", "--images", "{pictures}"],
+         2, "ask for one of them"),
         (["run", "{out}", "x.jpg"], 1, "does not exist"),
         (["run", "{bundle}", "{empty}"], 1, "no picture"),
         (["run", "{bundle}", "absent.jpg"], 1, "absent.jpg"),
@@ -240,7 +274,7 @@ def test_one_sentence_and_nothing_half_written(
     places = {
         "out": tmp_path / "out.maskrt", "empty": tmp_path / "empty", "bundle": work / "tiny.maskrt",
         "damaged": tmp_path / "damaged.pth", "other": tmp_path / "other.pth",
-        "tiny": "tests.export.detectors:tiny_mask_rcnn",
+        "tiny": "tests.export.detectors:tiny_mask_rcnn", "pictures": work / "pictures",
     }  # fmt: skip
     before = {p.name for p in tmp_path.iterdir()}
     assert _run(*(word.format(**places) for word in words)) == status
