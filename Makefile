@@ -8,6 +8,10 @@ ARGS   ?=
 # live in one environment, each in a folder of its own.
 LEAN   := $(if $(filter x86_64,$(shell uname -m)),build/lean/10.16.1.11 build/lean/11.4.0.106)
 
+# A Triton server in a wheel: the binary and its Python backend. Only unpacked; its dependencies would
+# bring an older numpy.
+TRITON := $(if $(filter x86_64,$(shell uname -m)),build/triton)
+
 .PHONY: build/types help demo test test-slow lint types imports wheel format clean
 
 help:
@@ -37,7 +41,12 @@ build/lean/%: | $(VENV)/.dev
 		tensorrt-lean-cu13==$* tensorrt-lean-cu13-libs==$* tensorrt-lean-cu13-bindings==$*
 	mv $@.part $@
 
-test-slow: $(VENV)/.dev $(LEAN)
+build/triton: | $(VENV)/.dev
+	rm -rf $@.part
+	$(BIN)/python -m pip install --quiet --no-deps --target $@.part nvidia-pytriton==0.7.0
+	mv $@.part $@
+
+test-slow: $(VENV)/.dev $(LEAN) $(TRITON)
 	$(BIN)/python -m pytest -m slow $(ARGS)
 
 lint: $(VENV)/.dev

@@ -9,7 +9,13 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDERS = ("core", "export", "calib", "plugins", "runtime")
-DATA = ("maskrt/py.typed", "maskrt/demo/maskrcnn_scenes.safetensors")
+DATA = (
+    "maskrt/py.typed",
+    "maskrt/bench.schema.json",
+    "maskrt/nvdsinfer_maskrt.cpp",
+    "maskrt/demo/maskrcnn_scenes.safetensors",
+    "maskrt/runtime/check/report.schema.json",
+)
 
 
 def expected() -> set[str]:
