@@ -1,12 +1,17 @@
 """What calibration costs: wall time in units of plain inference of the same pictures, and memory.
 
     python benchmarks/calibration.py [--pictures 32 256] [--peers] [--json FILE]
+        [--modelopt PYTHON]
 
 Model: torchvision's maskrcnn_resnet50_fpn at 512 x 512 with random weights, as canonical ONNX. Each
 run is a process of its own, so that its peak memory is its own; plain inference runs before and
 after each calibration; the mean of the two is the unit. Statistics of all methods come from one
 pass, so all of them are one line. `--peers` adds ONNX Runtime's `quantize_static` on the same graph
-(its `maskrt` functions inlined), with 32 pictures.
+(its `maskrt` functions inlined), with at most 32 pictures. `--modelopt` adds `quantize` of NVIDIA's
+ModelOpt, run by the Python of an environment of its own, since it brings older packages:
+
+    python -m venv build/modelopt && build/modelopt/bin/pip install 'nvidia-modelopt[onnx]'
+    python benchmarks/calibration.py --peers --modelopt build/modelopt/bin/python
 """
 
 import argparse
@@ -22,6 +27,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+from onnx import inliner
 
 SIZE = 512
 
@@ -37,8 +43,19 @@ def main() -> None:
         rows = [_row("maskrt, all methods", "maskrt", model, count) for count in options.pictures]
         if options.peers:
             rows += [
-                _row(f"ONNX Runtime {m}", f"ort-{m}", model, 32) for m in ("minmax", "entropy")
+                _row(f"ONNX Runtime {m}", f"ort-{m}", model, min(32, *options.pictures))
+                for m in ("minmax", "entropy")
             ]
+        if options.modelopt:
+            inlined = Path(folder) / "inlined.onnx"
+            onnx.save(inliner.inline_local_functions(onnx.load(model)), inlined)
+            rows += [
+                _row(
+                    f"ModelOpt {m}", f"modelopt-{m}", inlined, min(32, *options.pictures),
+                    python=options.modelopt,
+                )
+                for m in ("max", "entropy")
+            ]  # fmt: skip
     _print(rows)
     if options.json:
         options.json.write_text(json.dumps(rows, indent=2) + "\n")
@@ -48,6 +65,7 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser()
     parser.add_argument("--pictures", type=int, nargs="+", default=[32, 256])
     parser.add_argument("--peers", action="store_true")
+    parser.add_argument("--modelopt", metavar="PYTHON", help="of an environment with ModelOpt")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--job", choices=JOBS, help=argparse.SUPPRESS)
     parser.add_argument("--model", type=Path, help=argparse.SUPPRESS)
@@ -67,9 +85,11 @@ def _export(path: Path) -> None:
     onnx.save(export_model(model, input_size=(SIZE, SIZE)).model, path)
 
 
-def _row(name: str, job: str, model: Path, count: int) -> dict[str, Any]:
+def _row(
+    name: str, job: str, model: Path, count: int, *, python: str = sys.executable
+) -> dict[str, Any]:
     before = _run("plain", model, count)
-    found = _run(job, model, count)
+    found = _run(job, model, count, python)
     after = _run("plain", model, count)
     unit = (before["seconds"] + after["seconds"]) / 2
     return {
@@ -83,9 +103,11 @@ def _row(name: str, job: str, model: Path, count: int) -> dict[str, Any]:
     }
 
 
-def _run(job: str, model: Path, count: int) -> dict[str, float]:
-    command = [sys.executable, __file__, "--job", job, "--model", str(model), "--pictures"]
-    done = subprocess.run([*command, str(count)], check=True, capture_output=True, text=True)
+def _run(job: str, model: Path, count: int, python: str = sys.executable) -> dict[str, float]:
+    command = [python, __file__, "--job", job, "--model", str(model), "--pictures"]
+    done = subprocess.run([*command, str(count)], check=False, capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(f"{job} failed:\n{done.stderr[-2000:]}")
     return json.loads(done.stdout.splitlines()[-1])
 
 
@@ -126,7 +148,6 @@ def _maskrt(model: Path, count: int) -> None:
 
 def _ort(method: str) -> Callable[[Path, int], None]:
     def job(model: Path, count: int) -> None:
-        from onnx import inliner
         from onnxruntime.quantization import (
             CalibrationDataReader,
             CalibrationMethod,
@@ -153,11 +174,42 @@ def _ort(method: str) -> Callable[[Path, int], None]:
     return job
 
 
+def _modelopt(method: str) -> Callable[[Path, int], None]:
+    def job(model: Path, count: int) -> None:
+        from modelopt.onnx.quantization import quantize
+
+        class _Reader:
+            """What ONNX Runtime's calibrator asks for, one picture at a time."""
+
+            def __init__(self) -> None:
+                self.rewind()
+
+            def rewind(self) -> None:
+                self._left = ({"images": batch} for batch in _pictures(count))
+
+            def get_next(self) -> Any:
+                return next(self._left, None)
+
+            def get_first(self) -> Any:
+                return {"images": next(_pictures(1))}
+
+        with tempfile.TemporaryDirectory() as folder:
+            quantize(
+                str(model), calibration_data_reader=_Reader(), calibration_method=method,
+                calibration_eps=["cpu"], output_path=str(Path(folder) / "quantised.onnx"),
+                high_precision_dtype="fp32",
+            )  # fmt: skip
+
+    return job
+
+
 JOBS: dict[str, Callable[[Path, int], None]] = {
     "plain": _plain,
     "maskrt": _maskrt,
     "ort-minmax": _ort("minmax"),
     "ort-entropy": _ort("entropy"),
+    "modelopt-max": _modelopt("max"),
+    "modelopt-entropy": _modelopt("entropy"),
 }
 
 

@@ -21,7 +21,7 @@ import numpy as np
 import onnx
 
 from . import calib
-from .calib.cost import layer_seconds, recipe_seconds
+from .calib.cost import MACHINES, Machine, layer_seconds, machine_of, recipe_seconds
 from .calib.search import Outcome, Score, Trial, pareto, search
 from .calib.sensitivity import measure_sensitivity, units
 from .calibrating import first_readable
@@ -64,7 +64,7 @@ def fit_recipe(
         CheckFailedError: no recipe is inside the budget, not even without INT8.
     """
     judge = Judge(bundle, model, dataset.share(SCORED_PICTURES), targets, recipe)
-    seconds = layer_seconds(model)
+    seconds = layer_seconds(model, _machine(targets))
     price = {
         unit: sum(seconds[n][recipe.rest] - seconds[n][Precision.INT8] for n in unit)
         for unit in units(calib.place(model))
@@ -130,8 +130,9 @@ class Judge:
         """Take the arguments of `fit_recipe`; `dataset` is all that is run."""
         self._manifest, self._model, self._dataset = bundle.manifest, model, dataset
         self._here = any(target.name == "cpu" for target in targets)
-        self._seconds = layer_seconds(model)
-        self.journal = _Journal(_key(dataset, recipe, self._here))
+        machine = _machine(targets)
+        self._seconds = layer_seconds(model, machine)
+        self.journal = _Journal(_key(dataset, recipe, self._here, machine))
 
     def score(self, recipe: calib.Recipe) -> Score:
         """Return what `recipe` loses, and what it costs."""
@@ -203,7 +204,13 @@ class _Journal(MutableMapping[str, dict[str, float]]):
         return len(self._known)
 
 
-def _key(dataset: CocoDataset, recipe: calib.Recipe, here: bool) -> str:
+def _machine(targets: Sequence[Target]) -> Machine:
+    """Return whose time is modelled: of the first target that is a GPU, else an Orin NX's."""
+    devices = [target for target in targets if target.backend != "onnxruntime"]
+    return machine_of(devices[0]) if devices else MACHINES["orin-nx"]
+
+
+def _key(dataset: CocoDataset, recipe: calib.Recipe, here: bool, machine: Machine) -> str:
     """Return a digest of all that a score depends on besides the choices in the recipe."""
     pictures = [(str(i.path), i.path.stat().st_mtime_ns) for i in dataset.images]
     facts: list[Any] = [

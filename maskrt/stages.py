@@ -27,6 +27,7 @@ from .core import (
     require,
 )
 from .core.bundle import MODEL, RECIPE, SEARCH
+from .paying import payoff
 from .runtime.build import BuildOptions, WeakTypes, build_engine, is_buildable, prepare
 from .runtime.check import CocoDataset
 from .runtime.check.evaluate import budget_sentence
@@ -238,6 +239,8 @@ def write_engine(
         bundle.write(f"{folder}/{file}", data)
     sources = {"graph": bundle.digests[MODEL], "recipe": bundle.digests[RECIPE]}
     info = {**engine.info, "sha256": {**sources, **engine.info.get("sha256", {})}}
+    if found := payoff(model, recipe, target, info):
+        info["payoff"] = found
     if is_buildable(target):
         info["total_seconds"] = round(time.perf_counter() - started, 2)
     bundle.write(f"{folder}/{'engine' if is_buildable(target) else 'prepared'}.json", info)

@@ -64,6 +64,19 @@ def engine_layers(info: dict[str, Any]) -> str:
     return ", ".join(f"{count} {name}" for name, count in layers.items()) or "not readable"
 
 
+def _share(info: dict[str, Any]) -> str:
+    """Return which share of an INT8 engine's layers really is INT8, such as ` (98 % int8)`."""
+    layers = info.get("layers") or {}
+    if info["precision"] != "int8" or not sum(layers.values()):
+        return ""
+    return f" ({100 * layers.get('int8', 0) / sum(layers.values()):.0f} % int8)"
+
+
+def _payoff(info: dict[str, Any]) -> str:
+    found = info.get("payoff")
+    return str(found.get("sentence", "")) if isinstance(found, dict) else ""
+
+
 def _complete(info: dict[str, Any], name: str) -> dict[str, Any]:
     missing = [key for key in ("precision", "bytes", "build_seconds") if key not in info]
     if missing:
@@ -81,11 +94,10 @@ def _engines(bundle: Bundle) -> Table:
     for name in bundle.engines():
         info = _complete(bundle.read_json(f"engines/{name}/engine.json"), name)
         table.add_row(
-            name, info["precision"], engine_layers(info), megabytes(info["bytes"]),
-            _seconds(info), "yes" if _runs_here(name) else "no",
+            name, info["precision"], engine_layers(info) + _share(info),
+            megabytes(info["bytes"]), _seconds(info), "yes" if _runs_here(name) else "no",
         )  # fmt: skip
-        if info.get("note"):
-            notes.append(f"{name}: {info['note']}")
+        notes += [f"{name}: {text}" for text in (info.get("note"), _payoff(info)) if text]
     table.caption = "\n".join(notes) or None
     table.caption_justify = "left"
     return table
@@ -105,6 +117,8 @@ def _print_prepared(bundle: Bundle, name: str) -> None:
             f"  checked   the {nodes} nodes between the plugins, in {len(segments)} segments, are "
             "parsed and built by TensorRT-RTX"
         )
+    if text := _payoff(info):
+        screen.print(f"  int8      {text}", soft_wrap=True)
     screen.print(f"  there     {info['commands']['build']}", soft_wrap=True)
     screen.print(
         f"  memory    at most {info['build_memory_mib']} MiB expected during the build; more in "

@@ -21,6 +21,7 @@ GEMM, `function` and `runtime_function` generated kernels, `runtime_fusion` a co
 statements inside one such fusion (its *body*), with their own tensors.
 """
 
+import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -33,6 +34,8 @@ _BASE = re.compile(r'\bbase="([^"]*)"')
 _STATEMENT = re.compile(r"^ *(?P<kind>[a-z_]\w*)=\{ (?P<text>.*)\}$")
 _NAME = re.compile(r'\bname=(?:"(?P<quoted>[^"]*)"|(?P<bare>\S+))')
 _INPUTS = re.compile(r'\binput(?:_args)?=\{(?P<list>(?: ?"[^"]*")*) ?\}')
+_OUTPUTS = re.compile(r'\boutput(?:_args)?=\{(?P<list>(?: ?"[^"]*")*) ?\}')
+_DIMS = re.compile(r"\bdims=\{([\d ]*)\}")
 _LAYER = re.compile(r"\[ONNX Layer: ([^\]]*)\]")
 _PAYLOAD = re.compile(r"\bconst_payload_size=(\d+)")
 _BACKBONE = re.compile(r"\bbackbone=(\w+)")
@@ -40,23 +43,29 @@ _ACCELERATORS = re.compile(rb"\baccelerators=\{([^}*\n]*)\}")
 _DEVICE_MEMORY = re.compile(rb"\bname=devmem size=(\d+)")
 
 _CONTROL = {"memset", "copy", "cjmp", "jmp", "ret", "wait", "record", "barrier", "free", "alloc"}
+_TYPE_BYTES = {
+    "int8": 1, "uint8": 1, "bool": 1, "fp8": 1, "half": 2, "bf16": 2, "float": 4, "int32": 4,
+    "int64": 8,
+}  # fmt: skip
 _CATEGORY = {"corrltn": "convolution", "deconvolution": "convolution", "fully_connected": "gemm"}
 _BACKBONES = {"conv": "convolution", "gemm": "gemm"}
 
 
 @dataclass(frozen=True)
 class Argument:
-    """One tensor that a kernel reads.
+    """One tensor that a kernel reads or writes.
 
     Attributes:
         name: the plan's own name.
         type: `"int8"`, `"half"`, `"float"`, ...; None where the plan does not say.
         constant_bytes: size of its constant content; 0 for an activation.
+        size_bytes: of all of it; 0 where the plan does not say.
     """
 
     name: str
     type: str | None
     constant_bytes: int
+    size_bytes: int = 0
 
 
 @dataclass(frozen=True)
@@ -69,6 +78,7 @@ class Kernel:
         name: for a convolution or GEMM the ONNX node's name, else a generated one.
         layers: names of the ONNX nodes that were fused into it.
         inputs: what it reads; for a convolution or GEMM first the data, then the weights.
+        outputs: what it writes.
     """
 
     kind: str
@@ -76,6 +86,12 @@ class Kernel:
     name: str
     layers: tuple[str, ...]
     inputs: tuple[Argument, ...]
+    outputs: tuple[Argument, ...] = ()
+
+    @property
+    def traffic_bytes(self) -> int:
+        """How much it reads and writes, each tensor once."""
+        return sum(argument.size_bytes for argument in (*self.inputs, *self.outputs))
 
     @property
     def is_rounding(self) -> bool:
@@ -104,6 +120,14 @@ class Plan:
         categories = [kernel.category for kernel in self.kernels]
         counts = {name: categories.count(name) for name in ("convolution", "gemm", "other")}
         return {**counts, "rounding": sum(kernel.is_rounding for kernel in self.kernels)}
+
+    def traffic(self) -> dict[str, int]:
+        """Return how many bytes the kernels of a frame read and write, and the rounding ones."""
+        launched = [kernel for kernel in self.kernels if kernel.category != "control"]
+        return {
+            "frame": sum(kernel.traffic_bytes for kernel in launched),
+            "rounding": sum(kernel.traffic_bytes for kernel in launched if kernel.is_rounding),
+        }
 
 
 def read_plan(plan: bytes) -> Plan | None:
@@ -139,20 +163,31 @@ def _tensors(text: str) -> dict[str, Argument]:
         size = int(payload[1]) if payload else 0
         if base and base[1] in tensors:
             size = tensors[base[1]].constant_bytes
-        tensors[tensor["name"]] = Argument(tensor["name"], tensor["type"], size)
+        whole = _size(line, tensor["type"])
+        tensors[tensor["name"]] = Argument(tensor["name"], tensor["type"], size, whole)
     return tensors
+
+
+def _size(line: str, kind: str) -> int:
+    dims = _DIMS.search(line)
+    return math.prod(map(int, dims[1].split())) * _TYPE_BYTES.get(kind, 0) if dims else 0
 
 
 def _kernel(kind: str, text: str, tensors: dict[str, Argument]) -> Kernel:
     name = _NAME.search(text)
-    inputs = _INPUTS.search(text)
-    names = re.findall(r'"([^"]*)"', inputs["list"]) if inputs else []
+
+    def arguments(pattern: re.Pattern[str]) -> tuple[Argument, ...]:
+        found = pattern.search(text)
+        names = re.findall(r'"([^"]*)"', found["list"]) if found else []
+        return tuple(tensors.get(n, Argument(n, None, 0)) for n in names)
+
     return Kernel(
         kind=kind,
         category=_category(kind, text),
         name=(name["quoted"] or name["bare"] or "") if name else "",
         layers=tuple(_LAYER.findall(text)),
-        inputs=tuple(tensors.get(n, Argument(n, None, 0)) for n in names),
+        inputs=arguments(_INPUTS),
+        outputs=arguments(_OUTPUTS),
     )
 
 

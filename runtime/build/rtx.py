@@ -10,13 +10,15 @@ not take, or takes and then computes in float, by operators that mean the same. 
 | key | meaning |
 |---|---|
 | `kernels` | kernels a frame launches, by kind (below); None when the plan was not readable |
+| `traffic_bytes` | what all kernels read and write in a `frame`, and the `rounding` ones |
 | `accelerators` | what it was compiled for, such as `["sm80"]` (which also runs on later GPUs) |
 | `device_memory_bytes` | activations and scratch on the device |
 | `peak_memory_bytes` | what the build took on this machine |
 | `warnings` | what TensorRT-RTX warned of |
 
 `kernels` counts `convolution`, `gemm` and `other`; of the others, `rounding` quantise activations
-for a convolution that did not absorb it. INT8 saves nothing where they cost more than it gains.
+for a convolution that did not absorb it. INT8 saves nothing where they cost more than it gains:
+`maskrt/paying.py` holds the two against each other.
 """
 
 from typing import Any
@@ -115,6 +117,7 @@ def _program_info(plan: Plan | None, report: dict[str, Any]) -> dict[str, Any]:
     warnings = [text for severity, text in report["messages"] if severity == "WARNING"]
     return {
         "kernels": None if plan is None else plan.count(),
+        "traffic_bytes": None if plan is None else plan.traffic(),
         "accelerators": [] if plan is None else list(plan.accelerators),
         "device_memory_bytes": None if plan is None else plan.device_memory_bytes,
         "peak_memory_bytes": report["peak_memory_bytes"],

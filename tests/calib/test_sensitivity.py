@@ -1,12 +1,14 @@
 """Sensitivity: one unit's noise, measured against a computation by hand; and the cost model."""
 
+from dataclasses import replace
+
 import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from maskrt import calib
-from maskrt.calib.cost import layer_seconds, recipe_seconds
+from maskrt.calib.cost import MACHINES, layer_seconds, recipe_seconds
 from maskrt.calib.sensitivity import measure_sensitivity, units
 from maskrt.core import InputError, Precision
 
@@ -90,7 +92,8 @@ def test_no_picture_is_refused() -> None:
 
 def test_cost_falls_with_width_and_counts_each_position() -> None:
     model = _model()
-    seconds = layer_seconds(model)
+    machine = replace(MACHINES["orin-nx"], launch=0.0)
+    seconds = layer_seconds(model, machine)
     elements = 16 * 16 + 2 * 16 * 30  # weight, data, result: bytes decide at this size
     assert seconds["a"][Precision.FP32] == pytest.approx(4 * elements / 102.4e9)
     recipe = _recipe(model)
@@ -100,4 +103,8 @@ def test_cost_falls_with_width_and_counts_each_position() -> None:
     assert recipe_seconds(recipe, seconds) < recipe_seconds(wide, seconds)
     assert recipe_seconds(wide.with_precision(Precision.FP32), seconds) == pytest.approx(
         4 * recipe_seconds(recipe, seconds)
+    )
+    launched = layer_seconds(model, replace(machine, launch=1e-3))
+    assert recipe_seconds(recipe, launched) == pytest.approx(
+        recipe_seconds(recipe, seconds) + 1e-3 * len(recipe.layers)
     )

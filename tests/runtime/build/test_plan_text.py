@@ -63,6 +63,18 @@ def test_kernels_are_counted_by_what_they_are(plan):
     assert [kernel.kind for kernel in plan.bodies] == ["corrltn", "cast"]
 
 
+def test_traffic_is_what_kernels_read_and_write(plan):
+    activation = 32 * 8 * 8
+    rounding = next(kernel for kernel in plan.kernels if kernel.is_rounding)
+    assert rounding.traffic_bytes == 4 * activation + activation  # float in, int8 out
+    conv = next(kernel for kernel in plan.kernels if kernel.name == "conv")
+    assert conv.traffic_bytes == activation + 32 * 32 * 9
+    found = plan.traffic()
+    assert found["rounding"] == rounding.traffic_bytes
+    counted = [kernel.traffic_bytes for kernel in plan.kernels if kernel.category != "control"]
+    assert found["frame"] == sum(counted)
+
+
 def test_a_kernel_has_its_layers_and_the_types_of_what_it_reads(plan):
     conv = next(kernel for kernel in plan.kernels if kernel.name == "conv")
     assert conv.layers == ("conv", "relu")
