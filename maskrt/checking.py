@@ -119,7 +119,10 @@ def _original(exported: "Export | OnnxExport") -> "tuple[str, Session | OnnxRefe
     from .export.surgery import OnnxReference
 
     if isinstance(exported.reference, OnnxReference):
-        return "the original ONNX", exported.reference
+        if exported.reference.pasted:
+            return "the original ONNX", exported.reference
+        backend = _PyTorchBackend(exported.reference)
+        return "the original ONNX, masks pasted alike", _session(backend, exported.manifest)
     return "PyTorch FP32", _session(_PyTorchBackend(exported.reference), exported.manifest)
 
 

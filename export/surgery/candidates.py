@@ -105,6 +105,8 @@ def _comparison(
         raise Declined(rule, "a filter keeps what is below a threshold, not above", node)
     maker = graph.maker(strip(graph, operand, (*LAYOUT, "Split")))
     kind = "side" if maker is not None and maker.op == "Sub" else "score"
-    if kind == "side" and strict:
-        raise Declined(rule, "the least side of a box is excluded, and torchvision keeps it", node)
-    return kind, float(np.asarray(value, np.float32).reshape(())), strict, node
+    number = np.asarray(value, np.float32).reshape(())
+    if kind == "side" and strict:  # above the number is at least the next one
+        number = np.maximum(np.nextafter(number, np.float32(np.inf)), np.finfo(np.float32).tiny)
+        strict = False
+    return kind, float(number), strict, node

@@ -20,6 +20,7 @@ __all__ = ["canonical_graph"]
 
 _MOST_CANDIDATES = 4096  # before the last suppression; as in `families/torchvision_two_stage.py`
 _REJECTED = -1.0  # the score of a candidate that the foreign graph would have dropped
+_NO_LOGIT = -1e30  # the same where scores are logits
 _FLOAT, _INT32 = int(TensorProto.FLOAT), int(TensorProto.INT32)
 
 
@@ -67,6 +68,8 @@ class _Writer:
         out, how = self.out, self.stages.preprocessing
         # Cast before Transpose: TensorRT transposes no uint8.
         x = out.op("Transpose", out.op("Cast", "images", to=_FLOAT), perm=[0, 3, 1, 2])
+        if how.bgr:
+            x = out.op("Gather", x, out.ints(2, 1, 0), axis=1)
         x = out.op("Mul", x, out.constant((how.scale / 255).reshape(1, 3, 1, 1)))
         x = out.op("Add", x, out.constant(how.shift.reshape(1, 3, 1, 1)))
         if how.inner != how.size:
@@ -88,9 +91,16 @@ class _Writer:
         counts = [min(level.most, len(level.anchors)) for level in how.levels]
         numbers = np.repeat(np.arange(len(counts), dtype=np.int32), counts)
         labels = out.constant(np.tile(numbers, (self.batch, 1)), np.int32)
-        scores = self._reject(boxes, scores, how.smallest, how.score)
+        rejected = _REJECTED if how.probabilities else _NO_LOGIT
+        scores = self._reject(boxes, scores, how.smallest, how.score, rejected)
         kept, _, _, _, count = self._suppress(
-            boxes, scores, labels, how.iou_threshold, _REJECTED / 2, min(how.most, sum(counts))
+            boxes,
+            scores,
+            labels,
+            how.iou_threshold,
+            rejected / 2,
+            min(how.most, sum(counts)),
+            agnostic=not how.per_level,
         )
         return kept, self._below(count, min(how.most, sum(counts)))
 
@@ -103,6 +113,8 @@ class _Writer:
         _, anchors, height, width = (int(side or 0) for side in shape)
         logits = out.op("Transpose", self.features[level.objectness], perm=[0, 2, 3, 1])
         logits = out.op("Reshape", logits, out.ints(self.batch, -1))
+        if level.squashed:
+            logits = out.op("Sigmoid", logits)
         codes = out.op("Reshape", self.features[level.deltas],
                        out.ints(self.batch, anchors, 4, height, width))  # fmt: skip
         codes = out.op("Transpose", codes, perm=[0, 3, 4, 1, 2])
@@ -111,7 +123,9 @@ class _Writer:
         best, place = out.op("TopK", logits, out.ints(most), outputs=2, axis=-1)
         starts = out.op("Gather", out.constant(level.anchors, name="anchors"), place)
         boxes = self._decode(self._rows(codes, place, most), starts, how.codec)
-        return boxes, out.op("Sigmoid", best)
+        if how.probabilities and not level.squashed:
+            best = out.op("Sigmoid", best)
+        return boxes, best
 
     def _rows(self, data: str, place: str, count: int) -> str:
         """Return rows `place [B, K]` of `data [B, N, 4]`."""
@@ -141,31 +155,32 @@ class _Writer:
             out.op("Min", out.op("Max", decoded, out.constant(0.0)), out.constant((x, y, x, y)))
         )
 
-    def _reject(self, boxes: str, scores: str, smallest: float, least: float) -> str:
-        """Return scores, `_REJECTED` where a side or the score is too small."""
+    def _reject(
+        self, boxes: str, scores: str, smallest: float, least: float, rejected: float
+    ) -> str:
+        """Return scores, `rejected` where a side or the score is too small."""
         out = self.out
         sides = out.op("Sub", out.slice_last(boxes, 2, 4), out.slice_last(boxes, 0, 2))
         side = out.op("ReduceMin", sides, out.ints(-1), keepdims=0)
-        usable = out.op(
-            "And", out.op("GreaterOrEqual", side, out.constant(smallest)),
-            out.op("GreaterOrEqual", scores, out.constant(least)),
-        )  # fmt: skip
-        return str(out.op("Where", usable, scores, out.constant(_REJECTED)))
+        usable = out.op("GreaterOrEqual", side, out.constant(smallest))
+        if least > rejected:
+            usable = out.op("And", usable, out.op("GreaterOrEqual", scores, out.constant(least)))
+        return str(out.op("Where", usable, scores, out.constant(rejected)))
 
     def _suppress(
         self, boxes: str, scores: str, labels: str, iou: float, score: float, most: int,
-        names: tuple[str, ...] = ("", "", "", "", ""),
+        *, agnostic: bool = False,
     ) -> list[str]:  # fmt: skip
         shapes = ((4,), (), (), ())
         kinds = (_FLOAT, _FLOAT, _INT32, _INT32)
         outputs = [
-            (name, kind, (self.batch, most, *shape))
-            for name, kind, shape in zip(names, kinds, shapes, strict=False)
+            ("", kind, (self.batch, most, *shape))
+            for kind, shape in zip(kinds, shapes, strict=True)
         ]
-        outputs.append((names[4], _INT32, (self.batch,)))
+        outputs.append(("", _INT32, (self.batch,)))
         return self.out.maskrt("BatchedNMS", [boxes, scores, labels], outputs, {
             "iou_threshold": iou, "score_threshold": score, "max_outputs": most,
-            "class_agnostic": 0,
+            "class_agnostic": int(agnostic),
         })  # fmt: skip
 
     def _below(self, count: str, length: int) -> str:
@@ -183,7 +198,8 @@ class _Writer:
             stage="box_head",
         )  # fmt: skip
         scores = out.op("Softmax", logits, axis=-1)
-        scores = out.op("Reshape", out.slice_last(scores, 1, classes),
+        first = 1 if how.background == 0 else 0
+        scores = out.op("Reshape", out.slice_last(scores, first, first + classes - 1),
                         out.ints(self.batch, number, classes - 1))  # fmt: skip
         scores = out.op("Where", out.op("Unsqueeze", real, out.ints(2)), scores,
                         out.constant(_REJECTED))  # fmt: skip
@@ -191,16 +207,25 @@ class _Writer:
         most = min(_MOST_CANDIDATES, number * (classes - 1))
         best, place = out.op("TopK", scores, out.ints(most), outputs=2, axis=-1)
         owner, label = self._owner_and_label(place)
-        codes = out.op("Reshape", codes, out.ints(self.batch, number * classes, 4))
-        row = out.op("Add", out.op("Mul", owner, out.constant(classes, np.int64)), label)
+        codes = out.op("Reshape", codes, out.ints(self.batch, number * how.own, 4))
+        row = self._own_row(owner, label)
         boxes = self._decode(
             self._rows(codes, row, most), self._rows(proposals, owner, most), how.codec
         )
-        scores = self._reject(boxes, best, how.smallest, _REJECTED)
+        scores = self._reject(boxes, best, how.smallest, _REJECTED, _REJECTED)
         labels = out.op("Cast", label, to=_INT32)
         kept = min(how.most, most)
         found = self._suppress(boxes, scores, labels, how.iou_threshold, how.score, kept)
         return found[0], found[1], found[2], found[4]
+
+    def _own_row(self, owner: str, label: str) -> str:
+        """Return which row of codes is that of proposal `owner` and class `label`, from 1 on."""
+        out, how = self.out, self.stages.detections
+        if how.own == 1:
+            return owner
+        row = out.op("Add", out.op("Mul", owner, out.constant(how.own, np.int64)), label)
+        shift = how.first_own - 1
+        return row if not shift else str(out.op("Add", row, out.constant(shift, np.int64)))
 
     def _count_of(self) -> int:
         how = self.stages.proposals
@@ -232,6 +257,9 @@ class _Writer:
         """Return probabilities `[B, D, h, w]` of each detection's own class, zero where padded."""
         out, number = self.out, self._kept()
         label = out.op("Cast", out.op("Reshape", labels, out.ints(-1)), to=TensorProto.INT64)
+        if self.stages.detections.first_label == 0:  # a padded detection's label is 0, too
+            label = out.op("Max", out.op("Sub", label, out.constant(1, np.int64)),
+                           out.constant(0, np.int64))  # fmt: skip
         logits = self._own_class(how, self._pool(how.pool, boxes, number), label)
         masks = out.op("Sigmoid", logits)
         real = out.op("Unsqueeze", self._below(count, number), out.ints(2, 3))

@@ -10,6 +10,7 @@ What is left has no shape arithmetic, no dead branches, and nothing that no outp
 
 import math
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from onnx.reference import ReferenceEvaluator
 
 from ...core import InputError
 from .branches import rename_all, rename_outer, suppressing_branch
+from .forms import Known, one_form
 from .graph import Graph, Node, Shape, outer_names
 
 __all__ = ["fold"]
@@ -83,6 +85,12 @@ class _Folder:
         self._renamed: dict[str, str] = {}
         self._branches = 0
         self._made: set[str] = set()
+        self._makers: dict[str, Node] = {}
+        self._fresh = 0
+        self._known = Known(
+            self._makers.get, self.constants.get, self._shape, self._constant, self._name,
+            self.opset,
+        )  # fmt: skip
 
     def resolve(self, name: str) -> str:
         while name in self._renamed:
@@ -111,8 +119,27 @@ class _Folder:
             self._visit(proto)
             self._made.update(proto.output)
 
+    def _name(self) -> str:
+        self._fresh += 1
+        return f"form{self._fresh}"
+
+    def _constant(self, value: np.ndarray) -> str:
+        name = self._name()
+        self.know(name, value)
+        return name
+
+    def _shape(self, name: str) -> Shape | None:
+        return _plain(self.types[name])[1] if name in self.types else None
+
     def _visit(self, proto: onnx.NodeProto) -> None:
         node = self._translate(proto)
+        forms = one_form(node, self._known)
+        for form in [node] if forms is None else forms:
+            inputs = tuple(self.resolve(name) for name in form.inputs)
+            self._take(replace(form, inputs=inputs))
+            self._made.update(form.outputs)
+
+    def _take(self, node: Node) -> None:
         if node.op == "Constant":
             self.know(node.output, _constant_of(node))
             return
@@ -134,6 +161,7 @@ class _Folder:
             return
         self._infer(node)
         self.nodes.append(node)
+        self._makers.update(dict.fromkeys(node.outputs, node))
 
     def _translate(self, proto: onnx.NodeProto) -> Node:
         domain = "" if proto.domain in ("", "ai.onnx") else f"{proto.domain}::"
@@ -161,6 +189,8 @@ class _Folder:
         if node.op == "Identity" or (node.op == "Dropout" and not self._training(node)):
             return node.inputs[0]
         if node.op == "Slice" and self._takes_all(node):
+            return node.inputs[0]
+        if node.op == "Split" and len(node.outputs) == 1:
             return node.inputs[0]
         kind = self.types.get(node.inputs[0]) if node.inputs else None
         if kind is None or not kind.HasField("tensor_type"):
@@ -268,7 +298,7 @@ class _Folder:
             name and name not in self.constants for name in node.inputs[1:]
         ):
             return None
-        maker = next((n for n in reversed(self.nodes) if node.inputs[0] in n.outputs), None)
+        maker = self._makers.get(node.inputs[0])
         if maker is None or maker.op != "Shape" or maker.attributes:
             return None
         kind = self.types.get(maker.inputs[0])

@@ -23,7 +23,7 @@ _ROWS = 3
 
 @dataclass(frozen=True)
 class Masks:
-    """A mask stage: `logits [D, classes, h, w]`, pooled by `pool`, pasted or not."""
+    """A mask stage: `logits [D, channels, h, w]`, pooled by `pool`, pasted or not."""
 
     pool: Pool
     logits: str
@@ -34,13 +34,14 @@ class Masks:
 def read_masks(graph: Graph, output: str, pool: Pool, detections: Detections) -> Masks:
     """Return the mask stage that ends in `output`."""
     sigmoid = _sigmoid(graph, output, pool)
+    logits = _logits(graph, sigmoid, pool)
     chosen, paste = _chosen(graph, output, sigmoid)
-    _check_choice(graph, chosen, sigmoid, pool, detections)
-    shape = graph.shape(sigmoid.output)
-    if shape is None or len(shape) != 4 or shape[1] != detections.classes:
-        raise Declined(RULE, f"there are not {detections.classes} masks a detection", sigmoid)
+    shape, last = graph.shape(logits), detections.first_label + detections.classes - 2
+    if shape is None or len(shape) != 4 or shape[1] != last + 1:
+        raise Declined(RULE, f"there are not {last + 1} masks a detection", sigmoid)
+    _check_choice(graph, chosen, logits, pool, detections)
     nodes = (*pool.nodes, sigmoid) if paste is None else (*pool.nodes, sigmoid, paste)
-    return Masks(pool, sigmoid.inputs[0], paste is not None, nodes)
+    return Masks(pool, logits, paste is not None, nodes)
 
 
 def _sigmoid(graph: Graph, output: str, pool: Pool) -> Node:
@@ -48,9 +49,18 @@ def _sigmoid(graph: Graph, output: str, pool: Pool) -> Node:
     makers = [m for m in map(graph.maker, places) if m is not None]
     found = {id(m): m for m in makers if m.op == "Sigmoid"}
     for node in found.values():
-        if frontier(graph, node.inputs[0], lambda n: n.output == pool.output) == [pool.output]:
+        if pool.output in frontier(graph, node.inputs[0], lambda n: n.output == pool.output):
             return node
     raise Declined(RULE, "its masks are not the sigmoid of what a mask head makes", pool.nodes[0])
+
+
+def _logits(graph: Graph, sigmoid: Node, pool: Pool) -> str:
+    """Return the mask head's output, which is chosen from before or after the sigmoid."""
+    places = frontier(graph, sigmoid.inputs[0], lambda n: n.op in LAYERS)
+    for place in places:
+        if frontier(graph, place, lambda n: n.output == pool.output) == [pool.output]:
+            return place
+    raise Declined(RULE, "its masks are not the sigmoid of what a mask head makes", sigmoid)
 
 
 def _chosen(graph: Graph, output: str, sigmoid: Node) -> tuple[str, Node | None]:
@@ -82,25 +92,35 @@ def _paste(graph: Graph, pad: Node) -> Node:
 
 
 def _check_choice(
-    graph: Graph, chosen: str, sigmoid: Node, pool: Pool, detections: Detections
+    graph: Graph, chosen: str, logits: str, pool: Pool, detections: Detections
 ) -> None:
-    count = detections.classes
-    shape = (_ROWS, count, *_sides(graph, sigmoid, pool))
-    numbers = np.arange(np.prod(shape), dtype=np.float32).reshape(shape)
-    labels = np.array([count - 1, 1, count // 2], np.int64)
+    first, count = detections.first_label, detections.classes - 1
+    rows = _rows(graph, logits)
+    shape = (rows, first + count, *_sides(graph, logits, pool))
+    numbers = np.linspace(-6, 6, int(np.prod(shape)), dtype=np.float32).reshape(shape)
+    labels = first + np.resize([count - 1, 0, count // 2], rows).astype(np.int64)
     feeds: dict[str, np.ndarray] = {
-        sigmoid.output: numbers, sigmoid.inputs[0]: numbers, detections.labels: labels,
-        detections.boxes: np.zeros((_ROWS, 4), np.float32),
+        logits: numbers, detections.labels: labels,
+        detections.boxes: np.zeros((rows, 4), np.float32),
     }  # fmt: skip
     found = compute(graph, RULE, chosen, feeds)
-    expected = numbers[np.arange(_ROWS), labels]
-    if found.size != expected.size or (found.reshape(expected.shape) != expected).any():
-        raise Declined(RULE, "the mask of another class than the detection's own is taken", sigmoid)
+    expected = 1 / (1 + np.exp(-numbers[np.arange(rows), labels]))
+    if found.size != expected.size or not np.allclose(
+        found.reshape(expected.shape), expected, atol=1e-7, rtol=1e-6
+    ):
+        raise Declined(RULE, "the mask of another class than the detection's own is taken",
+                       graph.maker(logits))  # fmt: skip
 
 
-def _sides(graph: Graph, sigmoid: Node, pool: Pool) -> tuple[int, int]:
+def _rows(graph: Graph, logits: str) -> int:
+    """Return how many detections there are, or a few if their number is not fixed."""
+    shape = graph.shape(logits)
+    return shape[0] if shape is not None and shape[0] else _ROWS
+
+
+def _sides(graph: Graph, logits: str, pool: Pool) -> tuple[int, int]:
     """Return height and width of a mask: as the graph says, else twice the pooled ones."""
-    shape = graph.shape(sigmoid.output)
+    shape = graph.shape(logits)
     if shape is not None and len(shape) == 4 and shape[2] and shape[3]:
         return shape[2], shape[3]
     height, width = (pool.attributes[f"output_{side}"] for side in ("height", "width"))

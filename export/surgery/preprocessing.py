@@ -16,6 +16,9 @@ from .walk import LAYERS, compute, frontier, nodes_between
 __all__ = ["Preprocessing", "read_preprocessing"]
 
 RULE = "preprocessing"
+_IMAGENET = np.array([0.485, 0.456, 0.406])  # red, green, blue
+_BRIGHT = 255.0  # so far from black that float32 tells the scale to seven digits
+_NEAR = 0.005  # Caffe's means, from other crops, are within it; red and blue are 0.08 apart
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,7 @@ class Preprocessing:
         scale, shift: for each channel, of a picture from 0 to 1.
         white: what the graph takes for white, 1 or 255.
         batched: whether the graph takes `[1, 3, H, W]` and not `[3, H, W]`.
+        bgr: whether its channels are blue, green, red; `scale` and `shift` are in its order.
         nodes: landmarks.
     """
 
@@ -41,6 +45,7 @@ class Preprocessing:
     shift: np.ndarray
     white: float
     batched: bool
+    bgr: bool
     nodes: tuple[Node, ...]
 
     @property
@@ -48,12 +53,23 @@ class Preprocessing:
         """Mean of the normalisation, of a picture from 0 to 1."""
         return -self.shift / self.scale
 
+    @property
+    def mean_rgb(self) -> np.ndarray:
+        """The same as red, green, blue."""
+        return self.mean[::-1] if self.bgr else self.mean
+
     def __str__(self) -> str:
         """Return the parameters in words."""
         mean = ", ".join(f"{m:.4g}" for m in self.mean)
         std = ", ".join(f"{1 / s:.4g}" for s in self.scale)
         resized = "" if self.inner == self.size else f", resized to {self.inner}"
-        return f"{self.size}{resized}, padded to {self.padded}; mean {mean}; std {std}"
+        order = (
+            "; channels blue, green, red, as the means are ImageNet's from the last to the first"
+        )
+        return (
+            f"{self.size}{resized}, padded to {self.padded}; mean {mean}; std {std}"
+            f"{order if self.bgr else ''}"
+        )
 
 
 def read_preprocessing(graph: Graph) -> Preprocessing:
@@ -71,8 +87,9 @@ def read_preprocessing(graph: Graph) -> Preprocessing:
     nodes = [n for n in nodes_between(graph, [output], [picture]) if n.op not in ("Gather",)]
     if resize is not None:
         inner = _inner(graph, resize, output)
+    bgr = bool(np.allclose(-shift / scale, _IMAGENET[::-1], atol=_NEAR))
     return Preprocessing(
-        output, size, inner, padded, scale, shift, white, batched, tuple(nodes[:4])
+        output, size, inner, padded, scale, shift, white, batched, bgr, tuple(nodes[:4])
     )
 
 
@@ -125,14 +142,14 @@ def _normalisation(
             feeds = {same[0].output: compute(graph, RULE, same[0].inputs[0], feeds)}
         return compute(graph, RULE, before, feeds).reshape(3, *graph_size(graph, before))
 
-    black, white = through(np.zeros(shape, np.float32)), through(np.ones(shape, np.float32))
+    black, white = (through(np.full(shape, v, np.float32)) for v in (0.0, _BRIGHT))
     real = (white != black).any(0)
     height, width = int(real.any(1).sum()), int(real.any(0).sum())
     if not real[:height, :width].all() or black[:, ~real].any():
         raise Declined(RULE, "padding is not zeros at the right and the bottom",
                        graph.maker(before))  # fmt: skip
     shift = black[:, 0, 0].astype(np.float64)
-    scale = white[:, 0, 0].astype(np.float64) - shift
+    scale = (white[:, 0, 0].astype(np.float64) - shift) / _BRIGHT
     _hold_against_formula(graph, through, (shape, height, width), scale, shift, before)
     return *_rounded(scale, shift), (height, width)
 
@@ -168,8 +185,8 @@ def _rounded(scale: np.ndarray, shift: np.ndarray) -> tuple[np.ndarray, np.ndarr
 
     A graph that takes pictures from 0 to 255 has large means; both are for pictures from 0 to 1.
     """
-    mean = np.array([float(f"{m:.5g}") for m in -shift / scale])
-    std = np.array([float(f"{s:.5g}") for s in 1 / scale])
+    mean = np.array([float(f"{m:.6g}") for m in -shift / scale])
+    std = np.array([float(f"{s:.6g}") for s in 1 / scale])
     white = 255.0 if np.abs(mean).max() > 2 or std.max() > 2 else 1.0
     mean, std = mean / white, std / white
     return 1 / std, -mean / std, white

@@ -175,11 +175,12 @@ def _scattered(graph: Graph, shares: list[_Share]) -> str:
     waiting = {id(share.node): share for share in shares}
     scatters = {}
     for share in shares:
+        pooled = _reshaped(graph, share.node.output)
         found = [
-            n for n in graph.readers(share.node.output)
-            if n.op in ("ScatterElements", "ScatterND") and n.inputs[2] == share.node.output
+            n for n in graph.readers(pooled)
+            if n.op in ("ScatterElements", "ScatterND") and n.inputs[2] == pooled
         ]  # fmt: skip
-        if len(found) != 1 or len(graph.users(share.node.output)) != 1:
+        if len(found) != 1 or len(graph.users(pooled)) != 1:
             raise Declined(RULE, "its output is not scattered to the rows of its boxes", share.node)
         rows, _ = _rows_of(graph, found[0].inputs[1])
         if rows is not share.rows:
@@ -191,6 +192,14 @@ def _scattered(graph: Graph, shares: list[_Share]) -> str:
     if len(last) != 1:
         raise Declined(RULE, "its levels are scattered into different tensors", last[0])
     return last[0].output
+
+
+def _reshaped(graph: Graph, name: str) -> str:
+    """Return `name` after the `Reshape` to its own shape that index_put is exported with."""
+    users = graph.users(name)
+    if len(users) == 1 and users[0].op == "Reshape" and users[0].inputs[0] == name:
+        return users[0].output
+    return name
 
 
 def _rows_of(graph: Graph, index: str) -> tuple[Node | None, int | None]:
@@ -212,7 +221,8 @@ def _assignment(graph: Graph, shares: list[_Share]) -> tuple[dict[str, Any], int
     assert first.level is not None
     floor = _back_to(graph, first.level, "Floor", first.node)
     adds, name = _constants_added(graph, floor.inputs[0])
-    scale = _canonical_scale(graph, name, floor)
+    scale, inside = _canonical_scale(graph, name, floor)
+    adds.append(inside)
     level = max(adds, default=0.0, key=abs)
     least, reached = _clamp(graph, first.level, floor)
     reached = min(reached, len(shares))
@@ -278,16 +288,22 @@ def _constants_added(graph: Graph, name: str) -> tuple[list[float], str]:
     return adds, name
 
 
-def _canonical_scale(graph: Graph, name: str, floor: Node) -> float:
-    """Return s0 of `log2(x / s0)`, written as a division or product of logarithms."""
+def _canonical_scale(graph: Graph, name: str, floor: Node) -> tuple[float, float]:
+    """Return s0 of `log2(x / s0 + eps)`, and by how much `eps` lifts a level where `x = s0`.
+
+    The division may be a product, and that of two logarithms.
+    """
     log = _back_to(graph, name, "Log", floor)
-    maker = graph.maker(strip(graph, log.inputs[0]))
+    adds, inside = _constants_added(graph, strip(graph, log.inputs[0]))
+    small = math.log2(1 + max(adds, default=0.0, key=abs))
+    small = small if small > 1e-8 else 0.0  # below what float32 tells from one
+    maker = graph.maker(strip(graph, inside))
     if maker is not None and maker.op in ("Div", "Mul"):
         for place, value in enumerate(maker.inputs):
             constant = graph.value(value)
             if constant is not None and constant.size == 1 and (place or maker.op == "Mul"):
                 number = float(constant.reshape(()))
-                return number if maker.op == "Div" else _round(1 / number)
+                return (number if maker.op == "Div" else _round(1 / number)), small
     raise Declined(RULE, "the box's size is not divided by a canonical one", log)
 
 

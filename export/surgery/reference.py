@@ -38,27 +38,64 @@ class OnnxReference:
         version = require("onnxruntime", "run the original ONNX").__version__
         return {"backend": "onnxruntime", "version": version, "precision": "fp32"}
 
+    @property
+    def pasted(self) -> bool:
+        """Whether the file pastes its masks; if not, `run` gives what is left to paste."""
+        masks = self._stages.masks
+        return masks is None or masks.pasted
+
+    def run(self, images: np.ndarray) -> dict[str, np.ndarray]:
+        """Return the canonical graph's outputs for `images uint8 [B, H, W, 3]`, masks unpasted."""
+        found = [self._found(image) for image in images]
+        most = max((len(f["scores"]) for f in found), default=0)
+        padded = {
+            name: np.stack([
+                np.pad(f[name], [(0, most - len(f[name])), *[(0, 0)] * (f[name].ndim - 1)])
+                for f in found
+            ])
+            for name in found[0]
+        }  # fmt: skip
+        return {**padded, "count": np.array([len(f["scores"]) for f in found], np.int32)}
+
     def _predict(self, image: np.ndarray) -> Instances:
-        found = self._run(image)
-        roles = self._stages.outputs
-        masks = None
-        if "masks" in roles:
-            pasted = found[roles["masks"]]
-            masks = (pasted > _MASK_THRESHOLD).reshape(-1, *image.shape[:2])
+        found = self._found(image)
+        masks = found.get("masks")
         return Instances(
-            boxes=found[roles["boxes"]].reshape(-1, 4).astype(np.float32),
-            scores=found[roles["scores"]].reshape(-1).astype(np.float32),
-            labels=found[roles["labels"]].reshape(-1).astype(np.int64),
+            boxes=found["boxes"],
+            scores=found["scores"],
+            labels=found["labels"].astype(np.int64),
             image_size=(self._spec.height, self._spec.width),
-            masks_source=masks,
+            masks_source=None if masks is None else masks > _MASK_THRESHOLD,
         )
+
+    def _found(self, image: np.ndarray) -> dict[str, np.ndarray]:
+        """Return boxes, scores, labels from 1 on and masks `[N, h, w]` of one picture."""
+        outputs, roles = self._run(image), self._stages.outputs
+        shift = 1 - self._stages.detections.first_label
+        found = {
+            "boxes": outputs[roles["boxes"]].reshape(-1, 4).astype(np.float32),
+            "scores": outputs[roles["scores"]].reshape(-1).astype(np.float32),
+            "labels": outputs[roles["labels"]].reshape(-1).astype(np.int32) + shift,
+        }
+        if "masks" in roles:
+            masks = outputs[roles["masks"]]
+            found["masks"] = masks.reshape(-1, *masks.shape[-2:])
+        return found
 
     def _run(self, image: np.ndarray) -> list[np.ndarray]:
         session = self._open()
         how = self._stages.preprocessing
         x = image.transpose(2, 0, 1).astype(np.float32) / 255 * how.white
+        x = x[::-1] if how.bgr else x
         feed = {session.get_inputs()[0].name: np.float32(x[None] if how.batched else x)}
-        found: list[np.ndarray] = session.run(None, feed)
+        try:
+            found: list[np.ndarray] = session.run(None, feed)
+        except Exception as error:  # ONNX Runtime's own errors share no narrower base
+            raise InputError(
+                f"{self._path} itself fails in ONNX Runtime on a picture "
+                f"({' '.join(str(error).split())}), so surgery could not be compared with it: "
+                "export the model anew, with another exporter."
+            ) from error
         return found
 
     def _open(self) -> Any:

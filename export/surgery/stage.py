@@ -109,7 +109,7 @@ def export_onnx(
         stages = recognise(graph, notes)
         _check_size(file, stages, input_size)
         height, width = stages.preprocessing.size
-        red, green, blue = (round(255 * m) for m in stages.preprocessing.mean)
+        red, green, blue = (round(255 * m) for m in stages.preprocessing.mean_rgb)
         spec = InputSpec(height, width, batch, (red, green, blue))
         model = canonical_graph(graph, stages, batch)
     except Declined as error:

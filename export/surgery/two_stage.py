@@ -60,7 +60,7 @@ def recognise(graph: Graph, notes: Notes) -> TwoStage:
     first, second = _suppressions(graph)
     proposals, box_pool = _proposals(graph, first, pools)
     notes.add("proposals", str(proposals), proposals.nodes)
-    detections = read_detections(graph, second, kept_by(graph, second), proposals.boxes)
+    detections = read_detections(graph, second, kept_by(graph, second), proposals)
     notes.add("detections", str(detections), detections.nodes)
     _check_shown(graph, detections)
     masks = _masks(graph, pools, box_pool, detections)
@@ -76,7 +76,8 @@ def recognise(graph: Graph, notes: Notes) -> TwoStage:
         "labels": graph.outputs.index(detections.labels),
     }
     if masks is not None:
-        (outputs["masks"],) = {0, 1, 2, 3} - {*outputs.values()}
+        shown = {graph.outputs.index(name) for name in _shown(graph)}
+        (outputs["masks"],) = shown - {*outputs.values()}
     return TwoStage(preprocessing, proposals, box_pool, detections, masks, scale, outputs)
 
 
@@ -109,11 +110,16 @@ def _check_detector(graph: Graph) -> None:
         raise Declined(RULE, "the graph has no RoiAlign, so it is no two-stage detector")
     if not graph.of("NonMaxSuppression"):
         raise Declined(RULE, "the graph has no NonMaxSuppression", graph.of("RoiAlign")[0])
-    if len(graph.outputs) not in (3, 4):
+    if len(_shown(graph)) not in (3, 4):
         raise Declined(
-            RULE, f"the graph has {len(graph.outputs)} outputs, and boxes, labels, scores and, of "
+            RULE, f"the graph has {len(_shown(graph))} outputs, and boxes, labels, scores and, of "
             "a Mask R-CNN, masks are expected",
         )  # fmt: skip
+
+
+def _shown(graph: Graph) -> list[str]:
+    """Return the outputs that depend on the picture; detectron2 also gives the picture's size."""
+    return [name for name in graph.outputs if graph.value(name) is None]
 
 
 def _suppressions(graph: Graph) -> tuple[Suppression, Suppression]:
@@ -153,7 +159,7 @@ def _masks(graph: Graph, pools: list[Pool], box_pool: Pool, detections: Detectio
                        others[-1].nodes[0])  # fmt: skip
     _, boxes = _box_output(graph, detections)
     known = (detections.scores, detections.labels, boxes)
-    rest = [output for output in graph.outputs if output not in known]
+    rest = [output for output in _shown(graph) if output not in known]
     if len(rest) != 1:
         raise Declined(RULE, "the masks of the detections are no output of the graph",
                        others[0].nodes[0])  # fmt: skip
@@ -168,10 +174,10 @@ def _check_shown(graph: Graph, detections: Detections) -> None:
 
 
 def _check_outputs(graph: Graph, masks: Masks | None) -> None:
-    if len(graph.outputs) != (4 if masks is not None else 3):
+    if len(_shown(graph)) != (4 if masks is not None else 3):
         raise Declined(
             RULE,
-            f"the graph has {len(graph.outputs)} outputs, and a mask head "
+            f"the graph has {len(_shown(graph))} outputs, and a mask head "
             + ("has a fourth" if masks is not None else "to make a fourth is missing"),
         )
 
@@ -191,7 +197,7 @@ def _check_corners(
 def _box_output(graph: Graph, detections: Detections) -> tuple[tuple[float, float], str]:
     """Return what the boxes are multiplied by on their way to the output, and that output."""
     start = np.array([[1.0, 2.0, 4.0, 8.0], [3.0, 5.0, 7.0, 11.0]], np.float32)
-    for output in graph.outputs:
+    for output in _shown(graph):
         shape = graph.shape(output)
         if shape is None or len(shape) != 2 or output in (detections.scores, detections.labels):
             continue

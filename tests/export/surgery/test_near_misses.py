@@ -272,9 +272,9 @@ _CHANGED: list[tuple[str, Change, str]] = [
         "proposals.*not clipped",
     ),
     (
-        "least side excluded",
-        _with_type("GreaterOrEqual", "roi_heads", "Greater"),
-        "detections.*least side of a box is excluded",
+        "sides below a number",
+        _with_type("GreaterOrEqual", "roi_heads", "LessOrEqual"),
+        "detections.*below a threshold",
     ),
     (
         "threshold itself kept",
@@ -300,7 +300,7 @@ _CHANGED: list[tuple[str, Change, str]] = [
     (
         "other class's codes",
         _with_value("Slice", "roi_heads/Slice_8", 1, np.array([0], _I)),
-        "detections.*each class but the first",
+        "detections.*each class but the background",
     ),
     (
         "no limit of detections",
