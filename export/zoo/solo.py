@@ -35,19 +35,19 @@ def decoupled_solo(num_classes: int = 81, **options: Any) -> SOLO:
 
 def solov2(num_classes: int = 81, *, depth: int = 50, **options: Any) -> SOLOv2:
     """Return SOLOv2 on a ResNet, with random weights; `options` are `SOLOv2`'s towers and mask."""
-    made = {"channels": 512} | options
+    made: dict[str, Any] = {"channels": 512} | options
     return SOLOv2(resnet_fpn(depth), num_classes, **made)
 
 
 def solov2_light(num_classes: int = 81, *, depth: int = 50, **options: Any) -> SOLOv2:
     """Return the light form: towers of 2 x 256 channels, for inputs of 448 pixels."""
-    light = {"channels": 256, "kernel": 128, "settings": _LIGHT}
+    light: dict[str, Any] = {"channels": 256, "kernel": 128, "settings": _LIGHT}
     return SOLOv2(resnet_fpn(depth), num_classes, depth=2, **(light | options))
 
 
 def solov2_scenes(num_classes: int = 7, **options: Any) -> SOLOv2:
     """Return the demonstration's SOLOv2, with random weights."""
-    small = {
+    small: dict[str, Any] = {
         "channels": 64, "mask_channels": 64, "kernel": 64, "norm": "batch",
         "settings": SCENES, "max_detections": 50,
     }  # fmt: skip
@@ -56,5 +56,5 @@ def solov2_scenes(num_classes: int = 7, **options: Any) -> SOLOv2:
 
 def solo_scenes(num_classes: int = 7, **options: Any) -> SOLO:
     """Return the demonstration's decoupled SOLO, with random weights."""
-    small = {"channels": 64, "norm": "batch", "settings": SCENES, "max_detections": 50}
+    small: dict[str, Any] = {"channels": 64, "norm": "batch", "settings": SCENES, "max_detections": 50}
     return SOLO(scenes_fpn(), num_classes, decoupled=True, depth=2, **(small | options))
