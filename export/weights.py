@@ -16,6 +16,7 @@ from ..core import InputError, MaskrtError, require
 
 __all__ = ["file_sha256", "load_weights", "read_weights"]
 
+_MOST_LISTED = 12  # parameters of each kind of fault
 _WRAPPERS = ("model", "state_dict", "model_state_dict", "ema")
 
 
@@ -56,8 +57,8 @@ def load_weights(model: nn.Module, weights: Mapping[str, Tensor], name: str) -> 
     unexpected = [key for key in weights if key not in expected]
     reshaped = [k for k in expected if k in weights and expected[k].shape != weights[k].shape]
     faults = [
-        *([f"{len(missing)} parameters are missing (such as {missing[0]})"] if missing else []),
-        *([f"{len(unexpected)} are unknown (such as {unexpected[0]})"] if unexpected else []),
+        *([f"{len(missing)} parameters are missing ({_listed(missing)})"] if missing else []),
+        *([f"{len(unexpected)} are unknown ({_listed(unexpected)})"] if unexpected else []),
         *([_shape_fault(reshaped, expected, weights)] if reshaped else []),
     ]
     if faults:
@@ -112,9 +113,17 @@ def _tensors(content: Any, file: Path) -> dict[str, Tensor]:
 def _shape_fault(
     names: list[str], expected: Mapping[str, Tensor], weights: Mapping[str, Tensor]
 ) -> str:
-    name = names[0]
-    found, wanted = (list(source[name].shape) for source in (weights, expected))
-    return f"{len(names)} have another shape (such as {name}: {found} in the file, not {wanted})"
+    faults = [
+        f"{name}: {list(weights[name].shape)} in the file, not {list(expected[name].shape)}"
+        for name in names
+    ]
+    return f"{len(names)} have another shape ({_listed(faults)})"
+
+
+def _listed(faults: list[str]) -> str:
+    """Return the faults, the first of them if they are many."""
+    rest = len(faults) - _MOST_LISTED
+    return "; ".join(faults[:_MOST_LISTED]) + (f"; and {rest} more" if rest > 0 else "")
 
 
 def _unreadable(file: Path, error: Exception) -> str:

@@ -10,11 +10,18 @@ from torch import Tensor, nn
 
 from ...core import UnsupportedModelError
 from .family import Family
+from .one_stage import OneStageFamily
+from .solo import SOLO, SOLOGraph
+from .solov2 import SOLOv2, SOLOv2Graph
 from .torchvision_two_stage import TwoStageFamily
 
 __all__ = ["FAMILIES", "classes_in", "family_of", "translate"]
 
-FAMILIES: tuple[Family, ...] = (TwoStageFamily(),)
+FAMILIES: tuple[Family, ...] = (
+    TwoStageFamily(),
+    OneStageFamily("solo", "maskrt's SOLO", SOLO, SOLOGraph),
+    OneStageFamily("solov2", "maskrt's SOLOv2", SOLOv2, SOLOv2Graph),
+)
 
 
 def family_of(model: nn.Module) -> Family:

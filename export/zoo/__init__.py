@@ -10,4 +10,10 @@ __all__ = ["ZOO"]
 
 ZOO: dict[str, str] = {
     "maskrcnn_scenes": "maskrt.export.zoo.maskrcnn_scenes:maskrcnn_scenes",
+    "solo_r50": "maskrt.export.zoo.solo:solo",
+    "decoupled_solo_r50": "maskrt.export.zoo.solo:decoupled_solo",
+    "solo_scenes": "maskrt.export.zoo.solo:solo_scenes",
+    "solov2_r50": "maskrt.export.zoo.solo:solov2",
+    "solov2_light_r50": "maskrt.export.zoo.solo:solov2_light",
+    "solov2_scenes": "maskrt.export.zoo.solo:solov2_scenes",
 }
