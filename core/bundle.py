@@ -37,6 +37,7 @@ from .bundle_checks import (
 )
 from .errors import BundleError, UsageError
 from .input_spec import InputSpec
+from .masks import MaskFrame
 from .precision import Precision
 from .target import Target
 
@@ -59,6 +60,7 @@ class Manifest:
         precision: what an engine is built in unless a build says otherwise.
         source: where the model came from: the MODEL words, versions, settings.
         fidelity: how close the canonical graph was to the PyTorch model when it was exported.
+        mask_frame: what `masks` is spread over; of no meaning without masks.
     """
 
     family: str
@@ -68,6 +70,7 @@ class Manifest:
     precision: Precision = Precision.FP32
     source: dict[str, Any] = field(default_factory=dict)
     fidelity: dict[str, Any] = field(default_factory=dict)
+    mask_frame: MaskFrame = MaskFrame.BOX
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON data; `from_json` is its inverse."""
@@ -80,6 +83,7 @@ class Manifest:
             "precision": self.precision.value,
             "source": self.source,
             "fidelity": self.fidelity,
+            "mask_frame": self.mask_frame.value,
         }
 
     @classmethod
@@ -94,6 +98,7 @@ class Manifest:
             precision=Precision.parse(data["precision"]),
             source=data["source"],
             fidelity=data["fidelity"],
+            mask_frame=MaskFrame(data.get("mask_frame", MaskFrame.BOX.value)),
         )
 
 

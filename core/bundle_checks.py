@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import BundleError, MaskrtError, StorageError
+from .masks import MaskFrame
 from .target import Target
 
 __all__ = ["check_engine_info", "check_files", "check_manifest", "locate", "parse_json", "storing"]
@@ -35,12 +36,26 @@ def check_manifest(data: Any) -> None:
         _expect(f"the shape of output {name}", shape, list)
         if not all(type(size) is int and size >= 0 for size in shape):
             raise TypeError(f"the shape of output {name} is {shape}")
+    frame = data.get("mask_frame", MaskFrame.BOX.value)  # bundles of 0.1 have none
+    if frame not in [known.value for known in MaskFrame]:
+        raise TypeError(f"mask_frame is {frame!r}, and must be 'box' or 'canvas'")
+    _check_canvas_masks(data, frame)
     names = data["class_names"]
     if names is not None and not (isinstance(names, list) and _all_text(names)):
         raise TypeError("class_names is no list of names")
     numbers = [data["input"][name] for name in ("height", "width", "batch")]
     if not all(type(number) is int for number in (*numbers, *data["input"]["pad_value"])):
         raise TypeError("input holds something that is no integer")
+
+
+def _check_canvas_masks(data: dict[str, Any], frame: str) -> None:
+    """Raise `TypeError` if masks over the canvas are not a quarter of it, rounded up."""
+    shape = data["outputs"].get("masks")
+    if shape is None or frame != MaskFrame.CANVAS.value:
+        return
+    quarter = [-(-data["input"][side] // 4) for side in ("height", "width")]
+    if shape[2:] != quarter:
+        raise TypeError(f"masks over the canvas are {shape}, and must end in {quarter}")
 
 
 def check_files(files: Any, folder: Path) -> dict[str, str]:

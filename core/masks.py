@@ -5,11 +5,24 @@ Everything that writes masks down (RLE, polygons, drawings) needs those alone.
 """
 
 from collections.abc import Sequence
+from enum import Enum
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
-__all__ = ["Crop", "MaskSource", "crops_of"]
+__all__ = ["Crop", "MaskFrame", "MaskSource", "crops_of"]
+
+
+class MaskFrame(Enum):
+    """What a model's mask probabilities are spread over.
+
+    BOX: `[B, D, M, M]`, over each detection's box (Mask R-CNN).
+    CANVAS: `[B, D, ceil(H / 4), ceil(W / 4)]`, over the whole canvas: element (i, j) is the
+        probability at pixel edges `4 i … 4 i + 4` and `4 j … 4 j + 4` (SOLO, YOLACT, CondInst).
+    """
+
+    BOX = "box"
+    CANVAS = "canvas"
 
 
 class Crop(NamedTuple):

@@ -7,10 +7,10 @@ exports, `passes/` clean the graph, `stage.py` does it all in order.
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .reference import PyTorchReference
+    from .families.family import Reference
     from .stage import Export, export_model, load_reference
 
-__all__ = ["Export", "PyTorchReference", "export_model", "load_reference"]
+__all__ = ["Export", "Reference", "export_model", "load_reference"]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,4 +1,4 @@
-"""The FP32 PyTorch model as the reference: the same letterboxed input, torchvision's own code.
+"""torchvision's FP32 model as the reference: the same letterboxed input, torchvision's own code.
 
 It answers in the canonical outputs (padded arrays), so pictures reach it and leave it through the
 very same pre- and post-processing as an engine, and any difference is the engine's.

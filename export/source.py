@@ -22,7 +22,8 @@ from torch import Tensor, nn
 
 from ..core import InputError, MaskrtError, UnsupportedModelError, UsageError
 from .cause import cause_of
-from .weights import file_sha256, load_weights, num_classes_in, read_weights
+from .families.registry import classes_in, translate
+from .weights import file_sha256, load_weights, read_weights
 from .zoo import ZOO
 
 __all__ = ["Source", "load_source"]
@@ -88,7 +89,7 @@ def load_source(
     about: dict[str, Any] = {"model": words, "versions": versions, "weights": None}
     names: tuple[str, ...] | None = None
     if state is not None and weights is not None:
-        load_weights(built, state, Path(weights).name)
+        load_weights(built, translate(built, state), Path(weights).name)
         digest = file_sha256(weights)
         about["weights"] = {"file": Path(weights).name, "sha256": digest}
         if isinstance(model, str) and model.startswith("torchvision:"):
@@ -123,7 +124,7 @@ def _untouchable(model: nn.Module, state: dict[str, Tensor] | None) -> nn.Module
 
 def _classes_held(given: int | None, state: dict[str, Tensor] | None, words: str) -> int | None:
     """Return the number of classes that the weights tell, or raise if another was given."""
-    held = None if state is None else num_classes_in(state)
+    held = None if state is None else classes_in(state)
     if given is not None and held is not None and given != held:
         raise InputError(
             f"the weights for {words} were made for {held} classes (background included), and "

@@ -8,14 +8,14 @@ from typing import Any
 import onnx
 from torch import nn
 
-from ..core import InputError, InputSpec, Manifest, UnsupportedModelError, UsageError
-from .families import torchvision_two_stage as two_stage
-from .reference import PyTorchReference
+from ..core import InputError, InputSpec, Manifest, UsageError
+from .families.family import Family, Reference
+from .families.registry import family_of
 from .source import load_source
 from .trace import trace
 from .weights import file_sha256
 
-__all__ = ["Export", "PyTorchReference", "export_model", "load_reference"]
+__all__ = ["Export", "Reference", "export_model", "load_reference"]
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Export:
 
     model: onnx.ModelProto
     manifest: Manifest
-    reference: PyTorchReference
+    reference: Reference
 
 
 def export_model(
@@ -59,21 +59,20 @@ def export_model(
     height, width = input_size
     InputSpec(height, width, batch)  # refuse bad sizes before anything is loaded
     source = load_source(model, weights=weights, num_classes=num_classes)
-    if not two_stage.matches(source.model):
-        raise UnsupportedModelError(
-            f"the model is a {type(source.model).__name__}, and this version compiles "
-            "torchvision's FasterRCNN and MaskRCNN."
-        )
-    spec = InputSpec(height, width, batch, two_stage.pad_value(source.model))
-    module = two_stage.TwoStage(source.model, spec).eval()
+    family = family_of(source.model)
+    spec = InputSpec(height, width, batch, family.pad_value(source.model))
+    module: Any = family.graph(source.model, spec)
     canonical = trace(module, spec, module.output_names)
     names = tuple(class_names) if class_names is not None else source.class_names
-    _check_names(names, source.model)
-    manifest = Manifest(two_stage.FAMILY, spec, _shapes(canonical), names, source=source.about)
-    return Export(canonical, manifest, PyTorchReference(source.model, spec))
+    _check_names(names, family, source.model)
+    manifest = Manifest(
+        family.name, spec, _shapes(canonical), names, source=source.about,
+        mask_frame=family.mask_frame,
+    )  # fmt: skip
+    return Export(canonical, manifest, family.reference(source.model, spec))
 
 
-def load_reference(manifest: Manifest, weights: Path | str) -> PyTorchReference:
+def load_reference(manifest: Manifest, weights: Path | str) -> Reference:
     """Rebuild the PyTorch model that a bundle was compiled from.
 
     Args:
@@ -94,7 +93,8 @@ def load_reference(manifest: Manifest, weights: Path | str) -> PyTorchReference:
             f"weights {weights} are not the file that the bundle was compiled from "
             f"({recorded['file']}): give that one."
         )
-    return PyTorchReference(load_source(words, weights=weights).model, manifest.input)
+    model = load_source(words, weights=weights).model
+    return family_of(model).reference(model, manifest.input)
 
 
 def _shapes(model: onnx.ModelProto) -> dict[str, tuple[int, ...]]:
@@ -104,10 +104,10 @@ def _shapes(model: onnx.ModelProto) -> dict[str, tuple[int, ...]]:
     }
 
 
-def _check_names(names: tuple[str, ...] | None, model: Any) -> None:
-    score = getattr(model.roi_heads.box_predictor, "cls_score", None)
-    if names is not None and score is not None and len(names) != score.out_features:
+def _check_names(names: tuple[str, ...] | None, family: Family, model: nn.Module) -> None:
+    classes = family.num_classes(model)
+    if names is not None and classes is not None and len(names) != classes:
         raise UsageError(
-            f"class_names has {len(names)} names, and the model {score.out_features} classes, "
-            "background included."
+            f"class_names has {len(names)} names, and the model {classes} classes, background "
+            "included."
         )

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from ..core import InputError, MaskrtError, require
 
-__all__ = ["file_sha256", "load_weights", "num_classes_in", "read_weights"]
+__all__ = ["file_sha256", "load_weights", "read_weights"]
 
 _WRAPPERS = ("model", "state_dict", "model_state_dict", "ema")
 
@@ -66,12 +66,6 @@ def load_weights(model: nn.Module, weights: Mapping[str, Tensor], name: str) -> 
             "the number of classes."
         )
     model.load_state_dict(dict(weights), strict=False)
-
-
-def num_classes_in(weights: Mapping[str, Tensor]) -> int | None:
-    """Return the number of classes, background included, that a detector's weights have."""
-    head = weights.get("roi_heads.box_predictor.cls_score.weight")
-    return None if head is None else head.shape[0]
 
 
 def file_sha256(path: Path | str) -> str:

@@ -31,7 +31,7 @@ from .operator_probes import probe_operators
 from .runtime import Backend, Session
 from .runtime.backends.cpu import CpuBackend
 from .runtime.check import Agreement, CocoDataset, CocoImage, Recorder
-from .runtime.check.definitions import defined_letterbox, defined_paste
+from .runtime.check.definitions import DEFINED_PASTES, defined_letterbox
 
 __all__ = ["attribute_loss", "layer_groups"]
 
@@ -122,13 +122,15 @@ def _steps(
     open_engine: Callable[[], Backend],
     open_reference: Callable[[], Backend] | None,
 ) -> Iterator[_Step]:
+    paste = DEFINED_PASTES[bundle.manifest.mask_frame]
+
     def defined(open_backend: Callable[[], Backend]) -> Callable[[], Session]:
         return lambda: run.session(
-            open_backend(), letterbox_with=defined_letterbox, paste_with=defined_paste
+            open_backend(), letterbox_with=defined_letterbox, paste_with=paste
         )
 
     def letterboxed(open_backend: Callable[[], Backend]) -> Callable[[], Session]:
-        return lambda: run.session(open_backend(), paste_with=defined_paste)
+        return lambda: run.session(open_backend(), paste_with=paste)
 
     def canonical() -> Backend:
         return CpuBackend(model.SerializeToString())
@@ -183,7 +185,10 @@ class _Runner:
         self._defined: Any = None
 
     def session(self, backend: Backend, **stages: Any) -> Session:
-        return Session(backend, self._manifest.input, class_names=self._names, **stages)
+        return Session(
+            backend, self._manifest.input, class_names=self._names,
+            mask_frame=self._manifest.mask_frame, **stages,
+        )  # fmt: skip
 
     def ap(self, step: _Step, findings: list[dict[str, str]]) -> dict[str, float]:
         """Return box and mask AP after a step; what the step reveals is added to `findings`."""

@@ -37,7 +37,7 @@ from .runtime.check import (
 from .runtime.check.evaluate import Seen
 
 if TYPE_CHECKING:
-    from .export import Export, PyTorchReference
+    from .export import Export, Reference
     from .export.surgery import OnnxExport, OnnxReference
 
 __all__ = [
@@ -56,7 +56,7 @@ _PROOF_PICTURES = 4
 class _PyTorchBackend(Backend):
     """The export stage's reference under the runtime's contract, which it may not import."""
 
-    def __init__(self, reference: "PyTorchReference") -> None:
+    def __init__(self, reference: "Reference") -> None:
         self._reference = reference
 
     def run(self, images: np.ndarray) -> dict[str, np.ndarray]:
@@ -188,7 +188,12 @@ def pytorch_backend(bundle: Bundle, weights: Path | str) -> Backend:
 
 
 def _session(backend: Backend, manifest: Manifest) -> Session:
-    return Session(backend, manifest.input, class_names=manifest.class_names)
+    return Session(
+        backend,
+        manifest.input,
+        class_names=manifest.class_names,
+        mask_frame=manifest.mask_frame,
+    )
 
 
 def evaluate_session(

@@ -158,7 +158,8 @@ class _Judge:
 
     def _metrics(self, engine: bytes) -> tuple[dict[str, float], float]:
         spec, names = self._manifest.input, self._manifest.class_names
-        with Session(CpuBackend(engine), spec, class_names=names) as session:
+        frame = self._manifest.mask_frame
+        with Session(CpuBackend(engine), spec, class_names=names, mask_frame=frame) as session:
             found = evaluate(session.predict, self._dataset, batch=spec.batch, class_names=names)
         values = {kind: metrics["AP"] or 0.0 for kind, metrics in found.metrics.items()}
         return values, found.latency_ms["p50"]

@@ -5,7 +5,9 @@
     backends/       what executes an engine; build/ what makes one
     pictures.py     what a picture may be given as;  images.py  reading files
     letterbox.py    placing a picture on the engine's canvas
-    postprocess.py  outputs to instances;  paste.py  masks from 28x28 to the picture's pixels
+    postprocess.py  outputs to instances
+    paste.py        masks from 28x28 over the box to the picture's pixels
+    canvas_masks.py masks from a quarter of the canvas to the picture's pixels
     check/          how good the result is: COCO metrics, fidelity, reports
 
 Importing this package imports numpy and nothing heavier.

@@ -6,36 +6,19 @@ zero; resize the mask bilinearly (`align_corners=False`) to the box, last pixel 
 with the threshold. Everything is float32, in torchvision's order of operations; what is left is how
 a CPU rounds two products and a sum, which decides pixels within an ulp of the threshold.
 
-Bilinear resizing is separable, `R = Wy P Wx^T`, with two weights a row in `Wy` and `Wx`. Three
-things make it fast:
-    * only output rows and columns that see a probability above the threshold are made: a bilinear
-      value does not exceed the largest of its four sources;
-    * `P Wx^T` is made once a mask, by gathering;
-    * `Wy (P Wx^T)` is a product of small tiles, each with just the source rows that it sees. Tiles
-      stay in the cache, and below the size at which OpenBLAS starts threads, which cost more than
-      they bring on products this small.
+How the resizing is made fast: `mask_axes.py`.
 """
 
 from collections.abc import Iterator
-from typing import NamedTuple
 
 import numpy as np
 
 from ..core.masks import Crop
+from .mask_axes import Axis, interpolate, touched
 
 __all__ = ["LazyMasks", "crop_masks", "paste_masks"]
 
-_TILE = 8192  # elements; 8192 * 30 multiply-adds are below OpenBLAS's threading threshold of 2**18
 _HALF = np.float32(0.5)
-
-
-class _Axis(NamedTuple):
-    """One axis of one mask: output pixel `start + i` is `(1-weight) P[low] + weight P[high]`."""
-
-    start: int
-    low: np.ndarray
-    high: np.ndarray
-    weight: np.ndarray
 
 
 def paste_masks(
@@ -61,7 +44,7 @@ def paste_masks(
     ):
         bottom, right = rows.start + len(rows.low), columns.start + len(columns.low)
         view = mask[rows.start : bottom, columns.start : right]
-        _paste(view, source, rows, columns, threshold)
+        interpolate(view, source, rows, columns, threshold)
     return masks
 
 
@@ -75,7 +58,7 @@ def crop_masks(
     crops = []
     for source, rows, columns in _resampled(probabilities, boxes, size, threshold):
         inside = np.empty((len(rows.low), len(columns.low)), bool)
-        _paste(inside, source, rows, columns, threshold)
+        interpolate(inside, source, rows, columns, threshold)
         crops.append(Crop(rows.start, columns.start, inside))
     return crops
 
@@ -105,7 +88,7 @@ class LazyMasks:
 
 def _resampled(
     probabilities: np.ndarray, boxes: np.ndarray, size: tuple[int, int], threshold: float
-) -> Iterator[tuple[np.ndarray, _Axis, _Axis]]:
+) -> Iterator[tuple[np.ndarray, Axis, Axis]]:
     """Yield each mask in its ring, `[S, S]`, and the picture's rows and columns that see it."""
     if not len(probabilities):
         return
@@ -113,8 +96,8 @@ def _resampled(
     corners = _expand(np.asarray(boxes, np.float32), padded.shape[-1] / (padded.shape[-1] - 2))
     for source, (x0, y0, x1, y1) in zip(padded, corners.tolist(), strict=True):
         seen = source > threshold
-        rows = _crop(_axis(y0, y1, size[0], len(source)), seen.any(axis=1))
-        columns = _crop(_axis(x0, x1, size[1], len(source)), seen.any(axis=0))
+        rows = touched(_axis(y0, y1, size[0], len(source)), seen.any(axis=1))
+        columns = touched(_axis(x0, x1, size[1], len(source)), seen.any(axis=0))
         yield source, rows, columns
 
 
@@ -126,7 +109,7 @@ def _expand(boxes: np.ndarray, scale: float) -> np.ndarray:
     return np.concatenate([centre - half, centre + half], axis=1).astype(np.int64)
 
 
-def _axis(first: int, last: int, limit: int, source: int) -> _Axis:
+def _axis(first: int, last: int, limit: int, source: int) -> Axis:
     """Return the weights of the output pixels of `first..last` that lie in `0..limit-1`.
 
     Source: `area_pixel_compute_source_index` and `guard_index_and_lambda`, ATen/native/UpSample.h.
@@ -137,43 +120,4 @@ def _axis(first: int, last: int, limit: int, source: int) -> _Axis:
     scale = np.float32(source) / np.float32(length)
     at = np.maximum((position + _HALF) * scale - _HALF, np.float32(0))
     low = np.minimum(at.astype(np.intp), source - 1)
-    return _Axis(start, low, np.minimum(low + 1, source - 1), at - low.astype(np.float32))
-
-
-def _crop(axis: _Axis, seen: np.ndarray) -> _Axis:
-    """Keep the span of output pixels that touch a source row or column with something in it."""
-    touched = np.flatnonzero(seen[axis.low] | seen[axis.high])
-    if not len(touched):
-        return _Axis(axis.start, axis.low[:0], axis.high[:0], axis.weight[:0])
-    span = slice(touched[0], touched[-1] + 1)
-    return _Axis(axis.start + int(touched[0]), axis.low[span], axis.high[span], axis.weight[span])
-
-
-def _paste(
-    inside: np.ndarray, source: np.ndarray, rows: _Axis, columns: _Axis, threshold: float
-) -> None:
-    """Write one mask, bool `[len(rows.low), len(columns.low)]`, tile by tile."""
-    height, width = inside.shape
-    if not inside.size:
-        return
-    across = (
-        source[:, columns.low] * (1 - columns.weight) + source[:, columns.high] * columns.weight
-    )
-    weights = _weight_matrix(rows, len(source))
-    step = max(1, _TILE // width)
-    buffer = np.empty((min(step, height), width), np.float32)
-    for top in range(0, height, step):
-        bottom = min(top + step, height)
-        sources = slice(rows.low[top], rows.high[bottom - 1] + 1)
-        tile = buffer[: bottom - top]
-        np.matmul(weights[top:bottom, sources], across[sources], out=tile)
-        np.greater(tile, threshold, out=inside[top:bottom])
-
-
-def _weight_matrix(axis: _Axis, source: int) -> np.ndarray:
-    """Return the interpolation as a float32 matrix `[len(axis.low), source]`."""
-    matrix = np.zeros((len(axis.low), source), np.float32)
-    index = np.arange(len(axis.low))
-    matrix[index, axis.low] = 1 - axis.weight
-    matrix[index, axis.high] += axis.weight  # += : low and high coincide on the last source row
-    return matrix
+    return Axis(start, low, np.minimum(low + 1, source - 1), at - low.astype(np.float32))

@@ -1,8 +1,8 @@
 """From an engine's outputs to the instances of one picture, in the picture's own pixels.
 
 Boxes go back through the picture's own scales and are clipped to it; those that lay on the filling
-alone are dropped. Masks are pasted from the box as the model gave it: its mask was predicted for
-that box, not for the clipped one.
+alone are dropped. A mask over its box is pasted from the box as the model gave it: it was predicted
+for that box, not for the clipped one. A mask over the canvas needs no box.
 """
 
 import functools
@@ -12,13 +12,15 @@ from typing import TypeAlias
 import numpy as np
 
 from ..core import Instances, PrecisionError
-from ..core.masks import MaskSource
+from ..core.masks import MaskFrame, MaskSource
+from .canvas_masks import CanvasMasks
 from .letterbox import Placement
 from .paste import LazyMasks
 
 __all__ = ["Paste", "instances_of"]
 
-Paste: TypeAlias = Callable[[np.ndarray, np.ndarray, tuple[int, int]], np.ndarray]
+# (probabilities, boxes, size) → masks of MaskFrame.BOX; (probabilities, placement) → of CANVAS.
+Paste: TypeAlias = Callable[..., np.ndarray]
 
 
 def instances_of(
@@ -29,6 +31,7 @@ def instances_of(
     masks: MaskSource | None = None,
     *,
     paste: Paste | None = None,
+    mask_frame: MaskFrame = MaskFrame.BOX,
 ) -> Instances:
     """Cut picture `index` out of a batch's outputs.
 
@@ -38,8 +41,8 @@ def instances_of(
         place: where it lay on the canvas.
         class_names: for the instances.
         masks: of the picture, if they are pasted already; None pastes the outputs' when asked for.
-
         paste: what pastes the outputs' masks; None is the runtime's own.
+        mask_frame: what the outputs' masks are spread over.
 
     Raises:
         PrecisionError: boxes or scores are not finite numbers.
@@ -56,9 +59,8 @@ def instances_of(
     seen = (clipped[:, 2] > clipped[:, 0]) & (clipped[:, 3] > clipped[:, 1])
     source: Callable[[], np.ndarray] | None = None if masks is None else masks.select(seen)
     if source is None and "masks" in outputs:
-        unclipped = place.to_picture(boxes[seen], clip=False)
-        found = (outputs["masks"][index, :count][seen], unclipped, place.image_size)
-        source = LazyMasks(*found) if paste is None else functools.partial(paste, *found)
+        probabilities = outputs["masks"][index, :count][seen]
+        source = _lazy(probabilities, boxes[seen], place, paste, mask_frame)
     return Instances(
         boxes=clipped[seen],
         scores=scores[seen].astype(np.float32),
@@ -67,3 +69,19 @@ def instances_of(
         class_names=class_names,
         masks_source=source,
     )
+
+
+def _lazy(
+    probabilities: np.ndarray,
+    boxes: np.ndarray,
+    place: Placement,
+    paste: Paste | None,
+    mask_frame: MaskFrame,
+) -> Callable[[], np.ndarray]:
+    """Return what pastes the masks of these boxes, canvas pixels, when it is called."""
+    if mask_frame is MaskFrame.CANVAS:
+        if paste is None:
+            return CanvasMasks(probabilities, place)
+        return functools.partial(paste, probabilities, place)
+    found = (probabilities, place.to_picture(boxes, clip=False), place.image_size)
+    return LazyMasks(*found) if paste is None else functools.partial(paste, *found)

@@ -27,6 +27,7 @@ from ..core import (
     Target,
     UsageError,
 )
+from ..core.masks import MaskFrame
 from .backends import Backend, choose_target, open_backend
 from .letterbox import Placement, fill_batch, letterbox
 from .packed import PackedMasks
@@ -69,10 +70,12 @@ class Session:
         precision: Precision | None = None,
         letterbox_with: Letterbox | None = None,
         paste_with: Paste | None = None,
+        mask_frame: MaskFrame = MaskFrame.BOX,
     ) -> None:
         """Take over `backend`, which the session closes.
 
-        Letterboxing and pasting are the runtime's own, unless a check puts others in their place.
+        Letterboxing and pasting are the runtime's own, unless a check puts others in their place;
+        `mask_frame` is the manifest's.
         """
         self.spec = spec
         self.class_names = class_names
@@ -80,6 +83,7 @@ class Session:
         self.precision = precision
         self._backend: Backend | None = backend
         self._letterbox = letterbox_with
+        self._mask_frame = mask_frame
         self._paste = paste_with
         self._turn = contextlib.nullcontext() if backend.concurrent else threading.Lock()
         self._slots = backend.open_frames(spec, 1)
@@ -209,10 +213,7 @@ class Session:
         with self._timed("engine"):
             outputs = self.run(canvases)
         with self._timed("postprocess"):
-            return [
-                instances_of(outputs, i, place, self.class_names, paste=self._paste)
-                for i, (_, place) in enumerate(placed)
-            ]
+            return [self._instances(outputs, i, place) for i, (_, place) in enumerate(placed)]
 
     def _batch_on_device(self, slots: "FrameSlots", images: list[np.ndarray]) -> list[Instances]:
         """Let the device letterbox, too; "engine" is all that it does."""
@@ -222,7 +223,7 @@ class Session:
             frames = slots.collect()
         with self._timed("postprocess"):
             return [
-                instances_of(frames.outputs, i, place, self.class_names, masks)
+                self._instances(frames.outputs, i, place, masks)
                 for i, (place, masks) in enumerate(zip(frames.places, frames.masks, strict=True))
             ]
 
@@ -286,10 +287,22 @@ class Session:
         error, found = placed.error, None
         if slot is not None and placed.place is not None:
             try:
-                found = instances_of(outputs, slot, placed.place, self.class_names, masks)
+                found = self._instances(outputs, slot, placed.place, masks)
             except MaskrtError as raised:
                 error = raised
         return Frame(placed.index, placed.source, placed.image, found, error)
+
+    def _instances(
+        self,
+        outputs: dict[str, np.ndarray],
+        index: int,
+        place: Placement,
+        masks: PackedMasks | None = None,
+    ) -> Instances:
+        return instances_of(
+            outputs, index, place, self.class_names, masks,
+            paste=self._paste, mask_frame=self._mask_frame,
+        )  # fmt: skip
 
     @contextlib.contextmanager
     def _timed(self, stage: str) -> Iterator[None]:
@@ -332,4 +345,5 @@ def open_session(
         class_names=manifest.class_names,
         target=chosen,
         precision=wanted,
+        mask_frame=manifest.mask_frame,
     )

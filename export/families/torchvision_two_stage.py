@@ -19,6 +19,7 @@ import copy
 import math
 import operator
 from collections import OrderedDict
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -35,9 +36,11 @@ from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.ops import MultiScaleRoIAlign
 
 from ...core import InputSpec, UnsupportedModelError, UsageError
+from ...core.masks import MaskFrame
 from ...plugins.symbolic import batched_nms, multilevel_roialign
+from .family import Reference
 
-__all__ = ["FAMILY", "TwoStage", "at_fixed_size", "matches", "pad_value"]
+__all__ = ["FAMILY", "TwoStage", "TwoStageFamily", "at_fixed_size"]
 
 FAMILY = "torchvision_two_stage"
 MAX_CANDIDATES = 4096
@@ -51,15 +54,45 @@ _REJECTED = -1.0  # the score of a candidate that torchvision would have dropped
 _SMALLEST_DETECTION = 1e-2  # pixels; torchvision's RoIHeads.postprocess_detections
 
 
-def matches(model: nn.Module) -> bool:
-    """Whether this family exports `model`."""
-    return isinstance(model, FasterRCNN) and not isinstance(model, KeypointRCNN)
+class TwoStageFamily:
+    """torchvision's detectors as a `Family`."""
 
+    name = FAMILY
+    mask_frame = MaskFrame.BOX
+    models = "torchvision's FasterRCNN and MaskRCNN"
 
-def pad_value(model: Any) -> tuple[int, int, int]:
-    """RGB letterbox filling: the mean of the model's normalisation."""
-    red, green, blue = (round(255 * m) for m in _transform(model).image_mean)
-    return red, green, blue
+    def matches(self, model: nn.Module) -> bool:
+        """Whether this family exports `model`."""
+        return isinstance(model, FasterRCNN) and not isinstance(model, KeypointRCNN)
+
+    def pad_value(self, model: Any) -> tuple[int, int, int]:
+        """Return the RGB filling of the letterbox: the mean of the model's normalisation."""
+        red, green, blue = (round(255 * m) for m in _transform(model).image_mean)
+        return red, green, blue
+
+    def num_classes(self, model: Any) -> int | None:
+        """Return the number of classes, background included; None for a predictor of one's own."""
+        score = getattr(model.roi_heads.box_predictor, "cls_score", None)
+        return None if score is None else int(score.out_features)
+
+    def classes_in(self, weights: Mapping[str, Tensor]) -> int | None:
+        """Return the number of classes, background included; None for another family's weights."""
+        head = weights.get("roi_heads.box_predictor.cls_score.weight")
+        return None if head is None else head.shape[0]
+
+    def translate(self, model: nn.Module, weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """Return `weights` as they are: torchvision's names are the model's."""
+        return weights
+
+    def graph(self, model: nn.Module, spec: InputSpec) -> nn.Module:
+        """Return the module that is traced."""
+        return TwoStage(model, spec).eval()
+
+    def reference(self, model: nn.Module, spec: InputSpec) -> Reference:
+        """Return torchvision's own code on a copy of `model`."""
+        from ..reference import PyTorchReference
+
+        return PyTorchReference(model, spec)
 
 
 def at_fixed_size(model: nn.Module, spec: InputSpec) -> Any:

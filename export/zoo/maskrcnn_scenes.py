@@ -20,8 +20,9 @@ from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredic
 from torchvision.models.detection.rpn import AnchorGenerator
 from torchvision.models.resnet import BasicBlock
 from torchvision.ops import MultiScaleRoIAlign
+from torchvision.ops.feature_pyramid_network import ExtraFPNBlock
 
-__all__ = ["maskrcnn_scenes"]
+__all__ = ["maskrcnn_scenes", "scenes_backbone"]
 
 _STAGES = ((32, 2, 1), (64, 2, 2), (128, 3, 2), (224, 1, 2))  # width, blocks, stride
 _CHANNELS = 64
@@ -60,11 +61,16 @@ def maskrcnn_scenes(num_classes: int = 7, **kwargs: Any) -> MaskRCNN:
         "mask_predictor": MaskRCNNPredictor(_CHANNELS, _CHANNELS, num_classes),
     }
     # The predictors carry the number of classes, so MaskRCNN itself must not get one.
-    return MaskRCNN(_backbone(), num_classes=None, **{**_INFERENCE, **parts, **kwargs})
+    return MaskRCNN(scenes_backbone(), num_classes=None, **{**_INFERENCE, **parts, **kwargs})
 
 
-def _backbone() -> BackboneWithFPN:
-    """Stem and four residual stages under a feature pyramid with levels "0".."3" and "pool"."""
+def scenes_backbone(first: int = 2, last: ExtraFPNBlock | None = None) -> BackboneWithFPN:
+    """Return stem and four residual stages under a feature pyramid.
+
+    Args:
+        first: the finest map: 2 is stride 4, 3 is stride 8.
+        last: what makes the maps above; None is a max-pooling, "pool".
+    """
     width = _STAGES[0][0]
     layers: OrderedDict[str, nn.Module] = OrderedDict()
     layers["stem"] = nn.Sequential(_conv_bn(3, 16), nn.ReLU(), _conv_bn(16, width), nn.ReLU())
@@ -72,9 +78,10 @@ def _backbone() -> BackboneWithFPN:
         layers[f"stage{number}"] = _stage(width, channels, blocks, stride)
         width = channels
     _initialize(layers)
-    levels = {f"stage{number}": str(number) for number in range(len(_STAGES))}
-    widths = [channels for channels, _, _ in _STAGES]
-    return BackboneWithFPN(nn.Sequential(layers), levels, widths, _CHANNELS)
+    used = range(first - 2, len(_STAGES))
+    levels = {f"stage{number}": str(place) for place, number in enumerate(used)}
+    widths = [_STAGES[number][0] for number in used]
+    return BackboneWithFPN(nn.Sequential(layers), levels, widths, _CHANNELS, last)
 
 
 def _conv_bn(inputs: int, outputs: int, kernel: int = 3, stride: int = 2) -> nn.Sequential:

@@ -7,8 +7,11 @@
 | `boxes` | float32 `[B, D, 4]` | xyxy, canvas pixels |
 | `scores` | float32 `[B, D]` | descending |
 | `labels` | int32 `[B, D]` | |
-| `masks` | float32 `[B, D, 28, 28]` | probabilities; absent for a box-only model |
+| `masks` | float32 `[B, D, h, w]` | probabilities over box or canvas; absent for a box-only model |
 | `count` | int32 `[B]` | how many of the D are detections; the rest is zero |
+
+What masks are spread over, and so their `h` and `w`, is the manifest's `mask_frame`
+(`core/masks.py`): 28 x 28 over the box, or a quarter of the canvas.
 
 A backend is opened by its constructor, closed by `close` or by leaving its `with` block, and used
 by one thread at a time, any thread, unless it says that it is `concurrent`.

@@ -18,6 +18,7 @@ from ...core import (
     UsageError,
     require,
 )
+from ...core.masks import MaskFrame
 from ..cuda_device import compute_capabilities, gpu_names
 from .base import Backend
 from .cpu import CpuBackend
@@ -114,7 +115,9 @@ def _open_rtx(
     rtx = require("tensorrt_rtx", f"run the engine for target {target.name}")
     check_version(bundle, target, precision, info, rtx.__version__)
     engine = _read_engine(bundle, target, precision, "engine.trt")
-    return TensorRTBackend(engine, device=device, on_device=options.on_device)
+    return TensorRTBackend(
+        engine, device=device, on_device=options.on_device, paste=_pastes(bundle)
+    )
 
 
 def _open_tensorrt(
@@ -139,8 +142,13 @@ def _open_tensorrt(
         bundle.read(f"{folder}/engine.trt"), device=device, package="tensorrt",
         plugins=info["form"] == "plugins",
         portable=bool((info.get("options") or {}).get("version_compatible")),
-        on_device=options.on_device,
+        on_device=options.on_device, paste=_pastes(bundle),
     )  # fmt: skip
+
+
+def _pastes(bundle: Bundle) -> bool:
+    """Whether the masks are over boxes: PasteMasks, the device's kernel, takes no others."""
+    return bundle.manifest.mask_frame is MaskFrame.BOX
 
 
 def _check_model_of_gpu(

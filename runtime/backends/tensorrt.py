@@ -38,6 +38,7 @@ class TensorRTBackend(Backend):
         plugins: bool = False,
         portable: bool = False,
         on_device: bool = False,
+        paste: bool = True,
     ) -> None:
         """Load an engine.
 
@@ -48,6 +49,7 @@ class TensorRTBackend(Backend):
             plugins: the engine names maskrt's Python plugins, which are registered first.
             portable: the engine is version-compatible, and brings code of its own.
             on_device: letterbox and paste on the GPU, too (`runtime/cuda/frame.py`).
+            paste: the masks are over boxes, which the GPU pastes; others the host resamples.
 
         Raises:
             MissingDependencyError: the package or cuda-python is not installed.
@@ -62,6 +64,7 @@ class TensorRTBackend(Backend):
 
             register_plugins(self._trt)
         self._device, self._portable, self._on_device = device, portable, on_device
+        self._paste = paste
         self._tensors: dict[str, DeviceTensor] = {}
         self._stream: Any = None
         self._runtime: Any = None
@@ -99,7 +102,7 @@ class TensorRTBackend(Backend):
 
         about = {name: (t.host.shape, t.host.dtype) for name, t in self._tensors.items()}
         engine = TensorRTDeviceEngine(self._engine, about, self._name)
-        return FrameSlots(open_cuda(self._device), engine, spec, slots=slots, paste=True)
+        return FrameSlots(open_cuda(self._device), engine, spec, slots=slots, paste=self._paste)
 
     def describe(self) -> dict[str, Any]:
         """Return the package, its version, the GPU's number, and where pictures are letterboxed."""

@@ -6,13 +6,16 @@ Pillow bit by bit. The paste interpolates a zero-padded mask in float64; torchvi
 decides a pixel within an ulp of the threshold otherwise.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 
 from ...core import InputSpec
+from ...core.masks import MaskFrame
 from ...plugins.preprocess.resampling import PRECISION_BITS, placed_size, resampling_taps
 from ..letterbox import Placement
 
-__all__ = ["defined_letterbox", "defined_paste"]
+__all__ = ["DEFINED_PASTES", "defined_canvas_paste", "defined_letterbox", "defined_paste"]
 
 
 def defined_letterbox(image: np.ndarray, spec: InputSpec) -> tuple[np.ndarray, Placement]:
@@ -40,6 +43,32 @@ def defined_paste(
         down, across = _weights(y0, y1, size[0], side), _weights(x0, x1, size[1], side)
         mask[:] = down @ padded @ across.T > 0.5
     return masks
+
+
+def defined_canvas_paste(probabilities: np.ndarray, place: Placement) -> np.ndarray:
+    """Resample float `[N, h, w]`, a quarter of the canvas; see `runtime/canvas_masks.py`."""
+    rows, columns = (
+        _canvas_weights(pixels, canvas, elements)
+        for pixels, canvas, elements in zip(
+            place.image_size, place.canvas_size, probabilities.shape[1:], strict=True
+        )
+    )
+    masks = np.zeros((len(probabilities), *place.image_size), bool)
+    for mask, values in zip(masks, probabilities, strict=True):
+        mask[:] = rows @ values.astype(np.float64) @ columns.T > 0.5
+    return masks
+
+
+DEFINED_PASTES: dict[MaskFrame, Callable[..., np.ndarray]] = {
+    MaskFrame.BOX: defined_paste,
+    MaskFrame.CANVAS: defined_canvas_paste,
+}
+
+
+def _canvas_weights(pixels: int, canvas: int, elements: int) -> np.ndarray:
+    """Return float64 `[pixels, elements]`: hat functions, four canvas pixels apart."""
+    centres = np.clip((np.arange(pixels) + 0.5) * canvas / pixels / 4 - 0.5, 0, elements - 1)
+    return np.maximum(0.0, 1.0 - np.abs(centres[:, None] - np.arange(elements)))
 
 
 def _weights(first: int, last: int, limit: int, source: int) -> np.ndarray:

@@ -1,0 +1,239 @@
+"""What the one-stage families share: the eager model, its graph, and the reference.
+
+A family of this kind is two modules on the same layers:
+
+    OneStage       `heads(maps)`: layers alone, the same while training, in the reference, and in
+                   the graph; `detect(heads, index, size)`: one picture's detections as the paper
+                   has them, with steps that depend on the data. This is the reference.
+    OneStageGraph  `detect(heads)`: the same detections in static shapes. This is traced.
+
+The two `detect`s share no code, so that comparing them proves something.
+
+Pictures are normalised, then padded with zeros on the right and below to a multiple of 32. Masks
+have a quarter of the unpadded input, rounded up (`MaskFrame.CANVAS`). Labels count from 1: 0 is
+the background, which no head of these families predicts unless it says so.
+"""
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ...core import InputSpec
+from ...core.masks import MaskFrame
+
+__all__ = [
+    "Detections",
+    "OneStage",
+    "OneStageFamily",
+    "OneStageGraph",
+    "OneStageReference",
+    "quarter",
+]
+
+_STEP = 32  # the stride of the coarsest map that a backbone makes of the picture itself
+
+
+class Detections(NamedTuple):
+    """What is found in one picture, best score first.
+
+    Attributes:
+        boxes: float `[N, 4]`, xyxy in pixels of the input.
+        scores: float `[N]`.
+        labels: int64 `[N]`, 1 for the first class.
+        masks: probabilities `[N, ceil(H / 4), ceil(W / 4)]`.
+    """
+
+    boxes: Tensor
+    scores: Tensor
+    labels: Tensor
+    masks: Tensor
+
+
+class OneStage(nn.Module):
+    """A one-stage detector; see the module's text.
+
+    Attributes:
+        backbone: pictures → an ordered mapping of maps.
+        num_classes: background included.
+        max_detections: in a picture.
+        image_mean, image_std: RGB, of pictures from 0 to 1, and of its training.
+    """
+
+    image_mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    image_std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+
+    def __init__(self, backbone: nn.Module, num_classes: int, max_detections: int = 100) -> None:
+        """Keep what every family has."""
+        super().__init__()
+        self.backbone = backbone
+        self.num_classes = num_classes
+        self.max_detections = max_detections
+
+    def heads(self, maps: Mapping[str, Tensor]) -> Any:
+        """Return the raw outputs of the heads for the maps of a batch."""
+        raise NotImplementedError
+
+    def detect(self, heads: Any, index: int, size: tuple[int, int]) -> Detections:
+        """Return what `heads` found in picture `index`, whose unpadded size is `size`."""
+        raise NotImplementedError
+
+    def forward(self, images: Tensor) -> Any:
+        """Run on normalised pictures, float `[B, 3, H, W]`.
+
+        Returns:
+            What `heads` returns while training, else `Detections` of each picture.
+        """
+        size = (int(images.shape[2]), int(images.shape[3]))
+        heads = self.heads(self.backbone(padded(images)))
+        if self.training:
+            return heads
+        return [self.detect(heads, index, size) for index in range(len(images))]
+
+    @classmethod
+    def classes_in(cls, weights: Mapping[str, Tensor]) -> int | None:
+        """Return the number of classes, background included; None for another model's weights."""
+        raise NotImplementedError
+
+    def translate(self, weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """Return `weights` under this model's names, if they have those of a known project."""
+        return weights
+
+
+class OneStageGraph(nn.Module):
+    """`images uint8 [B, H, W, 3]` → boxes, scores, labels, masks, count."""
+
+    input_scale: Tensor
+    input_shift: Tensor
+
+    def __init__(self, model: OneStage, spec: InputSpec) -> None:
+        """Copy `model`, in float32 on the CPU, and work out what depends on the input size."""
+        super().__init__()
+        self.model: Any = frozen(model)
+        self.spec = spec
+        mean, std = torch.tensor(model.image_mean), torch.tensor(model.image_std)
+        self.register_buffer("input_scale", (1 / (255 * std)).reshape(1, 3, 1, 1))
+        self.register_buffer("input_shift", (-mean / std).reshape(1, 3, 1, 1))
+
+    @property
+    def output_names(self) -> list[str]:
+        """Names of what `forward` returns, in order."""
+        return ["boxes", "scores", "labels", "masks", "count"]
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Detect; shapes as in `Manifest.outputs`."""
+        # Cast before Transpose: TensorRT transposes no uint8.
+        x = images.float().permute(0, 3, 1, 2) * self.input_scale + self.input_shift
+        return self.detect(self.model.heads(self.model.backbone(padded(x))))
+
+    def detect(self, heads: Any) -> tuple[Tensor, ...]:
+        """Return boxes, scores, labels int32, masks and count int32 of a batch."""
+        raise NotImplementedError
+
+
+class OneStageReference:
+    """Runs `model` eagerly on `uint8 [B, H, W, 3]` batches."""
+
+    def __init__(self, model: OneStage, spec: InputSpec) -> None:
+        """Copy `model`."""
+        self._model = frozen(model)
+        self._spec = spec
+
+    def run(self, images: np.ndarray) -> dict[str, np.ndarray]:
+        """Return `boxes`, `scores`, `labels`, `masks` and `count`, padded with zeros."""
+        mean, std = (
+            torch.tensor(values).reshape(1, 3, 1, 1)
+            for values in (self._model.image_mean, self._model.image_std)
+        )
+        pictures = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255
+        with torch.no_grad():
+            found: list[Detections] = self._model((pictures - mean) / std)
+        length = self._model.max_detections
+        outputs = {
+            name: _stacked([getattr(one, name).numpy() for one in found], length)
+            for name in Detections._fields
+        }
+        outputs["labels"] = outputs["labels"].astype(np.int32)
+        outputs["count"] = np.array([len(one.scores) for one in found], np.int32)
+        return outputs
+
+    def describe(self) -> dict[str, str]:
+        """Say what runs: for reports."""
+        return {"backend": "pytorch", "version": torch.__version__, "precision": "fp32"}
+
+
+@dataclass(frozen=True)
+class OneStageFamily:
+    """A `Family` of one-stage models: everything but the two classes is common.
+
+    Attributes:
+        name: as in the manifest.
+        models: what to call its models in a sentence.
+        model: class of its models.
+        graph_of: class of their graphs.
+    """
+
+    name: str
+    models: str
+    model: type[OneStage]
+    graph_of: type[OneStageGraph]
+    mask_frame: MaskFrame = MaskFrame.CANVAS
+
+    def matches(self, model: nn.Module) -> bool:
+        """Whether this family exports `model`."""
+        return isinstance(model, self.model)
+
+    def pad_value(self, model: Any) -> tuple[int, int, int]:
+        """Return the RGB filling of the letterbox: the mean of the model's normalisation."""
+        red, green, blue = (round(255 * m) for m in model.image_mean)
+        return red, green, blue
+
+    def num_classes(self, model: Any) -> int | None:
+        """Return the number of classes, background included."""
+        return int(model.num_classes)
+
+    def classes_in(self, weights: Mapping[str, Tensor]) -> int | None:
+        """Return the number of classes, background included; None for another family's weights."""
+        return self.model.classes_in(weights)
+
+    def translate(self, model: Any, weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """Return `weights` under the model's own names."""
+        translated: Mapping[str, Tensor] = model.translate(weights)
+        return translated
+
+    def graph(self, model: Any, spec: InputSpec) -> nn.Module:
+        """Return the module that is traced."""
+        return self.graph_of(model, spec).eval()
+
+    def reference(self, model: Any, spec: InputSpec) -> OneStageReference:
+        """Return the model's own eager code on a copy of it."""
+        return OneStageReference(model, spec)
+
+
+def frozen(model: OneStage) -> OneStage:
+    """Return a float32 CPU copy of `model` in eval mode."""
+    with torch.no_grad():
+        return copy.deepcopy(model).cpu().float().eval().requires_grad_(False)
+
+
+def padded(images: Tensor) -> Tensor:
+    """Return pictures with zeros on the right and below, to a multiple of 32."""
+    below, right = -images.shape[2] % _STEP, -images.shape[3] % _STEP
+    return nn.functional.pad(images, (0, right, 0, below)) if below or right else images
+
+
+def quarter(size: tuple[int, int]) -> tuple[int, int]:
+    """Return `(ceil(H / 4), ceil(W / 4))`, the size of masks."""
+    return -(-size[0] // 4), -(-size[1] // 4)
+
+
+def _stacked(rows: list[np.ndarray], length: int) -> np.ndarray:
+    """Return `[B, length, ...]`, each row filled up with zeros."""
+    filled = np.zeros((len(rows), length, *rows[0].shape[1:]), rows[0].dtype)
+    for target, source in zip(filled, rows, strict=True):
+        target[: len(source)] = source
+    return filled

@@ -1,0 +1,47 @@
+"""The families, as data: the first that matches a model exports it.
+
+To add a one-stage family: a model (`one_stage.OneStage`), its graph (`one_stage.OneStageGraph`),
+one `OneStageFamily` here, and a name in `export/zoo`.
+"""
+
+from collections.abc import Mapping
+
+from torch import Tensor, nn
+
+from ...core import UnsupportedModelError
+from .family import Family
+from .torchvision_two_stage import TwoStageFamily
+
+__all__ = ["FAMILIES", "classes_in", "family_of", "translate"]
+
+FAMILIES: tuple[Family, ...] = (TwoStageFamily(),)
+
+
+def family_of(model: nn.Module) -> Family:
+    """Return the family that exports `model`.
+
+    Raises:
+        UnsupportedModelError: none does.
+    """
+    for family in FAMILIES:
+        if family.matches(model):
+            return family
+    known = [family.models for family in FAMILIES]
+    listed = " and ".join([", ".join(known[:-1]), known[-1]] if len(known) > 1 else known)
+    raise UnsupportedModelError(
+        f"the model is a {type(model).__name__}, and this version compiles {listed}."
+    )
+
+
+def classes_in(weights: Mapping[str, Tensor]) -> int | None:
+    """Return the number of classes that weights of any family have, background included."""
+    found = (family.classes_in(weights) for family in FAMILIES)
+    return next((number for number in found if number is not None), None)
+
+
+def translate(model: nn.Module, weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """Return `weights` under the names of `model`, if its family knows them by others."""
+    for family in FAMILIES:
+        if family.matches(model):
+            return family.translate(model, weights)
+    return weights

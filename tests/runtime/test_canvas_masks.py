@@ -1,0 +1,101 @@
+"""Masks over the canvas: against PyTorch's own interpolation, and against their definition."""
+
+import pickle
+
+import numpy as np
+import pytest
+
+from maskrt.core import InputSpec
+from maskrt.core.masks import MaskFrame, MaskSource, crops_of
+from maskrt.runtime.canvas_masks import CanvasMasks, crop_canvas_masks, paste_canvas_masks
+from maskrt.runtime.check.definitions import defined_canvas_paste
+from maskrt.runtime.letterbox import Placement, placement
+from maskrt.runtime.postprocess import instances_of
+
+_NEAR = 1e-5  # probabilities nearer to the threshold than float32 rounding of a bilinear sum
+
+
+def _blobs(count: int, height: int, width: int, seed: int = 0) -> np.ndarray:
+    """Smooth probabilities with some above and some below a half, float32."""
+    generator = np.random.default_rng(seed)
+    y, x = np.mgrid[:height, :width]
+    masks = np.empty((count, height, width), np.float32)
+    for mask in masks:
+        cy, cx = generator.uniform(0, height), generator.uniform(0, width)
+        radius = generator.uniform(1, max(height, width) / 2)
+        mask[:] = 1 / (1 + np.exp((np.hypot(y - cy, x - cx) - radius) / 1.5))
+    return masks + generator.uniform(0, 1e-3, masks.shape).astype(np.float32)
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize(("height", "width"), [(64, 64), (62, 97), (33, 128)])
+def test_on_the_canvas_itself_they_are_torchs_interpolation(height: int, width: int) -> None:
+    torch = pytest.importorskip("torch")
+    masks = _blobs(6, -(-height // 4), -(-width // 4))
+    up = torch.nn.functional.interpolate(
+        torch.from_numpy(masks)[None], scale_factor=4, mode="bilinear", align_corners=False
+    )[0, :, :height, :width].numpy()
+    found = paste_canvas_masks(masks, Placement((height, width), (height, width)))
+    clear = np.abs(up - 0.5) > _NEAR
+    assert found.any()
+    assert not found.all()
+    assert np.array_equal(found[clear], (up > 0.5)[clear])
+
+
+@pytest.mark.parametrize("size", [(480, 640), (37, 29), (1080, 1920), (64, 96), (5, 200)])
+def test_any_picture_equals_the_definition(size: tuple[int, int]) -> None:
+    spec = InputSpec(64, 96)
+    place = placement(*size, spec)
+    masks = _blobs(5, 16, 24, seed=sum(size))
+    found, defined = paste_canvas_masks(masks, place), defined_canvas_paste(masks, place)
+    assert found.shape == (5, *size)
+    assert found.any()
+    assert (found != defined).mean() < 1e-5  # float32 against float64, at the threshold alone
+
+
+def test_a_constant_gradient_crosses_the_threshold_where_it_should() -> None:
+    """A ramp over the canvas is the ramp over the picture, wherever the letterbox put it."""
+    ramp = np.tile((np.arange(25, dtype=np.float32) * 4 + 2) / 100, (1, 25, 1))
+    found = paste_canvas_masks(ramp, Placement((50, 200), (25, 100)))
+    columns = np.flatnonzero(found[0, 10])
+    assert columns[0] == 100  # the first pixel whose centre lies beyond half of the canvas's 100
+    assert columns[-1] == 199
+
+
+def test_crops_selection_and_pickles_are_the_pasted_masks() -> None:
+    place = placement(333, 500, InputSpec(128, 160))
+    masks = _blobs(4, 32, 40)
+    masks[2] = 0.1  # an empty one
+    source = CanvasMasks(masks, place)
+    assert isinstance(source, MaskSource)
+    pasted = source()
+    for one, mask in zip(source.crops(), pasted, strict=True):
+        rebuilt = np.zeros_like(mask)
+        height, width = one.inside.shape
+        rebuilt[one.top : one.top + height, one.left : one.left + width] = one.inside
+        assert np.array_equal(rebuilt, mask)
+    tight = crops_of(pasted)
+    for loose, least in zip(crop_canvas_masks(masks, place), tight, strict=True):
+        assert loose.inside.size <= least.inside.size + 40 * sum(least.inside.shape) + 1600
+    keep = np.array([False, True, True, False])
+    assert np.array_equal(source.select(keep)(), pasted[keep])
+    assert np.array_equal(pickle.loads(pickle.dumps(source))(), pasted)
+
+
+def test_instances_take_their_masks_from_the_canvas() -> None:
+    place = placement(128, 128, InputSpec(64, 64))
+    masks = np.zeros((1, 3, 16, 16), np.float32)
+    masks[0, 0, 4:8, 4:12] = 1
+    outputs = {
+        "boxes": np.array([[[16, 16, 48, 32], [0, 0, 0, 0], [0, 0, 0, 0]]], np.float32),
+        "scores": np.array([[0.9, 0, 0]], np.float32),
+        "labels": np.array([[1, 0, 0]], np.int32),
+        "masks": masks,
+        "count": np.array([1], np.int32),
+    }
+    found = instances_of(outputs, 0, place, mask_frame=MaskFrame.CANVAS)
+    assert found.masks is not None
+    rows, columns = np.nonzero(found.masks[0])
+    assert (rows.min(), rows.max() + 1) == (32, 64)  # twice the canvas's pixels
+    assert (columns.min(), columns.max() + 1) == (32, 96)
+    assert np.array_equal(found.boxes, [[32, 32, 96, 64]])
