@@ -5,6 +5,8 @@ trained and others random.
 """
 
 import hashlib
+import re
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from ..core import InputError, MaskrtError, require
 __all__ = ["file_sha256", "load_weights", "read_weights"]
 
 _WRAPPERS = ("model", "state_dict", "model_state_dict", "ema")
+_SPELLED_OUT = 6  # names in an error, before they are summed up
 
 
 def read_weights(path: Path | str) -> dict[str, Tensor]:
@@ -56,8 +59,8 @@ def load_weights(model: nn.Module, weights: Mapping[str, Tensor], name: str) -> 
     unexpected = [key for key in weights if key not in expected]
     reshaped = [k for k in expected if k in weights and expected[k].shape != weights[k].shape]
     faults = [
-        *([f"{len(missing)} parameters are missing (such as {missing[0]})"] if missing else []),
-        *([f"{len(unexpected)} are unknown (such as {unexpected[0]})"] if unexpected else []),
+        *([f"{len(missing)} parameters are missing ({_listed(missing)})"] if missing else []),
+        *([f"{len(unexpected)} are unknown ({_listed(unexpected)})"] if unexpected else []),
         *([_shape_fault(reshaped, expected, weights)] if reshaped else []),
     ]
     if faults:
@@ -114,7 +117,19 @@ def _shape_fault(
 ) -> str:
     name = names[0]
     found, wanted = (list(source[name].shape) for source in (weights, expected))
-    return f"{len(names)} have another shape (such as {name}: {found} in the file, not {wanted})"
+    first = f"{name}: {found} in the file, not {wanted}"
+    others = f"; {_listed(names[1:])}" if len(names) > 1 else ""
+    return f"{len(names)} have another shape ({first}{others})"
+
+
+def _listed(names: list[str]) -> str:
+    """Name all of them; where they are many, one pattern for those that differ in numbers."""
+    if len(names) <= _SPELLED_OUT:
+        return ", ".join(names)
+    patterns = Counter(re.sub(r"\d+", "*", name) for name in names)
+    return ", ".join(
+        pattern if number == 1 else f"{number} of {pattern}" for pattern, number in patterns.items()
+    )
 
 
 def _unreadable(file: Path, error: Exception) -> str:

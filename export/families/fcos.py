@@ -4,7 +4,8 @@ Each location of each pyramid level says what covers it: a logit per class, how 
 location is in the object, and the distances to the four sides of its box,
 
     distance = relu(scale_l · conv(tower)) · stride_l          (left, top, right, bottom)
-    box      = (x - left, y - top, x + right, y + bottom),     (x, y) = stride_l · (i, j) + stride_l / 2
+    (x, y)   = stride_l · (i, j) + stride_l / 2
+    box      = (x - left, y - top, x + right, y + bottom)
 
 The towers are shared by all levels; the scale is a level's own.
 """

@@ -9,12 +9,21 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 
 from ...core import UnsupportedModelError
+from .condinst import CondInst
+from .condinst_graph import CondInstGraph
 from .family import Family
+from .one_stage import OneStageFamily
 from .torchvision_two_stage import TwoStageFamily
+from .yolact import Yolact
+from .yolact_graph import YolactGraph
 
 __all__ = ["FAMILIES", "classes_in", "family_of", "translate"]
 
-FAMILIES: tuple[Family, ...] = (TwoStageFamily(),)
+FAMILIES: tuple[Family, ...] = (
+    TwoStageFamily(),
+    OneStageFamily("yolact", "YOLACT", Yolact, YolactGraph),
+    OneStageFamily("condinst", "CondInst", CondInst, CondInstGraph),
+)
 
 
 def family_of(model: nn.Module) -> Family:

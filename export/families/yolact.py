@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from torchvision.ops import box_iou
 
 from .one_stage import Detections, OneStage, quarter
+from .yolact_weights import classes_in, translate
 
 __all__ = ["Anchors", "Yolact", "YolactHeads", "YolactInference", "YolactLevel", "decode"]
 
@@ -121,7 +122,7 @@ class YolactInference:
 class Yolact(OneStage):
     """The whole model; see the module's text."""
 
-    divisor = 1
+    step = 1
 
     def __init__(
         self,
@@ -191,6 +192,15 @@ class Yolact(OneStage):
         chosen = coefficients[certain][kept]
         masks = torch.einsum("nk,khw->nhw", chosen, prototypes).sigmoid()
         return Detections(boxes, scores, labels + 1, masks * _inside(boxes, masks.shape[-2:]))
+
+    @classmethod
+    def classes_in(cls, weights: Mapping[str, Tensor]) -> int | None:
+        """Return the number of classes, background included; None for another model's weights."""
+        return classes_in(weights)
+
+    def translate(self, weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """Return `weights` under this model's names; see `yolact_weights.py`."""
+        return translate(self, weights)
 
     def _suppress(self, boxes: Tensor, scores: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Fast NMS of one picture: indices, class columns and scores, best first."""
@@ -264,7 +274,9 @@ def _on_quarter_grid(prototypes: Tensor, size: tuple[int, int]) -> Tensor:
     y = (torch.arange(rows) * MASK_STRIDE + MASK_STRIDE / 2) * 2 / size[0] - 1
     x = (torch.arange(columns) * MASK_STRIDE + MASK_STRIDE / 2) * 2 / size[1] - 1
     grid = torch.stack([x.expand(rows, -1), y[:, None].expand(-1, columns)], -1)
-    return F.grid_sample(prototypes[None], grid[None], padding_mode="border", align_corners=False)[0]
+    return F.grid_sample(prototypes[None], grid[None], padding_mode="border", align_corners=False)[
+        0
+    ]
 
 
 def _inside(boxes: Tensor, shape: Sequence[int]) -> Tensor:
