@@ -9,10 +9,12 @@ from typing import Any
 
 from ..core import require
 from .batched_nms import SCHEMA as BATCHED_NMS
+from .mask_iou import SCHEMA as MASK_IOU
+from .matrix_nms import SCHEMA as MATRIX_NMS
 from .multilevel_roialign import SCHEMA as MULTILEVEL_ROIALIGN
 from .operator import DOMAIN
 
-__all__ = ["batched_nms", "multilevel_roialign"]
+__all__ = ["batched_nms", "mask_iou", "matrix_nms", "multilevel_roialign"]
 
 
 def multilevel_roialign(boxes: Any, features: Sequence[Any], **attributes: Any) -> Any:
@@ -50,4 +52,41 @@ def batched_nms(boxes: Any, scores: Any, labels: Any, **attributes: Any) -> Sequ
         dtypes=(torch.float32, torch.float32, torch.int32, torch.int32, torch.int32),
         shapes=((batch, kept, 4), (batch, kept), (batch, kept), (batch, kept), (batch,)),
         version=BATCHED_NMS.version,
+    )
+
+
+def mask_iou(masks: Any, **attributes: Any) -> Sequence[Any]:
+    """Compare all pairs of `masks [B, N, H, W]`; see `mask_iou/schema.py`."""
+    torch = require("torch", "export a PyTorch model")
+    MASK_IOU.validate(attributes, 1)
+    if not torch.onnx.is_in_onnx_export():
+        from .mask_iou.reference import mask_iou as reference
+
+        return reference(masks, **attributes)
+    batch, number = masks.shape[:2]
+    return torch.onnx.ops.symbolic_multi_out(
+        f"{DOMAIN}::{MASK_IOU.name}",
+        (masks,),
+        attributes,
+        dtypes=(torch.float32, torch.float32),
+        shapes=((batch, number, number), (batch, number)),
+        version=MASK_IOU.version,
+    )
+
+
+def matrix_nms(iou: Any, scores: Any, labels: Any, **attributes: Any) -> Any:
+    """Decay `scores [B, N]` by `iou [B, N, N]`; see `matrix_nms/schema.py`."""
+    torch = require("torch", "export a PyTorch model")
+    MATRIX_NMS.validate(attributes, 3)
+    if not torch.onnx.is_in_onnx_export():
+        from .matrix_nms.reference import matrix_nms as reference
+
+        return reference(iou, scores, labels, **attributes)
+    return torch.onnx.ops.symbolic(
+        f"{DOMAIN}::{MATRIX_NMS.name}",
+        (iou, scores, labels),
+        attributes,
+        dtype=torch.float32,
+        shape=scores.shape,
+        version=MATRIX_NMS.version,
     )

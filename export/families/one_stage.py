@@ -26,6 +26,7 @@ from torch import Tensor, nn
 
 from ...core import InputSpec
 from ...core.masks import MaskFrame
+from .layers import ConvNorm
 
 __all__ = [
     "Detections",
@@ -117,6 +118,9 @@ class OneStageGraph(nn.Module):
         """Copy `model`, in float32 on the CPU, and work out what depends on the input size."""
         super().__init__()
         self.model: Any = frozen(model)
+        for module in self.model.modules():
+            if isinstance(module, ConvNorm):
+                module.fold()
         self.spec = spec
         mean, std = torch.tensor(model.image_mean), torch.tensor(model.image_std)
         self.register_buffer("input_scale", (1 / (255 * std)).reshape(1, 3, 1, 1))

@@ -16,4 +16,10 @@ ZOO: dict[str, str] = {
     "yolact_r50": "maskrt.export.zoo.yolact:yolact_r50",
     "yolact_r101": "maskrt.export.zoo.yolact:yolact_r101",
     "yolact_scenes": "maskrt.export.zoo.yolact:yolact_scenes",
+    "solo_r50": "maskrt.export.zoo.solo:solo",
+    "decoupled_solo_r50": "maskrt.export.zoo.solo:decoupled_solo",
+    "solo_scenes": "maskrt.export.zoo.solo:solo_scenes",
+    "solov2_r50": "maskrt.export.zoo.solo:solov2",
+    "solov2_light_r50": "maskrt.export.zoo.solo:solov2_light",
+    "solov2_scenes": "maskrt.export.zoo.solo:solov2_scenes",
 }

@@ -1,0 +1,134 @@
+"""From candidate masks to detections in static shapes: a batch at a time, padded.
+
+What is no candidate has a score below zero: it comes after every candidate, so it suppresses none,
+and is cut from the end. Candidates are the best `settings.candidates` by category score, where the
+papers sort all above the score threshold by category score times maskness; the two differ only if
+more pass the threshold.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from ...plugins.symbolic import mask_iou, matrix_nms
+from .grid import GridSettings
+
+__all__ = ["best_cells", "boxes_of", "choose", "of_each"]
+
+_REJECTED = -1.0
+_ROUNDS = 48  # of greedy NMS; see _greedy
+
+
+def best_cells(logits: list[Tensor], number: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the best cells of a batch over all levels.
+
+    Args:
+        logits: `[B, classes, S, S]` of each level.
+        number: how many, at most as many as there are.
+
+    Returns:
+        scores float `[B, K]`, cells int64 `[B, K]` counted over all levels, labels int64 `[B, K]`,
+        1 for the first class.
+    """
+    classes = logits[0].shape[1]
+    rows = []
+    for level in logits:
+        heat = torch.sigmoid(level)
+        peak = nn.functional.max_pool2d(nn.functional.pad(heat, (1, 0, 1, 0)), 2, stride=1)
+        heat = torch.where(heat >= peak, heat, 0.0)
+        rows.append(heat.flatten(2).transpose(1, 2).flatten(1))
+    flat = torch.cat(rows, 1)
+    scores, place = flat.topk(min(number, flat.shape[1]))
+    cell = torch.div(place, classes, rounding_mode="floor")
+    return scores, cell, place - cell * classes + 1
+
+
+def of_each(values: Tensor, place: Tensor) -> Tensor:
+    """Return `values[b, place[b, k]]` of `[B, N, …]` for `place [B, K]`: `[B, K, …]`."""
+    index = place.reshape(*place.shape, *([1] * (values.ndim - 2)))
+    return torch.gather(values, 1, index.expand(-1, -1, *values.shape[2:]))
+
+
+def choose(
+    masks: Tensor,
+    scores: Tensor,
+    labels: Tensor,
+    least: Tensor,
+    settings: GridSettings,
+    most: int,
+    size: tuple[int, int],
+) -> tuple[Tensor, ...]:
+    """Rescore, suppress and cut: boxes, scores, labels int32, masks, count int32.
+
+    Args:
+        masks: probabilities `[B, K, h, w]`, of the picture's own quarter.
+        scores: of their categories, `[B, K]`.
+        labels: int64 `[B, K]`.
+        least: a mask has more elements than this, `[B, K]`.
+        settings: of the model.
+        most: detections at most.
+        size: `(height, width)` of the input.
+    """
+    inside = (masks > settings.mask_threshold).float()
+    iou, area = mask_iou(masks, threshold=settings.mask_threshold)
+    maskness = (masks * inside).sum((2, 3)) / area.clamp(min=1.0)
+    real = (scores > settings.score_threshold) & (area > least)
+    scores = torch.where(real, scores * maskness, _REJECTED)
+    if settings.nms == "matrix":
+        scores = matrix_nms(
+            iou, scores, labels.to(torch.int32), method=settings.method,
+            sigma=settings.sigma, class_agnostic=0,
+        )  # fmt: skip
+        real = real & (scores >= settings.final_threshold)
+    else:
+        real = real & _greedy(iou, scores, labels, settings.overlap_threshold)
+    scores, order = torch.where(real, scores, _REJECTED).topk(min(most, scores.shape[1]))
+    kept = scores > 0
+    masks = of_each(masks, order) * kept[..., None, None]
+    boxes = boxes_of(masks, settings.mask_threshold, size) * kept[..., None]
+    labels = torch.where(kept, of_each(labels, order), 0).to(torch.int32)
+    count = kept.sum(1).to(torch.int32)
+    return boxes, torch.where(kept, scores, 0.0), labels, masks, count
+
+
+def boxes_of(masks: Tensor, threshold: float, size: tuple[int, int]) -> Tensor:
+    """Return xyxy `[B, N, 4]` in canvas pixels of `masks [B, N, h, w]`; for empty ones nonsense.
+
+    The definition is `grid_reference.box_of`'s. Every pair of neighbours of a profile is asked
+    whether it passes the threshold; the box's edges are the first and the last that do.
+    """
+    x0, x1 = _extent(masks.amax(2), threshold)
+    y0, y1 = _extent(masks.amax(3), threshold)
+    height, width = size
+    return torch.stack([x0, y0, x1.clamp(max=float(width)), y1.clamp(max=float(height))], -1)
+
+
+def _extent(profile: Tensor, threshold: float) -> tuple[Tensor, Tensor]:
+    """Return where `profile [B, N, n]` rises first and falls last, in canvas pixels."""
+    number = profile.shape[2]
+    left, right = profile[..., :-1], profile[..., 1:]
+    step = (right - left).abs().clamp(min=1e-12)
+    crossing = torch.arange(number - 1) + (left - threshold).abs() / step
+    rises = (left <= threshold) & (right > threshold)
+    falls = (left > threshold) & (right <= threshold)
+    first = torch.where(rises, crossing, float(number)).amin(-1)
+    last = torch.where(falls, crossing, -1.0).amax(-1)
+    first = torch.where(profile[..., 0] > threshold, -0.5, first)
+    last = torch.where(profile[..., -1] > threshold, number - 0.5, last)
+    return 4 * (first + 0.5), 4 * (last + 0.5)
+
+
+def _greedy(iou: Tensor, scores: Tensor, labels: Tensor, threshold: float) -> Tensor:
+    """Return bool `[B, K]`: what greedy NMS keeps.
+
+    `keep = not any(suppressed by a kept one)`, again and again: after n rounds it is right for
+    every candidate at the end of a chain of at most n, each suppressing the next.
+    """
+    place = torch.arange(scores.shape[1])
+    theirs, mine = scores[:, None, :], scores[:, :, None]
+    before = (theirs > mine) | ((theirs == mine) & (place[None, :] < place[:, None]))
+    same = labels[:, None, :] == labels[:, :, None]
+    suppresses = (before & same & (iou > threshold)).float()  # [b, mine, theirs]
+    keep = torch.ones_like(scores)
+    for _ in range(min(_ROUNDS, scores.shape[1])):
+        keep = (torch.matmul(suppresses, keep[..., None])[..., 0] < 0.5).float()
+    return keep > 0.5

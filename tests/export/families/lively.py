@@ -1,0 +1,61 @@
+"""One-stage models with random weights that detect: statistics and logits spread from photos.
+
+As `tests/export/detectors.py` does for two-stage ones. A few detections of clear scores are wanted:
+which of two equals is kept says nothing.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from maskrt.core import InputSpec
+from maskrt.export.families.one_stage import OneStage, padded
+from maskrt.runtime import letterbox
+
+
+def batch_of(photos: Sequence[np.ndarray], size: tuple[int, int], model: OneStage) -> Any:
+    spec = InputSpec(*size)
+    canvases = np.stack([letterbox(photo, spec)[0] for photo in photos])
+    mean, std = (torch.tensor(v).reshape(1, 3, 1, 1) for v in (model.image_mean, model.image_std))
+    return (torch.from_numpy(canvases).permute(0, 3, 1, 2).float() / 255 - mean) / std
+
+
+def with_statistics(model: Any, images: Any) -> None:
+    """Take batch-norm statistics from `images`."""
+    norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
+    for norm in norms:
+        norm.momentum = None
+        norm.reset_running_stats()
+    model.train()
+    with torch.no_grad():
+        model(images)
+    model.eval()
+
+
+def spread(layer: nn.Conv2d, outputs: Sequence[Any], std: float, mean: float) -> None:
+    """Scale `layer` so that its outputs over all levels have this spread and mean."""
+    values = torch.cat([o.transpose(0, 1).flatten(1) for o in outputs], 1)
+    scale = std / values.std(1).clamp(min=1e-6)
+    with torch.no_grad():
+        layer.weight.mul_(scale[:, None, None, None])
+        layer.bias.copy_((layer.bias - values.mean(1)) * scale + mean)
+
+
+def enliven_grid(model: Any, photos: Sequence[np.ndarray], size: tuple[int, int]) -> Any:
+    """Make a SOLO or SOLOv2 detect; returns it in eval mode."""
+    images = batch_of(photos, size, model)
+    with_statistics(model, images)
+    with torch.no_grad():
+        heads = model.heads(model.backbone(padded(images)))
+        spread(model.category_branch.logits, heads.categories, 1.2, -4.2)
+        if hasattr(model, "kernel_branch"):
+            product = heads.kernels[0].flatten(2).transpose(1, 2) @ heads.feature.flatten(2)
+            model.kernel_branch.kernels.weight.mul_(4.0 / product.std())
+        else:
+            for layers, number in zip(model.mask_layers, (0, 1), strict=False):
+                for level, layer in enumerate(layers):
+                    spread(layer, [layer(heads.features[level][number])], 3.0, 0.5)
+    return model.eval()
