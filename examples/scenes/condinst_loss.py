@@ -118,30 +118,34 @@ def condinst_losses(
     where = places(model, [level.logits.shape[-2:] for level in levels])
     aims = [targets(where, t["boxes"], t["masks"]) for t in truths]
     owners = torch.stack([aim.owners for aim in aims])
-    positive = owners >= 0
-    number = positive.sum().clamp(min=1)
-
+    picture, place = torch.nonzero(owners >= 0, as_tuple=True)
+    number = max(len(place), 1)
     logits = torch.cat([flatten_level(level.logits) for level in levels], 1)
-    wanted = torch.zeros_like(logits)
-    picture, place = torch.nonzero(positive, as_tuple=True)
-    first = torch.tensor([0, *(len(t["labels"]) for t in truths)]).cumsum(0)
-    labels = torch.cat([t["labels"] for t in truths])[first[picture] + owners[picture, place]]
-    wanted[picture, place, labels - 1] = 1
-    losses = {"class": sigmoid_focal_loss(logits, wanted, reduction="sum") / number}
-
-    stride = where.strides[place, None]
-    distances = torch.cat([flatten_level(level.distances) for level in levels], 1)[picture, place]
-    aimed = torch.stack([aim.distances_px for aim in aims])[picture, place] / stride
+    wanted = wanted_classes(logits, owners, [t["labels"] for t in truths])
+    aimed = torch.stack([aim.distances_px for aim in aims])[picture, place]
+    aimed = aimed / where.strides[place, None]
+    said = torch.cat([flatten_level(level.distances) for level in levels], 1)[picture, place]
     central = centerness(aimed)
-    iou = generalized_box_iou_loss(_around_origin(distances), _around_origin(aimed))
-    losses["box"] = (iou * central).sum() / central.sum().clamp(min=1e-6)
-    said = torch.cat([flatten_level(level.centerness) for level in levels], 1)[picture, place, 0]
-    losses["centerness"] = (
-        F.binary_cross_entropy_with_logits(said, central, reduction="sum") / number
-    )
-    written = torch.cat([flatten_level(level) for level in parameters], 1)
-    losses["mask"] = _mask_loss(model, features, written, where, owners, truths)
-    return losses
+    score = torch.cat([flatten_level(level.centerness) for level in levels], 1)[picture, place, 0]
+    overlap = generalized_box_iou_loss(_around_origin(said), _around_origin(aimed))
+    return {
+        "class": sigmoid_focal_loss(logits, wanted, reduction="sum") / number,
+        "box": (overlap * central).sum() / central.sum().clamp(min=1e-6),
+        "centerness": F.binary_cross_entropy_with_logits(score, central, reduction="sum") / number,
+        "mask": _mask_loss(
+            model, features, torch.cat([flatten_level(p) for p in parameters], 1), where,
+            owners, truths,
+        ),
+    }  # fmt: skip
+
+
+def wanted_classes(logits: Tensor, owners: Tensor, labels: Sequence[Tensor]) -> Tensor:
+    """Return 1 where a location `[B, N, C]` has an object of that class, else 0."""
+    wanted = torch.zeros_like(logits)
+    picture, place = torch.nonzero(owners >= 0, as_tuple=True)
+    first = torch.tensor([0, *(len(one) for one in labels)]).cumsum(0)
+    wanted[picture, place, torch.cat(list(labels))[first[picture] + owners[picture, place]] - 1] = 1
+    return wanted
 
 
 def _mask_loss(

@@ -71,6 +71,10 @@ def mask_loss(logits: Tensor, masks: Tensor, boxes: Tensor) -> Tensor:
 def semantic_loss(logits: Tensor, masks: Tensor, labels: Tensor) -> Tensor:
     """Return one picture's mean cross entropy of `[C, h, w]`; classes may share a pixel."""
     wanted = torch.zeros_like(logits)
+    if not len(masks):
+        return (
+            F.binary_cross_entropy_with_logits(logits, wanted, reduction="sum") / logits[0].numel()
+        )
     small = F.interpolate(masks[None].float(), logits.shape[-2:], mode="area")[0] >= 0.5
     for label, mask in zip(labels, small, strict=True):
         wanted[label - 1] = torch.maximum(wanted[label - 1], mask.float())
@@ -89,32 +93,51 @@ def yolact_losses(
             sides of pictures being multiples of 8.
     """
     shapes = [level.codes.shape[-2:] for level in heads.levels]
-    size = truths[0]["masks"].shape[-2:]
-    anchors = model.anchors.boxes(shapes, size)
-    logits, codes, coefficients = _rows(model, heads)
-    totals = dict.fromkeys(WEIGHTS, heads.prototypes.sum() * 0)
-    positives = 0
-    for b, truth in enumerate(truths):
-        owners = match(anchors, truth["boxes"])
-        place = torch.nonzero(owners >= 0)[:, 0]
-        positives += len(place)
-        totals["class"] = totals["class"] + class_loss(logits[b], owners, truth["labels"])
-        totals["semantic"] = totals["semantic"] + semantic_loss(
-            heads.semantic[b], truth["masks"], truth["labels"]
-        )
-        if not len(place):
-            continue
-        owned = truth["boxes"][owners[place]]
-        aims = encode(owned, anchors[place])
-        totals["box"] = totals["box"] + F.smooth_l1_loss(codes[b, place], aims, reduction="sum")
-        some = torch.randperm(len(place))[:MASKS_PER_PICTURE]
-        quarter = F.avg_pool2d(truth["masks"][None].float(), MASK_STRIDE)[0] >= 0.5
-        said = torch.einsum("nk,khw->nhw", coefficients[b, place[some]], heads.prototypes[b])
-        wanted = quarter[owners[place[some]]].float()
-        errors = mask_loss(said, wanted, owned[some]).mean() * len(place)
-        totals["mask"] = totals["mask"] + errors
-    counts = dict.fromkeys(WEIGHTS, max(positives, 1)) | {"semantic": len(truths)}
-    return {name: WEIGHTS[name] * totals[name] / counts[name] for name in WEIGHTS}
+    anchors = model.anchors.boxes(shapes, truths[0]["masks"].shape[-2:])
+    rows = _rows(model, heads)
+    parts = [
+        picture_losses([r[b] for r in rows], heads, b, anchors, truth)
+        for b, truth in enumerate(truths)
+    ]
+    positives = max(sum(int(part["positives"]) for part in parts), 1)
+    counts = dict.fromkeys(WEIGHTS, positives) | {"semantic": len(truths)}
+    return {
+        name: WEIGHTS[name] * sum(part[name] for part in parts) / counts[name] for name in WEIGHTS
+    }
+
+
+def picture_losses(
+    rows: Sequence[Tensor],
+    heads: YolactHeads,
+    index: int,
+    anchors: Tensor,
+    truth: dict[str, Tensor],
+) -> dict[str, Tensor]:
+    """Return sums over the positive anchors of one picture, their number, and the semantic loss.
+
+    Args:
+        rows: logits, codes, coefficients `[N, ·]` of the picture.
+        heads: of the batch.
+        index: the picture's.
+        anchors: `[N, 4]`.
+        truth: the picture's.
+    """
+    logits, codes, coefficients = rows
+    owners = match(anchors, truth["boxes"])
+    place = torch.nonzero(owners >= 0)[:, 0]
+    owned = truth["boxes"][owners[place]]
+    aims = encode(owned, anchors[place])
+    some = torch.randperm(len(place))[:MASKS_PER_PICTURE]
+    said = torch.einsum("nk,khw->nhw", coefficients[place[some]], heads.prototypes[index])
+    quarter = F.avg_pool2d(truth["masks"][:, None].float(), MASK_STRIDE)[:, 0] >= 0.5
+    errors = mask_loss(said, quarter[owners[place[some]]].float(), owned[some])
+    return {
+        "positives": torch.tensor(len(place)),
+        "class": class_loss(logits, owners, truth["labels"]),
+        "box": F.smooth_l1_loss(codes[place], aims, reduction="sum"),
+        "mask": errors.sum() * len(place) / max(len(some), 1),
+        "semantic": semantic_loss(heads.semantic[index], truth["masks"], truth["labels"]),
+    }
 
 
 def _rows(model: Yolact, heads: YolactHeads) -> list[Tensor]:

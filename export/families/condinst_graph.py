@@ -26,6 +26,7 @@ from .condinst import (
     CondInst,
     CondInstHeads,
     aligned_bilinear,
+    shifted,
     split_parameters,
 )
 from .fcos import LevelPrediction, boxes_from_distances, flatten_level, locations
@@ -131,7 +132,7 @@ class CondInstGraph(OneStageGraph):
         x = torch.matmul(w3, x) + b3[..., None]
         logits = x.reshape(batch, number, height, width)
         masks = aligned_bilinear(logits, FEATURE_STRIDE // MASK_STRIDE).sigmoid()
-        return masks[:, :, : self.mask_size[0], : self.mask_size[1]]
+        return shifted(masks, self.model.mask_shift)[:, :, : self.mask_size[0], : self.mask_size[1]]
 
 
 def _pick(rows: Tensor, places: Tensor) -> Tensor:

@@ -118,6 +118,7 @@ def translate(model: CondInst, weights: Mapping[str, Tensor]) -> Mapping[str, Te
         model.inference = replace(model.inference, root_scores=False)
     else:
         return weights
+    model.mask_shift = 0.125
     scales = {
         name: value.reshape(())
         for name, value in renamed.items()

@@ -56,5 +56,10 @@ def solov2_scenes(num_classes: int = 7, **options: Any) -> SOLOv2:
 
 def solo_scenes(num_classes: int = 7, **options: Any) -> SOLO:
     """Return the demonstration's decoupled SOLO, with random weights."""
-    small: dict[str, Any] = {"channels": 64, "norm": "batch", "settings": SCENES, "max_detections": 50}
+    small: dict[str, Any] = {
+        "channels": 64,
+        "norm": "batch",
+        "settings": SCENES,
+        "max_detections": 50,
+    }
     return SOLO(scenes_fpn(), num_classes, decoupled=True, depth=2, **(small | options))
