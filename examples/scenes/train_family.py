@@ -22,10 +22,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from condinst_loss import condinst_losses
 from grid_losses import solo_losses, solov2_losses
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from train import STATS, Sample, batches, learning_rate, print_table, save_weights, update_average
+from yolact_loss import yolact_losses
 
 from maskrt.core import InputSpec
 from maskrt.core.masks import MaskFrame
@@ -33,7 +35,9 @@ from maskrt.demo import weights_path
 from maskrt.demo.scenes import write_coco
 from maskrt.export.families.one_stage import OneStage
 from maskrt.export.families.registry import family_of
+from maskrt.export.zoo.condinst import condinst_scenes
 from maskrt.export.zoo.solo import solo_scenes, solov2_scenes
+from maskrt.export.zoo.yolact import yolact_scenes
 from maskrt.runtime import letterbox
 from maskrt.runtime.postprocess import instances_of
 
@@ -53,6 +57,8 @@ class Recipe(NamedTuple):
 
 
 FAMILIES = {
+    "condinst": Recipe(condinst_scenes, condinst_losses),
+    "yolact": Recipe(yolact_scenes, yolact_losses),
     "solov2": Recipe(solov2_scenes, solov2_losses),
     "solo": Recipe(solo_scenes, solo_losses),
 }
