@@ -13,12 +13,21 @@ from .methods import DEFAULT_METHOD, METHODS
 from .observe import Collector, collect_statistics
 from .placement import Placement, place
 from .recipe import LayerChoice, Recipe, TensorScale
-from .render import Style, calibration_cache, implicit_scales, layer_types, render
+from .render import (
+    Accelerated,
+    Style,
+    accelerated,
+    calibration_cache,
+    implicit_scales,
+    layer_types,
+    render,
+)
 from .statistics import Range, Statistics
 
 __all__ = [
     "DEFAULT_METHOD",
     "METHODS",
+    "Accelerated",
     "Collector",
     "Histogram",
     "LayerChoice",
@@ -28,6 +37,7 @@ __all__ = [
     "Statistics",
     "Style",
     "TensorScale",
+    "accelerated",
     "calibration_cache",
     "collect_statistics",
     "equalise",

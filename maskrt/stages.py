@@ -268,7 +268,10 @@ def _weak_types(model: onnx.ModelProto, recipe: calib.Recipe, target: Target) ->
         pack.version: calib.calibration_cache(scales, (*pack.tensorrt, pack.patch)) for pack in old
     }
     precisions, free = calib.layer_types(model, recipe)
-    return WeakTypes(precisions, free, caches)
+    if not target.dla_cores:
+        return WeakTypes(precisions, free, caches)
+    dla = calib.accelerated(model, recipe)
+    return WeakTypes(precisions, free, caches, dla.takes, dla.leaves, dla.loadables)
 
 
 def hold_to_budget(

@@ -8,11 +8,20 @@ from ...core import Precision
 from ..improved import improved
 from ..recipe import Recipe
 from .calibration_cache import calibration_cache, implicit_scales, layer_types
+from .dla import Accelerated, accelerated
 from .explicit_qdq import render_explicit_qdq
 from .half import render_half
 from .host_qdq import render_host_qdq
 
-__all__ = ["Style", "calibration_cache", "implicit_scales", "layer_types", "render"]
+__all__ = [
+    "Accelerated",
+    "Style",
+    "accelerated",
+    "calibration_cache",
+    "implicit_scales",
+    "layer_types",
+    "render",
+]
 
 
 class Style(str, enum.Enum):

@@ -9,6 +9,7 @@ its builder is free to choose are fixed by `trtexec`'s own options:
 | `model.onnx` | opset 17, FP32, built-in plugins |
 | `calibration-<stamp>.cache` | the recipe's scales, for INT8 |
 | `layers.json` | each constrained layer: its precision and output types |
+| `dla.json` | for a target with a DLA: which layers it takes, and why not the others |
 | `build-jetpack-<version>.sh` | the `trtexec` line |
 
 `--precisionConstraints=obey` makes a constraint that cannot be met an error, not an FP32 layer:
@@ -18,6 +19,10 @@ its builder is free to choose are fixed by `trtexec`'s own options:
 * nodes between such layers (Relu, Add, MaxPool, Resize, …) are free;
 * everything else is FP32 with FP32 results: box decoding, softmax, and all of `maskrt.float32/`.
 
+With `--dla N` the script names the nodes that go there (`--layerDeviceTypes`) and keeps the rest on
+the GPU: left to itself, TensorRT gives the DLA each small node that it can take, box decoding among
+it, and runs out of loadables.
+
 Tested without a device: the graph's operators against what the two parsers import, its results with
 emulated plugins, its segments by TensorRT-RTX. No device has built it yet.
 """
@@ -25,7 +30,7 @@ emulated plugins, its segments by TensorRT-RTX. No device has built it yet.
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import onnx
@@ -46,6 +51,7 @@ __all__ = [
 
 FOLDER = "tensorrt8"
 _LONGEST_ARGUMENT = 128 * 1024 - 1  # of a command line, in Linux
+_MOST_LOADABLES = 16  # a DLA core holds no more at once
 _FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16)
 _TYPE_NAMES: dict[int, str] = {
     TensorProto.FLOAT: "fp32",
@@ -65,11 +71,17 @@ class WeakTypes:
         free: nodes between them.
         caches: calibration cache for each JetPack with TensorRT 8, by its version; none if no layer
             is INT8.
+        dla: nodes that a DLA takes.
+        dla_leaves: layer that it does not take -> why.
+        dla_loadables: how many islands the nodes are.
     """
 
     precisions: Mapping[str, Precision]
     free: frozenset[str]
     caches: Mapping[str, str]
+    dla: frozenset[str] = frozenset()
+    dla_leaves: Mapping[str, str] = field(default_factory=dict)
+    dla_loadables: int = 0
 
 
 def lower_to_tensorrt8(model: onnx.ModelProto, target: Target) -> onnx.ModelProto:
@@ -130,10 +142,15 @@ def trtexec_files(
     files = {"model.onnx": model.SerializeToString()}
     if fixed:
         files["layers.json"] = json.dumps(fixed, indent=1).encode()
+    taken = [node.name for node in model.graph.node if node.output[0] in types.dla]
+    if target.dla_cores and fixed:
+        files["dla.json"] = json.dumps(_accelerated(taken, types), indent=1).encode()
     for pack in packs:
         words = ["--onnx=model.onnx", "--saveEngine=engine.trt.part", "--noTF32"]
         if precision is not Precision.FP32:
             words += _type_words(fixed, target)
+        if options.dla is not None:
+            words.append(_device_word(taken, types, target))
         if pack.version in types.caches:
             stamp = types.caches[pack.version].partition("-")[2].partition("-")[0]
             files[f"calibration-{stamp}.cache"] = types.caches[pack.version].encode()
@@ -146,6 +163,33 @@ def trtexec_files(
 def packs_of(target: Target) -> list[JetPack]:
     """Return the JetPack releases of a target that bring TensorRT 8."""
     return [pack for pack in target.jetpacks if pack.tensorrt < (10, 0)]
+
+
+def _accelerated(taken: list[str], types: WeakTypes) -> dict[str, Any]:
+    return {
+        "takes": taken,
+        "leaves": dict(types.dla_leaves),
+        "loadables": types.dla_loadables,
+        "most_loadables": _MOST_LOADABLES,
+    }
+
+
+def _device_word(taken: list[str], types: WeakTypes, target: Target) -> str:
+    """Return where each layer runs.
+
+    Raises:
+        UnsupportedTargetError: the DLA takes no layer, or its nodes are too many islands.
+    """
+    if not taken:
+        raise UnsupportedTargetError(
+            f"the DLA of target {target.name} takes none of the graph's layers: leave --dla out."
+        )
+    if types.dla_loadables > _MOST_LOADABLES:
+        raise UnsupportedTargetError(
+            f"the layers that the DLA of target {target.name} takes are {types.dla_loadables} "
+            f"separate parts, and a core holds {_MOST_LOADABLES}: leave --dla out."
+        )
+    return f"'--layerDeviceTypes=*:GPU,{','.join(f'{name}:DLA' for name in taken)}'"
 
 
 def _type_words(fixed: dict[str, dict[str, str]], target: Target) -> list[str]:

@@ -13,7 +13,7 @@ from maskrt.runtime.build import BuildOptions, WeakTypes, prepare
 CACHES = {"5.1": "TRT-8502-EntropyCalibration2\n", "6.0": "TRT-8602-EntropyCalibration2\n"}
 LAYERS = ("body.first.out", "body.second.out", "head.up.out", "head.fc.out")
 LATER = {"model.onnx"}
-INT8_8 = {"tensorrt8/model.onnx", "tensorrt8/layers.json"}
+INT8_8 = {"tensorrt8/model.onnx", "tensorrt8/layers.json", "tensorrt8/dla.json"}
 FOR_51 = {"tensorrt8/build-jetpack-5.1.sh", "tensorrt8/calibration-8502.cache"}
 FOR_60 = {"tensorrt8/build-jetpack-6.0.sh", "tensorrt8/calibration-8602.cache"}
 
@@ -24,7 +24,9 @@ def made(small_network, monkeypatch):
     monkeypatch.setattr(sys.modules[prepare.__module__], "_check", lambda *given: [])
 
     def make(target, canonical=None, **options):
-        weak = WeakTypes(dict.fromkeys(LAYERS, Precision.INT8), frozenset(), CACHES)
+        weak = WeakTypes(
+            dict.fromkeys(LAYERS, Precision.INT8), frozenset(), CACHES, frozenset(LAYERS[:2]), {}, 1
+        )
         return prepare(
             small_network("int8"), Target.parse(target), Precision.INT8, bundle_name="b.maskrt",
             folder=f"engines/{target}@int8", canonical=canonical or small_network(), weak=weak,

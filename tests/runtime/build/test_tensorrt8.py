@@ -1,8 +1,10 @@
 """What trtexec of TensorRT 8 is handed: a graph that its parser knows, and types of layers."""
 
+import json
 import re
 import shlex
 import subprocess
+from dataclasses import replace
 
 import numpy as np
 import onnx
@@ -27,7 +29,10 @@ from ...plugins.tensorrt8 import run_lowered
 XAVIER, ORIN = Target.parse("xavier"), Target.parse("orin-nx")
 NMS = {"iou_threshold": 0.5, "score_threshold": 0.1, "max_outputs": 5, "class_agnostic": 0}
 CACHE = "TRT-8502-EntropyCalibration2\nf.relu: 3c8954be\n"
-TYPES = WeakTypes({"f": Precision.INT8, "g": Precision.INT8}, frozenset({"f.relu"}), {"5.1": CACHE})
+TYPES = WeakTypes(
+    {"f": Precision.INT8, "g": Precision.INT8}, frozenset({"f.relu"}), {"5.1": CACHE},
+    frozenset({"f"}), {"head": "a DLA has no Gemm"}, 1,
+)  # fmt: skip
 
 
 def _model(candidates: int = 9, kept: int = 5) -> onnx.ModelProto:
@@ -65,9 +70,11 @@ def _model(candidates: int = 9, kept: int = 5) -> onnx.ModelProto:
     return helper.make_model(graph, opset_imports=opsets, ir_version=10)
 
 
-def _files(precision: Precision, target: Target = XAVIER, **options: object) -> dict[str, str]:
+def _files(
+    precision: Precision, target: Target = XAVIER, types: WeakTypes = TYPES, **options: object
+) -> dict[str, str]:
     lowered = lower_to_tensorrt8(_model(), target)
-    types = TYPES if precision is Precision.INT8 else WeakTypes({}, frozenset(), {})
+    types = types if precision is Precision.INT8 else WeakTypes({}, frozenset(), {})
     asked = BuildOptions(**options)  # type: ignore[arg-type]
     made = trtexec_files(lowered, types, target, precision, asked, 64, packs_of(target))
     return {name: data.decode() for name, data in made.items() if name != "model.onnx"}
@@ -118,7 +125,9 @@ def test_each_layer_has_its_type_and_the_rest_is_fp32() -> None:
 
 def test_the_line_for_int8() -> None:
     files = _files(Precision.INT8)
-    assert set(files) == {"layers.json", "calibration-8502.cache", "build-jetpack-5.1.sh"}
+    assert set(files) == {
+        "layers.json", "calibration-8502.cache", "dla.json", "build-jetpack-5.1.sh"
+    }  # fmt: skip
     assert files["calibration-8502.cache"] == CACHE
     program, *words = _words(files["build-jetpack-5.1.sh"])
     assert program == "$trtexec"
@@ -148,6 +157,31 @@ def test_a_dla_and_each_jetpack() -> None:
     files = _files(Precision.INT8, ORIN, dla=0, gpu_fallback=True)
     for script in ("build-jetpack-5.1.sh", "build-jetpack-6.0.sh"):
         assert {"--useDLACore=0", "--allowGPUFallback"} <= set(_words(files[script]))
+
+
+def test_a_dla_gets_the_nodes_that_it_takes_and_the_gpu_the_rest() -> None:
+    types = replace(TYPES, dla=frozenset({"f", "f.relu"}))
+    files = _files(Precision.INT8, ORIN, types, dla=0, gpu_fallback=True)
+    names = [n.name for n in lower_to_tensorrt8(_model(), ORIN).graph.node
+             if n.output[0] in types.dla]  # fmt: skip
+    assert len(names) == 2
+    assert {*names} == {"back_bone_0", "act"}
+    word = f"--layerDeviceTypes=*:GPU,{names[0]}:DLA,{names[1]}:DLA"
+    assert word in _words(files["build-jetpack-5.1.sh"])
+    assert json.loads(files["dla.json"]) == {
+        "takes": names, "leaves": {"head": "a DLA has no Gemm"}, "loadables": 1,
+        "most_loadables": 16,
+    }  # fmt: skip
+    plain = _files(Precision.INT8, ORIN, types)  # said, and not asked for
+    assert plain["dla.json"] == files["dla.json"]
+    assert "layerDeviceTypes" not in plain["build-jetpack-5.1.sh"]
+    assert "dla.json" not in _files(Precision.INT8, Target.parse("orin-nano"), types)
+    for broken, reason in (
+        (replace(types, dla=frozenset()), "takes none of the graph's layers"),
+        (replace(types, dla_loadables=17), "17 separate parts, and a core holds 16"),
+    ):
+        with pytest.raises(UnsupportedTargetError, match=reason):
+            _files(Precision.INT8, ORIN, broken, dla=0, gpu_fallback=True)
 
 
 def test_the_script_leaves_no_half_written_engine(tmp_path) -> None:
