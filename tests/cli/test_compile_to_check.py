@@ -7,11 +7,14 @@ import signal
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import numpy as np
 import pytest
 from PIL import Image
 
 import maskrt
+import maskrt.core
+from maskrt.benching import bench_schema
 from maskrt.cli import main
 from maskrt.core import Bundle
 from maskrt.runtime.check.schema import report_schema
@@ -205,8 +208,45 @@ def test_run_draws_and_writes_coco(work: Path, capsys: pytest.CaptureFixture[str
 
 
 def test_bench(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert _run("bench", work / "tiny.maskrt", "--runs", 3) == 0
-    assert "pictures/s" in capsys.readouterr().out
+    files = {"--json": work / "bench.json", "--plot": work / "bench.svg"}
+    assert (
+        _run("bench", work / "tiny.maskrt", "--runs", 3, "--images", work / "pictures",
+             "--weights", work / "tiny.pth", *(word for pair in files.items() for word in pair))
+        == 0
+    )  # fmt: skip
+    printed = capsys.readouterr().out
+    assert "pictures/s" in printed
+    assert "times the engine's median" in printed
+    found = json.loads(files["--json"].read_text())
+    jsonschema.validate(found, bench_schema())
+    assert found["instances"] > 1
+    assert found["pytorch"]["backend"]["backend"] == "pytorch"
+    assert found["pytorch"]["instances"] == pytest.approx(found["instances"], rel=0.5)  # INT8
+    assert "PyTorch total" in files["--plot"].read_text()
+
+
+@pytest.mark.parametrize("words", [("bench",), ("run", "pictures", "-o", "never")])
+def test_a_target_without_a_device_is_refused_in_a_sentence(
+    work: Path, words: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    verb, *rest = words
+    paths = [word if word.startswith("-") else work / word for word in rest]
+    assert _run(verb, work / "tiny.maskrt", *paths, "--on-device") == 2
+    assert capsys.readouterr().err.strip().splitlines()[-1] == (
+        "error: target cpu has no device to run frames on: leave out on_device."
+    )
+    assert not (work / "never").exists()
+    with pytest.raises(maskrt.core.UsageError, match="has no device"):
+        maskrt.load(work / "tiny.maskrt", on_device=True)
+
+
+def test_package_for_deepstream_or_triton(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert _run("package", work / "tiny.maskrt") == 2
+    assert "one of the two" in capsys.readouterr().err
+    assert _run("package", work / "tiny.maskrt", "--triton", work / "models") == 0
+    assert (work / "models" / "tiny" / "config.pbtxt").exists()
+    assert _run("package", work / "tiny.maskrt", "--deepstream", work / "ds") == 1
+    assert "--class-names" in capsys.readouterr().err
 
 
 @pytest.mark.rtx

@@ -108,10 +108,13 @@ class FakeEngine:
         return self.works
 
     def view(self, name: str) -> np.ndarray:
-        kind = np.dtype(TYPES[name])
-        size = int(np.prod(SHAPES[name])) * kind.itemsize
-        raw = (ctypes.c_uint8 * size).from_address(self.address[name])
-        return np.frombuffer(memoryview(raw), kind).reshape(SHAPES[name])
+        return view_at(self.address[name], SHAPES[name], np.dtype(TYPES[name]))
+
+
+def view_at(address: int, shape: tuple[int, ...], kind: np.dtype) -> np.ndarray:
+    """Return what lies at an address of `FakeCuda`'s."""
+    raw = (ctypes.c_uint8 * (int(np.prod(shape)) * kind.itemsize)).from_address(address)
+    return np.frombuffer(memoryview(raw), kind).reshape(shape)
 
 
 @pytest.fixture
@@ -122,6 +125,12 @@ def cuda() -> FakeCuda:
 @pytest.fixture
 def engine(cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch) -> FakeEngine:
     made = FakeEngine(cuda.calls)
+    stand_in(cuda, made, monkeypatch)
+    return made
+
+
+def stand_in(cuda: FakeCuda, made: FakeEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the backend find `made` in the plan `b"plan"`, and `cuda` in cuda-python's place."""
 
     class Logger:
         ERROR = 1
@@ -141,7 +150,6 @@ def engine(cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch) -> FakeEngine:
     )
     modules = {"tensorrt_rtx": trt, "cuda.bindings.runtime": cuda}
     monkeypatch.setattr(tensorrt, "require", lambda name, purpose: modules[name])
-    return made
 
 
 def test_a_call_copies_executes_copies_back_and_waits(cuda: FakeCuda, engine: FakeEngine) -> None:

@@ -27,10 +27,10 @@ BOXES = [[3.25, 2.5, 30.75, 38], [50.5, 4, 64, 39.5], [-6, -4, 20, 12]]
 class OnnxEngine(DeviceEngine):
     """ONNX Runtime in the engine's place, reading and writing the bound addresses."""
 
-    def __init__(self, cuda: HostCuda, engine: bytes) -> None:
+    def __init__(self, cuda: HostCuda, engine: bytes, spec: InputSpec = SPEC) -> None:
         self.cuda, self.backend = cuda, CpuBackend(engine, threads=1)
-        outputs = self.backend.run(np.zeros(SPEC.shape, np.uint8))
-        self.tensors = {"images": (SPEC.shape, np.dtype(np.uint8))}
+        outputs = self.backend.run(np.zeros(spec.shape, np.uint8))
+        self.tensors = {"images": (spec.shape, np.dtype(np.uint8))}
         self.tensors |= {name: (value.shape, value.dtype) for name, value in outputs.items()}
 
     def context(self) -> "OnnxContext":
