@@ -1,8 +1,8 @@
 """Box codes: which weights and which limit a graph's decoding has, told by decoding known codes.
 
-    x = dx / wx · side + centre,  side' = exp(min(dw / ww, limit)) · side       and y, h alike
+    x = dx / wx · side + centre,  side' = exp(clip(dw / ww, least, limit)) · side    and y, h alike
 
-Four decodings give the five numbers; a fifth, of random codes, must then agree with the formula.
+A few decodings give the numbers; one more, of random codes, must then agree with the formula.
 """
 
 import math
@@ -19,19 +19,24 @@ __all__ = ["Codec", "decode", "read_codec"]
 Decoder = Callable[[np.ndarray], np.ndarray]
 _LIMIT = math.log(1000 / 16)  # everyone's, since Detectron
 _STEP = 0.25
+_FAR = 20.0  # an exponent beyond all limits
+_NOTHING = 1e-3  # a side of so little is one of no limit, and rounding
+_ROUGH = 0.01  # a side of 1/62 is the difference of two coordinates in float32
 
 
 @dataclass(frozen=True)
 class Codec:
-    """Weights `(x, y, w, h)` that codes are divided by, and the largest `dw / ww`."""
+    """Weights `(x, y, w, h)` that codes are divided by, and the largest and least `dw / ww`."""
 
     weights: tuple[float, float, float, float]
     limit: float
+    least: float = -math.inf
 
     def __str__(self) -> str:
         """Return both in words."""
         weights = ", ".join(f"{w:g}" for w in self.weights)
-        return f"weights {weights}, exponent limited to {self.limit:.6g}"
+        below = "" if math.isinf(self.least) else f"{self.least:.6g} to "
+        return f"weights {weights}, exponent limited to {below}{self.limit:.6g}"
 
 
 def decode(codes: np.ndarray, boxes: np.ndarray, codec: Codec) -> np.ndarray:
@@ -40,7 +45,7 @@ def decode(codes: np.ndarray, boxes: np.ndarray, codec: Codec) -> np.ndarray:
     wide = boxes.astype(np.float64)
     sides = wide[:, 2:] - wide[:, :2]
     centre = scaled[:, :2] * sides + wide[:, :2] + 0.5 * sides
-    half = 0.5 * np.exp(np.minimum(scaled[:, 2:], codec.limit)) * sides
+    half = 0.5 * np.exp(np.clip(scaled[:, 2:], codec.least, codec.limit)) * sides
     return np.concatenate([centre - half, centre + half], 1)
 
 
@@ -59,15 +64,22 @@ def read_codec(rule: str, node: Node, decoder: Decoder, boxes: np.ndarray) -> Co
     if not (boxes[:, 2:] > boxes[:, :2]).all():
         raise Declined(rule, "codes of zero give empty boxes", node)
     weights = [_weight(rule, node, decoder, boxes, axis) for axis in range(4)]
-    codes = np.zeros_like(boxes)
-    codes[:, 2:] = 20.0 * np.array(weights[2:])
-    far = decoder(codes).astype(np.float64)
-    ratios = (far[:, 2:] - far[:, :2]) / (boxes[:, 2:] - boxes[:, :2])
-    limit = float(np.log(np.median(ratios)))
-    limit = _LIMIT if math.isclose(limit, _LIMIT, rel_tol=1e-4) else limit
-    codec = Codec((weights[0], weights[1], weights[2], weights[3]), limit)
+    limit, least = (_bound(decoder, boxes, weights, sign * _FAR) for sign in (1, -1))
+    codec = Codec((weights[0], weights[1], weights[2], weights[3]), limit, least)
     _hold_against_formula(rule, node, decoder, boxes, codec)
     return codec
+
+
+def _bound(decoder: Decoder, boxes: np.ndarray, weights: list[float], value: float) -> float:
+    """Return what an exponent of `value` is limited to; infinite if a low one is not."""
+    codes = np.zeros_like(boxes)
+    codes[:, 2:] = value * np.array(weights[2:])
+    far = decoder(codes).astype(np.float64)
+    sides = (far[:, 2:] - far[:, :2]) / (boxes[:, 2:] - boxes[:, :2])
+    ratio = float(np.median(sides))
+    found = math.log(ratio) if ratio > _NOTHING else -math.inf
+    same = math.isclose(abs(found), _LIMIT, rel_tol=_ROUGH if value < 0 else 1e-4)
+    return math.copysign(_LIMIT, value) if same else found
 
 
 def _weight(rule: str, node: Node, decoder: Decoder, boxes: np.ndarray, axis: int) -> float:

@@ -102,6 +102,8 @@ class _Writer:
             min(how.most, sum(counts)),
             agnostic=not how.per_level,
         )
+        if how.padded:  # the foreign graph takes one row of zeros for a proposal
+            count = out.op("Add", count, out.constant(1, np.int32))
         return kept, self._below(count, min(how.most, sum(counts)))
 
     def _best_anchors(self, index: int) -> tuple[str, str]:
@@ -144,8 +146,9 @@ class _Writer:
         middle = out.op("Add", near, out.op("Mul", sides, out.constant(0.5)))
         centre = out.op("Add", out.op("Mul", out.slice_last(codes, 0, 2), sides), middle)
         growth = out.slice_last(codes, 2, 4)
-        if np.isfinite(codec.limit):
-            growth = out.op("Clip", growth, "", out.constant(codec.limit))
+        if np.isfinite(codec.limit) or np.isfinite(codec.least):
+            bounds = [out.constant(b) if np.isfinite(b) else "" for b in (codec.least, codec.limit)]
+            growth = out.op("Clip", growth, *bounds)
         size = out.op("Mul", out.op("Exp", growth), sides)
         half = out.op("Mul", size, out.constant(0.5))
         decoded = out.op("Concat", out.op("Sub", centre, half), out.op("Add", centre, half),
@@ -201,28 +204,35 @@ class _Writer:
         first = 1 if how.background == 0 else 0
         scores = out.op("Reshape", out.slice_last(scores, first, first + classes - 1),
                         out.ints(self.batch, number, classes - 1))  # fmt: skip
+        best = out.op("ArgMax", scores, axis=-1, keepdims=0) if how.best else ""
         scores = out.op("Where", out.op("Unsqueeze", real, out.ints(2)), scores,
                         out.constant(_REJECTED))  # fmt: skip
         scores = out.op("Reshape", scores, out.ints(self.batch, -1))
         most = min(_MOST_CANDIDATES, number * (classes - 1))
-        best, place = out.op("TopK", scores, out.ints(most), outputs=2, axis=-1)
+        score, place = out.op("TopK", scores, out.ints(most), outputs=2, axis=-1)
         owner, label = self._owner_and_label(place)
         codes = out.op("Reshape", codes, out.ints(self.batch, number * how.own, 4))
-        row = self._own_row(owner, label)
+        row = self._own_row(owner, label, best)
         boxes = self._decode(
             self._rows(codes, row, most), self._rows(proposals, owner, most), how.codec
         )
-        scores = self._reject(boxes, best, how.smallest, _REJECTED, _REJECTED)
+        scores = self._reject(boxes, score, how.smallest, _REJECTED, _REJECTED)
         labels = out.op("Cast", label, to=_INT32)
         kept = min(how.most, most)
         found = self._suppress(boxes, scores, labels, how.iou_threshold, how.score, kept)
         return found[0], found[1], found[2], found[4]
 
-    def _own_row(self, owner: str, label: str) -> str:
-        """Return which row of codes is that of proposal `owner` and class `label`, from 1 on."""
+    def _own_row(self, owner: str, label: str, best: str) -> str:
+        """Return which row of codes is that of proposal `owner` and class `label`, from 1 on.
+
+        If `best [B, N]` is given, each proposal has the box of that class, counted from 0.
+        """
         out, how = self.out, self.stages.detections
         if how.own == 1:
             return owner
+        if best:
+            label = out.op("GatherElements", best, owner, axis=1)
+            label = out.op("Add", label, out.constant(1, np.int64))
         row = out.op("Add", out.op("Mul", owner, out.constant(how.own, np.int64)), label)
         shift = how.first_own - 1
         return row if not shift else str(out.op("Add", row, out.constant(shift, np.int64)))

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .anchors import central_boxes
-from .box_codec import Codec, read_codec
+from .box_codec import Codec
 from .candidates import Filters, unfiltered
 from .declined import Declined
+from .decoding import Decoding
 from .graph import Graph, Node
 from .proposals import Proposals
-from .suppression import Kept, Suppression
+from .suppression import Kept, Suppression, check_plain
 from .walk import LAYERS, compute, frontier
 
 __all__ = ["Detections", "read_detections"]
@@ -36,6 +36,9 @@ class Detections:
         first_own: which of them is the first foreground class's.
         first_label: what the graph calls the first foreground class.
         boxes, scores, labels: what it gives, `[D, 4]` and `[D]`; boxes in network pixels.
+        best: whether all classes of a proposal have the box of its best class.
+        padded: None, or the tensor `[1, D, 5]` of boxes and scores, a row of zeros last if fewer
+            than `most` are kept; `boxes` and `labels` then have a first axis of 1, too.
     """
 
     logits: str
@@ -55,22 +58,34 @@ class Detections:
     scores: str
     labels: str
     nodes: tuple[Node, ...]
+    best: bool = False
+    padded: str | None = None
 
     def __str__(self) -> str:
         """Return the parameters in words."""
         place = "first" if self.background == 0 else "last"
         shared = ", one box for all classes" if self.own == 1 < self.classes - 1 else ""
+        shared = ", the best class's box for all" if self.best else shared
         return (
             f"{self.classes} classes, the {place} one background{shared}, {self.codec}; scores "
             f"above {self.score:g}, NMS {self.iou_threshold:g} per class, {self.most} kept, sides "
             f"of at least {self.smallest:.3g}"
         )
 
+    def fed(self, labels: np.ndarray) -> dict[str, np.ndarray]:
+        """Return feeds for which what follows sees detections of the foreign `labels [n]`."""
+        boxes = np.zeros((len(labels), 4), np.float32)
+        if self.padded is None:
+            return {self.boxes: boxes, self.labels: labels}
+        dets = np.zeros((1, len(labels), 5), np.float32)
+        return {self.boxes: boxes[None], self.labels: labels[None], self.padded: dets}
+
 
 def read_detections(
     graph: Graph, found: Suppression, kept: list[Kept], proposals: Proposals
 ) -> Detections:
     """Return the detection stage that `found` suppresses and that starts from `proposals`."""
+    check_plain(found)
     if found.labels is None:
         raise Declined(RULE, "classes suppress each other, and torchvision's do not", found.node)
     boxes, filters = unfiltered(graph, RULE, found.boxes)
@@ -81,7 +96,7 @@ def read_detections(
     background = _background(graph, scores, softmax, classes, proposals)
     first_label = _first_label(graph, labels, softmax, classes, proposals)
     codes = _codes(graph, boxes, proposals, softmax, found.node)
-    decoding = _Decoding(graph, boxes, codes, proposals, classes - 1, found.node)
+    decoding = Decoding(graph, boxes, codes, proposals, classes - 1, found.node)
     score, smallest = _thresholds(filters, found.node)
     shown = _outputs(found, kept)
     return Detections(
@@ -166,68 +181,6 @@ def _codes(graph: Graph, boxes: str, proposals: Proposals, softmax: Node, node: 
     if len(codes) != 1 or proposals.boxes not in places:
         raise Declined(RULE, "its boxes are not decoded from one tensor of codes", node)
     return codes[0]
-
-
-class _Decoding:
-    """What makes the boxes of `foreground` classes out of codes and proposals."""
-
-    def __init__(
-        self, graph: Graph, boxes: str, codes: str, proposals: Proposals, foreground: int,
-        node: Node,
-    ) -> None:  # fmt: skip
-        self._graph, self._boxes, self._codes, self._node = graph, boxes, codes, node
-        self._proposals, self._foreground = proposals, foreground
-        shape = graph.shape(codes)
-        self.own = 0 if shape is None or shape[-1] is None else shape[-1] // 4
-        if shape is None or shape[-1] not in (4, 4 * foreground, 4 * foreground + 4):
-            raise Declined(RULE, "there are not four codes for each class", graph.maker(codes))
-        self.corner = self._corner()
-        self._start = central_boxes(self.corner)
-
-    def codec(self) -> Codec:
-        return read_codec(RULE, self._node, lambda code: self._same(self._start, code), self._start)
-
-    def first_own(self) -> int:
-        """Return where the codes of the first foreground class stand among those of all."""
-        first = self.own - self._foreground if self.own > 1 or self._foreground == 1 else 0
-        for wanted in {0, self._foreground - 1}:
-            place = 0 if self.own == 1 else wanted + first
-            code = np.zeros((len(self._start), 4 * self.own), np.float32)
-            code[:, 4 * place : 4 * place + 4] = 0.5
-            changed = np.abs(self._of(self._start, code) - self._start[:, None]).max((0, 2))
-            others = np.delete(changed, wanted) if self.own > 1 else np.zeros(0)
-            if changed[wanted] < 1e-3 or others.max(initial=0) > 1e-3:
-                raise Declined(RULE, f"class {wanted + 1} is not moved by its own codes",
-                               self._graph.maker(self._codes))  # fmt: skip
-        return first
-
-    def _of(self, start: np.ndarray, codes: np.ndarray) -> np.ndarray:
-        """Return the boxes `[n, foreground, 4]` of proposals `start [n, 4]`."""
-        shape = self._graph.shape(self._codes) or ()
-        rows = shape[0] if shape and shape[0] else len(start)
-        feeds = {self._codes: np.resize(codes, (rows, codes.shape[1])).astype(np.float32),
-                 **self._proposals.fed(np.resize(start, (rows, 4)))}  # fmt: skip
-        found = compute(self._graph, RULE, self._boxes, feeds)
-        if found.size == rows * 4 and self.own == 1:
-            found = np.repeat(found.reshape(-1, 1, 4), self._foreground, 1)
-        if found.size != rows * self._foreground * 4:
-            raise Declined(RULE, "not one box is decoded for each class but the background",
-                           self._node)  # fmt: skip
-        return found.reshape(rows, self._foreground, 4)[: len(start)]
-
-    def _same(self, start: np.ndarray, code: np.ndarray) -> np.ndarray:
-        """Return the boxes of `start` with the same codes for each class."""
-        found = self._of(start, np.tile(code, (1, self.own)))
-        if not (found == found[:, :1]).all():
-            raise Declined(RULE, "classes are decoded differently", self._node)
-        return found[:, 0]
-
-    def _corner(self) -> tuple[float, float]:
-        far = np.array([[-1e6, -1e6, 1e6, 1e6]], np.float32)
-        found = self._same(far, np.zeros((1, 4), np.float32))[0]
-        if (found[:2] != 0).any() or (found[2:] >= 1e6).any():
-            raise Declined(RULE, "its boxes are not clipped to the picture", self._node)
-        return float(found[2]), float(found[3])
 
 
 def _outputs(found: Suppression, kept: list[Kept]) -> tuple[Kept, Kept, Kept]:

@@ -160,6 +160,7 @@ class _Folder:
                     self.know(name, value)
             return
         self._infer(node)
+        self._infer_partly(node)
         self.nodes.append(node)
         self._makers.update(dict.fromkeys(node.outputs, node))
 
@@ -340,6 +341,43 @@ class _Folder:
         ):  # fmt: skip
             return
         self.types.update(found)
+
+    def _infer_partly(self, node: Node) -> None:
+        """Note what ONNX's inference leaves out: known sides beside unknown ones."""
+        shape = None if node.op not in ("Reshape", "TopK") else self._shape(node.inputs[0])
+        if node.op == "Reshape":
+            wanted = self._parts_of(node.inputs[1])
+            if wanted is None or (0 in wanted and shape is None):
+                return
+            sides = [(shape or wanted)[i] if w == 0 else w for i, w in enumerate(wanted)]
+            self._narrow(node.output, [None if s == -1 else s for s in sides])
+        elif node.op == "TopK" and shape is not None:
+            sides = list(shape)
+            most = self.constants.get(node.inputs[1])
+            sides[node.attributes.get("axis", -1)] = None if most is None else int(most.reshape(()))
+            for name in node.outputs:
+                self._narrow(name, sides)
+
+    def _parts_of(self, name: str) -> Shape | None:
+        """Return the numbers of a vector, None where they depend on the picture."""
+        if name in self.constants:
+            return tuple(int(v) for v in self.constants[name].reshape(-1))
+        maker = self._makers.get(name)
+        if maker is not None and maker.op == "Concat":
+            parts = [self._parts_of(part) for part in maker.inputs]
+            known = [part for part in parts if part is not None]
+            return sum(known, ()) if len(known) == len(parts) else None
+        shape = self._shape(name)
+        return None if shape is None or len(shape) != 1 or shape[0] is None else (None,) * shape[0]
+
+    def _narrow(self, name: str, sides: Iterable[int | None]) -> None:
+        if name not in self.types:
+            return
+        elem, shape = _plain(self.types[name])
+        wanted = list(sides)
+        if shape is not None and len(shape) == len(wanted):
+            wanted = [w if s is None else s for s, w in zip(shape, wanted, strict=True)]
+        self.types[name] = helper.make_tensor_type_proto(elem, wanted)
 
 
 def _plain(kind: TypeProto) -> tuple[int, Shape | None]:

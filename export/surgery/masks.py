@@ -99,10 +99,7 @@ def _check_choice(
     shape = (rows, first + count, *_sides(graph, logits, pool))
     numbers = np.linspace(-6, 6, int(np.prod(shape)), dtype=np.float32).reshape(shape)
     labels = first + np.resize([count - 1, 0, count // 2], rows).astype(np.int64)
-    feeds: dict[str, np.ndarray] = {
-        logits: numbers, detections.labels: labels,
-        detections.boxes: np.zeros((rows, 4), np.float32),
-    }  # fmt: skip
+    feeds = {logits: numbers, **detections.fed(labels)}
     found = compute(graph, RULE, chosen, feeds)
     expected = 1 / (1 + np.exp(-numbers[np.arange(rows), labels]))
     if found.size != expected.size or not np.allclose(

@@ -11,6 +11,7 @@ import numpy as np
 
 from .declined import Declined
 from .graph import Graph, Node
+from .normalisation import NAME, Normalisation
 from .walk import LAYERS, compute, frontier, nodes_between
 
 __all__ = ["Preprocessing", "read_preprocessing"]
@@ -33,6 +34,7 @@ class Preprocessing:
         scale, shift: for each channel, of a picture from 0 to 1.
         white: what the graph takes for white, 1 or 255.
         batched: whether the graph takes `[1, 3, H, W]` and not `[3, H, W]`.
+        outside: whether the graph takes it normalised; `scale` and `shift` are then not its own.
         bgr: whether its channels are blue, green, red; `scale` and `shift` are in its order.
         nodes: landmarks.
     """
@@ -45,6 +47,7 @@ class Preprocessing:
     shift: np.ndarray
     white: float
     batched: bool
+    outside: bool
     bgr: bool
     nodes: tuple[Node, ...]
 
@@ -72,8 +75,13 @@ class Preprocessing:
         )
 
 
-def read_preprocessing(graph: Graph) -> Preprocessing:
-    """Return how `graph` prepares its one picture."""
+def read_preprocessing(graph: Graph, outside: Normalisation | None = None) -> Preprocessing:
+    """Return how `graph` prepares its one picture.
+
+    Args:
+        graph: folded.
+        outside: what happens before the graph, if that is known.
+    """
     picture, size, batched = _picture(graph)
     output = _first_read(graph)
     resize = _resize(graph, output, picture)
@@ -88,9 +96,22 @@ def read_preprocessing(graph: Graph) -> Preprocessing:
     if resize is not None:
         inner = _inner(graph, resize, output)
     bgr = bool(np.allclose(-shift / scale, _IMAGENET[::-1], atol=_NEAR))
+    raw = batched and resize is None and not nodes
+    if raw:
+        scale, shift, bgr = _outside(outside)
     return Preprocessing(
-        output, size, inner, padded, scale, shift, white, batched, bgr, tuple(nodes[:4])
+        output, size, inner, padded, scale, shift, white, batched, raw, bgr, tuple(nodes[:4])
     )
+
+
+def _outside(given: Normalisation | None) -> tuple[np.ndarray, np.ndarray, bool]:
+    """Return scale and shift of a picture from 0 to 1, and whether it is blue, green, red."""
+    if given is None:
+        raise Declined(
+            RULE, "its backbone reads the picture as it is, so that is normalised before, and no "
+            f"{NAME} beside the file says how: mmdeploy writes it with --dump-info",
+        )  # fmt: skip
+    return 255 / given.std, -given.mean / given.std, given.bgr
 
 
 def _picture(graph: Graph) -> tuple[str, tuple[int, int], bool]:

@@ -13,10 +13,10 @@ from .box_codec import Codec
 from .candidates import unfiltered
 from .declined import Declined
 from .graph import Graph, Node
-from .suppression import Kept, Suppression
+from .suppression import Kept, Suppression, check_plain
 from .walk import LAYOUT, compute, strip
 
-__all__ = ["Level", "Proposals", "read_proposals"]
+__all__ = ["Level", "Proposals", "check_scores", "least_score", "read_proposals"]
 
 RULE = "proposals"
 
@@ -30,6 +30,8 @@ class Proposals:
         per_level: whether boxes of different levels are kept apart.
         boxes: its output `[N, 4]`.
         suppressed: what the suppression gives, a row for each box that it keeps.
+        padded: None, or the tensor `[1, N, 5]` of boxes and scores, a row of zeros last if fewer
+            than `most` are kept, which counts as a proposal; `boxes` is then `[1, N, 4]`.
     """
 
     levels: tuple[Level, ...]
@@ -44,6 +46,7 @@ class Proposals:
     boxes: str
     suppressed: str
     nodes: tuple[Node, ...]
+    padded: str | None = None
 
     def __str__(self) -> str:
         """Return the parameters in words."""
@@ -58,34 +61,39 @@ class Proposals:
 
     def fed(self, boxes: np.ndarray) -> dict[str, np.ndarray]:
         """Return feeds with which what follows sees `boxes [n, 4]` as the proposals."""
-        rows = np.zeros((len(boxes), 3), np.int64)
-        return {self.boxes: boxes.astype(np.float32), self.suppressed: rows}
+        boxes = boxes.astype(np.float32)
+        if self.padded is not None:
+            dets = np.pad(boxes, ((0, 0), (0, 1)))
+            return {self.boxes: boxes[None], self.padded: dets[None]}
+        return {self.boxes: boxes, self.suppressed: np.zeros((len(boxes), 3), np.int64)}
 
 
 def read_proposals(graph: Graph, found: Suppression, kept: Kept) -> Proposals:
     """Return the proposal stage that `found` suppresses and whose boxes `kept` is."""
+    check_plain(found)
     if kept.most is None:
         raise Declined(RULE, "the number of proposals has no limit", kept.node)
     base, filters = unfiltered(graph, RULE, found.boxes)
     read = read_levels(graph, base)
-    probabilities = _check_scores(graph, found, read)
+    scores, _ = unfiltered(graph, RULE, found.scores)
+    probabilities = check_scores(graph, scores, read)
     per_level = _check_labels(graph, found, read)
     return Proposals(
         read.levels, read.codec, read.corner, found.iou_threshold, filters.smallest or 0.0,
-        _least_score(filters.score, filters.strict), kept.most, probabilities, per_level,
+        least_score(filters.score, filters.strict), kept.most, probabilities, per_level,
         kept.name, found.node.output, (*read.tops, found.node),
     )  # fmt: skip
 
 
-def _least_score(score: float | None, strict: bool) -> float:
+def least_score(score: float | None, strict: bool) -> float:
+    """Return the least score that passes a threshold, or minus infinity if there is none."""
     if score is None:
         return -np.inf
     return float(np.nextafter(np.float32(score), np.float32(np.inf))) if strict else score
 
 
-def _check_scores(graph: Graph, found: Suppression, read: Levels) -> bool:
-    """Return whether the scores are the sigmoid of the best objectness, or that itself."""
-    base, _ = unfiltered(graph, RULE, found.scores)
+def check_scores(graph: Graph, scores: str, read: Levels) -> bool:
+    """Return whether `scores` are the sigmoid of the best objectness, or that itself."""
     generator = np.random.default_rng(0)
     feeds, best = {}, []
     for level in read.levels:
@@ -93,14 +101,14 @@ def _check_scores(graph: Graph, found: Suppression, read: Levels) -> bool:
         value = generator.normal(0, 2, [int(s or 0) for s in shape]).astype(np.float32)
         feeds[level.objectness] = value
         best.append(np.sort(value, None)[::-1][: level.most])
-    computed = compute(graph, RULE, base, feeds).reshape(-1)
+    computed = compute(graph, RULE, scores, feeds).reshape(-1)
     expected = np.concatenate(best)
     for probabilities, wanted in ((True, 1 / (1 + np.exp(-expected))), (False, expected)):
         if computed.shape == wanted.shape and np.allclose(computed, wanted, atol=1e-6):
             return probabilities
     raise Declined(
         RULE, "its scores are neither the objectness of its candidates nor the sigmoid of the "
-        "objectness", graph.maker(base),
+        "objectness", graph.maker(scores),
     )  # fmt: skip
 
 

@@ -50,6 +50,7 @@ class _Share:
     level: str | None
     index: int
     rows: Node | None
+    lead: int  # rows of zeros before the boxes, with which mmdeploy lets no level be empty
 
 
 def find_pools(graph: Graph) -> list[Pool]:
@@ -63,7 +64,7 @@ def find_pools(graph: Graph) -> list[Pool]:
 
 def _share(graph: Graph, node: Node) -> _Share:
     """Say which boxes of which level `node` pools."""
-    name, level, index, rows = node.inputs[1], None, 0, None
+    name, level, index, rows, lead = node.inputs[1], None, 0, None, 0
     while (maker := graph.maker(name)) is not None:
         if maker.op in ("Identity", "Cast"):
             name = maker.inputs[0]
@@ -76,6 +77,11 @@ def _share(graph: Graph, node: Node) -> _Share:
             name = maker.inputs[0]
         elif maker.op == "Concat" and len(maker.inputs) == 2 and _is_boxes(graph, maker.inputs[1]):
             name = maker.inputs[1]
+        elif maker.op == "Concat" and level is not None and _zero_rows(graph, maker):
+            lead += _zero_rows(graph, maker)
+            name = maker.inputs[1]
+        elif maker.op == "Reshape" and _keeps_columns(graph, maker):
+            name = maker.inputs[0]
         elif maker.op == "Gather" and level is None:
             found, _ = index_source(graph, maker.inputs[1])
             if found is None or found.op != "NonZero":
@@ -84,7 +90,23 @@ def _share(graph: Graph, node: Node) -> _Share:
             name = maker.inputs[0]
         else:
             break
-    return _Share(node, name, level, index, rows)
+    return _Share(node, name, level, index, rows, lead)
+
+
+def _zero_rows(graph: Graph, node: Node) -> int:
+    """Return how many rows of zeros a `Concat` puts before its second input, 0 if no such thing."""
+    first = graph.value(node.inputs[0])
+    if first is None or first.any() or len(node.inputs) != 2 or node.attributes["axis"] != 0:
+        return 0
+    return len(first) if first.ndim == 2 else 0
+
+
+def _keeps_columns(graph: Graph, node: Node) -> bool:
+    """Whether a `Reshape` joins all axes but the last one, which RoIs lie along."""
+    before, after = graph.shape(node.inputs[0]), graph.shape(node.output)
+    if not before or not after or len(after) != 2:
+        return False
+    return after[-1] in (4, 5) and before[-1] in (after[-1], None)
 
 
 def _takes_corners(graph: Graph, node: Node) -> bool:
@@ -103,7 +125,7 @@ def compute_columns(graph: Graph, node: Node) -> list[int] | None:
 
 def _is_boxes(graph: Graph, name: str) -> bool:
     shape = graph.shape(name)
-    return shape is not None and len(shape) == 2 and shape[1] == 4
+    return shape is not None and len(shape) in (2, 3) and shape[-1] == 4
 
 
 def _tested_level(graph: Graph, rows: Node) -> tuple[str, int]:
@@ -191,7 +213,19 @@ def _scattered(graph: Graph, shares: list[_Share]) -> str:
                                                      scatters.values())]  # fmt: skip
     if len(last) != 1:
         raise Declined(RULE, "its levels are scattered into different tensors", last[0])
-    return last[0].output
+    return _behind(graph, last[0], shares[0].lead)
+
+
+def _behind(graph: Graph, scatter: Node, lead: int) -> str:
+    """Return what `scatter` gives, without the rows of zeros that stood before the boxes."""
+    if not lead:
+        return scatter.output
+    users = graph.users(scatter.output)
+    if len(users) == 1 and users[0].op == "Slice":
+        start = graph.value(users[0].inputs[1])
+        if start is not None and start.reshape(-1).tolist() == [lead]:
+            return users[0].output
+    raise Declined(RULE, f"the first {lead} rows, of no box, are not cut off again", scatter)
 
 
 def _reshaped(graph: Graph, name: str) -> str:
@@ -231,14 +265,16 @@ def _assignment(graph: Graph, shares: list[_Share]) -> tuple[dict[str, Any], int
         "level_epsilon": float(np.float32(sum(adds) - round(level))), "min_level": least,
     }  # fmt: skip
     boxes = _boxes_of_all_sizes()
-    found = compute(graph, RULE, first.level, {first.boxes: boxes})
+    rank = len(graph.shape(first.boxes) or (None, 4))
+    feeds = {first.boxes: boxes if rank == 2 else boxes[None]}
+    found = compute(graph, RULE, first.level, feeds).reshape(-1)[first.lead :]
     expected = _formula(boxes, read, reached)
-    wrong = np.flatnonzero(found.reshape(-1) != expected)
+    wrong = np.flatnonzero(found != expected)
     if len(wrong):
         width, height = boxes[wrong[0], 2:] - boxes[wrong[0], :2]
         raise Declined(
             RULE, f"a box of {width:.1f} x {height:.1f} pixels goes to level "
-            f"{int(found.reshape(-1)[wrong[0]])}, and by the formula to {int(expected[wrong[0]])}",
+            f"{int(found[wrong[0]])}, and by the formula to {int(expected[wrong[0]])}",
             floor,
         )  # fmt: skip
     return read, reached
@@ -317,7 +353,7 @@ def _clamp(graph: Graph, level: str, floor: Node) -> tuple[int, int]:
 
     def clamped(value: float) -> int:
         feeds = {floor.output: np.array([value], np.float32)}
-        return int(compute(graph, RULE, level, feeds).reshape(-1)[0])
+        return int(compute(graph, RULE, level, feeds).reshape(-1)[-1])
 
     lowest, highest = clamped(-100.0), clamped(100.0)
     if lowest != 0 or highest >= 100:

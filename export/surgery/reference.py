@@ -72,14 +72,21 @@ class OnnxReference:
         """Return boxes, scores, labels from 1 on and masks `[N, h, w]` of one picture."""
         outputs, roles = self._run(image), self._stages.outputs
         shift = 1 - self._stages.detections.first_label
+        boxes, scores = outputs[roles["boxes"]], outputs[roles["scores"]]
+        if self._stages.detections.padded is not None:  # dets: boxes and scores side by side
+            boxes, scores = boxes[..., :4], boxes[..., 4]
         found = {
-            "boxes": outputs[roles["boxes"]].reshape(-1, 4).astype(np.float32),
-            "scores": outputs[roles["scores"]].reshape(-1).astype(np.float32),
+            "boxes": boxes.reshape(-1, 4).astype(np.float32),
+            "scores": scores.reshape(-1).astype(np.float32),
             "labels": outputs[roles["labels"]].reshape(-1).astype(np.int32) + shift,
         }
         if "masks" in roles:
             masks = outputs[roles["masks"]]
             found["masks"] = masks.reshape(-1, *masks.shape[-2:])
+        if self._stages.detections.padded is not None:
+            sides = found["boxes"][:, 2:] - found["boxes"][:, :2]
+            real = (found["scores"] > 0) & (sides > 0).all(1)  # the session shows no empty box
+            found = {name: value[real] for name, value in found.items()}
         return found
 
     def _run(self, image: np.ndarray) -> list[np.ndarray]:
@@ -87,6 +94,8 @@ class OnnxReference:
         how = self._stages.preprocessing
         x = image.transpose(2, 0, 1).astype(np.float32) / 255 * how.white
         x = x[::-1] if how.bgr else x
+        if how.outside:
+            x = x * how.scale[:, None, None] + how.shift[:, None, None]
         feed = {session.get_inputs()[0].name: np.float32(x[None] if how.batched else x)}
         try:
             found: list[np.ndarray] = session.run(None, feed)

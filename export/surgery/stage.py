@@ -13,6 +13,7 @@ from .declined import Declined, Finding, Notes
 from .fold import fold
 from .graph import Graph
 from .loading import load_onnx
+from .normalisation import normalisation_beside
 from .preprocessing import read_preprocessing
 from .pyramid import find_pools
 from .reference import OnnxReference
@@ -62,7 +63,7 @@ def examine(path: Path | str) -> Examination:
     graph, notes = fold(model), Notes()
     stages, declined = None, []
     try:
-        stages = recognise(graph, notes)
+        stages = recognise(graph, notes, normalisation_beside(Path(path)))
         canonical_graph(graph, stages)
     except Declined as error:
         declined = [error, *_further(graph, error)]
@@ -106,7 +107,7 @@ def export_onnx(
     file = Path(path)
     graph, notes = fold(load_onnx(file)), Notes()
     try:
-        stages = recognise(graph, notes)
+        stages = recognise(graph, notes, normalisation_beside(file))
         _check_size(file, stages, input_size)
         height, width = stages.preprocessing.size
         red, green, blue = (round(255 * m) for m in stages.preprocessing.mean_rgb)

@@ -14,9 +14,11 @@ from .declined import Declined
 from .graph import Graph, Node
 from .walk import index_source, strip
 
-__all__ = ["Kept", "Suppression", "find_suppressions", "kept_by"]
+__all__ = ["Kept", "Suppression", "check_plain", "find_suppressions", "kept_by"]
 
 RULE = "suppression"
+_ALL = 1 << 31  # a number that no count reaches
+_MANY = 1 << 16  # more than any detector keeps
 _SHAPING = ("Reshape", "Squeeze", "Unsqueeze", "Identity", "Cast", "Flatten", "Expand")
 
 
@@ -30,6 +32,8 @@ class Suppression:
         scores: `[N]`.
         labels: `[N]`, or None if labels are ignored.
         iou_threshold: overlap above which a box goes.
+        score_threshold: scores above it are candidates; None if all are.
+        most: how many are kept of a class at most; None if all are.
     """
 
     node: Node
@@ -37,6 +41,8 @@ class Suppression:
     scores: str
     labels: str | None
     iou_threshold: float
+    score_threshold: float | None
+    most: int | None
 
 
 @dataclass(frozen=True)
@@ -74,17 +80,32 @@ def _read(graph: Graph, node: Node) -> Suppression:
     threshold = graph.value(node.inputs[3]) if len(node.inputs) > 3 and node.inputs[3] else None
     if len(node.inputs) > 3 and node.inputs[3] and threshold is None:
         raise Declined(RULE, "its IoU threshold is computed, and must be a constant", node)
-    _check_no_score_threshold(graph, node)
     iou = 0.0 if threshold is None else float(np.asarray(threshold, np.float32).reshape(()))
     plain, labels = _without_offset(graph, boxes)
-    return Suppression(node, plain, scores, labels, iou)
+    score, most = _given(graph, node, 4), _given(graph, node, 2)
+    return Suppression(
+        node, plain, scores, labels, iou, score,
+        None if most is None or most >= _ALL else int(most),
+    )  # fmt: skip
 
 
-def _check_no_score_threshold(graph: Graph, node: Node) -> None:
-    if len(node.inputs) > 4 and node.inputs[4]:
-        value = graph.value(node.inputs[4])
-        if value is None or float(value.reshape(-1)[0]) > 0:
-            raise Declined(RULE, "it has a score threshold of its own, beside the filters", node)
+def _given(graph: Graph, node: Node, place: int) -> float | None:
+    """Return the constant at input `place`, or None where there is none."""
+    if len(node.inputs) <= place or not node.inputs[place]:
+        return None
+    value = graph.value(node.inputs[place])
+    if value is None:
+        raise Declined(RULE, "one of its limits is computed, and must be a constant", node)
+    return float(value.reshape(-1)[0])
+
+
+def check_plain(found: Suppression) -> None:
+    """Decline if `found` leaves out more than overlaps, which filters around it do."""
+    if found.score_threshold is not None and found.score_threshold > 0:
+        raise Declined(RULE, "it has a score threshold of its own, beside the filters", found.node)
+    if found.most is not None and found.most < _MANY:
+        raise Declined(RULE, f"it keeps {found.most} boxes of a class at most, before the rest "
+                       "are sorted", found.node)  # fmt: skip
 
 
 def _without_offset(graph: Graph, boxes: str) -> tuple[str, str | None]:

@@ -8,6 +8,8 @@ from .declined import Declined, Notes
 from .detections import Detections, read_detections
 from .graph import Graph
 from .masks import Masks, read_masks
+from .normalisation import Normalisation
+from .padded import is_padded, read_padded_detections, read_padded_proposals
 from .preprocessing import Preprocessing, read_preprocessing
 from .proposals import Proposals, read_proposals
 from .pyramid import Pool, find_pools
@@ -41,18 +43,19 @@ class TwoStage:
     outputs: dict[str, int]
 
 
-def recognise(graph: Graph, notes: Notes) -> TwoStage:
+def recognise(graph: Graph, notes: Notes, outside: Normalisation | None = None) -> TwoStage:
     """Return the stages of `graph`.
 
     Args:
         graph: folded.
         notes: gets what was recognised, also if a later rule declines.
+        outside: what is known of normalisation before the graph.
 
     Raises:
         Declined: a check does not hold.
     """
     _check_detector(graph)
-    preprocessing = read_preprocessing(graph)
+    preprocessing = read_preprocessing(graph, outside)
     notes.add("preprocessing", str(preprocessing), preprocessing.nodes)
     pools = find_pools(graph)
     for pool in pools:
@@ -60,14 +63,14 @@ def recognise(graph: Graph, notes: Notes) -> TwoStage:
     first, second = _suppressions(graph)
     proposals, box_pool = _proposals(graph, first, pools)
     notes.add("proposals", str(proposals), proposals.nodes)
-    detections = read_detections(graph, second, kept_by(graph, second), proposals)
+    detections = _detections(graph, second, proposals)
     notes.add("detections", str(detections), detections.nodes)
     _check_shown(graph, detections)
     masks = _masks(graph, pools, box_pool, detections)
     if masks is not None:
         words = "own class, " + ("pasted in a loop" if masks.pasted else "not pasted")
         notes.add("masks", words, masks.nodes)
-    _check_outputs(graph, masks)
+    _check_outputs(graph, detections, masks)
     _check_corners(preprocessing, proposals, detections)
     scale, boxes = _box_output(graph, detections)
     outputs = {
@@ -110,7 +113,7 @@ def _check_detector(graph: Graph) -> None:
         raise Declined(RULE, "the graph has no RoiAlign, so it is no two-stage detector")
     if not graph.of("NonMaxSuppression"):
         raise Declined(RULE, "the graph has no NonMaxSuppression", graph.of("RoiAlign")[0])
-    if len(_shown(graph)) not in (3, 4):
+    if len(_shown(graph)) not in (2, 3, 4):
         raise Declined(
             RULE, f"the graph has {len(_shown(graph))} outputs, and boxes, labels, scores and, of "
             "a Mask R-CNN, masks are expected",
@@ -132,7 +135,15 @@ def _suppressions(graph: Graph) -> tuple[Suppression, Suppression]:
     return found[0], found[1]
 
 
+def _detections(graph: Graph, found: Suppression, proposals: Proposals) -> Detections:
+    if proposals.padded is not None:
+        return read_padded_detections(graph, found, proposals, _shown(graph))
+    return read_detections(graph, found, kept_by(graph, found), proposals)
+
+
 def _proposals(graph: Graph, found: Suppression, pools: list[Pool]) -> tuple[Proposals, Pool]:
+    if is_padded(graph, found, pools[0]):
+        return read_padded_proposals(graph, found, pools[0]), pools[0]
     kept = kept_by(graph, found)
     for pool in pools:
         boxes = [k for k in kept if k.name == pool.boxes and k.data == found.boxes]
@@ -158,7 +169,7 @@ def _masks(graph: Graph, pools: list[Pool], box_pool: Pool, detections: Detectio
         raise Declined(RULE, "a RoIAlign pools neither proposals nor detections",
                        others[-1].nodes[0])  # fmt: skip
     _, boxes = _box_output(graph, detections)
-    known = (detections.scores, detections.labels, boxes)
+    known = (detections.scores, detections.labels, boxes, detections.padded)
     rest = [output for output in _shown(graph) if output not in known]
     if len(rest) != 1:
         raise Declined(RULE, "the masks of the detections are no output of the graph",
@@ -173,8 +184,9 @@ def _check_shown(graph: Graph, detections: Detections) -> None:
                            graph.maker(name))  # fmt: skip
 
 
-def _check_outputs(graph: Graph, masks: Masks | None) -> None:
-    if len(_shown(graph)) != (4 if masks is not None else 3):
+def _check_outputs(graph: Graph, detections: Detections, masks: Masks | None) -> None:
+    without = 3 if detections.padded is None else 2
+    if len(_shown(graph)) != without + (masks is not None):
         raise Declined(
             RULE,
             f"the graph has {len(_shown(graph))} outputs, and a mask head "
@@ -196,6 +208,8 @@ def _check_corners(
 
 def _box_output(graph: Graph, detections: Detections) -> tuple[tuple[float, float], str]:
     """Return what the boxes are multiplied by on their way to the output, and that output."""
+    if detections.padded is not None:
+        return (1.0, 1.0), detections.padded
     start = np.array([[1.0, 2.0, 4.0, 8.0], [3.0, 5.0, 7.0, 11.0]], np.float32)
     for output in _shown(graph):
         shape = graph.shape(output)

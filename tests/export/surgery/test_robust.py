@@ -112,7 +112,7 @@ def exchange_constants(model: onnx.ModelProto, luck: random.Random) -> onnx.Mode
     return model
 
 
-_CHANGES = (rename, reorder, insert_identities, exchange_constants)
+CHANGES = (rename, reorder, insert_identities, exchange_constants)
 
 
 def _rewritten(model: onnx.ModelProto, folder: Path) -> bytes:
@@ -127,7 +127,7 @@ def expected(small: Path) -> bytes:
     return export_onnx(small).model.SerializeToString()
 
 
-@pytest.mark.parametrize("change", _CHANGES)
+@pytest.mark.parametrize("change", CHANGES)
 def test_each_change_alone(
     change: Callable[[onnx.ModelProto, random.Random], onnx.ModelProto],
     graph: onnx.ModelProto, expected: bytes, tmp_path: Path,
@@ -145,7 +145,7 @@ def test_all_changes_at_once(
     seed: int, graph: onnx.ModelProto, expected: bytes, tmp_path: Path
 ) -> None:
     luck = random.Random(seed)
-    for change in luck.sample(_CHANGES, len(_CHANGES)):
+    for change in luck.sample(CHANGES, len(CHANGES)):
         graph = change(graph, luck)
     assert _rewritten(graph, tmp_path) == expected
 
