@@ -1,4 +1,4 @@
-"""Reading weights: `.safetensors`, or `.pth` without running any code that it might hold.
+"""Reading weights: `.safetensors`, `.pth` and `.pkl`, without running code that they might hold.
 
 A file that does not fit is refused with what differs; a detector never starts with some layers
 trained and others random.
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ..core import InputError, MaskrtError, require
+from .pickled import read_pickled_arrays
 
 __all__ = ["file_sha256", "load_weights", "read_weights"]
 
@@ -33,6 +34,8 @@ def read_weights(path: Path | str) -> dict[str, Tensor]:
         if file.suffix == ".safetensors":
             safetensors = require("safetensors.torch", f"read {file.name}")
             content: Any = safetensors.load_file(str(file))
+        elif file.suffix == ".pkl":
+            content = read_pickled_arrays(file)
         else:
             content = torch.load(file, map_location="cpu", weights_only=True)
     except MaskrtError:

@@ -2,9 +2,10 @@
 
     python examples/scenes/train_family.py --family solov2
 
-The backbone starts from the demo Mask R-CNN's trained weights: its body is kept as it is unless
-`--body-rate` says otherwise, its pyramid and the heads learn. What is saved and measured is a
-moving average of all parameters, in FP16 on disk. `last.pt` resumes a run.
+The backbone starts from the demo Mask R-CNN's trained weights (or, with `--start`, from another
+family's): its body is kept as it is unless `--body-rate` says otherwise, its pyramid and the heads
+learn. What is saved and measured is a moving average of all parameters, in FP16 on disk. `last.pt`
+resumes a run.
 
 A family is a name of the zoo and a function of its losses, in `FAMILIES`.
 """
@@ -64,10 +65,11 @@ FAMILIES = {
 }
 
 
-def adopt_backbone(model: OneStage) -> list[str]:
-    """Start `model`'s backbone from the demo Mask R-CNN; returns what stays random."""
-    trained = load_file(str(weights_path()))
-    shift = 4 - len(model.backbone.fpn.inner_blocks)  # pyramids from P3 have one map fewer
+def adopt_backbone(model: OneStage, start: Path) -> list[str]:
+    """Start `model`'s backbone from trained weights; returns what stays random."""
+    trained = load_file(str(start))
+    maps = sum(name.startswith("backbone.fpn.inner_blocks.") for name in trained) // 2
+    shift = maps - len(model.backbone.fpn.inner_blocks)  # pyramids from P3 have one map fewer
     found = {}
     for name in model.backbone.state_dict():
         parts = name.split(".")
@@ -87,7 +89,8 @@ class Training:
         torch.manual_seed(args.seed)
         self.recipe = FAMILIES[args.family]
         self.model = self.recipe.build()
-        print("random in the backbone:", adopt_backbone(self.model) or "nothing", flush=True)
+        random = adopt_backbone(self.model, args.start) or "nothing"
+        print("random in the backbone:", random, flush=True)
         self.model = self.model.to(memory_format=torch.channels_last)
         self.average = copy.deepcopy(self.model).eval()
         body = list(self.model.backbone.body.parameters())
@@ -225,6 +228,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--out", type=Path, help="folder; runs/FAMILY if not given")
     parser.add_argument("--resume", type=Path, help="last.pt of an earlier run")
+    parser.add_argument("--start", type=Path, default=weights_path(), help="demo weights")
     parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--body-rate", type=float, default=0.0, help="share of lr; 0 freezes it")
     parser.add_argument("--warmup", type=int, default=100, help="iterations")

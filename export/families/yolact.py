@@ -158,10 +158,9 @@ class Yolact(OneStage):
         self.coefficients = nn.Conv2d(channels, number * prototypes, 3, padding=1)
         self.protonet = Protonet(channels, prototypes)
         self.semantic = nn.Conv2d(channels, num_classes - 1, 1)
-        for layer in (*self.tower, self.logits, self.codes, self.coefficients, self.semantic):
-            if isinstance(layer, nn.Conv2d):
-                nn.init.xavier_uniform_(layer.weight)
-                nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+        for layer in (self.logits, self.codes, self.coefficients, self.semantic):
+            nn.init.normal_(layer.weight, std=0.01)
+            nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
 
     def heads(self, maps: Mapping[str, Tensor]) -> YolactHeads:
         """Return the raw outputs for the maps of a batch."""
@@ -257,7 +256,10 @@ def _convs(channels: int, number: int) -> list[nn.Module]:
     """Return `number` 3x3 convolutions, each with a ReLU."""
     layers: list[nn.Module] = []
     for _ in range(number):
-        layers += [nn.Conv2d(channels, channels, 3, padding=1), nn.ReLU()]
+        conv = nn.Conv2d(channels, channels, 3, padding=1)
+        nn.init.xavier_uniform_(conv.weight)
+        nn.init.zeros_(conv.bias)  # type: ignore[arg-type]
+        layers += [conv, nn.ReLU()]
     return layers
 
 

@@ -167,3 +167,27 @@ def condinst_mmdet(classes: int) -> Shapes:
         yield from conv(f"{module}.conv_branch.{i}.conv", 128, 128, 3, bias=False)
         yield from norm(f"{module}.conv_branch.{i}.bn", 128)
     yield from conv(f"{module}.conv_pred", 8, 128, 1)
+
+
+def mask_rcnn_detectron2(classes: int) -> Shapes:
+    """mask_rcnn_R_50_FPN of detectron2's model zoo; `classes` with background."""
+    yield from detectron_resnet50()
+    for level, channels in ((2, 256), (3, 512), (4, 1024), (5, 2048)):
+        yield from conv(f"backbone.fpn_lateral{level}", 256, channels, 1)
+        yield from conv(f"backbone.fpn_output{level}", 256, 256, 3)
+    for level in range(5):
+        yield f"proposal_generator.anchor_generator.cell_anchors.{level}", (3, 4)
+    yield from conv("proposal_generator.rpn_head.conv", 256, 256, 3)
+    yield from conv("proposal_generator.rpn_head.objectness_logits", 3, 256, 1)
+    yield from conv("proposal_generator.rpn_head.anchor_deltas", 12, 256, 1)
+    for name, outputs, inputs in (("fc1", 1024, 256 * 49), ("fc2", 1024, 1024)):
+        yield f"roi_heads.box_head.{name}.weight", (outputs, inputs)
+        yield f"roi_heads.box_head.{name}.bias", (outputs,)
+    for name, outputs in (("cls_score", classes), ("bbox_pred", 4 * (classes - 1))):
+        yield f"roi_heads.box_predictor.{name}.weight", (outputs, 1024)
+        yield f"roi_heads.box_predictor.{name}.bias", (outputs,)
+    for i in range(1, 5):
+        yield from conv(f"roi_heads.mask_head.mask_fcn{i}", 256, 256, 3)
+    yield "roi_heads.mask_head.deconv.weight", (256, 256, 2, 2)
+    yield "roi_heads.mask_head.deconv.bias", (256,)
+    yield from conv("roi_heads.mask_head.predictor", classes - 1, 256, 1)
