@@ -3,17 +3,21 @@
     python benchmarks/methods.py [--calibration 64] [--scenes 200] [--improved minmax mse]
 
 One calibration pass over training scenes serves all methods; AP is on held-out scenes, on the CPU.
-For the methods after `--improved`, also with equalisation, bias correction and both.
+For the methods after `--improved`, also with equalisation, bias correction and both. FP8 no CPU
+computes: its graph is run with Q and DQ as they are written, which rounds to float8 as a GPU does.
 """
 
 import argparse
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import onnx
 
 import maskrt
 from maskrt import calib
+from maskrt.calib.observe import open_session
 from maskrt.checking import evaluate_session
 from maskrt.core import Precision, silent
 from maskrt.core.bundle import RECIPE
@@ -21,6 +25,7 @@ from maskrt.demo import weights_path
 from maskrt.demo.scenes import CLASS_NAMES, scene, write_coco
 from maskrt.improving import BIAS_CORRECTION, EQUALISATION, improvements
 from maskrt.pipeline import export_bundle
+from maskrt.runtime import Backend, Session
 from maskrt.runtime.check import CocoDataset
 from maskrt.stages import read_model
 
@@ -48,6 +53,8 @@ def main() -> None:
         for method in calib.METHODS:
             maskrt.calibrate(bundle, pictures, method=method)
             _print_row(f"INT8, {method}", bundle, dataset, Precision.INT8)
+        maskrt.calibrate(bundle, pictures, precision=Precision.FP8)
+        _print_fp8(bundle, dataset)
         for method in options.improved:
             maskrt.calibrate(bundle, pictures, method=method)
             for names, recipe in _improvements(bundle, pictures).items():
@@ -55,6 +62,34 @@ def main() -> None:
                     staged.write(RECIPE, recipe.to_json())
                 name = f"INT8, {method}, {' and '.join(names)}"
                 _print_row(name, bundle, dataset, Precision.INT8)
+
+
+def _print_fp8(bundle: maskrt.Bundle, dataset: CocoDataset) -> None:
+    recipe = calib.Recipe.from_json(bundle.read_json(RECIPE))
+    rendered = calib.render(read_model(bundle), recipe, calib.Style.TENSORRT)
+    manifest = bundle.manifest
+    backend = _AsWritten(rendered.SerializeToString())
+    with Session(backend, manifest.input, class_names=manifest.class_names) as session:
+        found = evaluate_session(session, dataset, "fp8", silent)
+    box, mask = (found.metrics[kind]["AP"] for kind in ("box", "mask"))
+    print(f"| FP8, {recipe.method}, simulated | {box:.2f} | {mask:.2f} |", flush=True)
+
+
+class _AsWritten(Backend):
+    """ONNX Runtime without the fusions of Q/DQ into integer kernels, of which FP8 has none."""
+
+    def __init__(self, graph: bytes) -> None:
+        self._session = open_session(onnx.load_model_from_string(graph))
+        self._outputs = [output.name for output in self._session.get_outputs()]
+
+    def run(self, images: np.ndarray) -> dict[str, np.ndarray]:
+        return dict(zip(self._outputs, self._session.run(None, {"images": images}), strict=True))
+
+    def describe(self) -> dict[str, Any]:
+        return {"backend": "onnxruntime"}
+
+    def close(self) -> None:
+        """Nothing is held that needs closing."""
 
 
 def _improvements(

@@ -7,11 +7,13 @@ from typing import Any
 import onnx
 
 from ..core import InputError, Precision
-from .graph import fingerprint
+from .graph import GraphIndex, fingerprint
 from .histogram import Histogram
+from .layers import Layer
 from .methods import METHODS, thresholds
 from .placement import Placement, place
 from .recipe import MINMAX, LayerChoice, Recipe, TensorScale
+from .render._deconvolution import is_pixelwise
 from .scales import LARGEST_FP16, SMALLEST_NORMAL_FP16, symmetric_scale
 from .statistics import Range, Statistics
 
@@ -46,8 +48,9 @@ def make_recipe(
     if statistics is not None:
         tensors = _tensor_scales(model, placement, statistics)
         calibration = {"pictures": statistics.pictures}
+    graph = GraphIndex(model)
     layers = {
-        layer.name: LayerChoice(Precision.FP32, refuses=_refusals(placement, layer.name, tensors))
+        layer.name: LayerChoice(Precision.FP32, refuses=_refusals(graph, placement, layer, tensors))
         for layer in placement.layers
     }
     draft = Recipe(fingerprint(model), Precision.FP32, layers, tensors, calibration=calibration)
@@ -89,15 +92,17 @@ def _scales_of(group: frozenset[str], statistics: Statistics) -> dict[str, float
 
 
 def _refusals(
-    placement: Placement, name: str, tensors: Mapping[str, TensorScale]
+    graph: GraphIndex, placement: Placement, layer: Layer, tensors: Mapping[str, TensorScale]
 ) -> dict[Precision, str]:
     """Return the layer's own refusals, and FP16's where calibration saw what FP16 cannot hold.
 
     That is a magnitude beyond 65504, or a tensor all of whose magnitudes are below 2^-14: they are
     subnormal, and have fewer than FP16's 11 bits. Small values among larger ones do no harm.
     """
-    reasons = dict(placement.refusals.get(name, {}))
-    layer = next(layer for layer in placement.layers if layer.name == name)
+    reasons = dict(placement.refusals.get(layer.name, {}))
+    if layer.op_type == "ConvTranspose" and not is_pixelwise(graph, graph.producers[layer.output]):
+        for precision in (Precision.BF16, Precision.FP8):
+            reasons[precision] = f"TensorRT has no {precision.value.upper()} deconvolution"
     for tensor in (layer.data, layer.result):
         if (seen := tensors.get(tensor)) is None:
             continue

@@ -24,7 +24,9 @@ from .recipe import Recipe
 
 __all__ = ["MACHINES", "Machine", "layer_seconds", "machine_of", "recipe_seconds"]
 
-BITS = {Precision.FP32: 32, Precision.FP16: 16, Precision.INT8: 8}
+BITS = {
+    Precision.FP32: 32, Precision.FP16: 16, Precision.BF16: 16, Precision.INT8: 8, Precision.FP8: 8
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,10 @@ class Machine:
 
 def _machine(name: str, int8: float, fp16: float, fp32: float, gb_s: float) -> Machine:
     """Take peaks in 10^12 operations a second."""
-    peaks = {Precision.INT8: int8, Precision.FP16: fp16, Precision.FP32: fp32}
+    peaks = {
+        Precision.INT8: int8, Precision.FP8: int8, Precision.FP16: fp16, Precision.BF16: fp16,
+        Precision.FP32: fp32,
+    }  # fmt: skip
     return Machine(name, {p: value * 1e12 for p, value in peaks.items()}, gb_s * 1e9)
 
 

@@ -61,10 +61,13 @@ class LayerChoice:
 
     def asked(self, precision: Precision, rest: Precision) -> "LayerChoice":
         """Return the choice for `precision`; for `rest`, then FP32, where the layer refuses it."""
-        if precision not in self.refuses:
+        like = precision
+        if precision is Precision.FP8 and precision not in self.refuses:
+            like = Precision.INT8  # what no INT8 kernel takes, no FP8 kernel takes
+        if like not in self.refuses:
             return replace(self, precision=precision, reason=_AS_ASKED)
         wider = Precision.FP32 if rest in self.refuses else rest
-        return replace(self, precision=wider, reason=self.refuses[precision])
+        return replace(self, precision=wider, reason=self.refuses[like])
 
 
 @dataclass(frozen=True)
@@ -116,17 +119,18 @@ class Recipe:
         Raises:
             UsageError: INT8 is asked for and nothing was calibrated, or `rest` is INT8.
         """
-        if rest is Precision.INT8:
-            raise UsageError("rest is int8, and must be fp32 or fp16: it is what is not INT8.")
-        narrow = precision in (Precision.INT8, Precision.MIXED)
-        if narrow and not self.tensors:
+        if rest not in (Precision.FP32, Precision.FP16):
+            raise UsageError(
+                f"rest is {rest}, and must be fp32 or fp16: it is what is not {precision}."
+            )
+        if precision.is_quantised and not self.tensors:
             raise UsageError(
                 f"an {precision.value.upper()} recipe needs calibration pictures: run maskrt "
                 "calibrate first."
             )
         if precision is Precision.MIXED:
             rest = Precision.FP16
-        wanted = Precision.INT8 if narrow else precision
+        wanted = Precision.INT8 if precision is Precision.MIXED else precision
         layers = {name: choice.asked(wanted, rest) for name, choice in self.layers.items()}
         return replace(self, precision=precision, rest=rest, layers=layers)
 

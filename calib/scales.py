@@ -17,6 +17,7 @@ Source: Wu et al., Integer Quantization for Deep Learning Inference, arXiv 2004.
 import numpy as np
 
 __all__ = [
+    "LARGEST_FP8",
     "LARGEST_FP16",
     "LEVELS",
     "SMALLEST",
@@ -31,6 +32,7 @@ __all__ = [
 
 LEVELS = 127
 SMALLEST = 2.0**-24
+LARGEST_FP8 = 448.0  # E4M3
 LARGEST_FP16 = float(np.finfo(np.float16).max)
 SMALLEST_NORMAL_FP16 = float(np.finfo(np.float16).tiny)
 _LARGEST_BIAS = 2.0**30

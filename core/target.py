@@ -3,13 +3,14 @@
 import re
 from dataclasses import dataclass
 
-from .errors import UnknownTargetError
+from .errors import UnknownTargetError, UnsupportedTargetError
 from .jetpack import JETPACKS, JetPack
 from .precision import Precision
 
 __all__ = ["TARGETS", "Target"]
 
 _RTX_SMS = (75, 80, 86, 89, 120, 121)
+_OLDEST_SMS = {Precision.BF16: 80, Precision.FP8: 89}
 _RTX_PORTABLE_SMS = (80, 86, 89, 120, 121)  # what TensorRT-RTX builds for unless told otherwise
 
 
@@ -53,6 +54,29 @@ class Target:
         """Compute capabilities that a finished engine for this target runs on; empty for a CPU."""
         portable = _RTX_PORTABLE_SMS if self.backend == "tensorrt_rtx" else ()
         return self.sms or portable
+
+    def check_computes(self, precision: Precision) -> None:
+        """Raise `UnsupportedTargetError` if the target's hardware has no such arithmetic.
+
+        BF16 is there from SM 8.0 on and FP8 from SM 8.9 on; a portable engine has what the oldest
+        of its GPUs has. Of a target without known GPUs, its builder will say.
+        """
+        oldest = _OLDEST_SMS.get(precision)
+        if oldest is None:
+            return
+        name = precision.value.upper()
+        if self.backend == "onnxruntime":
+            raise UnsupportedTargetError(
+                f"{name} cannot be had on target {self.name}: ONNX Runtime has no {name} layers "
+                "for a CPU; choose fp16 or int8, or a target with a GPU."
+            )
+        if any(sm < oldest for sm in self.runs_on):
+            least = min(self.runs_on)
+            raise UnsupportedTargetError(
+                f"{name} cannot be had on target {self.name}: it includes SM {least // 10}."
+                f"{least % 10}, and {name} needs SM {oldest // 10}.{oldest % 10} or later; choose "
+                f"another precision, or a target such as rtx-{oldest}."
+            )
 
     @classmethod
     def parse(cls, name: "Target | str") -> "Target":

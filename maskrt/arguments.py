@@ -24,8 +24,10 @@ __all__ = [
 Pictures = Path | str | Sequence[Path | str | np.ndarray]
 
 
-def parse_targets(targets: Sequence[Target | str]) -> list[Target]:
-    """Return the targets, each once, refusing what no machine could build."""
+def parse_targets(
+    targets: Sequence[Target | str], precision: Precision = Precision.FP32
+) -> list[Target]:
+    """Return the targets, each once, refusing what no machine could build at `precision`."""
     if isinstance(targets, str | Target):
         raise UsageError(f"targets is {targets!r}, and must be a list such as ['cpu'].")
     if not targets:
@@ -33,6 +35,7 @@ def parse_targets(targets: Sequence[Target | str]) -> list[Target]:
     parsed = [Target.parse(name) for name in dict.fromkeys(targets)]
     for target in parsed:
         check_buildable(target)
+        target.check_computes(precision)
     return parsed
 
 
@@ -115,7 +118,7 @@ def calibration_pictures(
 ) -> list[Path | str | np.ndarray] | None:
     """Return the calibration pictures, refusing INT8 without any before anything is done."""
     if calibration is None:
-        if precision in (Precision.INT8, Precision.MIXED):
+        if precision.is_quantised:
             raise UsageError(
                 f"precision {precision} needs calibration pictures: give their folder as "
                 "calibration."

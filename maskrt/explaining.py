@@ -67,6 +67,8 @@ def explain_layers(
     recipe = calib.Recipe.from_json(bundle.read_json(RECIPE))
     if precision is not recipe.precision:
         recipe = recipe.with_precision(precision)
+    if precision in (Precision.BF16, Precision.FP8):
+        return None  # ONNX Runtime cannot run what their builders are given
     if all(choice.precision is Precision.FP32 for choice in recipe.layers.values()):
         return None
     if target.backend == "onnxruntime":

@@ -77,7 +77,7 @@ def compile(
         batch: pictures a call.
         calibration: folder of pictures, or a list of files or arrays; INT8 needs it.
         precision: `"fp32"`, `"fp16"`, `"int8"`, or `"mixed"`: INT8 where `max_ap_drop` allows it,
-            FP16 elsewhere.
+            FP16 elsewhere; for GPUs that have them also `"bf16"` and `"fp8"`.
         targets: names as in `maskrt targets`.
         method: calibration method whose scales are used, one of `maskrt.calib.METHODS`.
         bias_correction: take what INT8 adds to each layer's result on average off its bias, if that
@@ -99,7 +99,7 @@ def compile(
         CheckFailedError: `max_ap_drop` was missed; no bundle is left.
     """
     wanted = Precision.parse(precision)
-    places = parse_targets(targets)
+    places = parse_targets(targets, wanted)
     check_size(input_size)
     check_destination(Path(output))
     pictures = calibration_pictures(calibration, wanted)
@@ -202,8 +202,8 @@ def build(
         progress: told what goes on.
     """
     opened = Bundle.open(bundle)
-    (place,) = parse_targets([target])
     wanted = opened.manifest.precision if precision is None else Precision.parse(precision)
+    (place,) = parse_targets([target], wanted)
     with opened.edit() as staged:
         staged.remove("report/")
         write_engine(staged, opened.path.name, place, wanted, progress, options)

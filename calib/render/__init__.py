@@ -4,9 +4,10 @@ import enum
 
 import onnx
 
-from ...core import Precision
+from ...core import Precision, UnsupportedTargetError
 from ..improved import improved
 from ..recipe import Recipe
+from ._deconvolution import split_deconvolutions
 from .calibration_cache import calibration_cache, implicit_scales, layer_types
 from .dla import Accelerated, accelerated
 from .explicit_qdq import render_explicit_qdq
@@ -49,11 +50,17 @@ def render(
 
     Raises:
         InputError: the recipe is for another graph, or has no scale for a tensor that needs one.
+        UnsupportedTargetError: BF16 or FP8 for ONNX Runtime.
     """
     recipe.check_fits(model)
+    if style is Style.ORT:
+        _refuse_on_host(recipe)
     model = improved(model, recipe)
     chosen = {name: choice.precision for name, choice in recipe.layers.items()}
-    rendered = model
+    new = {n for n, p in chosen.items() if p in (Precision.BF16, Precision.FP8)}
+    rendered = model = split_deconvolutions(model, new)[0] if new else model
+    if Precision.FP8 in chosen.values():
+        rendered = render_explicit_qdq(model, recipe, Precision.FP8)
     if Precision.INT8 in chosen.values():
         if style is Style.ORT:
             rendered = render_host_qdq(model, recipe, full_range=full_range)
@@ -66,4 +73,16 @@ def render(
             for name, choice in recipe.layers.items()
             if choice.precision is Precision.INT8 and Precision.FP16 not in choice.refuses
         }
+    brain = {name for name, precision in chosen.items() if precision is Precision.BF16}
+    if brain:
+        rendered = render_half(rendered, brain, Precision.BF16)
     return render_half(rendered, half) if half else rendered
+
+
+def _refuse_on_host(recipe: Recipe) -> None:
+    kinds = {choice.precision for choice in recipe.layers.values()}
+    for precision in kinds & {Precision.BF16, Precision.FP8}:
+        raise UnsupportedTargetError(
+            f"ONNX Runtime has no {precision.value.upper()} layers for a CPU: render the recipe at "
+            "fp16 or int8."
+        )

@@ -6,7 +6,8 @@ pixel alone:
     y[m, r*i + a, r*j + b] = bias[m] + sum_c x[c, i, j] * W[c, m, a, b]
 
 so it is the convolution with the M*r*r kernels `W[:, m, a, b]` followed by `DepthToSpace`, to the
-last bit of the products. ONNX Runtime has an INT8 convolution and no INT8 deconvolution.
+last bit of the products. ONNX Runtime has an INT8 convolution and no INT8 deconvolution, and
+TensorRT-RTX none in BF16 and FP8.
 """
 
 from collections.abc import Collection
@@ -18,7 +19,7 @@ from ..graph import GraphIndex, attribute, is_standard
 from ..layers import Layer, find_layers
 from ._edit import GraphEdit
 
-__all__ = ["split_deconvolutions"]
+__all__ = ["is_pixelwise", "split_deconvolutions"]
 
 
 def split_deconvolutions(
@@ -35,7 +36,7 @@ def split_deconvolutions(
     edit = GraphEdit(model)
     origin: dict[str, str] = {}
     for layer in find_layers(edit.before):
-        if layer.name in names and _is_pixelwise(edit.before, edit.before.producers[layer.output]):
+        if layer.name in names and is_pixelwise(edit.before, edit.before.producers[layer.output]):
             origin.update(_split(edit, layer))
     return (edit.finish() if origin else model), origin
 
@@ -63,7 +64,7 @@ def _split(edit: GraphEdit, layer: Layer) -> dict[str, str]:
     return origin
 
 
-def _is_pixelwise(graph: GraphIndex, node: onnx.NodeProto) -> bool:
+def is_pixelwise(graph: GraphIndex, node: onnx.NodeProto) -> bool:
     """Whether `node` is a 2-D ConvTranspose whose kernel equals its stride, without padding."""
     if not is_standard(node, "ConvTranspose"):
         return False

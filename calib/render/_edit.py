@@ -49,6 +49,24 @@ class GraphEdit:
         self.model.graph.initializer.append(numpy_helper.from_array(value, name))
         return name
 
+    def fp8_constant(self, name: str, value: np.ndarray) -> str:
+        """Add an initializer of float8 E4M3, each number the nearest to that of `value`."""
+        name, values = self.fresh(name), np.asarray(value, np.float32)
+        kind = onnx.TensorProto.FLOAT8E4M3FN
+        tensor = helper.make_tensor(name, kind, values.shape, values.ravel().tolist())
+        self.model.graph.initializer.append(tensor)
+        return name
+
+    def bf16_constant(self, name: str, value: np.ndarray) -> str:
+        """Add an initializer of bfloat16: the upper half of each float32, rounded to even."""
+        name, values = self.fresh(name), np.ascontiguousarray(value, np.float32)
+        bits = values.view(np.uint32)
+        upper = ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype("<u2")
+        kind = onnx.TensorProto.BFLOAT16
+        tensor = helper.make_tensor(name, kind, values.shape, upper.tobytes(), raw=True)
+        self.model.graph.initializer.append(tensor)
+        return name
+
     def node(
         self, op_type: str, inputs: list[str], output: str, *, name: str = "", **attributes: Any
     ) -> str:

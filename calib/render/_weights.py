@@ -1,4 +1,4 @@
-"""Weights as int8 constants with a DequantizeLinear, the same in every rendering.
+"""Weights as int8 or float8 constants with a DequantizeLinear, the same in every rendering.
 
 A weight that several layers share (an RPN head runs on every level) is stored once.
 """
@@ -8,7 +8,15 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from ..layers import Layer
-from ..scales import bias_safe, channel_amax, fp16_representable, quantize_weight, symmetric_scale
+from ..scales import (
+    LARGEST_FP8,
+    LEVELS,
+    bias_safe,
+    channel_amax,
+    fp16_representable,
+    quantize_weight,
+    symmetric_scale,
+)
 from ._edit import GraphEdit
 
 __all__ = ["quantize_weights"]
@@ -20,8 +28,9 @@ def quantize_weights(
     *,
     data_scales: Mapping[str, float] | None = None,
     half: bool = False,
+    fp8: bool = False,
 ) -> dict[str, np.ndarray]:
-    """Let every layer of `layers` read an int8 weight through a DequantizeLinear.
+    """Let every layer of `layers` read a quantised weight through a DequantizeLinear.
 
     Args:
         edit: the graph.
@@ -29,6 +38,7 @@ def quantize_weights(
         data_scales: scales of their activation inputs, where biases are to fit into int32 on the
             grid data x weight; None if biases stay float.
         half: choose scales that are FP16 numbers.
+        fp8: float8 E4M3 weights instead of int8.
 
     Returns:
         Weight initializer -> its float32 scales, a scalar or one for each output channel.
@@ -40,11 +50,16 @@ def quantize_weights(
     for weight, sharing in users.items():
         array = edit.before.array(weight)
         axis = sharing[0].axis
-        scale = symmetric_scale(channel_amax(array, axis))
+        amax = channel_amax(array, axis) * (LEVELS / LARGEST_FP8 if fp8 else 1.0)
+        scale = symmetric_scale(amax)
         for layer in sharing:
             scale = _widened(edit, layer, scale, data_scales)
         scale = fp16_representable(scale) if half else scale
-        dequantized = _dequantized(edit, weight, quantize_weight(array, scale, axis), scale, axis)
+        if fp8:
+            dequantized = _dequantized_fp8(edit, weight, array, scale, axis)
+        else:
+            levels = quantize_weight(array, scale, axis)
+            dequantized = _dequantized(edit, weight, levels, scale, axis)
         for layer in sharing:
             edit.replace_input(edit.before.producers[layer.output], weight, dequantized)
         found[weight] = scale
@@ -68,6 +83,21 @@ def _dequantized(
         edit.constant(f"{weight}_int8", levels),
         edit.constant(f"{weight}_scale", scale),
         edit.constant(f"{weight}_zero_point", np.zeros(scale.shape, np.int8)),
+    ]
+    name = edit.fresh(f"{weight}_dequantized")
+    return edit.node("DequantizeLinear", inputs, name, axis=0 if axis is None else axis)
+
+
+def _dequantized_fp8(
+    edit: GraphEdit, weight: str, array: np.ndarray, scale: np.ndarray, axis: int | None
+) -> str:
+    """Do the same with float8 constants."""
+    along = [-1 if index == axis else 1 for index in range(array.ndim)]
+    steps = array / (scale.reshape(along) if scale.ndim else scale)
+    inputs = [
+        edit.fp8_constant(f"{weight}_fp8", np.clip(steps, -LARGEST_FP8, LARGEST_FP8)),
+        edit.constant(f"{weight}_scale", scale),
+        edit.fp8_constant(f"{weight}_zero_point", np.zeros(scale.shape, np.float32)),
     ]
     name = edit.fresh(f"{weight}_dequantized")
     return edit.node("DequantizeLinear", inputs, name, axis=0 if axis is None else axis)

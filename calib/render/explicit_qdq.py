@@ -1,7 +1,9 @@
-"""Q/DQ in the explicit form of TensorRT 10, 11 and TensorRT-RTX: int8, symmetric, zero point 0.
+"""Q/DQ in the explicit form of TensorRT 10, 11 and TensorRT-RTX: symmetric, zero point 0.
 
     activation -> QuantizeLinear -> DequantizeLinear -> Conv, ConvTranspose, Gemm, MatMul
     int8 weight constant         -> DequantizeLinear ->
+
+FP8 is the same with float8 (E4M3) in place of int8, and 448, its largest number, in place of 127.
 
 Only inputs of layers are quantised, once each, and the skip branch of a residual sum whose other
 branch is an INT8 layer. A nearest Resize is quantised at its input. Biases stay float, and every
@@ -20,30 +22,40 @@ from ..graph import GraphIndex, is_standard
 from ..layers import Layer, find_layers
 from ..placement import moves_data, place
 from ..recipe import Recipe
-from ..scales import fp16_representable
+from ..scales import LARGEST_FP8, LEVELS, fp16_representable
 from ._edit import GraphEdit
 from ._weights import quantize_weights
 
 __all__ = ["render_explicit_qdq"]
 
 
-def render_explicit_qdq(model: onnx.ModelProto, recipe: Recipe) -> onnx.ModelProto:
-    """Return `model` with the recipe's INT8 layers between explicit Q/DQ; all else is unchanged."""
+def render_explicit_qdq(
+    model: onnx.ModelProto, recipe: Recipe, precision: Precision = Precision.INT8
+) -> onnx.ModelProto:
+    """Return `model` with the layers of `precision` between explicit Q/DQ; all else is unchanged.
+
+    Args:
+        model: the FP32 graph.
+        recipe: scales and precisions.
+        precision: INT8 or FP8.
+    """
     edit = GraphEdit(model)
-    layers = [layer for layer in find_layers(edit.before) if _is_int8(recipe, layer)]
+    layers = [
+        layer
+        for layer in find_layers(edit.before)
+        if recipe.layers[layer.name].precision is precision
+    ]
+    fp8 = precision is Precision.FP8
     half = recipe.rest is Precision.FP16
     pairs: dict[str, str] = {}
     for node, tensor in _reads(edit.before, layers):
         if tensor not in pairs:
-            scale = np.float32(recipe.scale(tensor))
-            pairs[tensor] = _pair(edit, tensor, fp16_representable(scale) if half else scale)
+            scale = np.float32(recipe.scale(tensor) * (LEVELS / LARGEST_FP8 if fp8 else 1))
+            scale = fp16_representable(scale) if half else scale
+            pairs[tensor] = _pair(edit, tensor, scale, fp8=fp8)
         edit.replace_input(node, tensor, pairs[tensor])
-    quantize_weights(edit, layers, half=half)
+    quantize_weights(edit, layers, half=half, fp8=fp8)
     return edit.finish()
-
-
-def _is_int8(recipe: Recipe, layer: Layer) -> bool:
-    return recipe.layers[layer.name].precision is Precision.INT8
 
 
 def _reads(graph: GraphIndex, layers: Sequence[Layer]) -> Iterable[tuple[onnx.NodeProto, str]]:
@@ -70,10 +82,11 @@ def _before_resize(
     return node, tensor
 
 
-def _pair(edit: GraphEdit, tensor: str, scale: np.ndarray) -> str:
+def _pair(edit: GraphEdit, tensor: str, scale: np.ndarray, *, fp8: bool) -> str:
     """Add Q and DQ behind `tensor`; return the dequantised tensor."""
     step = edit.constant(f"{tensor}_scale", scale)
-    zero_point = edit.constant(f"{tensor}_zero_point", np.int8(0))
+    zero = f"{tensor}_zero_point"
+    zero_point = edit.fp8_constant(zero, scale * 0) if fp8 else edit.constant(zero, np.int8(0))
     levels = edit.fresh(f"{tensor}_quantized")
     edit.node("QuantizeLinear", [tensor, step, zero_point], levels)
     return edit.node(

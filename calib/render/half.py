@@ -12,6 +12,9 @@ Everything else is FP32: the normalisation of the picture, box decoding, softmax
 every node of domain `maskrt`. A tensor `t` that an FP16 node makes is called `t_fp16`; where an
 FP32 node or the graph's output needs it, a Cast makes `t` again. So a tensor that is both read
 inside and given out has one FP16 form, one FP32 form, and one Cast.
+
+BF16 is the same with another type; a tensor's form is called `t_bf16`. TensorRT's parser takes it
+at every opset, and ONNX's own checker only where the operators' later versions list bfloat16.
 """
 
 from collections.abc import Collection
@@ -20,6 +23,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto
 
+from ...core import Precision
 from ..graph import GraphIndex, captured, is_standard
 from ..layers import find_layers
 from ..placement import moves_data
@@ -36,11 +40,14 @@ _BETWEEN = (
 _FLOAT_INPUTS = {
     "Pad": (0, 2), "ReduceMean": (0,), "QuantizeLinear": (0, 1), "DequantizeLinear": (1,)
 }  # fmt: skip
+_TYPES = {Precision.FP16: TensorProto.FLOAT16, Precision.BF16: TensorProto.BFLOAT16}
 _PICKS = ("GatherND", "GatherElements", "Expand", "Tile")
 
 
-def render_half(model: onnx.ModelProto, names: Collection[str]) -> onnx.ModelProto:
-    """Return `model` with the layers `names`, and what lies between them, in FP16."""
+def render_half(
+    model: onnx.ModelProto, names: Collection[str], precision: Precision = Precision.FP16
+) -> onnx.ModelProto:
+    """Return `model` with the layers `names`, and what lies between them, in FP16 or BF16."""
     edit = GraphEdit(model)
     chosen = {
         layer.output: layer.result for layer in find_layers(edit.before) if layer.name in names
@@ -49,14 +56,14 @@ def render_half(model: onnx.ModelProto, names: Collection[str]) -> onnx.ModelPro
     half = {}
     for node in nodes:
         for name in _results(node) if node.op_type != "QuantizeLinear" else ():
-            half[name] = edit.fresh(f"{name}_fp16")
+            half[name] = edit.fresh(f"{name}_{precision}")
             edit.rename_output(name, half[name])
     _cast_back(edit, half, {id(node) for node in nodes})
     for node in nodes:
         for position in _float_inputs(node):
             name = node.input[position]
             if name not in half:
-                half[name] = _to_half(edit, name)
+                half[name] = _to_half(edit, name, precision)
             edit.edited(node).input[position] = half[name]
     return edit.finish()
 
@@ -125,10 +132,12 @@ def _results(node: onnx.NodeProto) -> list[str]:
     return [name for name in outputs if name]
 
 
-def _to_half(edit: GraphEdit, name: str) -> str:
-    """Return an FP16 form of an FP32 tensor: a constant of its own, or a Cast."""
+def _to_half(edit: GraphEdit, name: str, precision: Precision) -> str:
+    """Return the 16-bit form of an FP32 tensor: a constant of its own, or a Cast."""
     if name not in edit.before.constants:
-        return edit.node("Cast", [name], edit.fresh(f"{name}_fp16"), to=TensorProto.FLOAT16)
+        return edit.node("Cast", [name], edit.fresh(f"{name}_{precision}"), to=_TYPES[precision])
+    if precision is Precision.BF16:
+        return edit.bf16_constant(f"{name}_bf16", edit.before.array(name))
     value = np.clip(edit.before.array(name), -LARGEST_FP16, LARGEST_FP16)
     return edit.constant(f"{name}_fp16", value.astype(np.float16))
 

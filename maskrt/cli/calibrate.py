@@ -18,7 +18,7 @@ __all__ = ["command"]
 @click.option(
     "--calibration", type=click.Path(path_type=Path), required=True, help="Folder of pictures."
 )
-@click.option("--precision", type=click.Choice(PRECISIONS[:3]), default="int8", show_default=True)
+@click.option("--precision", type=click.Choice(PRECISIONS[:-1]), default="int8", show_default=True)
 @click.option(
     "--method", type=click.Choice(METHODS), default=DEFAULT_METHOD, show_default=True,
     help="Whose scales are used; the recipe holds those of all.",

@@ -30,7 +30,7 @@ __all__ = [
 ]
 
 _TABLE_WIDTH = 108
-PRECISIONS = ("fp32", "fp16", "int8", "mixed")
+PRECISIONS = ("fp32", "fp16", "bf16", "int8", "fp8", "mixed")
 _Function = Callable[..., Any]
 
 bundle_argument = click.argument("bundle", type=click.Path(path_type=Path))

@@ -5,9 +5,9 @@
 | key | meaning |
 |---|---|
 | `target`, `backend`, `backend_version` | who built it, for what |
-| `precision` | what was asked: `fp32`, `fp16`, `int8` or `mixed` |
-| `layers` | how many layers really compute in `int8`, `fp16`, `fp32`, and how many are `unknown` |
-| `layer_precisions` | the same layer by layer: name → `int8`, `fp16`, `fp32` or `unknown` |
+| `precision` | what was asked: `fp32`, `fp16`, `bf16`, `int8`, `fp8` or `mixed` |
+| `layers` | how many layers really compute in `int8`, `fp16`, `fp32`, ..., or are `unknown` |
+| `layer_precisions` | the same layer by layer: name → `int8`, ... or `unknown` |
 | `wider` | names of the layers that compute wider than `precision` |
 | `note` | what a reader of the numbers above has to know, one sentence or empty |
 | `bytes`, `build_seconds` | size of the engine, and how long its builder took |
@@ -62,7 +62,7 @@ def precision_info(found: Found, precision: Precision) -> dict[str, Any]:
     counts = Counter("unknown" if got is None else got.value for got in found.values())
     limit = WIDTH_BITS.get(precision, max(WIDTH_BITS.values()))  # mixed: nothing is too wide
     wider = [name for name, got in found.items() if got is not None and WIDTH_BITS[got] > limit]
-    kinds = (*(p.value for p in LAYER_PRECISIONS), "unknown")
+    kinds = {*(p.value for p in LAYER_PRECISIONS), "unknown", *counts}
     return {
         "precision": precision.value,
         "layers": {kind: counts[kind] for kind in sorted(kinds, key=_narrow_first)},
@@ -128,5 +128,5 @@ def shorten(names: list[str]) -> str:
     return shown + (f" and {rest} more" if rest > 0 else "")
 
 
-def _narrow_first(kind: str) -> int:
-    return WIDTH_BITS[Precision(kind)] if kind != "unknown" else 64
+def _narrow_first(kind: str) -> tuple[int, str]:
+    return (WIDTH_BITS[Precision(kind)] if kind != "unknown" else 64), kind

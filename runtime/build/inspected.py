@@ -25,9 +25,10 @@ __all__ = ["inspected_precisions"]
 _NODE = re.compile(r"\[ONNX Layer: ([^\]]+)\]")
 _TYPES = (
     ("int8", Precision.INT8),
+    ("fp8", Precision.FP8),
+    ("bf16", Precision.BF16),
     ("fp16", Precision.FP16),
     ("half", Precision.FP16),
-    ("bf16", Precision.FP16),
     ("fp32", Precision.FP32),
     ("float", Precision.FP32),
 )

@@ -7,8 +7,9 @@ what it wants of a layer in ONNX's own terms:
 * **int8**, when its weights come out of a DequantizeLinear. Its data then should too; if it does
   not, no runtime can grant the wish, and that has to be noticed. Quantised data alone is no wish:
   a layer left wide on purpose reads its neighbour's quantised result.
+* **fp8**, when they come out of one of float8;
 * **fp16**, when its weights are FLOAT16 (ONNX gives data and weights one type), or are widened from
-  it by a Cast.
+  it by a Cast; **bf16** likewise;
 * **fp32** otherwise.
 """
 
@@ -22,7 +23,9 @@ from ...core import Precision
 
 __all__ = ["WIDTH_BITS", "HeavyLayer", "find_heavy_layers", "name_heavy_layers"]
 
-WIDTH_BITS = {Precision.INT8: 8, Precision.FP16: 16, Precision.FP32: 32}
+WIDTH_BITS = {
+    Precision.INT8: 8, Precision.FP8: 8, Precision.FP16: 16, Precision.BF16: 16, Precision.FP32: 32
+}  # fmt: skip
 _MOVES = {"Identity", "Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze"}
 _CONVERTS = {"Cast", "QuantizeLinear", "DequantizeLinear"}
 _UNSAFE = str.maketrans(dict.fromkeys('"[]{}\\\x1f\n\r\t', "_"))
@@ -98,8 +101,11 @@ class _Graph:
         weights = self.weights_of(node) or node.input[1]
         source = self.producers.get(weights)
         if source is not None and source.op_type == "DequantizeLinear":
-            return Precision.INT8
-        return Precision.FP16 if self._was_half(weights) else Precision.FP32
+            fp8 = self.element_types.get(source.input[0]) == TensorProto.FLOAT8E4M3FN
+            return Precision.FP8 if fp8 else Precision.INT8
+        if self._was(TensorProto.BFLOAT16, weights):
+            return Precision.BF16
+        return Precision.FP16 if self._was(TensorProto.FLOAT16, weights) else Precision.FP32
 
     def _leads_to_constant(self, name: str) -> bool:
         if name in self.element_types:
@@ -111,17 +117,17 @@ class _Graph:
             return True
         return producer.op_type in _MOVES | _CONVERTS and self._leads_to_constant(producer.input[0])
 
-    def _was_half(self, name: str) -> bool:
-        """Whether the weights `name` are FLOAT16, or were before Casts."""
+    def _was(self, kind: int, name: str) -> bool:
+        """Whether the weights `name` are of a type, such as FLOAT16, or were before Casts."""
         if name in self.element_types:
-            return self.element_types[name] == TensorProto.FLOAT16
+            return self.element_types[name] == kind
         producer = self.producers.get(name)
         if producer is None:
             return False
         attributes = {a.name: helper.get_attribute_value(a) for a in producer.attribute}
-        if producer.op_type == "Cast" and attributes["to"] == TensorProto.FLOAT16:
+        if producer.op_type == "Cast" and attributes["to"] == kind:
             return True
         if producer.op_type == "Constant":
             value = attributes.get("value")
-            return isinstance(value, TensorProto) and value.data_type == TensorProto.FLOAT16
-        return producer.op_type in {"Cast"} | _MOVES and self._was_half(producer.input[0])
+            return isinstance(value, TensorProto) and value.data_type == kind
+        return producer.op_type in {"Cast"} | _MOVES and self._was(kind, producer.input[0])

@@ -92,6 +92,12 @@ def check_options(
     Raises:
         UnsupportedTargetError: it cannot; the sentence says what to leave out or do instead.
     """
+    target.check_computes(precision)
+    if precision in (Precision.BF16, Precision.FP8) and not can.strongly_typed:
+        raise UnsupportedTargetError(
+            f"{builder} builds no {precision} engine for target {target.name}, because it does not "
+            "type networks strongly: add --precision fp16, or use TensorRT 10 or later."
+        )
     if options.dla is not None:
         _check_dla(options, target, can, builder, precision)
     asked = (

@@ -20,7 +20,8 @@ __all__ = ["found_precisions"]
 _OF_TYPE = {
     "int8": Precision.INT8,
     "half": Precision.FP16,
-    "bf16": Precision.FP16,
+    "bf16": Precision.BF16,
+    "fp8_e4m3": Precision.FP8,
     "float": Precision.FP32,
 }
 _HEAVY = ("convolution", "gemm")

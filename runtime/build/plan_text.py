@@ -44,7 +44,7 @@ _DEVICE_MEMORY = re.compile(rb"\bname=devmem size=(\d+)")
 
 _CONTROL = {"memset", "copy", "cjmp", "jmp", "ret", "wait", "record", "barrier", "free", "alloc"}
 _TYPE_BYTES = {
-    "int8": 1, "uint8": 1, "bool": 1, "fp8": 1, "half": 2, "bf16": 2, "float": 4, "int32": 4,
+    "int8": 1, "uint8": 1, "bool": 1, "fp8_e4m3": 1, "half": 2, "bf16": 2, "float": 4, "int32": 4,
     "int64": 8,
 }  # fmt: skip
 _CATEGORY = {"corrltn": "convolution", "deconvolution": "convolution", "fully_connected": "gemm"}
@@ -96,7 +96,9 @@ class Kernel:
     @property
     def is_rounding(self) -> bool:
         """Whether it is a generated kernel that quantises, as no convolution absorbed that."""
-        return self.category == "other" and self.name.startswith("__myl_") and "Roun" in self.name
+        to_fp8 = any(argument.type == "fp8_e4m3" for argument in self.outputs)
+        quantises = to_fp8 or "Roun" in self.name
+        return self.category == "other" and self.name.startswith("__myl_") and quantises
 
 
 @dataclass(frozen=True)

@@ -123,7 +123,10 @@ def prepare(
         "target": target.name,
         "backend": target.backend,
         "precision": precision.value,
-        "layers": {p.value: sum(x.wanted is p for x in layers) for p in LAYER_PRECISIONS},
+        "layers": {
+            p.value: sum(x.wanted is p for x in layers) for p in {*LAYER_PRECISIONS, precision}
+            if p is not Precision.MIXED
+        },
         "layer_precisions": {layer.name: layer.wanted.value for layer in layers},
         **operator_info(model, "plugins"),
         "options": asked.to_json(),

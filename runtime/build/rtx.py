@@ -73,7 +73,7 @@ def build(
         "backend": target.backend,
         "backend_version": built.report["version"],
         **precision_info(found, precision),
-        "note": _note(lowered, plan, found),
+        "note": _note(lowered, plan, found, precision),
         "bytes": len(built.plan),
         "build_seconds": built.seconds,
         "cached": built.cached,
@@ -125,16 +125,19 @@ def _program_info(plan: Plan | None, report: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _note(lowered: Lowered, plan: Plan | None, found: dict[str, Precision | None]) -> str:
+def _note(
+    lowered: Lowered, plan: Plan | None, found: dict[str, Precision | None], precision: Precision
+) -> str:
     if plan is None:
         return _UNREADABLE
     unknown = sum(got is None for got in found.values())
     if unknown:
         return f"The precision of {unknown} of {len(lowered.layers)} layers could not be read."
     rounding = plan.count()["rounding"]
+    name = "FP8" if precision is Precision.FP8 else "INT8"
     if rounding:
         return (
-            f"{rounding} kernels beside the convolutions round to INT8, so INT8 need not be faster "
-            "than FP16."
+            f"{rounding} kernels beside the convolutions round to {name}, so {name} need not be "
+            "faster than FP16."
         )
     return ""

@@ -39,7 +39,7 @@ __all__ = ["PROGRESS", "main"]
 
 PROGRESS = "maskrt-progress "
 
-_TYPES = {"FLOAT": "fp32", "HALF": "fp16", "BF16": "fp16", "INT8": "int8"}
+_TYPES = {"FLOAT": "fp32", "HALF": "fp16", "BF16": "bf16", "INT8": "int8"}
 _LAYERS = {"CONVOLUTION", "DECONVOLUTION", "MATRIX_MULTIPLY"}
 
 
@@ -194,7 +194,7 @@ def _error(error: Any) -> dict[str, str]:
 
 
 def _input_types(network: Any) -> dict[str, str]:
-    """Return layer → `"int8"`, `"fp16"` or `"fp32"`; int8 where a dequantize layer feeds it."""
+    """Return layer → `"fp16"`, `"fp32"`, ...; `"int8"`, `"fp8"` where such a one is dequantized."""
     layers = [network.get_layer(index) for index in range(network.num_layers)]
     producers = {
         layer.get_output(index).name: layer
@@ -207,8 +207,10 @@ def _input_types(network: Any) -> dict[str, str]:
         if layer.type.name in _LAYERS:
             tensor = layer.get_input(0)
             source = producers.get(tensor.name)
-            quantised = source is not None and source.type.name == "DEQUANTIZE"
-            types[layer.name] = "int8" if quantised else _TYPES.get(tensor.dtype.name, "fp32")
+            if source is not None and source.type.name == "DEQUANTIZE":
+                types[layer.name] = "fp8" if source.get_input(0).dtype.name == "FP8" else "int8"
+            else:
+                types[layer.name] = _TYPES.get(tensor.dtype.name, "fp32")
     return types
 
 

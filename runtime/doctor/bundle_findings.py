@@ -16,7 +16,10 @@ __all__ = ["diagnose_bundle"]
 
 _FEW_PICTURES = 32
 _DISTRIBUTION_OF = {"tensorrt": "tensorrt", "tensorrt_rtx": "tensorrt-rtx"}
-_WIDER_THAN = {"fp16": ("fp32",), "int8": ("fp16", "fp32")}
+_WIDER_THAN = {
+    "fp16": ("fp32",), "bf16": ("fp32",), "int8": ("fp16", "bf16", "fp32"),
+    "fp8": ("fp16", "bf16", "fp32"),
+}  # fmt: skip
 
 
 def diagnose_bundle(path: Path, machine: Machine) -> list[Finding]:
