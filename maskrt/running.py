@@ -29,6 +29,7 @@ def run_pictures(
     precision: Precision | str | None = None,
     min_score: float = 0.5,
     on_device: bool = False,
+    max_frames: int | None = None,
     progress: Progress = silent,
 ) -> dict[str, Any]:
     """Run every picture and video of `sources`, and write to the folder `output`.
@@ -41,6 +42,7 @@ def run_pictures(
         precision: None is the bundle's own.
         min_score: instances below it are not drawn; `results.json` has them all.
         on_device: letterbox and paste on the GPU, too.
+        max_frames: of each video; without it a camera runs until it is interrupted.
         progress: told how many pictures are done.
 
     Returns:
@@ -80,7 +82,7 @@ def run_pictures(
             folder.mkdir(parents=True, exist_ok=True)
             more, found_there = film(
                 session, video, folder / name, min_score=min_score, first_id=len(images) + 1,
-                progress=progress,
+                limit=max_frames, progress=progress,
             )  # fmt: skip
             images += more
             annotations += found_there

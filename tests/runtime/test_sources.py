@@ -1,7 +1,12 @@
 """Sources: what names what, and videos frame by frame."""
 
+import functools
+import http.server
+import itertools
 import os
 import sys
+import threading
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +14,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from maskrt.core import Bundle, InputError, InputSpec, Manifest, MissingDependencyError, Target
+from maskrt.core import (
+    Bundle,
+    InputError,
+    InputSpec,
+    Manifest,
+    MissingDependencyError,
+    Progress,
+    Target,
+)
 from maskrt.filming import film
 from maskrt.running import run_pictures
-from maskrt.runtime import open_session
+from maskrt.runtime import Session, open_session
 from maskrt.runtime.sources import Video, is_video, list_sources
 
 
@@ -117,6 +130,87 @@ def test_a_limited_film(bundle: Bundle, video: Path, tmp_path: Path) -> None:
         images, _ = film(session, video, tmp_path / "out.mp4", limit=4)
     assert len(images) == 4
     assert len(list(Video(tmp_path / "out.mp4"))) == 4
+
+
+class _Endless(Video):
+    """A camera: no number of frames, a known rate, and a size that changes on the way."""
+
+    def describe(self) -> tuple[int | None, float | None]:
+        return None, 5.0
+
+    def __iter__(self) -> Generator[np.ndarray, None, None]:
+        for number in itertools.count():
+            yield np.full((48, 64, 3) if number < 2 else (24, 32, 3), 200, np.uint8)
+
+
+def _interrupt_at(frame: int) -> Progress:
+    def tell(stage: str, done: int, total: int) -> None:
+        if done == frame:
+            raise KeyboardInterrupt
+
+    return tell
+
+
+def test_ctrl_c_ends_a_camera_and_keeps_what_was_seen(
+    bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("cv2")
+    monkeypatch.setattr("maskrt.filming.Video", _Endless)
+    results = run_pictures(
+        bundle, ["camera:0"], tmp_path / "out", target=NOTHING, progress=_interrupt_at(5)
+    )
+    assert [image["height"] for image in results["images"]] == [48, 48, 24, 24, 24]
+    written = Video(tmp_path / "out" / "camera-0.mp4")
+    assert [frame.shape for frame in written] == [(48, 64, 3)] * 5
+    assert written.describe()[1] == 5.0
+    assert "maskrt-reader" not in [thread.name for thread in threading.enumerate()]
+    with pytest.raises(KeyboardInterrupt):
+        film_at_once(bundle, tmp_path / "none.mp4", monkeypatch)
+    assert not (tmp_path / "none.mp4").exists()
+
+
+def film_at_once(bundle: Bundle, output: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Interrupt a camera before its first frame."""
+
+    def stopped(self: Session, source: Any) -> Generator[Any, None, None]:
+        raise KeyboardInterrupt
+        yield
+
+    monkeypatch.setattr(Session, "predict_stream", stopped)
+    with open_session(bundle, NOTHING) as session:
+        film(session, "camera:0", output)
+
+
+def test_ctrl_c_leaves_nothing_of_a_file(bundle: Bundle, video: Path, tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        run_pictures(bundle, [video], tmp_path / "out", target=NOTHING, progress=_interrupt_at(3))
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_a_camera_for_some_frames(
+    bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("cv2")
+    monkeypatch.setattr("maskrt.filming.Video", _Endless)
+    found = run_pictures(bundle, ["camera:0"], tmp_path / "out", target=NOTHING, max_frames=3)
+    assert len(found["images"]) == 3
+
+
+def test_a_network_stream(video: Path) -> None:
+    """OpenCV's own client reads a video from an address, frame by frame."""
+    handler = functools.partial(_Quiet, directory=str(video.parent))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            frames = list(Video(f"http://127.0.0.1:{server.server_port}/{video.name}"))
+        finally:
+            server.shutdown()
+    np.testing.assert_array_equal(frames, list(Video(video)))
+
+
+class _Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
 
 
 def test_a_bad_video_leaves_no_output(bundle: Bundle, tmp_path: Path) -> None:
