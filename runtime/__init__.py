@@ -6,6 +6,7 @@
     pictures.py     what a picture may be given as;  images.py  reading files
     letterbox.py    placing a picture on the engine's canvas
     postprocess.py  outputs to instances;  paste.py  masks from 28x28 to the picture's pixels
+    power.py        what a Jetson draws meanwhile
     check/          how good the result is: COCO metrics, fidelity, reports
 
 Importing this package imports numpy and nothing heavier.
