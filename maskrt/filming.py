@@ -52,7 +52,7 @@ def film(
     total, rate = video.describe()
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
-    stage = f"run {Path(str(source)).name}"
+    stage = f"run {Path(video.name).name}"
     partial = output.with_name(f".{output.stem}.partial.mp4")
     known = [number for number in (total, limit) if number is not None]
     try:
@@ -67,7 +67,7 @@ def film(
                 write(found.draw(frame.image, min_score=min_score))
                 height, width = found.image_size
                 number = first_id + frame.index
-                name = f"{source}#{frame.index}"
+                name = f"{video.name}#{frame.index}"
                 images.append({"id": number, "file_name": name, "height": height, "width": width})
                 annotations += found.to_coco(number)
                 done = frame.index + 1

@@ -13,7 +13,7 @@ from .core import Bundle, Precision, Progress, Target, UsageError, require, sile
 from .filming import film
 from .runtime import open_session, read_image
 from .runtime.check.report import write_text
-from .runtime.sources import is_video, list_sources
+from .runtime.sources import Video, is_video, list_sources
 
 __all__ = ["run_pictures"]
 
@@ -59,7 +59,7 @@ def run_pictures(
     pictures = [source for source in sources if not is_video(source)]
     files = [file for source in pictures for file in list_sources(source)]
     names = _distinct_names(files, ".png")
-    films = _distinct_names([Path(video.replace(":", "-")) for video in videos], ".mp4")
+    films = _distinct_names([Path(Video(video).name.replace(":", "-")) for video in videos], ".mp4")
     folder = Path(output)
     _check_output(folder, [*names, *films, _RESULTS, _IMAGES], [*files, *map(Path, videos)])
     pillow = require("PIL.Image", "write pictures")

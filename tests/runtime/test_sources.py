@@ -95,6 +95,17 @@ def test_videos_are_known_by_name(name: str, expected: bool) -> None:
     assert is_video(name) is expected
 
 
+def test_passwords_are_in_no_message() -> None:
+    pytest.importorskip("cv2")
+    video = Video("http://me:secret@127.0.0.1:9/x.mp4")
+    assert video.name == "http://127.0.0.1:9/x.mp4"
+    assert Video("rtsp://a:b@c:d@host/1?user=x@y").name == "rtsp://host/1?user=x@y"
+    assert Video("folder/me@home.mp4").name == "folder/me@home.mp4"
+    with pytest.raises(InputError, match="cannot be opened") as refused:
+        video.describe()
+    assert "secret" not in str(refused.value)
+
+
 def test_files_folders_and_patterns(tmp_path: Path) -> None:
     (tmp_path / "deep").mkdir()
     for name in ("b.png", "a.png", "c.jpg", "deep/d.png", "notes.txt", "odd[1].png"):
@@ -194,6 +205,20 @@ def test_a_camera_for_some_frames(
     monkeypatch.setattr("maskrt.filming.Video", _Endless)
     found = run_pictures(bundle, ["camera:0"], tmp_path / "out", target=NOTHING, max_frames=3)
     assert len(found["images"]) == 3
+
+
+def test_results_name_no_password(
+    bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("cv2")
+    monkeypatch.setattr("maskrt.filming.Video", _Endless)
+    told: list[str] = []
+    results = run_pictures(
+        bundle, ["rtsp://me:secret@host"], tmp_path / "out", target=NOTHING, max_frames=2,
+        progress=lambda stage, *_: told.append(stage),
+    )  # fmt: skip
+    assert results["images"][0]["file_name"] == "rtsp://host#0"
+    assert "secret" not in str([*told, *(tmp_path / "out").iterdir(), results])
 
 
 def test_a_network_stream(video: Path) -> None:
