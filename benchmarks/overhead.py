@@ -1,16 +1,16 @@
 """What a session costs beyond its engine: `Session.predict` against the bare ONNX Runtime call.
 
-    python benchmarks/overhead.py [--size 512] [--rounds 15] [--precisions fp32 int8] [--json FILE]
+    python benchmarks/overhead.py [--size 512] [--rounds 25] [--precisions fp32 int8] [--json FILE]
 
 The bare call runs the same `engine.onnx` in an `InferenceSession` of its own, on a canvas that is
 letterboxed beforehand; the session starts from a picture in memory (nothing is decoded) and ends
 with every mask pasted at full size. The two alternate, and the order changes every round, so a busy
 machine hurts them alike. The model is `cpu_latency.py`'s: random weights, 100 detections.
 
-    overhead = median(predict + masks) / median(bare call) - 1
+    overhead = median over rounds of (predict + masks) / (bare call) - 1
 
-A median of two calls of hundreds of milliseconds carries the machine's noise, so what the session
-itself measures around its engine is printed, too: "outside the engine", in the same calls.
+Two calls of hundreds of milliseconds carry the machine's noise, so what the session itself measures
+around its engine is printed, too: "outside the engine", in the same calls.
 """
 
 import argparse
@@ -78,7 +78,7 @@ def measure(
     return {
         "predict_ms": float(np.median(whole)),
         "bare_ms": float(np.median(alone)),
-        "overhead": float(np.median(whole) / np.median(alone) - 1),
+        "overhead": float(np.median(np.divide(whole, alone)) - 1),
         "outside_engine_ms": float(np.median(np.subtract(whole, engine))),
         "instances": min(counts),
     }
@@ -88,7 +88,7 @@ def main() -> None:
     """Build, measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--size", type=int, default=512)
-    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--rounds", type=int, default=25)
     parser.add_argument("--precisions", nargs="+", default=["fp32", "int8"])
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()

@@ -32,7 +32,7 @@ import numpy as np
 from .core import Bundle, InputSpec, Precision, Progress, Target, require, silent
 from .runtime import Session, list_images, open_session
 from .runtime.check import latency_percentiles
-from .runtime.power import Power, find_rails, metered
+from .runtime.power import Power, Rail, find_rails, metered
 
 __all__ = ["STAGES", "Bench", "bench", "bench_schema"]
 
@@ -141,12 +141,12 @@ def _bench(session: Session, calls: list[list[Path]], runs: int, progress: Progr
     rails, samples, batch = find_rails(), _Samples(), session.spec.batch
     for number in range(_WARM_UP):
         _call(session, calls[number % len(calls)], _Samples())
-    with metered(rails) as idle:
-        time.sleep(_IDLE_SECONDS if rails else 0)
+    before = _at_rest(rails)
     with metered(rails) as busy:
         for number in range(runs):
             _call(session, calls[number % len(calls)], samples)
             progress("bench", number + 1, runs)
+    idle = (before, _at_rest(rails))
     about = session.describe()
     return Bench(
         target=about["target"],
@@ -220,9 +220,20 @@ def _beside_pytorch(
     return replace(found, pytorch=pytorch)
 
 
-def _power(idle: Power, busy: Power, pictures: int) -> dict[str, Any]:
-    """Return the energy of a picture: mean power over the timed calls, times their seconds."""
-    watts, at_rest = busy.watts, idle.watts
+def _at_rest(rails: list[Rail]) -> Power:
+    """Return what the module draws while nothing runs."""
+    with metered(rails) as power:
+        time.sleep(_IDLE_SECONDS if rails else 0)
+    return power
+
+
+def _power(idle: tuple[Power, Power], busy: Power, pictures: int) -> dict[str, Any]:
+    """Return the energy of a picture: mean power over the timed calls, times their seconds.
+
+    `idle` is before and after, whose mean it is compared with: a warm module draws more.
+    """
+    resting = [power.watts for power in idle if power.watts is not None]
+    watts, at_rest = busy.watts, sum(resting) / len(resting) if resting else None
     joules = None if watts is None else watts * busy.seconds / pictures
     above = None
     if watts is not None and at_rest is not None:

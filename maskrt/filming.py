@@ -1,11 +1,12 @@
 """Running an engine over a video: one drawn video out, and all instances as COCO JSON.
 
 The frames are read ahead while the engine runs (`Session.predict_stream`), and written as they
-come, so a stream without an end needs no memory beyond its `results`.
+come, so a stream without an end needs no memory beyond its `results`. Such a stream (a camera, a
+network address) ends when the user interrupts it; of a file, an interrupted run leaves nothing.
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ def film(
     Args:
         session: the open engine.
         source: a video file, camera or network stream.
-        output: the video to write; it appears when the source has ended or was interrupted.
+        output: the video to write; it appears when all is done.
         min_score: instances below it are not drawn.
         first_id: `image_id` of the first frame.
         limit: stop after so many frames.
@@ -51,24 +52,30 @@ def film(
     total, rate = video.describe()
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
-    stage = f"run {Path(str(source)).name}"
+    stage = f"run {Path(video.name).name}"
     partial = output.with_name(f".{output.stem}.partial.mp4")
     known = [number for number in (total, limit) if number is not None]
     try:
-        with _writer(partial, rate or _RATE) as write:
-            for frame in session.predict_stream(iter(video)):
+        with (
+            _writer(partial, rate or _RATE) as write,
+            closing(session.predict_stream(iter(video))) as frames,
+            _ended_by_user(endless=not known),
+        ):
+            for frame in frames:
                 found = frame.result()
                 assert frame.image is not None  # its result is there
                 write(found.draw(frame.image, min_score=min_score))
                 height, width = found.image_size
                 number = first_id + frame.index
-                name = f"{source}#{frame.index}"
+                name = f"{video.name}#{frame.index}"
                 images.append({"id": number, "file_name": name, "height": height, "width": width})
                 annotations += found.to_coco(number)
                 done = frame.index + 1
                 progress(stage, done, max(min(known), done) if known else done + 1)
                 if done == limit:
                     break
+        if not images:
+            raise KeyboardInterrupt
         partial.replace(output)
     finally:
         partial.unlink(missing_ok=True)
@@ -76,18 +83,34 @@ def film(
 
 
 @contextmanager
+def _ended_by_user(*, endless: bool) -> Iterator[None]:
+    """Let an interrupt be the end of what has no other."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if not endless:
+            raise
+
+
+@contextmanager
 def _writer(file: Path, rate: float) -> Iterator[Any]:
-    """Yield a function that appends an RGB frame; the first one's size is the video's."""
+    """Yield a function that appends an RGB frame; the first one's size is the video's.
+
+    OpenCV would leave out a frame of another size without a word, so such a one is resized.
+    """
     cv2 = require("cv2", "write videos")
     writers: list[Any] = []
+    size: list[int] = []
 
     def write(image: np.ndarray) -> None:
-        height, width = image.shape[:2]
         if not writers:
+            size.extend((image.shape[1], image.shape[0]))
             code = cv2.VideoWriter_fourcc(*"mp4v")
-            writers.append(cv2.VideoWriter(str(file), code, rate, (width, height)))
+            writers.append(cv2.VideoWriter(str(file), code, rate, tuple(size)))
             if not writers[0].isOpened():
                 raise InputError(f"OpenCV cannot write the video {file}: install it with FFmpeg.")
+        if [image.shape[1], image.shape[0]] != size:
+            image = cv2.resize(image, tuple(size))
         writers[0].write(cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
 
     try:

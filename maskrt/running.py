@@ -13,7 +13,7 @@ from .core import Bundle, Precision, Progress, Target, UsageError, require, sile
 from .filming import film
 from .runtime import open_session, read_image
 from .runtime.check.report import write_text
-from .runtime.sources import is_video, list_sources
+from .runtime.sources import Video, is_video, list_sources
 
 __all__ = ["run_pictures"]
 
@@ -29,6 +29,7 @@ def run_pictures(
     precision: Precision | str | None = None,
     min_score: float = 0.5,
     on_device: bool = False,
+    max_frames: int | None = None,
     progress: Progress = silent,
 ) -> dict[str, Any]:
     """Run every picture and video of `sources`, and write to the folder `output`.
@@ -41,6 +42,7 @@ def run_pictures(
         precision: None is the bundle's own.
         min_score: instances below it are not drawn; `results.json` has them all.
         on_device: letterbox and paste on the GPU, too.
+        max_frames: of each video; without it a camera runs until it is interrupted.
         progress: told how many pictures are done.
 
     Returns:
@@ -57,7 +59,7 @@ def run_pictures(
     pictures = [source for source in sources if not is_video(source)]
     files = [file for source in pictures for file in list_sources(source)]
     names = _distinct_names(files, ".png")
-    films = _distinct_names([Path(video.replace(":", "-")) for video in videos], ".mp4")
+    films = _distinct_names([Path(Video(video).name.replace(":", "-")) for video in videos], ".mp4")
     folder = Path(output)
     _check_output(folder, [*names, *films, _RESULTS, _IMAGES], [*files, *map(Path, videos)])
     pillow = require("PIL.Image", "write pictures")
@@ -80,7 +82,7 @@ def run_pictures(
             folder.mkdir(parents=True, exist_ok=True)
             more, found_there = film(
                 session, video, folder / name, min_score=min_score, first_id=len(images) + 1,
-                progress=progress,
+                limit=max_frames, progress=progress,
             )  # fmt: skip
             images += more
             annotations += found_there

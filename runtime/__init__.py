@@ -8,6 +8,7 @@
     postprocess.py  outputs to instances
     paste.py        masks from 28x28 over the box to the picture's pixels
     canvas_masks.py masks from a quarter of the canvas to the picture's pixels
+    power.py        what a Jetson draws meanwhile
     check/          how good the result is: COCO metrics, fidelity, reports
 
 Importing this package imports numpy and nothing heavier.

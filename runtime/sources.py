@@ -32,6 +32,7 @@ VIDEO_SUFFIXES = frozenset(
 """File name endings, in lower case, that are taken for videos."""
 
 _STREAM = re.compile(r"(rtsps?|https?|udp|tcp|rtmp)://", re.IGNORECASE)
+_SECRET = re.compile(r"^([a-z]+://)[^/]*@", re.IGNORECASE)
 _CAMERA = re.compile(r"camera:(\d+)")
 
 
@@ -68,12 +69,14 @@ class Video:
     """A video file, camera or network stream, opened when it is iterated.
 
     Attributes:
-        source: its name.
+        source: what OpenCV opens.
+        name: the same without user and password, for messages and results.
     """
 
     def __init__(self, source: Path | str) -> None:
         """Name a video; nothing is opened yet."""
         self.source = str(source)
+        self.name = _SECRET.sub(r"\1", self.source)
 
     def describe(self) -> tuple[int | None, float | None]:
         """Return the number of frames, if it has an end that is known, and the frames a second."""
@@ -106,18 +109,18 @@ class Video:
         finally:
             capture.release()
         if not number:
-            raise InputError(f"{self.source} has no frame that OpenCV can decode: convert it.")
+            raise InputError(f"{self.name} has no frame that OpenCV can decode: convert it.")
 
     def _open(self) -> Any:
         cv2 = require("cv2", "read videos")
         camera = _CAMERA.fullmatch(self.source)
         if camera is None and not _STREAM.match(self.source) and not Path(self.source).exists():
-            raise InputError(f"{self.source} does not exist: check the path of the video.")
+            raise InputError(f"{self.name} does not exist: check the path of the video.")
         capture = cv2.VideoCapture(int(camera[1]) if camera else self.source)
         if not capture.isOpened():
             capture.release()
             raise InputError(
-                f"{self.source} cannot be opened by OpenCV {cv2.__version__}: check that it is a "
+                f"{self.name} cannot be opened by OpenCV {cv2.__version__}: check that it is a "
                 "video or camera that this machine can read."
             )
         return capture

@@ -119,6 +119,24 @@ def test_energy_is_power_times_time(
     jsonschema.validate(found.to_json(), bench_schema())
 
 
+def test_idle_is_the_mean_of_before_and_after(
+    bundle: Bundle, slow: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    current = plant(tmp_path / "jetson", ORIN_NX) / "sys/class/hwmon/hwmon1/curr1_input"
+    find = benching.find_rails
+    monkeypatch.setattr(benching, "find_rails", lambda: find(tmp_path / "jetson"))
+    monkeypatch.setattr(benching, "_IDLE_SECONDS", 0.1)
+
+    def tell(stage: str, done: int, total: int) -> None:
+        if done == total:
+            current.write_text("1000\n")  # it rests at half of what it drew before
+
+    found = bench(bundle, runs=5, progress=tell)
+    assert found.power is not None
+    assert found.power["idle_watts"] == pytest.approx((10.16 + 5.08) / 2)
+    assert found.power["joules_per_picture_above_idle"] > 0
+
+
 def test_a_target_without_a_device_says_so(bundle: Bundle) -> None:
     with pytest.raises(UsageError, match="null has no device"):
         bench(bundle, target=NOTHING, on_device=True)

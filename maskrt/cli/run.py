@@ -24,6 +24,9 @@ __all__ = ["command"]
     show_default=True,
     help="Drawn from here up.",
 )
+@click.option(
+    "--max-frames", type=click.IntRange(min=1), metavar="N", help="Of each video; default: all."
+)
 def command(
     bundle: Path,
     sources: tuple[str, ...],
@@ -32,17 +35,19 @@ def command(
     on_device: bool,
     output: Path,
     min_score: float,
+    max_frames: int | None,
 ) -> None:
     """Find instances in pictures and videos with an engine of BUNDLE.
 
-    A video is a file, camera:N, or an rtsp:// or http:// address.
+    A video is a file, camera:N, or an rtsp:// or http:// address. Ctrl-C ends a camera or a network
+    stream, and what was found until then is written.
     """
     from ..running import run_pictures
 
     with progress_bars() as progress:
         results = run_pictures(
             bundle, sources, output, target=target, precision=precision, min_score=min_score,
-            on_device=on_device, progress=progress,
+            on_device=on_device, max_frames=max_frames, progress=progress,
         )  # fmt: skip
     found = sum(entry["score"] >= min_score for entry in results["annotations"])
     console().print(

@@ -18,6 +18,7 @@ from maskrt.benching import bench_schema
 from maskrt.cli import main
 from maskrt.core import Bundle
 from maskrt.runtime.check.schema import report_schema
+from maskrt.runtime.sources import Video
 from maskrt.spread_calibration import calibrate_on_cluster
 
 pytest.importorskip("torch")
@@ -205,6 +206,33 @@ def test_run_draws_and_writes_coco(work: Path, capsys: pytest.CaptureFixture[str
     assert len(json.loads((work / "out" / "images.json").read_text())["images"]) == 3
     assert sorted(p.name for p in (work / "out").glob("*.png")) == ["0.png", "1.png", "2.png"]
     assert "in 3 pictures" in capsys.readouterr().out
+
+
+def test_run_on_a_video(
+    work: Path, photos: list[np.ndarray], capsys: pytest.CaptureFixture[str]
+) -> None:
+    cv2 = pytest.importorskip("cv2")
+    writer = cv2.VideoWriter(
+        str(work / "clip.avi"), cv2.VideoWriter_fourcc(*"MJPG"), 12.0, (240, 160)
+    )
+    for photo in photos * 2:
+        writer.write(cv2.cvtColor(np.ascontiguousarray(photo[:160, :240]), cv2.COLOR_RGB2BGR))
+    writer.release()
+    assert _run("run", work / "tiny.maskrt", work / "clip.avi", "-o", work / "film",
+                "--min-score", 0.2, "--max-frames", 5) == 0  # fmt: skip
+    assert "in 5 pictures or frames" in capsys.readouterr().out
+    results = json.loads((work / "film" / "results.json").read_text())
+    drawn = list(Video(work / "film" / "clip.mp4"))
+    assert len(drawn) == 5
+    with maskrt.load(work / "tiny.maskrt", "cpu") as session:
+        for number, (frame, shown) in enumerate(zip(Video(work / "clip.avi"), drawn, strict=False)):
+            found = session.predict(frame)
+            expected = found.to_coco(number + 1)
+            assert [r for r in results if r["image_id"] == number + 1] == expected
+            painted = found.draw(frame, min_score=0.2).astype(int)
+            assert (found.scores >= 0.2).any()
+            lossy = np.abs(shown.astype(int) - painted).mean()
+            assert lossy < 0.5 * np.abs(frame.astype(int) - painted).mean()
 
 
 def test_bench(work: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,9 +1,9 @@
 """One suite over every backend: the same pictures give the same instances.
 
-The reference is ONNX Runtime with one thread. The rest is every other way to the instances that this
-machine has: the GPU's, where there is one; and the GPU's code on the CPU always: frames whose
-kernels run on the host, and the TensorRT backend with stand-ins for TensorRT and CUDA that hand the
-picture to ONNX Runtime.
+The reference is ONNX Runtime with one thread. The rest is every other way to the instances: the
+GPU's, where there is one; and the GPU's code on the CPU always: frames whose kernels run on the
+host, and the TensorRT backend with stand-ins for TensorRT and CUDA that hand the picture to ONNX
+Runtime.
 """
 
 from collections.abc import Callable, Iterator

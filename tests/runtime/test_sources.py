@@ -1,7 +1,12 @@
 """Sources: what names what, and videos frame by frame."""
 
+import functools
+import http.server
+import itertools
 import os
 import sys
+import threading
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +14,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from maskrt.core import Bundle, InputError, InputSpec, Manifest, MissingDependencyError, Target
+from maskrt.core import (
+    Bundle,
+    InputError,
+    InputSpec,
+    Manifest,
+    MissingDependencyError,
+    Progress,
+    Target,
+)
 from maskrt.filming import film
 from maskrt.running import run_pictures
-from maskrt.runtime import open_session
+from maskrt.runtime import Session, open_session
 from maskrt.runtime.sources import Video, is_video, list_sources
 
 
@@ -82,6 +95,17 @@ def test_videos_are_known_by_name(name: str, expected: bool) -> None:
     assert is_video(name) is expected
 
 
+def test_passwords_are_in_no_message() -> None:
+    pytest.importorskip("cv2")
+    video = Video("http://me:secret@127.0.0.1:9/x.mp4")
+    assert video.name == "http://127.0.0.1:9/x.mp4"
+    assert Video("rtsp://a:b@c:d@host/1?user=x@y").name == "rtsp://host/1?user=x@y"
+    assert Video("folder/me@home.mp4").name == "folder/me@home.mp4"
+    with pytest.raises(InputError, match="cannot be opened") as refused:
+        video.describe()
+    assert "secret" not in str(refused.value)
+
+
 def test_files_folders_and_patterns(tmp_path: Path) -> None:
     (tmp_path / "deep").mkdir()
     for name in ("b.png", "a.png", "c.jpg", "deep/d.png", "notes.txt", "odd[1].png"):
@@ -117,6 +141,101 @@ def test_a_limited_film(bundle: Bundle, video: Path, tmp_path: Path) -> None:
         images, _ = film(session, video, tmp_path / "out.mp4", limit=4)
     assert len(images) == 4
     assert len(list(Video(tmp_path / "out.mp4"))) == 4
+
+
+class _Endless(Video):
+    """A camera: no number of frames, a known rate, and a size that changes on the way."""
+
+    def describe(self) -> tuple[int | None, float | None]:
+        return None, 5.0
+
+    def __iter__(self) -> Generator[np.ndarray, None, None]:
+        for number in itertools.count():
+            yield np.full((48, 64, 3) if number < 2 else (24, 32, 3), 200, np.uint8)
+
+
+def _interrupt_at(frame: int) -> Progress:
+    def tell(stage: str, done: int, total: int) -> None:
+        if done == frame:
+            raise KeyboardInterrupt
+
+    return tell
+
+
+def test_ctrl_c_ends_a_camera_and_keeps_what_was_seen(
+    bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("cv2")
+    monkeypatch.setattr("maskrt.filming.Video", _Endless)
+    results = run_pictures(
+        bundle, ["camera:0"], tmp_path / "out", target=NOTHING, progress=_interrupt_at(5)
+    )
+    assert [image["height"] for image in results["images"]] == [48, 48, 24, 24, 24]
+    written = Video(tmp_path / "out" / "camera-0.mp4")
+    assert [frame.shape for frame in written] == [(48, 64, 3)] * 5
+    assert written.describe()[1] == 5.0
+    assert "maskrt-reader" not in [thread.name for thread in threading.enumerate()]
+    with pytest.raises(KeyboardInterrupt):
+        film_at_once(bundle, tmp_path / "none.mp4", monkeypatch)
+    assert not (tmp_path / "none.mp4").exists()
+
+
+def film_at_once(bundle: Bundle, output: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Interrupt a camera before its first frame."""
+
+    def stopped(self: Session, source: Any) -> Generator[Any, None, None]:
+        raise KeyboardInterrupt
+        yield
+
+    monkeypatch.setattr(Session, "predict_stream", stopped)
+    with open_session(bundle, NOTHING) as session:
+        film(session, "camera:0", output)
+
+
+def test_ctrl_c_leaves_nothing_of_a_file(bundle: Bundle, video: Path, tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        run_pictures(bundle, [video], tmp_path / "out", target=NOTHING, progress=_interrupt_at(3))
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_a_camera_for_some_frames(
+    bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("cv2")
+    monkeypatch.setattr("maskrt.filming.Video", _Endless)
+    found = run_pictures(bundle, ["camera:0"], tmp_path / "out", target=NOTHING, max_frames=3)
+    assert len(found["images"]) == 3
+
+
+def test_results_name_no_password(
+    bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("cv2")
+    monkeypatch.setattr("maskrt.filming.Video", _Endless)
+    told: list[str] = []
+    results = run_pictures(
+        bundle, ["rtsp://me:secret@host"], tmp_path / "out", target=NOTHING, max_frames=2,
+        progress=lambda stage, *_: told.append(stage),
+    )  # fmt: skip
+    assert results["images"][0]["file_name"] == "rtsp://host#0"
+    assert "secret" not in str([*told, *(tmp_path / "out").iterdir(), results])
+
+
+def test_a_network_stream(video: Path) -> None:
+    """OpenCV's own client reads a video from an address, frame by frame."""
+    handler = functools.partial(_Quiet, directory=str(video.parent))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            frames = list(Video(f"http://127.0.0.1:{server.server_port}/{video.name}"))
+        finally:
+            server.shutdown()
+    np.testing.assert_array_equal(frames, list(Video(video)))
+
+
+class _Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
 
 
 def test_a_bad_video_leaves_no_output(bundle: Bundle, tmp_path: Path) -> None:
