@@ -38,7 +38,7 @@ from .runtime.check.evaluate import Seen
 
 if TYPE_CHECKING:
     from .export import Export, Reference
-    from .export.surgery import OnnxExport, OnnxReference
+    from .export.surgery import OnnxExport, OnnxReference, PluginReference
 
 __all__ = [
     "canonical_session",
@@ -116,11 +116,11 @@ def prove(
 
 def _original(exported: "Export | OnnxExport") -> "tuple[str, Session | OnnxReference]":
     """Return what the canonical graph is compared with, and its name."""
-    from .export.surgery import OnnxReference
+    from .export.surgery import OnnxReference, PluginReference
 
-    if isinstance(exported.reference, OnnxReference):
-        if exported.reference.pasted:
-            return "the original ONNX", exported.reference
+    if isinstance(exported.reference, OnnxReference) and exported.reference.pasted:
+        return "the original ONNX", exported.reference
+    if isinstance(exported.reference, OnnxReference | PluginReference):
         backend = _PyTorchBackend(exported.reference)
         return "the original ONNX, masks pasted alike", _session(backend, exported.manifest)
     return "PyTorch FP32", _session(_PyTorchBackend(exported.reference), exported.manifest)

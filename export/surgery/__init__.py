@@ -3,11 +3,13 @@
 `loading.py` reads the file, `fold.py` computes all that does not depend on the picture, the rules
 (`preprocessing`, `pyramid`, `suppression`, `proposals`, `detections`, `masks`) recognise one stage
 each, `layers.py` copies backbone and heads, and `canonical.py` writes what lies between them anew.
+A graph that holds TensorRT's plugins goes through `plugin_graph.py` instead, node by node.
 A rule is pattern, check and what it read; a check that declines says why and at which node.
 Nothing here needs torch.
 """
 
 from .declined import Declined, Finding
+from .plugin_reference import PluginReference
 from .reference import OnnxReference
 from .stage import Examination, OnnxExport, examine, export_onnx
 
@@ -17,6 +19,7 @@ __all__ = [
     "Finding",
     "OnnxExport",
     "OnnxReference",
+    "PluginReference",
     "examine",
     "export_onnx",
 ]

@@ -64,23 +64,7 @@ class _Writer:
             copy_layers(self.graph, self.out, names, self.features, stage=stage, batch=self.batch)
 
     def _picture(self) -> str:
-        """Normalise, resize and pad, in the foreign graph's order."""
-        out, how = self.out, self.stages.preprocessing
-        # Cast before Transpose: TensorRT transposes no uint8.
-        x = out.op("Transpose", out.op("Cast", "images", to=_FLOAT), perm=[0, 3, 1, 2])
-        if how.bgr:
-            x = out.op("Gather", x, out.ints(2, 1, 0), axis=1)
-        x = out.op("Mul", x, out.constant((how.scale / 255).reshape(1, 3, 1, 1)))
-        x = out.op("Add", x, out.constant(how.shift.reshape(1, 3, 1, 1)))
-        if how.inner != how.size:
-            x = out.op(
-                "Resize", x, "", "", out.ints(self.batch, 3, *how.inner), mode="linear",
-                coordinate_transformation_mode="half_pixel",
-            )  # fmt: skip
-        below, right = how.padded[0] - how.inner[0], how.padded[1] - how.inner[1]
-        if below or right:
-            x = out.op("Pad", x, out.ints(0, 0, 0, 0, 0, 0, below, right))
-        return str(x)
+        return self.stages.preprocessing.written(self.out, self.batch)
 
     def _proposals(self) -> tuple[str, str]:
         """Return proposals `[B, P, 4]` and which of them are real, bool `[B, P]`."""

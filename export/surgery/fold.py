@@ -23,6 +23,7 @@ from ...core import InputError
 from .branches import rename_all, rename_outer, suppressing_branch
 from .forms import Known, one_form
 from .graph import Graph, Node, Shape, outer_names
+from .plugin_shapes import output_types
 
 __all__ = ["fold"]
 
@@ -320,6 +321,9 @@ class _Folder:
         version = self.opsets.get(domain)
         if node.output in self._given:
             self.types.update({n: self._given[n] for n in node.outputs if n in self._given})
+            return
+        if (plugin := output_types(node, self._shape)) is not None:
+            self.types.update(plugin)
             return
         if version is None or any(n and n not in self.types for n in node.inputs):
             return

@@ -36,6 +36,7 @@ def copy_layers(
     *,
     stage: str,
     batch: int = 1,
+    more: Sequence[str] = (),
 ) -> list[str]:
     """Copy what makes `outputs` out of `known`; return the copies' names.
 
@@ -46,8 +47,9 @@ def copy_layers(
         known: foreign name -> name in the copy; gets all that is copied.
         stage: start of the weights' names.
         batch: pictures a call; the foreign graph has one.
+        more: operators that are copied besides those of layers.
     """
-    copier = _Copier(graph, emitter, known, stage, batch)
+    copier = _Copier(graph, emitter, known, stage, batch, more)
     for node in _ordered(graph, outputs, dict(known)):
         copier.copy(node)
     return [copier.name(output) for output in outputs]
@@ -81,13 +83,15 @@ def _ordered(graph: Graph, outputs: Sequence[str], sources: Mapping[str, str]) -
 
 class _Copier:
     def __init__(
-        self, graph: Graph, emitter: Emitter, names: dict[str, str], stage: str, batch: int
-    ) -> None:
+        self, graph: Graph, emitter: Emitter, names: dict[str, str], stage: str, batch: int,
+        more: Sequence[str],
+    ) -> None:  # fmt: skip
         self._graph = graph
         self._emitter = emitter
         self._names = names
         self._stage = stage
         self._batch = batch
+        self._more = more
         self._node: Node | None = None
 
     def name(self, foreign: str, hint: str = "constant") -> str:
@@ -116,7 +120,7 @@ class _Copier:
             made = self._clip(node)
         elif node.op in _AXES:
             made = self._with_axes(node)
-        elif node.op in _PLAIN:
+        elif node.op in (*_PLAIN, *self._more):
             made = self._plain(node)
         else:
             raise Declined(RULE, f"{node.op} is no layer of a {self._stage}", node)

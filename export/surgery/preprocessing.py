@@ -8,8 +8,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from onnx import TensorProto
 
 from .declined import Declined
+from .emitter import Emitter
 from .graph import Graph, Node
 from .normalisation import NAME, Normalisation
 from .walk import LAYERS, compute, frontier, nodes_between
@@ -60,6 +62,25 @@ class Preprocessing:
     def mean_rgb(self) -> np.ndarray:
         """The same as red, green, blue."""
         return self.mean[::-1] if self.bgr else self.mean
+
+    def written(self, out: Emitter, batch: int) -> str:
+        """Write it for `images uint8 [B, H, W, 3]`: normalise, resize and pad, in this order."""
+        # Cast before Transpose: TensorRT transposes no uint8.
+        x = out.op("Transpose", out.op("Cast", "images", to=int(TensorProto.FLOAT)),
+                   perm=[0, 3, 1, 2])  # fmt: skip
+        if self.bgr:
+            x = out.op("Gather", x, out.ints(2, 1, 0), axis=1)
+        x = out.op("Mul", x, out.constant((self.scale / 255).reshape(1, 3, 1, 1)))
+        x = out.op("Add", x, out.constant(self.shift.reshape(1, 3, 1, 1)))
+        if self.inner != self.size:
+            x = out.op(
+                "Resize", x, "", "", out.ints(batch, 3, *self.inner), mode="linear",
+                coordinate_transformation_mode="half_pixel",
+            )  # fmt: skip
+        below, right = self.padded[0] - self.inner[0], self.padded[1] - self.inner[1]
+        if below or right:
+            x = out.op("Pad", x, out.ints(0, 0, 0, 0, 0, 0, below, right))
+        return str(x)
 
     def __str__(self) -> str:
         """Return the parameters in words."""

@@ -14,7 +14,9 @@ from .fold import fold
 from .graph import Graph
 from .loading import load_onnx
 from .normalisation import normalisation_beside
-from .preprocessing import read_preprocessing
+from .plugin_graph import PluginDetector, has_plugins, plugin_detector, write_plugin_detector
+from .plugin_reference import PluginReference
+from .preprocessing import Preprocessing, read_preprocessing
 from .pyramid import find_pools
 from .reference import OnnxReference
 from .suppression import find_suppressions
@@ -31,7 +33,7 @@ class OnnxExport:
 
     model: onnx.ModelProto
     manifest: Manifest
-    reference: OnnxReference
+    reference: OnnxReference | PluginReference
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ class Examination:
         folded: how many are left after folding.
         findings: what was recognised.
         declined: the checks that declined, the one that stopped surgery first.
-        stages: the detector, or None.
+        stages: the detector, or None; also None for one of TensorRT's plugins.
     """
 
     nodes: int
@@ -63,13 +65,27 @@ def examine(path: Path | str) -> Examination:
     graph, notes = fold(model), Notes()
     stages, declined = None, []
     try:
-        stages = recognise(graph, notes, normalisation_beside(Path(path)))
-        canonical_graph(graph, stages)
+        found = _recognised(graph, notes, Path(path))
+        _written(graph, found, 1)
+        stages = found if isinstance(found, TwoStage) else None
     except Declined as error:
         declined = [error, *_further(graph, error)]
     return Examination(
         len(model.graph.node), len(graph.nodes), tuple(notes.findings), tuple(declined), stages
     )
+
+
+def _recognised(graph: Graph, notes: Notes, file: Path) -> TwoStage | PluginDetector:
+    outside = normalisation_beside(file)
+    if has_plugins(graph):
+        return plugin_detector(graph, notes, outside)
+    return recognise(graph, notes, outside)
+
+
+def _written(graph: Graph, found: TwoStage | PluginDetector, batch: int) -> onnx.ModelProto:
+    if isinstance(found, PluginDetector):
+        return write_plugin_detector(graph, found, batch)
+    return canonical_graph(graph, found, batch)
 
 
 def _further(graph: Graph, first: Declined) -> list[Declined]:
@@ -107,28 +123,31 @@ def export_onnx(
     file = Path(path)
     graph, notes = fold(load_onnx(file)), Notes()
     try:
-        stages = recognise(graph, notes, normalisation_beside(file))
-        _check_size(file, stages, input_size)
-        height, width = stages.preprocessing.size
-        red, green, blue = (round(255 * m) for m in stages.preprocessing.mean_rgb)
+        found = _recognised(graph, notes, file)
+        _check_size(file, found.preprocessing, input_size)
+        height, width = found.preprocessing.size
+        red, green, blue = (round(255 * m) for m in found.preprocessing.mean_rgb)
         spec = InputSpec(height, width, batch, (red, green, blue))
-        model = canonical_graph(graph, stages, batch)
+        model = _written(graph, found, batch)
     except Declined as error:
         raise UnsupportedModelError(
             f"{file} is not understood: {error}; `maskrt inspect {file}` shows what was recognised."
         ) from error
     names = None if class_names is None else tuple(class_names)
-    if names is not None and len(names) != stages.detections.classes:
+    classes = found.detections.classes if isinstance(found, TwoStage) else found.classes
+    if names is not None and len(names) != classes:
         raise UsageError(
-            f"class_names has {len(names)} names, and the model {stages.detections.classes} "
-            "classes, background included."
+            f"class_names has {len(names)} names, and the model {classes} classes, background "
+            "included."
         )
     manifest = Manifest(FAMILY, spec, _shapes(model), names, source=_about(file, notes))
-    return OnnxExport(model, manifest, OnnxReference(file, stages, spec))
+    if isinstance(found, PluginDetector):
+        return OnnxExport(model, manifest, PluginReference(file, found))
+    return OnnxExport(model, manifest, OnnxReference(file, found, spec))
 
 
-def _check_size(file: Path, stages: TwoStage, wanted: tuple[int, int] | None) -> None:
-    own = stages.preprocessing.size
+def _check_size(file: Path, how: Preprocessing, wanted: tuple[int, int] | None) -> None:
+    own = how.size
     if wanted is not None and tuple(wanted) != own:
         raise UsageError(
             f"{file} was exported for pictures of {own[0]} x {own[1]} (height x width), which its "

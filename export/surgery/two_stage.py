@@ -19,10 +19,6 @@ from .walk import compute
 __all__ = ["TwoStage", "recognise"]
 
 RULE = "two-stage detector"
-_PLUGINS = (
-    "EfficientNMS_TRT", "EfficientNMS_ONNX_TRT", "BatchedNMS_TRT", "BatchedNMSDynamic_TRT",
-    "NMS_TRT", "ROIAlign_TRT", "PyramidROIAlign_TRT", "ProposalLayer_TRT", "DetectionLayer_TRT",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -101,14 +97,13 @@ def pool_words(pool: Pool) -> str:
 
 
 def _check_detector(graph: Graph) -> None:
-    plugins = graph.of(*_PLUGINS)
-    if plugins:
-        raise Declined(RULE, "the graph was already rewritten for TensorRT's plugins: give the "
-                       "graph from before that step", plugins[0])  # fmt: skip
     foreign = [node for node in graph.nodes if "::" in node.op]
     if foreign:
+        how = "without fused or custom operators"
+        if foreign[0].op.startswith("mmdeploy::"):
+            how = "with mmdeploy's configuration for ONNX Runtime"
         raise Declined(RULE, "the operator is not one of ONNX's own, and no rule knows it: export "
-                       "without fused or custom operators", foreign[0])  # fmt: skip
+                       f"{how}", foreign[0])  # fmt: skip
     if not graph.of("RoiAlign"):
         raise Declined(RULE, "the graph has no RoiAlign, so it is no two-stage detector")
     if not graph.of("NonMaxSuppression"):
