@@ -38,7 +38,7 @@ from .runtime.check.evaluate import Seen
 
 if TYPE_CHECKING:
     from .export import Export, Reference
-    from .export.surgery import OnnxExport, OnnxReference, PluginReference
+    from .export.surgery import OnnxExport, OnnxReference
 
 __all__ = [
     "canonical_session",
