@@ -18,7 +18,7 @@ import onnx
 from ...core import Precision
 from ..graph import GraphIndex, is_standard
 from ..layers import Layer, find_layers
-from ..placement import place
+from ..placement import moves_data, place
 from ..recipe import Recipe
 from ..scales import fp16_representable
 from ._edit import GraphEdit
@@ -59,9 +59,12 @@ def _reads(graph: GraphIndex, layers: Sequence[Layer]) -> Iterable[tuple[onnx.No
 def _before_resize(
     graph: GraphIndex, node: onnx.NodeProto, tensor: str
 ) -> tuple[onnx.NodeProto, str]:
-    """Follow `tensor` back over Resize nodes: the first of them reads the quantised tensor."""
+    """Follow `tensor` back over nearest Resizes: the first of them reads the quantised tensor.
+
+    A bilinear one computes, and does not commute with rounding: what it makes is quantised.
+    """
     producer = graph.producers.get(tensor)
-    while producer is not None and is_standard(producer, "Resize"):
+    while producer is not None and is_standard(producer, "Resize") and moves_data(producer):
         node, tensor = producer, producer.input[0]
         producer = graph.producers.get(tensor)
     return node, tensor

@@ -1,6 +1,7 @@
 """Layers that the one-stage heads are made of."""
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -43,10 +44,11 @@ class ConvNorm(nn.Module):
 
     def fold(self) -> None:
         """Put batch norms into convolutions, one for each level; for a graph, in eval mode."""
-        norms = self.norm
-        if isinstance(norms, nn.ModuleList):
-            fused = [fuse_conv_bn_eval(self.conv, norm) for norm in norms]
-            self.conv, self.norm = nn.ModuleList(fused), None
+        conv: Any = self.conv
+        if isinstance(self.norm, nn.ModuleList):
+            norms: list[Any] = list(self.norm)
+            self.conv = nn.ModuleList(fuse_conv_bn_eval(conv, norm) for norm in norms)
+            self.norm = None
 
     def forward(self, x: Tensor, level: int = 0) -> Tensor:
         """Return float `[B, outputs, h, w]`."""

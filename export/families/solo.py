@@ -21,7 +21,9 @@ from torch import Tensor, nn
 
 from ...core import InputSpec
 from . import grid_graph, grid_reference
+from .checkpoints import classes_told, renamed
 from .grid import CategoryBranch, GridSettings, grid_maps
+from .grid_checkpoints import SOLO_LAYOUTS
 from .layers import Tower, coordinates, prior_bias, resized
 from .one_stage import Detections, OneStage, OneStageGraph, quarter
 
@@ -80,15 +82,15 @@ class SOLO(OneStage):
             for _ in range(2 if decoupled else 1)
         )
         kernel = 3 if decoupled else 1
-        self.mask_layers = nn.ModuleList(
+        self.mask_layers: Any = nn.ModuleList(
             nn.ModuleList(
                 nn.Conv2d(channels, grid if decoupled else grid * grid, kernel, padding=kernel // 2)
                 for grid in grids
             )
             for _ in self.mask_towers
         )
-        for layers in self.mask_layers:
-            for layer in layers:  # type: ignore[union-attr]
+        for layer in self.mask_layers.modules():
+            if isinstance(layer, nn.Conv2d):
                 prior_bias(layer)
 
     def heads(self, maps: Mapping[str, Tensor]) -> SOLOHeads:
@@ -110,7 +112,7 @@ class SOLO(OneStage):
     def level_masks(self, heads: SOLOHeads, level: int) -> list[Tensor]:
         """Return mask logits of every channel of a level: `[B, S² or S, h, w]`, of x and of y."""
         return [
-            layers[level](feature)  # type: ignore[index, operator]
+            layers[level](feature)
             for layers, feature in zip(self.mask_layers, heads.features[level], strict=True)
         ]
 
@@ -145,9 +147,13 @@ class SOLO(OneStage):
     def classes_in(cls, weights: Mapping[str, Tensor]) -> int | None:
         """Return the number of classes, background included; None for another model's weights."""
         if "mask_layers.0.0.weight" not in weights:
-            return None
+            return classes_told(weights, SOLO_LAYOUTS)
         head = weights.get("category_branch.logits.weight")
         return None if head is None else head.shape[0] + 1
+
+    def translate(self, weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """Return weights of mmdetection or WXinlong/SOLO under this model's names."""
+        return renamed(self, weights, SOLO_LAYOUTS)
 
 
 class SOLOGraph(OneStageGraph):
@@ -171,7 +177,7 @@ class SOLOGraph(OneStageGraph):
         self.register_buffer("row", torch.cat(rows))
         self.register_buffer("column", torch.cat(columns))
         if not model.decoupled:
-            layers: Any = self.model.mask_layers[0]
+            layers = self.model.mask_layers[0]
             self.register_buffer("weights", torch.cat([x.weight.flatten(1) for x in layers]))
             self.register_buffer("biases", torch.cat([x.bias for x in layers]))
 

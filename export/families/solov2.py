@@ -13,14 +13,16 @@ Source: Wang et al., SOLOv2: Dynamic and Fast Instance Segmentation (2020).
 
 import itertools
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from ...core import InputSpec
 from . import grid_graph, grid_reference
+from .checkpoints import classes_told, renamed
 from .grid import CategoryBranch, GridSettings, grid_maps
+from .grid_checkpoints import SOLOV2_LAYOUTS
 from .layers import ConvNorm, Tower, coordinates, resized
 from .one_stage import Detections, OneStage, OneStageGraph, quarter
 
@@ -70,7 +72,7 @@ class MaskBranch(nn.Module):
     def __init__(self, inputs: int, channels: int, outputs: int, norm: str, maps: int = 4) -> None:
         """Make the branch; `maps` counts from P2."""
         super().__init__()
-        self.levels = nn.ModuleList()
+        self.levels: Any = nn.ModuleList()
         for level in range(maps):
             first = inputs + 2 if level == maps - 1 else inputs
             widths = [first, *[channels] * max(level, 1)]
@@ -159,9 +161,13 @@ class SOLOv2(OneStage):
     def classes_in(cls, weights: Mapping[str, Tensor]) -> int | None:
         """Return the number of classes, background included; None for another model's weights."""
         if "kernel_branch.kernels.weight" not in weights:
-            return None
+            return classes_told(weights, SOLOV2_LAYOUTS)
         head = weights.get("category_branch.logits.weight")
         return None if head is None else head.shape[0] + 1
+
+    def translate(self, weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """Return weights of mmdetection, AdelaiDet or WXinlong/SOLO under this model's names."""
+        return renamed(self, weights, SOLOV2_LAYOUTS)
 
 
 class SOLOv2Graph(OneStageGraph):

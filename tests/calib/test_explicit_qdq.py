@@ -120,6 +120,20 @@ def test_a_decoder_quantises_before_its_upsampling() -> None:
     assert producer(rendered, resize.input[0]).op_type == "DequantizeLinear"
 
 
+def test_a_bilinear_resize_computes_so_its_output_is_quantised() -> None:
+    g = GraphBuilder()
+    start = g.op("MaxPool", g.relu(g.conv(stem(g), 16, 16)), kernel_shape=[1, 1])
+    scales = g.constant(np.float32([1, 1, 2, 2]))
+    end = g.conv(g.op("Resize", start, "", scales, mode="linear"), 16, 16)
+    model = g.model([end])
+    rendered = render(model, int8_recipe(model), Style.TENSORRT)
+    dequantised = producer(rendered, producer(rendered, end).input[0])
+    assert dequantised.op_type == "DequantizeLinear"
+    resize = producer(rendered, producer(rendered, dequantised.input[0]).input[0])
+    assert resize.op_type == "Resize"
+    assert producer(rendered, resize.input[0]).op_type == "MaxPool"
+
+
 @pytest.mark.rtx
 @pytest.mark.parametrize("rest", [FP32, FP16])
 def test_tensorrt_rtx_builds_it(model: onnx.ModelProto, recipe: Recipe, rest: Precision) -> None:
