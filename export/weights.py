@@ -1,10 +1,12 @@
-"""Reading weights: `.safetensors`, or `.pth` without running any code that it might hold.
+"""Reading weights: `.safetensors`, `.pth` and `.pkl`, without running code that they might hold.
 
 A file that does not fit is refused with what differs; a detector never starts with some layers
 trained and others random.
 """
 
 import hashlib
+import re
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,11 +15,12 @@ import torch
 from torch import Tensor, nn
 
 from ..core import InputError, MaskrtError, require
+from .pickled import read_pickled_arrays
 
 __all__ = ["file_sha256", "load_weights", "read_weights"]
 
-_MOST_LISTED = 12  # parameters of each kind of fault
 _WRAPPERS = ("model", "state_dict", "model_state_dict", "ema")
+_SPELLED_OUT = 6  # names in an error, before they are summed up
 
 
 def read_weights(path: Path | str) -> dict[str, Tensor]:
@@ -31,6 +34,8 @@ def read_weights(path: Path | str) -> dict[str, Tensor]:
         if file.suffix == ".safetensors":
             safetensors = require("safetensors.torch", f"read {file.name}")
             content: Any = safetensors.load_file(str(file))
+        elif file.suffix == ".pkl":
+            content = read_pickled_arrays(file)
         else:
             content = torch.load(file, map_location="cpu", weights_only=True)
     except MaskrtError:
@@ -113,17 +118,21 @@ def _tensors(content: Any, file: Path) -> dict[str, Tensor]:
 def _shape_fault(
     names: list[str], expected: Mapping[str, Tensor], weights: Mapping[str, Tensor]
 ) -> str:
-    faults = [
-        f"{name}: {list(weights[name].shape)} in the file, not {list(expected[name].shape)}"
-        for name in names
-    ]
-    return f"{len(names)} have another shape ({_listed(faults)})"
+    name = names[0]
+    found, wanted = (list(source[name].shape) for source in (weights, expected))
+    first = f"{name}: {found} in the file, not {wanted}"
+    others = f"; {_listed(names[1:])}" if len(names) > 1 else ""
+    return f"{len(names)} have another shape ({first}{others})"
 
 
-def _listed(faults: list[str]) -> str:
-    """Return the faults, the first of them if they are many."""
-    rest = len(faults) - _MOST_LISTED
-    return "; ".join(faults[:_MOST_LISTED]) + (f"; and {rest} more" if rest > 0 else "")
+def _listed(names: list[str]) -> str:
+    """Name all of them; where they are many, one pattern for those that differ in numbers."""
+    if len(names) <= _SPELLED_OUT:
+        return ", ".join(names)
+    patterns = Counter(re.sub(r"\d+", "*", name) for name in names)
+    return ", ".join(
+        pattern if number == 1 else f"{number} of {pattern}" for pattern, number in patterns.items()
+    )
 
 
 def _unreadable(file: Path, error: Exception) -> str:

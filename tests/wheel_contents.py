@@ -9,7 +9,12 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDERS = ("core", "export", "calib", "plugins", "runtime")
-DATA = ("maskrt/py.typed", "maskrt/demo/maskrcnn_scenes.safetensors")
+DATA = (
+    "maskrt/py.typed",
+    "maskrt/demo/maskrcnn_scenes.safetensors",
+    "maskrt/demo/condinst_scenes.safetensors",
+    "maskrt/demo/yolact_scenes.safetensors",
+)
 
 
 def expected() -> set[str]:

@@ -2,9 +2,10 @@
 
     python examples/scenes/train_family.py --family solov2
 
-The backbone starts from the demo Mask R-CNN's trained weights: its body is kept as it is unless
-`--body-rate` says otherwise, its pyramid and the heads learn. What is saved and measured is a
-moving average of all parameters, in FP16 on disk. `last.pt` resumes a run.
+The backbone starts from the demo Mask R-CNN's trained weights (or, with `--start`, from another
+family's): its body is kept as it is unless `--body-rate` says otherwise, its pyramid and the heads
+learn. What is saved and measured is a moving average of all parameters, in FP16 on disk. `last.pt`
+resumes a run.
 
 A family is a name of the zoo and a function of its losses, in `FAMILIES`.
 """
@@ -22,10 +23,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from condinst_loss import condinst_losses
 from grid_losses import solo_losses, solov2_losses
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from train import STATS, Sample, batches, learning_rate, print_table, save_weights, update_average
+from yolact_loss import yolact_losses
 
 from maskrt.core import InputSpec
 from maskrt.core.masks import MaskFrame
@@ -33,7 +36,9 @@ from maskrt.demo import weights_path
 from maskrt.demo.scenes import write_coco
 from maskrt.export.families.one_stage import OneStage
 from maskrt.export.families.registry import family_of
+from maskrt.export.zoo.condinst import condinst_scenes
 from maskrt.export.zoo.solo import solo_scenes, solov2_scenes
+from maskrt.export.zoo.yolact import yolact_scenes
 from maskrt.runtime import letterbox
 from maskrt.runtime.postprocess import instances_of
 
@@ -53,15 +58,18 @@ class Recipe(NamedTuple):
 
 
 FAMILIES = {
+    "condinst": Recipe(condinst_scenes, condinst_losses),
+    "yolact": Recipe(yolact_scenes, yolact_losses),
     "solov2": Recipe(solov2_scenes, solov2_losses),
     "solo": Recipe(solo_scenes, solo_losses),
 }
 
 
-def adopt_backbone(model: OneStage) -> list[str]:
-    """Start `model`'s backbone from the demo Mask R-CNN; returns what stays random."""
-    trained = load_file(str(weights_path()))
-    shift = 4 - len(model.backbone.fpn.inner_blocks)  # pyramids from P3 have one map fewer
+def adopt_backbone(model: OneStage, start: Path) -> list[str]:
+    """Start `model`'s backbone from trained weights; returns what stays random."""
+    trained = load_file(str(start))
+    maps = sum(name.startswith("backbone.fpn.inner_blocks.") for name in trained) // 2
+    shift = maps - len(model.backbone.fpn.inner_blocks)  # pyramids from P3 have one map fewer
     found = {}
     for name in model.backbone.state_dict():
         parts = name.split(".")
@@ -74,7 +82,7 @@ def adopt_backbone(model: OneStage) -> list[str]:
 
 
 def adopt_alike(model: OneStage, weights: Path) -> int:
-    """Start from another family's trained weights, where name and shape are alike."""
+    """Start from trained weights, of another family perhaps, where name and shape are alike."""
     own = model.state_dict()
     found = {
         name: value.float() if value.is_floating_point() else value
@@ -93,9 +101,10 @@ class Training:
         torch.manual_seed(args.seed)
         self.recipe = FAMILIES[args.family]
         self.model = self.recipe.build()
-        print("random in the backbone:", adopt_backbone(self.model) or "nothing", flush=True)
-        if args.start_from:
-            print("adopted:", adopt_alike(self.model, args.start_from), flush=True)
+        random = adopt_backbone(self.model, args.start) or "nothing"
+        print("random in the backbone:", random, flush=True)
+        if args.adopt:
+            print("adopted:", adopt_alike(self.model, args.adopt), flush=True)
         self.model = self.model.to(memory_format=torch.channels_last)
         self.average = copy.deepcopy(self.model).eval()
         body = list(self.model.backbone.body.parameters())
@@ -233,7 +242,8 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--out", type=Path, help="folder; runs/FAMILY if not given")
     parser.add_argument("--resume", type=Path, help="last.pt of an earlier run")
-    parser.add_argument("--start-from", type=Path, metavar="SAFETENSORS", help="another family's")
+    parser.add_argument("--start", type=Path, default=weights_path(), help="demo weights")
+    parser.add_argument("--adopt", type=Path, help="weights of a whole model, or one much alike")
     parser.add_argument("--first-scene", type=int, default=0, help="of the training split")
     parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--body-rate", type=float, default=0.0, help="share of lr; 0 freezes it")

@@ -9,7 +9,8 @@ A family of this kind is two modules on the same layers:
 
 The two `detect`s share no code, so that comparing them proves something.
 
-Pictures are normalised, then padded with zeros on the right and below to a multiple of 32. Masks
+Pictures are normalised, then padded with zeros on the right and below to a multiple of 32 (of
+another number if a family's `step` says so). Masks
 have a quarter of the unpadded input, rounded up (`MaskFrame.CANVAS`). Labels count from 1: 0 is
 the background, which no head of these families predicts unless it says so.
 """
@@ -63,10 +64,12 @@ class OneStage(nn.Module):
         num_classes: background included.
         max_detections: in a picture.
         image_mean, image_std: RGB, of pictures from 0 to 1, and of its training.
+        step: pictures are padded to a multiple of it.
     """
 
     image_mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     image_std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    step: int = _STEP
 
     def __init__(self, backbone: nn.Module, num_classes: int, max_detections: int = 100) -> None:
         """Keep what every family has."""
@@ -90,7 +93,7 @@ class OneStage(nn.Module):
             What `heads` returns while training, else `Detections` of each picture.
         """
         size = (int(images.shape[2]), int(images.shape[3]))
-        heads = self.heads(self.backbone(padded(images)))
+        heads = self.heads(self.backbone(padded(images, self.step)))
         if self.training:
             return heads
         return [self.detect(heads, index, size) for index in range(len(images))]
@@ -132,7 +135,7 @@ class OneStageGraph(nn.Module):
         """Detect; shapes as in `Manifest.outputs`."""
         # Cast before Transpose: TensorRT transposes no uint8.
         x = images.float().permute(0, 3, 1, 2) * self.input_scale + self.input_shift
-        return self.detect(self.model.heads(self.model.backbone(padded(x))))
+        return self.detect(self.model.heads(self.model.backbone(padded(x, self.model.step))))
 
     def detect(self, heads: Any) -> tuple[Tensor, ...]:
         """Return boxes, scores, labels int32, masks and count int32 of a batch."""
@@ -224,9 +227,9 @@ def frozen(model: OneStage) -> OneStage:
         return copy.deepcopy(model).cpu().float().eval().requires_grad_(False)
 
 
-def padded(images: Tensor) -> Tensor:
-    """Return pictures with zeros on the right and below, to a multiple of 32."""
-    below, right = -images.shape[2] % _STEP, -images.shape[3] % _STEP
+def padded(images: Tensor, step: int = _STEP) -> Tensor:
+    """Return pictures with zeros on the right and below, to a multiple of `step`."""
+    below, right = -images.shape[2] % step, -images.shape[3] % step
     return nn.functional.pad(images, (0, right, 0, below)) if below or right else images
 
 

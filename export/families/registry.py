@@ -9,16 +9,22 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 
 from ...core import UnsupportedModelError
+from .condinst import CondInst
+from .condinst_graph import CondInstGraph
 from .family import Family
 from .one_stage import OneStageFamily
 from .solo import SOLO, SOLOGraph
 from .solov2 import SOLOv2, SOLOv2Graph
 from .torchvision_two_stage import TwoStageFamily
+from .yolact import Yolact
+from .yolact_graph import YolactGraph
 
 __all__ = ["FAMILIES", "classes_in", "family_of", "translate"]
 
 FAMILIES: tuple[Family, ...] = (
     TwoStageFamily(),
+    OneStageFamily("yolact", "maskrt's YOLACT", Yolact, YolactGraph),
+    OneStageFamily("condinst", "maskrt's CondInst", CondInst, CondInstGraph),
     OneStageFamily("solo", "maskrt's SOLO", SOLO, SOLOGraph),
     OneStageFamily("solov2", "maskrt's SOLOv2", SOLOv2, SOLOv2Graph),
 )

@@ -38,6 +38,7 @@ from torchvision.ops import MultiScaleRoIAlign
 from ...core import InputSpec, UnsupportedModelError, UsageError
 from ...core.masks import MaskFrame
 from ...plugins.symbolic import batched_nms, multilevel_roialign
+from . import detectron2_mask_rcnn as detectron2
 from .family import Reference
 
 __all__ = ["FAMILY", "TwoStage", "TwoStageFamily", "at_fixed_size"]
@@ -81,8 +82,10 @@ class TwoStageFamily:
         return None if head is None else head.shape[0]
 
     def translate(self, model: nn.Module, weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        """Return `weights` as they are: torchvision's names are the model's."""
-        return weights
+        """Return `weights` as they are if their names are torchvision's; detectron2's renamed."""
+        return (
+            detectron2.translate(model, weights) if detectron2.is_detectron2(weights) else weights
+        )
 
     def graph(self, model: nn.Module, spec: InputSpec) -> nn.Module:
         """Return the module that is traced."""
@@ -286,7 +289,7 @@ class TwoStage(nn.Module):
             output_height=height,
             output_width=width,
             sampling_ratio=max(pool.sampling_ratio, 0),
-            aligned=0,
+            aligned=int(getattr(pool, "aligned", False)),
             mode="avg",
             spatial_scales=tuple(float(s) for s in pool.scales[:used]),
             canonical_scale=float(mapper.s0),
@@ -350,7 +353,7 @@ def _check_parts(model: Any) -> None:
     heads = model.roi_heads
     for name in ("box_roi_pool", *(["mask_roi_pool"] if heads.has_mask() else [])):
         pool = getattr(heads, name)
-        if type(pool) is not MultiScaleRoIAlign:
+        if type(pool) not in (MultiScaleRoIAlign, detectron2.AlignedRoIAlign):
             raise UnsupportedModelError(
                 f"roi_heads.{name} is a {type(pool).__name__}, and only torchvision's "
                 "MultiScaleRoIAlign can become a MultilevelRoIAlign."

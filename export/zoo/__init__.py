@@ -9,7 +9,15 @@ from __future__ import annotations
 __all__ = ["ZOO"]
 
 ZOO: dict[str, str] = {
+    "condinst_r50": "maskrt.export.zoo.condinst:condinst_r50",
+    "condinst_r101": "maskrt.export.zoo.condinst:condinst_r101",
+    "condinst_scenes": "maskrt.export.zoo.condinst:condinst_scenes",
+    "maskrcnn_r50_detectron2": "maskrt.export.zoo.maskrcnn:maskrcnn_r50_detectron2",
+    "maskrcnn_r101_detectron2": "maskrt.export.zoo.maskrcnn:maskrcnn_r101_detectron2",
     "maskrcnn_scenes": "maskrt.export.zoo.maskrcnn_scenes:maskrcnn_scenes",
+    "yolact_r50": "maskrt.export.zoo.yolact:yolact_r50",
+    "yolact_r101": "maskrt.export.zoo.yolact:yolact_r101",
+    "yolact_scenes": "maskrt.export.zoo.yolact:yolact_scenes",
     "solo_r50": "maskrt.export.zoo.solo:solo",
     "decoupled_solo_r50": "maskrt.export.zoo.solo:decoupled_solo",
     "solo_scenes": "maskrt.export.zoo.solo:solo_scenes",

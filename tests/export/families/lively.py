@@ -74,3 +74,35 @@ def enliven_grid(model: Any, photos: Sequence[np.ndarray], size: tuple[int, int]
                 for level, layer in enumerate(layers):
                     spread(layer, [layer(heads.features[level][number])], 3.0, 0.5)
     return model.eval()
+
+
+def enliven_condinst(model: Any, photos: Sequence[np.ndarray], size: tuple[int, int]) -> Any:
+    """Make a CondInst detect; returns it in eval mode."""
+    images = batch_of(photos, size, model)
+    with_statistics(model, images)
+    with torch.no_grad():
+        maps = model.backbone(padded(images))
+        towers = [level.tower for level in model.heads(maps).levels]
+        logits = [level.logits for level in model.heads(maps).levels]
+        spread(model.head.logits, logits, 1.5, -4.5)
+        spread(model.head.centerness, [model.head.centerness(t) for t in towers], 1.0, 0.5)
+        spread(model.head.distances, [model.head.distances(t) for t in towers], 1.0, 2.0)
+        spread(model.controller, [model.controller(t) for t in towers], 1.0, 0.0)
+    return model.eval()
+
+
+def enliven_yolact(model: Any, photos: Sequence[np.ndarray], size: tuple[int, int]) -> Any:
+    """Make a YOLACT detect; returns it in eval mode."""
+    images = batch_of(photos, size, model)
+    with_statistics(model, images)
+    with torch.no_grad():
+        towers = [model.tower(f) for f in model.backbone(images).values()]
+        for layer, std, mean in (
+            (model.logits, 1.5, 0.0),
+            (model.codes, 0.7, 0.0),
+            (model.coefficients, 1.0, 0.0),
+        ):
+            spread(layer, [layer(t) for t in towers], std, mean)
+        model.logits.bias[:: model.num_classes] += 4.0
+        model.protonet.last.weight.mul_(4.0 / model.protonet(model.backbone(images)["0"]).std())
+    return model.eval()

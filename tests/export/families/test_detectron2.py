@@ -1,0 +1,155 @@
+"""detectron2's Mask R-CNN: names, arithmetic, and a pickle that can hold nothing but arrays."""
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+from torch import Tensor  # noqa: E402
+from torchvision.models.detection import maskrcnn_resnet50_fpn  # noqa: E402
+
+from maskrt.checking import prove  # noqa: E402
+from maskrt.core import InputError, InputSpec  # noqa: E402
+from maskrt.export import export_model  # noqa: E402
+from maskrt.export.families.detectron2_mask_rcnn import FixedAnchors  # noqa: E402
+from maskrt.export.families.registry import classes_in, family_of, translate  # noqa: E402
+from maskrt.export.source import load_source  # noqa: E402
+from maskrt.export.weights import load_weights, read_weights  # noqa: E402
+from maskrt.export.zoo.maskrcnn import maskrcnn_r50_detectron2  # noqa: E402
+from maskrt.runtime import letterbox  # noqa: E402
+
+from . import detectron2_steps as steps  # noqa: E402
+from . import published  # noqa: E402
+
+pytestmark = pytest.mark.torch
+
+CLASSES = 4
+
+
+def _pickled(folder: Path, content: Any, protocol: int = 4) -> Path:
+    file = folder / "model_final.pkl"
+    file.write_bytes(pickle.dumps(content, protocol=protocol))
+    return file
+
+
+def test_published_names_and_shapes_load() -> None:
+    with torch.device("meta"):
+        model: Any = maskrcnn_r50_detectron2(CLASSES)
+        state = {n: torch.empty(shape) for n, shape in published.mask_rcnn_detectron2(CLASSES)}
+    assert classes_in(state) == CLASSES
+    weights = translate(model, state)
+    load_weights(model, weights, "model_final.pkl")
+    assert len(weights) == len(state) - 5  # the cell anchors are constants
+
+
+def test_weights_of_detectron2_are_not_torchvision_s() -> None:
+    state = {n: torch.empty(0) for n, _ in published.mask_rcnn_detectron2(CLASSES)}
+    with torch.device("meta"):
+        model = maskrcnn_resnet50_fpn(weights=None, weights_backbone=None, num_classes=CLASSES)
+    with pytest.raises(InputError, match="compile maskrt:maskrcnn_r50_detectron2"):
+        translate(model, state)
+
+
+def test_anchors_are_not_rounded_and_keep_their_strides() -> None:
+    maps = [torch.zeros(1, 1, 3, 5), torch.zeros(1, 1, 2, 3)]
+    images: Any = type(
+        "Images", (), {"image_sizes": [(12, 20)], "tensors": torch.zeros(1, 3, 12, 20)}
+    )
+    generator = FixedAnchors()
+    generator.cell_anchors = generator.cell_anchors[:2]
+    found = generator(images, maps)[0]
+    expected = [steps._anchors(0, 3, 5), steps._anchors(1, 2, 3)]
+    torch.testing.assert_close(found, torch.cat(expected))
+
+
+@pytest.mark.parametrize("protocol", [2, 4, 5])
+def test_pickle_of_arrays_is_read(tmp_path: Path, protocol: int) -> None:
+    arrays = {"a.weight": np.arange(6, dtype=np.float32).reshape(2, 3), "b": np.ones(2, np.float16)}
+    content = {"model": arrays, "__author__": "Detectron2 Model Zoo"}
+    found = read_weights(_pickled(tmp_path, content, protocol))
+    assert found["a.weight"].tolist() == [[0, 1, 2], [3, 4, 5]]
+    assert found["b"].dtype is torch.float32
+
+
+class _Harmful:
+    def __reduce__(self) -> Any:
+        return (print, ("this must never run",))
+
+
+@pytest.mark.parametrize("where", ["beside", "inside"])
+def test_pickle_that_calls_something_is_refused(
+    tmp_path: Path, where: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    harm = _Harmful() if where == "beside" else np.array([_Harmful()], dtype=object)
+    file = _pickled(tmp_path, {"model": {"a": np.zeros(1)}, "x": harm})
+    with pytest.raises(InputError, match=r"names builtins\.print.* nothing in it was run"):
+        read_weights(file)
+    assert capsys.readouterr().out == ""
+
+
+def test_cut_pickle_is_refused(tmp_path: Path) -> None:
+    file = _pickled(tmp_path, {"model": {"a": np.zeros(1000)}})
+    file.write_bytes(file.read_bytes()[:500])
+    with pytest.raises(InputError, match="no pickle of arrays alone"):
+        read_weights(file)
+
+
+def _lively(photo: Tensor) -> dict[str, Tensor]:
+    """Weights whose features stay in range, and whose last layers tell boxes apart."""
+    generator = torch.Generator().manual_seed(0)
+    state = {}
+    for name, shape in published.mask_rcnn_detectron2(CLASSES):
+        fan = int(np.prod(shape[1:])) if len(shape) > 1 else 1
+        value = torch.randn(shape, generator=generator) * (2 / fan) ** 0.5
+        if len(shape) == 1:
+            value = value * 0.05
+        if ".norm." in name:
+            value = value + (1.0 if name.endswith(("running_var", "norm.weight")) else 0.0)
+        state[name] = value.abs() + 0.1 if name.endswith("running_var") else value
+    state["backbone.bottom_up.stem.conv1.weight"] /= 50  # pixels have a deviation of about 50
+    for stage, blocks in enumerate(published.BLOCKS):
+        for block in range(blocks):
+            state[f"backbone.bottom_up.res{stage + 2}.{block}.conv3.norm.weight"] *= 0.2
+    maps = steps.features(state, photo)
+    logits, deltas = zip(*(steps.rpn(state, m) for m in maps), strict=True)
+    for name, outputs, spread in (
+        ("objectness_logits", logits, 2.0),
+        ("anchor_deltas", deltas, 0.3),
+    ):
+        key = f"proposal_generator.rpn_head.{name}.weight"
+        state[key] *= spread / torch.cat([o.flatten() for o in outputs]).std()
+    boxes = steps.proposals(state, maps, tuple(photo.shape[:2]))
+    scores, codes = steps.box_scores(state, maps, boxes)
+    for name, output, spread in (("cls_score", scores, 2.0), ("bbox_pred", codes, 0.7)):
+        scale = spread / output.std(0).mean()
+        state[f"roi_heads.box_predictor.{name}.weight"] *= scale
+        bias = f"roi_heads.box_predictor.{name}.bias"
+        state[bias] = (state[bias] - output.mean(0)) * scale
+    return state
+
+
+@pytest.mark.slow
+def test_inference_is_detectron2_s(tmp_path: Path, photos: list[np.ndarray]) -> None:
+    """Non-square, not a multiple of 32: loaded from a pickle, ours finds what their steps find."""
+    spec = InputSpec(100, 170, 1, (124, 116, 104))
+    canvas = letterbox(photos[0], spec)[0]
+    with torch.no_grad():
+        state = _lively(torch.from_numpy(canvas))
+        expected = steps.detect(state, torch.from_numpy(canvas), 0.05, 20)
+    file = _pickled(tmp_path, {"model": {n: v.numpy() for n, v in state.items()}})
+    model: Any = load_source("maskrt:maskrcnn_r50_detectron2", weights=file).model
+    model.roi_heads.detections_per_img = 20
+    reference = family_of(model).reference(model, spec)
+    found = {name: value[0] for name, value in reference.run(canvas[None]).items()}
+    number = int(found["count"])
+    assert number == len(expected["scores"]) > 5
+    np.testing.assert_allclose(found["scores"][:number], expected["scores"], atol=1e-4)
+    assert found["labels"][:number].tolist() == (expected["labels"] + 1).tolist()
+    np.testing.assert_allclose(found["boxes"][:number], expected["boxes"], atol=1e-2)
+    np.testing.assert_allclose(found["masks"][:number], expected["masks"], atol=1e-3)
+    exported = export_model(model, input_size=(100, 170))
+    proof = prove(exported, photos[:1])
+    assert proof["violations"] == [], proof
