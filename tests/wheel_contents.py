@@ -13,7 +13,9 @@ DATA = (
     "maskrt/py.typed",
     "maskrt/bench.schema.json",
     "maskrt/nvdsinfer_maskrt.cpp",
+    "maskrt/demo/condinst_scenes.safetensors",
     "maskrt/demo/maskrcnn_scenes.safetensors",
+    "maskrt/demo/yolact_scenes.safetensors",
     "maskrt/runtime/check/report.schema.json",
 )
 

@@ -1,9 +1,11 @@
-"""YOLACT's losses: cross entropy with hard negatives, smooth L1, masks inside boxes, semantics.
+"""YOLACT's losses: classes, smooth L1 of codes, masks inside boxes, semantics.
 
 An anchor is positive for the object that it overlaps most, if with IoU 0.5 or more or if no other
-anchor overlaps the object better, and negative below 0.4. Per picture, the 3 worst negatives of
-each positive count. A mask's error is averaged over its object's box. From Bolya et al., arXiv
-1904.02689; the weights are the authors'.
+anchor overlaps the object better, and negative below 0.4. The loss of classes is cross entropy with
+the 3 worst negatives of each positive, as in the paper, or the focal loss of all, the other choice
+of the authors' program, which learns faster. A mask's error is averaged over its object's box. From
+Bolya et al., arXiv 1904.02689; the weights are the authors', but for the focal loss, whose sum is
+smaller.
 """
 
 from __future__ import annotations
@@ -19,7 +21,8 @@ from maskrt.export.families.yolact import MASK_STRIDE, VARIANCES, Yolact, Yolact
 
 POSITIVE, NEGATIVE = 0.5, 0.4
 NEGATIVES_PER_POSITIVE = 3
-WEIGHTS = {"class": 1.0, "box": 1.5, "mask": 6.125, "semantic": 1.0}
+FOCAL_ALPHA, FOCAL_GAMMA = 0.25, 2.0
+WEIGHTS = {"class": 4.0, "box": 1.5, "mask": 6.125, "semantic": 1.0}
 MASKS_PER_PICTURE = 48  # anchors a picture whose masks are compared
 
 
@@ -47,7 +50,7 @@ def encode(boxes: Tensor, anchors: Tensor) -> Tensor:
     return torch.cat([shift, (sides / anchors[:, 2:]).log() / VARIANCES[1]], 1)
 
 
-def class_loss(logits: Tensor, owners: Tensor, labels: Tensor) -> Tensor:
+def hard_negative_loss(logits: Tensor, owners: Tensor, labels: Tensor) -> Tensor:
     """Return one picture's cross entropy, summed over positives and the worst negatives."""
     positive = owners >= 0
     wanted = torch.zeros_like(owners)
@@ -56,6 +59,16 @@ def class_loss(logits: Tensor, owners: Tensor, labels: Tensor) -> Tensor:
     negatives = losses[owners == -1]
     number = min(NEGATIVES_PER_POSITIVE * max(int(positive.sum()), 1), len(negatives))
     return losses[positive].sum() + negatives.topk(number).values.sum()
+
+
+def focal_loss(logits: Tensor, owners: Tensor, labels: Tensor) -> Tensor:
+    """Return one picture's focal loss of the softmax, summed over positives and negatives."""
+    positive = owners >= 0
+    wanted = torch.zeros_like(owners)
+    wanted[positive] = labels[owners[positive]]
+    certainty = F.log_softmax(logits, 1).gather(1, wanted[:, None])[:, 0]
+    share = torch.where(positive, FOCAL_ALPHA, 1 - FOCAL_ALPHA) * (owners != -2)
+    return -(share * (1 - certainty.exp()) ** FOCAL_GAMMA * certainty).sum()
 
 
 def mask_loss(logits: Tensor, masks: Tensor, boxes: Tensor) -> Tensor:
@@ -133,7 +146,7 @@ def picture_losses(
     errors = mask_loss(said, quarter[owners[place[some]]].float(), owned[some])
     return {
         "positives": torch.tensor(len(place)),
-        "class": class_loss(logits, owners, truth["labels"]),
+        "class": focal_loss(logits, owners, truth["labels"]),
         "box": F.smooth_l1_loss(codes[place], aims, reduction="sum"),
         "mask": errors.sum() * len(place) / max(len(some), 1),
         "semantic": semantic_loss(heads.semantic[index], truth["masks"], truth["labels"]),

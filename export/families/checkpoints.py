@@ -24,9 +24,10 @@ __all__ = [
     "as_detectron2_reads",
     "classes_told",
     "renamed",
+    "stride_in_first",
 ]
 
-Rules = Sequence[tuple[str, str]]
+Rules = Sequence[tuple[str, str | Callable[[re.Match[str]], str]]]
 
 # A ResNet under an FPN from P2 on. mmdetection's ResNet has torchvision's own names.
 MMDET_FPN: Rules = (
@@ -69,21 +70,30 @@ class Layout:
         project: for messages.
         marker: a parameter that tells the layout; the rows of it are the classes, background not
             included.
-        rules: (pattern of a whole name, replacement), the first that fits is taken.
+        rules: (pattern of a whole name, replacement or a function of the match), the first that
+            fits is taken.
         adapt: (model, renamed weights) → weights; for what renaming alone does not carry over.
+        prepare: (model), before names are compared; for what changes its shape or arithmetic.
+        left_out: pattern of what only their training or a constant of theirs needs.
     """
 
     project: str
     marker: str
     rules: Rules
     adapt: Callable[[Any, dict[str, Tensor]], dict[str, Tensor]] | None = None
+    prepare: Callable[[Any], None] | None = None
+    left_out: str = r"(?!)"
 
     def rename(self, name: str) -> str:
         """Return the model's own name of a parameter, or `name` if no rule fits."""
         for pattern, replacement in self.rules:
             found = re.fullmatch(pattern, name)
             if found:
-                return found.expand(replacement)
+                return (
+                    found.expand(replacement)
+                    if isinstance(replacement, str)
+                    else replacement(found)
+                )
         return name
 
 
@@ -93,8 +103,11 @@ def renamed(
     """Return `weights` under the names of `model`; unchanged if they are of none of `layouts`."""
     for layout in layouts:
         if layout.marker in weights:
+            if layout.prepare is not None:
+                layout.prepare(model)
             own = model.state_dict().keys()
-            names = {name: layout.rename(name) for name in weights}
+            kept = (name for name in weights if not re.fullmatch(layout.left_out, name))
+            names = {name: layout.rename(name) for name in kept}
             found = {new if new in own else old: weights[old] for old, new in names.items()}
             return found if layout.adapt is None else layout.adapt(model, found)
     return weights
@@ -115,13 +128,18 @@ def as_detectron2_reads(model: Any, weights: dict[str, Tensor]) -> dict[str, Ten
       of `model`, `x - 255 m = 255 s · ((x / 255) - m) / s`, so the first convolution takes the
       factor 255 s, and its channels turn around. The mean is the same.
     """
-    for stage in ("layer2", "layer3", "layer4"):
-        block = model.backbone.body[stage][0]
-        if hasattr(block, "conv3"):
-            block.conv1.stride, block.conv2.stride = (2, 2), (1, 1)
+    stride_in_first(model.backbone.body)
     name = "backbone.body.conv1.weight"
     if name in weights:
         first = weights[name]
         scale = first.new_tensor(model.image_std).reshape(1, 3, 1, 1) * 255
         weights = {**weights, name: first.flip(1) * scale}
     return weights
+
+
+def stride_in_first(body: Any) -> None:
+    """Move the stride of each stage's first bottleneck from its 3x3 to its first 1x1."""
+    for stage in ("layer2", "layer3", "layer4"):
+        block = body[stage][0]
+        if hasattr(block, "conv3"):
+            block.conv1.stride, block.conv2.stride = (2, 2), (1, 1)

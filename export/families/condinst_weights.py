@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from .renaming import DETECTRON_BODY, MMDET_BODY, Format, stride_in_first, swap_red_and_blue
+from .checkpoints import DETECTRON2_FPN, MMDET_FPN, Layout, as_detectron2_reads, renamed
 
 if TYPE_CHECKING:
     from .condinst import CondInst
@@ -22,11 +22,28 @@ if TYPE_CHECKING:
 __all__ = ["classes_in", "translate"]
 
 
-ADELAIDET = Format(
+def _as_adelaidet(model: CondInst, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    model.inference, model.mask_shift = replace(model.inference, root_scores=True), 0.125
+    return _scalar_scales(as_detectron2_reads(model, weights))
+
+
+def _as_mmdetection(model: CondInst, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    model.inference, model.mask_shift = replace(model.inference, root_scores=False), 0.125
+    return _scalar_scales(weights)
+
+
+def _scalar_scales(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Give the scale of each level, which AdelaiDet keeps as `[1]`, no dimension."""
+    return {
+        name: value.reshape(()) if name.startswith("head.scales.") and value.numel() == 1 else value
+        for name, value in weights.items()
+    }
+
+
+ADELAIDET = Layout(
     "AdelaiDet",
     "proposal_generator.fcos_head.cls_logits.weight",
     (
-        *DETECTRON_BODY,
         (
             r"backbone\.fpn_lateral([3-5])\.(weight|bias)",
             lambda m: f"backbone.fpn.inner_blocks.{int(m[1]) - 3}.0.{m[2]}",
@@ -43,16 +60,17 @@ ADELAIDET = Format(
         (r"proposal_generator\.fcos_head\.ctrness\.(.+)", r"head.centerness.\1"),
         (r"proposal_generator\.fcos_head\.scales\.(\d)\.scale", r"head.scales.\1"),
         (r"mask_branch\.tower\.4\.(weight|bias)", r"mask_branch.last.\1"),
+        *DETECTRON2_FPN,
     ),
+    _as_adelaidet,
     left_out=r"mask_head\.(sizes_of_interest|_iter)|mask_branch\.(seg_head|logits)\..+"
     r"|pixel_(mean|std)",
 )
 
-MMDETECTION = Format(
+MMDETECTION = Layout(
     "mmdetection",
     "bbox_head.controller.weight",
     (
-        *MMDET_BODY,
         (r"neck\.fpn_convs\.3\.conv\.(.+)", r"backbone.fpn.extra_blocks.p6.\1"),
         (r"neck\.fpn_convs\.4\.conv\.(.+)", r"backbone.fpn.extra_blocks.p7.\1"),
         (
@@ -84,7 +102,9 @@ MMDETECTION = Format(
             r"mask_branch.tower.\1.1.\2",
         ),
         (r"mask_head\.mask_feature_head\.conv_pred\.(.+)", r"mask_branch.last.\1"),
+        *MMDET_FPN,
     ),
+    _as_mmdetection,
 )
 
 _CLASS_ROWS = {
@@ -104,24 +124,4 @@ def classes_in(weights: Mapping[str, Tensor]) -> int | None:
 
 def translate(model: CondInst, weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
     """Return `weights` under the model's names, and set the model up as their project does."""
-    if ADELAIDET.matches(weights):
-        renamed = ADELAIDET.rename(weights)
-        first = "backbone.body.conv1.weight"
-        if first in renamed:
-            renamed[first] = swap_red_and_blue(renamed[first])
-        stride_in_first(model.backbone)
-        model.image_mean = (123.675 / 255, 116.28 / 255, 103.53 / 255)
-        model.image_std = (1 / 255, 1 / 255, 1 / 255)
-        model.inference = replace(model.inference, root_scores=True)
-    elif MMDETECTION.matches(weights):
-        renamed = MMDETECTION.rename(weights)
-        model.inference = replace(model.inference, root_scores=False)
-    else:
-        return weights
-    model.mask_shift = 0.125
-    scales = {
-        name: value.reshape(())
-        for name, value in renamed.items()
-        if name.startswith("head.scales.") and value.numel() == 1
-    }
-    return {**renamed, **scales}
+    return renamed(model, weights, (ADELAIDET, MMDETECTION))

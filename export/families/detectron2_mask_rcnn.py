@@ -29,7 +29,7 @@ from torchvision.ops import MultiScaleRoIAlign, roi_align
 
 from ...core import InputError
 from .backbones import resnet_fpn
-from .renaming import DETECTRON_BODY, Format, stride_in_first, swap_red_and_blue
+from .checkpoints import DETECTRON2_FPN, Layout, renamed, stride_in_first
 
 __all__ = ["AlignedRoIAlign", "FixedAnchors", "detectron2_mask_rcnn", "is_detectron2", "translate"]
 
@@ -39,19 +39,10 @@ _RATIOS = (0.5, 1.0, 2.0)
 _MEAN = (123.675 / 255, 116.28 / 255, 103.53 / 255)
 _NOT_EMPTY_PX = 1e-9  # detectron2 keeps proposals with sides above 0
 
-_FORMAT = Format(
+_LAYOUT = Layout(
     "detectron2",
     "proposal_generator.rpn_head.objectness_logits.weight",
     (
-        *DETECTRON_BODY,
-        (
-            r"backbone\.fpn_lateral([2-5])\.(weight|bias)",
-            lambda m: f"backbone.fpn.inner_blocks.{int(m[1]) - 2}.0.{m[2]}",
-        ),
-        (
-            r"backbone\.fpn_output([2-5])\.(weight|bias)",
-            lambda m: f"backbone.fpn.layer_blocks.{int(m[1]) - 2}.0.{m[2]}",
-        ),
         (r"proposal_generator\.rpn_head\.conv\.(.+)", r"rpn.head.conv.0.0.\1"),
         (r"proposal_generator\.rpn_head\.objectness_logits\.(.+)", r"rpn.head.cls_logits.\1"),
         (r"proposal_generator\.rpn_head\.anchor_deltas\.(.+)", r"rpn.head.bbox_pred.\1"),
@@ -65,7 +56,9 @@ _FORMAT = Format(
         ),
         (r"roi_heads\.mask_head\.deconv\.(.+)", r"roi_heads.mask_predictor.conv5_mask.\1"),
         (r"roi_heads\.mask_head\.predictor\.(.+)", r"roi_heads.mask_predictor.mask_fcn_logits.\1"),
+        *DETECTRON2_FPN,
     ),
+    lambda model, weights: _rearranged(weights),
     left_out=r"proposal_generator\.anchor_generator\.cell_anchors\.\d|pixel_(mean|std)",
 )
 _BACKGROUND_ROWS = {  # where background comes from the end, or has rows of zeros put before
@@ -142,10 +135,10 @@ def detectron2_mask_rcnn(depth: int = 50, num_classes: int = 81, **kwargs: Any) 
 
 def is_detectron2(weights: Mapping[str, Tensor]) -> bool:
     """Whether `weights` have the names of a detectron2 R-CNN."""
-    return _FORMAT.matches(weights)
+    return _LAYOUT.marker in weights
 
 
-def translate(model: nn.Module, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def translate(model: nn.Module, weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
     """Return detectron2's `weights` under torchvision's names.
 
     Raises:
@@ -157,15 +150,20 @@ def translate(model: nn.Module, weights: Mapping[str, Tensor]) -> dict[str, Tens
             "the weights are detectron2's, whose anchors, RoIAlign and colours are not "
             "torchvision's: compile maskrt:maskrcnn_r50_detectron2 (or _r101_) instead."
         )
-    renamed = _FORMAT.rename(weights)
+    return renamed(model, weights, (_LAYOUT,))
+
+
+def _rearranged(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Turn the colours of the first layer around, and put background first."""
+    moved = dict(weights)
     first = "backbone.body.conv1.weight"
-    if first in renamed:
-        renamed[first] = swap_red_and_blue(renamed[first])
+    if first in moved:
+        moved[first] = moved[first].flip(1)
     for layer, rows in _BACKGROUND_ROWS.items():
         for name in (f"{layer}.weight", f"{layer}.bias"):
-            if name in renamed:
-                renamed[name] = _background_first(renamed[name], rows)
-    return renamed
+            if name in moved:
+                moved[name] = _background_first(moved[name], rows)
+    return moved
 
 
 def _background_first(rows: Tensor, absent: int | None) -> Tensor:

@@ -31,6 +31,7 @@ __all__ = ["Anchors", "Yolact", "YolactHeads", "YolactInference", "YolactLevel",
 
 VARIANCES = (0.1, 0.2)  # of the codes for centres and for sides
 MASK_STRIDE = 4
+_PRIOR = 0.01  # the probability of an object before training
 
 
 class YolactLevel(NamedTuple):
@@ -161,6 +162,8 @@ class Yolact(OneStage):
         for layer in (self.logits, self.codes, self.coefficients, self.semantic):
             nn.init.normal_(layer.weight, std=0.01)
             nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+        with torch.no_grad():
+            self.logits.bias[::num_classes] = math.log((1 - _PRIOR) / _PRIOR * (num_classes - 1))
 
     def heads(self, maps: Mapping[str, Tensor]) -> YolactHeads:
         """Return the raw outputs for the maps of a batch."""

@@ -14,12 +14,14 @@ the factory.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from .renaming import MMDET_BODY, Format
+from .checkpoints import MMDET_FPN, Layout, renamed
+from .yolact_pyramid import YolactFPN
 
 if TYPE_CHECKING:
     from .yolact import Yolact
@@ -31,7 +33,45 @@ _STD = (58.40 / 255, 57.12 / 255, 57.38 / 255)
 _PASCAL_CLASSES = 21
 _PROTONET = {"0": "before.0", "2": "before.2", "4": "before.4", "8": "after.0", "10": "last"}
 
-AUTHORS = Format(
+
+def _with_background_first(model: Yolact, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    moved = {
+        name: _background_first(weights[name], model.num_classes)
+        for name in ("logits.weight", "logits.bias")
+        if name in weights
+    }
+    return {**weights, **moved}
+
+
+def _background_first(rows: Tensor, classes: int) -> Tensor:
+    """Return an anchor's rows with its last class moved to the front."""
+    if rows.shape[0] % classes:
+        return rows  # of another number of classes: loading says so
+    grouped = rows.unflatten(0, (-1, classes))
+    return torch.cat([grouped[:, -1:], grouped[:, :-1]], 1).flatten(0, 1)
+
+
+def _as_the_authors(model: Yolact) -> None:
+    model.image_mean, model.image_std = _MEAN, _STD
+    pascal = model.num_classes == _PASCAL_CLASSES
+    scales = model.anchors.scales
+    if pascal and scales == type(model.anchors)().scales:
+        scales = (32, 64, 128, 256, 512)
+    model.anchors = replace(model.anchors, scales=scales, ratios=(1.0, 2.0, 0.5), square=not pascal)
+
+
+def _as_mmdetection(model: Yolact) -> None:
+    """Give `model` mmdetection's colours, anchors and pyramid."""
+    model.image_mean, model.image_std = _MEAN, _STD
+    model.anchors = replace(model.anchors, ratios=(0.5, 1.0, 2.0), square=False)
+    pyramid = model.backbone.fpn
+    if isinstance(pyramid, YolactFPN):
+        widths = [block[0].in_channels for block in pyramid.inner_blocks]
+        channels = pyramid.inner_blocks[0][0].out_channels
+        model.backbone.fpn = YolactFPN(widths, channels, relu=False, p6_of_c5=True)
+
+
+AUTHORS = Layout(
     "the authors' program",
     "prediction_layers.0.conf_layer.weight",
     (
@@ -59,15 +99,15 @@ AUTHORS = Format(
         (r"prediction_layers\.0\.mask_layer\.(.+)", r"coefficients.\1"),
         (r"semantic_seg_conv\.(.+)", r"semantic.\1"),
     ),
+    prepare=_as_the_authors,
     # Files of their version 1.0 hold the backbone twice and unused pyramid layers.
     left_out=r"backbone\.layer\d\..+|fpn\.downsample_layers\.[2-9]\..+",
 )
 
-MMDETECTION = Format(
+MMDETECTION = Layout(
     "mmdetection",
     "bbox_head.conv_coeff.weight",
     (
-        *MMDET_BODY,
         (r"neck\.fpn_convs\.3\.conv\.(.+)", r"backbone.fpn.p6.\1"),
         (r"neck\.fpn_convs\.4\.conv\.(.+)", r"backbone.fpn.p7.\1"),
         (r"bbox_head\.head_convs\.0\.conv\.(.+)", r"tower.0.\1"),
@@ -79,7 +119,10 @@ MMDETECTION = Format(
             lambda m: f"protonet.{_PROTONET[m[1]]}.{m[2]}",
         ),
         (r"(?:mask_head\.segm_branch|segm_head)\.segm_conv\.(.+)", r"semantic.\1"),
+        *MMDET_FPN,
     ),
+    _with_background_first,
+    prepare=_as_mmdetection,
 )
 
 _ROWS = {
@@ -102,46 +145,4 @@ def classes_in(weights: Mapping[str, Tensor]) -> int | None:
 
 def translate(model: Yolact, weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
     """Return `weights` under the model's names, and set the model up as their project does."""
-    if AUTHORS.matches(weights):
-        renamed = AUTHORS.rename(weights)
-        _adopt(model, (1.0, 2.0, 0.5), pascal=classes_in(weights) == _PASCAL_CLASSES)
-    elif MMDETECTION.matches(weights):
-        renamed = MMDETECTION.rename(weights)
-        _adopt(model, (0.5, 1.0, 2.0))
-        for name in ("logits.weight", "logits.bias"):
-            if name in renamed:
-                renamed[name] = _background_first(renamed[name], model.num_classes)
-        _take_p6_from_c5(model)
-    else:
-        return weights
-    return renamed
-
-
-def _adopt(model: Yolact, ratios: tuple[float, ...], pascal: bool | None = None) -> None:
-    """Set colours and anchors; `pascal` is None where the anchors are not the authors'."""
-    from .yolact import Anchors
-
-    model.image_mean, model.image_std = _MEAN, _STD
-    scales = model.anchors.scales
-    if pascal and scales == Anchors().scales:
-        scales = (32, 64, 128, 256, 512)
-    model.anchors = Anchors(scales, ratios, square=pascal is False)
-
-
-def _background_first(rows: Tensor, classes: int) -> Tensor:
-    """Return an anchor's rows with its last class moved to the front."""
-    if rows.shape[0] % classes:
-        return rows  # of another number of classes: loading says so
-    grouped = rows.unflatten(0, (-1, classes))
-    return torch.cat([grouped[:, -1:], grouped[:, :-1]], 1).flatten(0, 1)
-
-
-def _take_p6_from_c5(model: Yolact) -> None:
-    """Give `model` mmdetection's pyramid."""
-    from .yolact_pyramid import YolactFPN
-
-    pyramid = model.backbone.fpn
-    if isinstance(pyramid, YolactFPN):
-        widths = [block[0].in_channels for block in pyramid.inner_blocks]
-        channels = pyramid.inner_blocks[0][0].out_channels
-        model.backbone.fpn = YolactFPN(widths, channels, relu=False, p6_of_c5=True)
+    return renamed(model, weights, (AUTHORS, MMDETECTION))

@@ -1,13 +1,14 @@
-"""The demo: a small trained Mask R-CNN, the scenes that it was trained on, and the demo run."""
+"""The demo: small trained models, the scenes that they were trained on, and the demo run."""
 
 from pathlib import Path
 
 __all__ = ["weights_path"]
 
 
-def weights_path() -> Path:
-    """Return the trained weights of `maskrcnn_scenes`: FP16 safetensors, at most 8 MB.
+def weights_path(model: str = "maskrcnn_scenes") -> Path:
+    """Return the trained weights of a model of the zoo that ends in `_scenes`: FP16 safetensors.
 
-    Made by `examples/scenes/train.py`, whose docstring holds the command and the accuracy reached.
+    Made by `examples/scenes/train.py` and `train_family.py`, whose docstrings hold the commands and
+    the accuracy reached.
     """
-    return Path(__file__).with_name("maskrcnn_scenes.safetensors")
+    return Path(__file__).with_name(f"{model}.safetensors")

@@ -61,7 +61,12 @@ def _condinst(**options: Any) -> CondInst:
     ("options", "size", "batch"),
     [
         ({}, (100, 170), 2),  # prototypes do not lie on the quarter grid
-        ({"inference": YolactInference(cross_class=True, candidates=60)}, (96, 128), 1),
+        pytest.param(
+            {"inference": YolactInference(cross_class=True, candidates=60)},
+            (96, 128),
+            1,
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_yolact(
@@ -75,8 +80,13 @@ def test_yolact(
     ("options", "size", "batch", "most"),
     [
         ({}, (100, 170), 2, 2048),
-        # candidates are cut to fewer than there are
-        ({"inference": CondInstInference(root_scores=False), "norm": False}, (128, 96), 1, 150),
+        pytest.param(  # candidates are cut to fewer than there are
+            {"inference": CondInstInference(root_scores=False), "norm": False},
+            (128, 96),
+            1,
+            150,
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_condinst(
@@ -91,6 +101,7 @@ def test_condinst(
     assert kinds == {"BatchedNMS"}
 
 
+@pytest.mark.slow
 def test_nothing_found_is_no_instance(photos: list[np.ndarray]) -> None:
     silent = _yolact(inference=YolactInference(score_threshold=1.0))
     found = prove(
@@ -99,6 +110,7 @@ def test_nothing_found_is_no_instance(photos: list[np.ndarray]) -> None:
     assert (found["instances"], found["violations"]) == (0, [])
 
 
+@pytest.mark.slow
 def test_proof_rejects_a_changed_graph(photos: list[np.ndarray]) -> None:
     """The checker can fail: the mask branch scaled by a tenth is seen."""
     exported = export_model(
@@ -111,6 +123,7 @@ def test_proof_rejects_a_changed_graph(photos: list[np.ndarray]) -> None:
     assert prove(exported, photos)["violations"]
 
 
+@pytest.mark.slow
 def test_class_names_that_do_not_match_are_refused() -> None:
     with pytest.raises(UsageError, match="class_names has 2 names, and the model 4 classes"):
         export_model(_yolact(), input_size=(64, 64), class_names=["background", "cup"])

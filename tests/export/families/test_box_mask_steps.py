@@ -12,7 +12,6 @@ from torch import Tensor  # noqa: E402
 
 from maskrt.export.families.condinst import CondInst, aligned_bilinear, shifted, split_parameters  # noqa: E402
 from maskrt.export.families.fast_nms import fast_nms, pairwise_iou  # noqa: E402
-from maskrt.export.families.renaming import swap_red_and_blue  # noqa: E402
 from maskrt.export.families.yolact import Anchors, decode  # noqa: E402
 
 pytestmark = pytest.mark.torch
@@ -141,9 +140,3 @@ def test_codes_are_decoded_as_ssd_does() -> None:
     width = 20 * math.exp(0.2)
     expected = [52 - width / 2, 38 - 5, 52 + width / 2, 38 + 5]
     assert box.tolist() == pytest.approx(expected)
-
-
-def test_swapping_colours_twice_changes_nothing() -> None:
-    weight = torch.rand(2, 3, 3, 3)
-    assert torch.equal(swap_red_and_blue(swap_red_and_blue(weight)), weight)
-    assert not torch.equal(swap_red_and_blue(weight), weight)

@@ -14,8 +14,8 @@ torch = pytest.importorskip("torch")
 from torch import Tensor, nn  # noqa: E402
 
 from maskrt.core import InputError  # noqa: E402
+from maskrt.export.families.checkpoints import stride_in_first  # noqa: E402
 from maskrt.export.families.registry import classes_in, translate  # noqa: E402
-from maskrt.export.families.renaming import stride_in_first  # noqa: E402
 from maskrt.export.families.yolact_pyramid import YolactFPN  # noqa: E402
 from maskrt.export.source import load_source  # noqa: E402
 from maskrt.export.weights import load_weights  # noqa: E402
