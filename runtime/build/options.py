@@ -143,10 +143,10 @@ def _check_dla(
             f"--dla {options.dla} alone cannot build this graph, because no DLA runs RoIAlign and "
             "NMS: add --gpu-fallback."
         )
-    if precision is Precision.FP32:
+    if precision in (Precision.FP32, Precision.BF16, Precision.FP8):
         raise UnsupportedTargetError(
-            f"--dla {options.dla} cannot build an fp32 engine, because a DLA computes in fp16 and "
-            "int8 alone: add --precision fp16 or int8."
+            f"--dla {options.dla} cannot build {precision} engines, because a DLA computes in fp16 "
+            "and int8 alone: add --precision fp16 or int8."
         )
     if precision in (Precision.INT8, Precision.MIXED) and not can.dla_int8:
         raise UnsupportedTargetError(

@@ -52,10 +52,21 @@ def test_what_cannot_be_had_is_refused(
     assert "\n" not in str(error.value)
 
 
-def test_a_dla_computes_no_fp32() -> None:
-    with pytest.raises(UnsupportedTargetError, match="add --precision fp16 or int8"):
-        _check(DLA, "agx-orin", "10.3", precision=Precision.FP32)
+def test_a_dla_computes_fp16_and_int8_alone() -> None:
+    for precision in (Precision.FP32, Precision.BF16):
+        with pytest.raises(UnsupportedTargetError, match="add --precision fp16 or int8"):
+            _check(DLA, "agx-orin", "10.3", precision=precision)
     _check(DLA, "agx-orin", "10.3", precision=Precision.FP16)
+
+
+def test_tensorrt_8_has_neither_bf16_nor_what_the_hardware_lacks() -> None:
+    plain = BuildOptions()
+    with pytest.raises(UnsupportedTargetError, match="builds no bf16 engine for target orin-nx"):
+        _check(plain, "orin-nx", "8.6.2", precision=Precision.BF16)
+    with pytest.raises(UnsupportedTargetError, match=r"FP8 needs SM 8\.9"):
+        _check(plain, "orin-nx", "10.3", precision=Precision.FP8)
+    _check(plain, "orin-nx", "10.3", precision=Precision.BF16)
+    _check(plain, "thor", "10.13", precision=Precision.FP8)
 
 
 @pytest.mark.parametrize(
