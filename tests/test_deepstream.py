@@ -230,6 +230,17 @@ def test_numbers_that_are_not_finite_are_no_instances(parse: Parse) -> None:
     assert len(rest.scores) == len(every.scores) - 1
 
 
+@pytest.mark.parametrize(("count", "found"), [(99, SLOTS), (-1, 0), (0, 0)])
+def test_a_count_beyond_the_slots_reads_no_further(parse: Parse, count: int, found: int) -> None:
+    outputs = _outputs(3)
+    outputs["boxes"][:] = [1, 2, 30, 40]
+    outputs["labels"][:] = 1
+    outputs["count"][:] = count
+    all_of_them = parse(outputs)
+    assert isinstance(all_of_them, Found)
+    assert len(all_of_them.scores) == found
+
+
 def test_outputs_of_another_engine_are_refused(parse: Parse, capfd: Any) -> None:
     outputs = _outputs(0)
     for name in outputs:

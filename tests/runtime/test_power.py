@@ -44,7 +44,7 @@ def test_the_whole_of_a_module_is_vdd_in(tmp_path: Path) -> None:
         time.sleep(0.1)
     assert power.watts == pytest.approx(10.16)  # 5.08 V, 2 A
     assert power.rails_watts["VDD_SOC"] == pytest.approx(2.536)
-    assert 0.1 <= power.seconds < 1
+    assert 0.1 <= power.seconds < 5
     assert len(power.readings["VDD_IN"]) >= 2
 
 
@@ -60,9 +60,9 @@ def test_power_is_the_mean_over_time(tmp_path: Path) -> None:
     current = plant(tmp_path, ORIN_NX) / "sys/class/hwmon/hwmon1/curr1_input"
     rails = find_rails(tmp_path)
     with metered(rails) as power:
-        time.sleep(0.15)
+        time.sleep(0.3)
         current.write_text("4000\n")
-        time.sleep(0.15)
+        time.sleep(0.3)
     assert {round(v, 2) for v in power.readings["VDD_IN"]} >= {10.16, 20.32}
     assert power.watts is not None
     assert 10.16 < power.watts < 20.32
