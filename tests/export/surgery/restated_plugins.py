@@ -81,7 +81,7 @@ class PluginStyle(_Style):
         anchors = (torch.cat(self.layers.anchors) @ to_centres / whole)[None]
         first = _nms("EfficientNMS_TRT", self._suppression(0.01, self.rpn.nms_thresh, self.most, 1),
                      self.most, deltas, scores, anchors)  # fmt: skip
-        pooled = self._pool(first[1], maps, 5, self.most)
+        pooled = self._pool(first[1], maps, self.layers.bins, self.most)
         hidden = self.layers.box_head(pooled.reshape(self.most, -1))
         own = self.layers.score(hidden).softmax(-1).reshape(1, self.most, -1)
         codes = self.layers.codes(hidden).reshape(1, self.most, -1, 4)
@@ -91,8 +91,8 @@ class PluginStyle(_Style):
             self._suppression(self.heads.score_thresh, self.heads.nms_thresh, self.detections, 0),
             self.detections, codes, own[..., : self.layers.classes], first[1] @ to_centres,
         )  # fmt: skip
-        pooled = self._pool(second[1], maps, 10, self.detections)
-        pooled = pooled.reshape(self.detections, -1, 10, 10)
+        pooled = self._pool(second[1], maps, self.layers.mask_bins, self.detections)
+        pooled = pooled.reshape(self.detections, -1, *pooled.shape[-2:])
         return *second, self._masks(pooled, second[3])
 
     def _suppression(self, score: float, iou: float, most: int, activation: int) -> dict:
@@ -160,11 +160,11 @@ class MMDeployPluginStyle(_Style):
         dets, labels = self._suppressed(
             dets[..., :4], own, self.layers.classes, self.detections, 0.1, 0.5
         )
-        masks = self._masks(self._pool(maps, dets, 10), labels.clamp(min=0))
+        masks = self._masks(self._pool(maps, dets, self.layers.mask_bins), labels.clamp(min=0))
         return dets, labels, masks
 
     def _heads(self, maps: list[Tensor], dets: Tensor) -> Tensor:
-        hidden = self.layers.box_head(self._pool(maps, dets, 5))
+        hidden = self.layers.box_head(self._pool(maps, dets, self.layers.bins))
         return self.layers.score(hidden).softmax(-1).reshape(1, self.most, -1)
 
     def _suppressed(

@@ -1,5 +1,6 @@
 """Graphs that hold TensorRT's plugins: rewritten, and compared with what the plugins document."""
 
+import random
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,8 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from maskrt.core import UnsupportedModelError  # noqa: E402
+from maskrt.cli import main  # noqa: E402
+from maskrt.core import Bundle, UnsupportedModelError  # noqa: E402
 from maskrt.export.surgery import examine, export_onnx  # noqa: E402
 from maskrt.export.surgery.graph import Node  # noqa: E402
 from maskrt.export.surgery.plugin_behaviour import behave  # noqa: E402
@@ -19,6 +21,7 @@ from maskrt.export.surgery.plugin_behaviour import behave  # noqa: E402
 from ..detectors import enliven, tiny_mask_rcnn  # noqa: E402
 from .foreign import equals_original, resized  # noqa: E402
 from .restated_plugins import AbsoluteStyle, MMDeployPluginStyle, PluginStyle  # noqa: E402
+from .test_robust import CHANGES  # noqa: E402
 
 pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("ignore")]
 SIZE = (128, 192)
@@ -56,6 +59,26 @@ def test_pixels_batched_nms_and_one_map(files: dict[type, Path], photos: list[np
     assert [o.name for o in model.graph.output] == ["boxes", "scores", "labels", "count"]
 
 
+def test_inspect_names_plugins_and_nodes(
+    files: dict[type, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        main(["inspect", str(files[PluginStyle])])
+    out = " ".join(capsys.readouterr().out.split())
+    assert "plugin: EfficientNMS_TRT background_class -1, box_coding 1" in out
+    assert "plugin: PyramidROIAlign_TRT" in out
+    assert "rewrites it whole" in out
+
+
+@pytest.mark.slow
+def test_compile(files: dict[type, Path], tmp_path: Path) -> None:
+    with pytest.raises(SystemExit) as left:
+        main(["compile", str(files[PluginStyle]), "-o", str(tmp_path / "p.maskrt")])
+    assert not left.value.code
+    fidelity = Bundle.open(tmp_path / "p.maskrt").manifest.fidelity
+    assert "the original ONNX" in fidelity["compared"]
+
+
 def test_a_wrong_threshold_is_seen(files: dict[type, Path], photos: list[np.ndarray]) -> None:
     """The comparison rejects a graph whose first suppression takes another overlap."""
     from maskrt.checking import prove
@@ -64,6 +87,15 @@ def test_a_wrong_threshold_is_seen(files: dict[type, Path], photos: list[np.ndar
     changed = _changed(files[PluginStyle], "EfficientNMS_TRT", {"iou_threshold": 0.2})
     wrong = export_onnx(changed)
     assert prove(replace(wrong, reference=right.reference), resized(photos, SIZE))["violations"]
+
+
+def test_form_does_not_matter(files: dict[type, Path], tmp_path: Path) -> None:
+    graph, luck = onnx.load(files[AbsoluteStyle]), random.Random(0)
+    for change in CHANGES:
+        graph = change(graph, luck)
+    onnx.save(graph, tmp_path / "changed.onnx")
+    ours = export_onnx(tmp_path / "changed.onnx").model
+    assert ours.SerializeToString() == export_onnx(files[AbsoluteStyle]).model.SerializeToString()
 
 
 def _changed(path: Path, op: str, attributes: dict[str, Any]) -> Path:
