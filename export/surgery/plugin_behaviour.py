@@ -26,6 +26,10 @@ def behave(node: Node, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
         return _efficient_nms(a, *inputs)
     if name in ("BatchedNMS_TRT", "BatchedNMSDynamic_TRT"):
         return _batched_nms(a, *inputs)
+    if name == "TRTBatchedNMS":
+        return _mmdeploy_nms(a, *inputs)
+    if name == "MMCVMultiLevelRoiAlign":
+        return [_mmdeploy_pyramid(a, inputs[0], inputs[1:])]
     if name == "ROIAlign_TRT":
         return [_roialign(a, *inputs)]
     if name == "PyramidROIAlign_TRT":
@@ -87,6 +91,36 @@ def _batched_nms(a: dict[str, Any], boxes: np.ndarray, scores: np.ndarray) -> li
         found = np.clip(found, 0, 1) if a.get("clipBoxes", 1) else found
         kept.append((found, own[every, each], each))
     return _padded(kept, int(a["keepTopK"]), np.float32)
+
+
+def _mmdeploy_nms(a: dict[str, Any], boxes: np.ndarray, scores: np.ndarray) -> list[np.ndarray]:
+    named = {
+        "backgroundLabelId": a.get("background_label_id", -1), "topK": a["topk"],
+        "keepTopK": a["keep_topk"], "scoreThreshold": a["score_threshold"],
+        "iouThreshold": a["iou_threshold"], "clipBoxes": a.get("clip_boxes", 0),
+    }  # fmt: skip
+    named["topK"] = named["topK"] if named["topK"] > 0 else scores.shape[1]
+    boxes = boxes[:, :, None] if boxes.ndim == 3 else boxes
+    count, found, best, labels = _batched_nms(named, boxes, scores)
+    real = np.arange(best.shape[1]) < count
+    return [np.concatenate([found, best[..., None]], -1), np.where(real, labels, -1).astype("i4")]
+
+
+def _mmdeploy_pyramid(
+    a: dict[str, Any], rois: np.ndarray, maps: Sequence[np.ndarray]
+) -> np.ndarray:
+    aligned, pooled = bool(a.get("aligned", 1)), []
+    for picture, *roi in rois:
+        box = np.array(roi, np.float32)
+        side = np.sqrt((box[3] - box[1]) * (box[2] - box[0]))
+        level = int(np.clip(np.floor(np.log2(side / a["finest_scale"] + 1e-6)), 0, len(maps) - 1))
+        box = box / np.float32(a["featmap_strides"][level])
+        sides = box[2:] - box[:2] if aligned else np.maximum(box[2:] - box[:2], 1)
+        bins = (a["output_height"], a["output_width"])
+        low = box[:2] - (0.5 if aligned else 0.0)
+        features = maps[level][int(picture)]
+        pooled.append(_pool(features, low, sides, bins, a.get("sampling_ratio", 0)))
+    return np.array(pooled, np.float32)
 
 
 def _greedy(boxes: np.ndarray, groups: np.ndarray, too_near: Any) -> list[int]:

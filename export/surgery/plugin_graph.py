@@ -19,13 +19,17 @@ from .graph import Graph, Node
 from .layers import copy_layers
 from .normalisation import Normalisation
 from .plugin_nodes import rewrite_plugin
-from .plugin_shapes import FOREIGN, KNOWN, NMS, kind
+from .plugin_shapes import FOREIGN, KNOWN, NMS, POOLS, kind
 from .preprocessing import Preprocessing, read_preprocessing
 
 __all__ = ["PluginDetector", "has_plugins", "plugin_detector", "write_plugin_detector"]
 
 RULE = "plugin"
 _FLOAT, _INT32 = int(TensorProto.FLOAT), int(TensorProto.INT32)
+_BACKGROUND = {
+    "EfficientNMS_TRT": "background_class", "BatchedNMS_TRT": "backgroundLabelId",
+    "BatchedNMSDynamic_TRT": "backgroundLabelId", "TRTBatchedNMS": "background_label_id",
+}  # fmt: skip
 _BESIDE = ("Softmax", "Sigmoid", "Split", "Unsqueeze", "Squeeze", "Expand", "Tile", "Clip")
 
 
@@ -73,15 +77,13 @@ def plugin_detector(
     notes.add("preprocessing", str(preprocessing), preprocessing.nodes)
     for node in plugins:
         notes.add("plugin", _words(node), [node])
-    pools = [n for n in plugins if kind(n) in ("ROIAlign_TRT", "PyramidROIAlign_TRT")]
+    pools = [n for n in plugins if kind(n) in POOLS]
     if not pools:
         raise Declined(RULE, "no RoIAlign takes its boxes, so this is no two-stage detector",
                        plugins[-1])  # fmt: skip
     last = _last(graph, plugins)
     normalised = _normalised(graph, pools[0], preprocessing)
-    background = int(last.attributes.get(
-        "background_class" if kind(last) == "EfficientNMS_TRT" else "backgroundLabelId", -1
-    ))  # fmt: skip
+    background = int(last.attributes.get(_BACKGROUND[kind(last)], -1))
     shape = graph.shape(last.inputs[1])
     if shape is None or len(shape) != 3 or shape[2] is None or background > 0:
         raise Declined(RULE, f"it has classes {shape} and the background {background}", last)
@@ -98,21 +100,24 @@ def _words(node: Node) -> str:
 
 
 def _last(graph: Graph, plugins: list[Node]) -> Node:
-    found = [n for n in plugins if kind(n) in NMS and set(n.outputs[1:4]) <= {*graph.outputs}]
+    found = [n for n in plugins if kind(n) in NMS and set(_answers(n)) <= {*graph.outputs}]
     if len(found) != 1:
         where = found[-1] if found else next((n for n in plugins if kind(n) in NMS), plugins[0])
         raise Declined(RULE, f"{len(found)} suppressions have boxes, scores and classes among the "
                        "outputs, and one is expected", where)  # fmt: skip
-    if found[0].outputs[0] not in graph.outputs:
-        raise Declined(RULE, "the number of detections is no output", found[0])
     return found[0]
+
+
+def _answers(node: Node) -> tuple[str, ...]:
+    """Return the outputs that are detections: count, boxes, scores, labels, or dets and labels."""
+    return node.outputs[:2] if kind(node) == "TRTBatchedNMS" else node.outputs[:4]
 
 
 def _masks(graph: Graph, last: Node) -> str | None:
     rest = [o for o in graph.outputs if o not in last.outputs and graph.value(o) is None]
     if not rest:
         return None
-    shape, most = graph.shape(rest[0]), (graph.shape(last.outputs[2]) or (None, None))[1]
+    shape, most = graph.shape(rest[0]), (graph.shape(last.outputs[1]) or (None, None))[1]
     if len(rest) > 1 or shape is None or len(shape) != 4 or shape[:2] != (1, most):
         raise Declined(
             RULE, f"besides detections there are {len(rest)} outputs, of the shape {shape}, and "
@@ -124,10 +129,13 @@ def _masks(graph: Graph, last: Node) -> str | None:
 def _normalised(graph: Graph, pool: Node, preprocessing: Preprocessing) -> bool:
     if kind(pool) == "PyramidROIAlign_TRT":
         return not pool.attributes.get("roi_coords_absolute", 1)
-    shape = graph.shape(pool.inputs[0])
+    mmdeploys = kind(pool) == "MMCVMultiLevelRoiAlign"
+    shape = graph.shape(pool.inputs[1 if mmdeploys else 0])
     if shape is None or shape[2] is None:
         raise Declined(RULE, "the size of its feature map is not static", pool)
     scale, expected = float(pool.attributes.get("spatial_scale", 1.0)), preprocessing.padded[0]
+    if mmdeploys:
+        scale = 1 / float(pool.attributes["featmap_strides"][0])
     if not 0.9 < scale * expected / shape[2] < 1.1:
         raise Declined(RULE, f"spatial_scale is {scale:g}, and its map has {shape[2]} rows of "
                        f"{expected}", pool)  # fmt: skip
@@ -149,6 +157,7 @@ class _Writer:
     def __init__(self, graph: Graph, found: PluginDetector) -> None:
         self.graph, self.found, self.out = graph, found, Emitter()
         self.known: dict[str, str] = {found.preprocessing.output: self._picture()}
+        self.last: list[str] = []  # what its outputs became
 
     def write(self) -> onnx.ModelProto:
         out, found = self.out, self.found
@@ -181,7 +190,7 @@ class _Writer:
             raise Declined(RULE, "the shapes of its inputs are not static", node)
         if kind(node) == "ROIAlign_TRT":
             self._check_one_picture(node)
-        elif static[0][0] != 1:
+        elif kind(node) != "MMCVMultiLevelRoiAlign" and static[0][0] != 1:
             raise Declined(RULE, f"the graph is for {static[0][0]} pictures a call, and one alone "
                            "is rewritten", node)  # fmt: skip
         read = node.inputs[:2] if kind(node) == "ROIAlign_TRT" else node.inputs
@@ -189,6 +198,8 @@ class _Writer:
         picture = self.found.preprocessing.padded
         made = rewrite_plugin(self.out, node, inputs, static, picture)
         self.known.update(zip(node.outputs, made, strict=False))
+        if node is self.found.last:
+            self.last = made
 
     def _check_one_picture(self, node: Node) -> None:
         """Decline if the numbers of the pictures of its boxes may be others than 0."""
@@ -199,8 +210,14 @@ class _Writer:
     def _detections(self) -> tuple[str, str, str, str, str]:
         """Return boxes in pixels, scores, labels from 1 on, the count, and which rows are real."""
         out, found = self.out, self.found
-        count, boxes, scores, labels = (self.known[name] for name in found.last.outputs[:4])
-        most = (self.graph.shape(found.last.outputs[2]) or (1, 0))[1]
+        if kind(found.last) == "TRTBatchedNMS":
+            dets, labels, count = self.last
+            boxes = out.slice_last(dets, 0, 4)
+            scores = out.op("Squeeze", out.slice_last(dets, 4, 5), out.ints(2))
+            labels = out.op("Max", labels, out.constant(0, np.int32))
+        else:
+            count, boxes, scores, labels = self.last
+        most = (self.graph.shape(found.last.outputs[1]) or (1, 0))[1]
         count = out.op("Reshape", count, out.ints(1))
         wide = out.op("Cast", out.op("Unsqueeze", count, out.ints(1)), to=TensorProto.INT64)
         real = out.op("Less", out.constant(np.arange(most or 0), np.int64), wide)

@@ -8,9 +8,13 @@
     PyramidROIAlign_TRT   boxes clipped to the picture; level 2 + [area > s²/4] + [area > s²] +
                           [area > 4 s²], s = fpn_scale; RoIAlign there
     ResizeNearest_TRT     nearest pixel, rounded down
+    TRTBatchedNMS         mmdeploy's BatchedNMS: boxes and scores side by side, the label -1 in
+                          rows of no detection, and no pixel added to a box of pixels
+    MMCVMultiLevelRoiAlign  mmdeploy's: level = clip(floor(log2(side / finest_scale + 1e-6)))
 
 A strict comparison stands for the other kind by the next float. What an attribute asks beyond this
-is refused. Source: `plugin/` in NVIDIA/TensorRT, the README and the kernel of each.
+is refused. Source: `plugin/` in NVIDIA/TensorRT, the README and the kernel of each, and
+`csrc/mmdeploy/backend_ops/tensorrt/` in open-mmlab/mmdeploy.
 """
 
 import math
@@ -50,6 +54,7 @@ def rewrite_plugin(
         "EfficientNMS_TRT": _efficient_nms, "BatchedNMS_TRT": _batched_nms,
         "BatchedNMSDynamic_TRT": _batched_nms, "ROIAlign_TRT": _roialign,
         "PyramidROIAlign_TRT": _pyramid, "ResizeNearest_TRT": _resize,
+        "TRTBatchedNMS": _mmdeploy_nms, "MMCVMultiLevelRoiAlign": _mmdeploy_pyramid,
     }  # fmt: skip
     return known[kind(node)](out, node, inputs, shapes, picture)
 
@@ -103,12 +108,46 @@ def _efficient_nms(
 def _batched_nms(
     out: Emitter, node: Node, x: Sequence[str], shapes: Sequence[_Shape], _: _Shape
 ) -> list[str]:
-    a, (_batch, count, classes) = node.attributes, shapes[1]
+    a = node.attributes
     _only(node, "isNormalized", 1, "so boxes are a pixel larger than here")
     _only(node, "caffeSemantics", 1, "which no rule maps")
-    scores = _without(out, x[1], int(a.get("backgroundLabelId", -1)), classes)
-    turned = out.op("Transpose", scores, perm=[0, 2, 1])
-    each = min(int(_needed(node, "topK")), count)
+    count, boxes, scores, labels = _best_of_each(
+        out, x, shapes, int(a.get("backgroundLabelId", -1)), int(_needed(node, "topK")),
+        int(_needed(node, "keepTopK")), float(_needed(node, "iouThreshold")),
+        float(_needed(node, "scoreThreshold")),
+    )  # fmt: skip
+    if a.get("clipBoxes", 1):
+        boxes = out.op("Clip", boxes, out.constant(0.0), out.constant(1.0))
+    return [count, boxes, scores, out.op("Cast", labels, to=_FLOAT)]
+
+
+def _mmdeploy_nms(
+    out: Emitter, node: Node, x: Sequence[str], shapes: Sequence[_Shape], _: _Shape
+) -> list[str]:
+    """Return dets and labels, and behind them, for the canonical outputs, the count."""
+    a, most = node.attributes, int(_needed(node, "keep_topk"))
+    _only(node, "clip_boxes", 0, "and boxes in pixels are not parts of a picture")
+    _only(node, "return_index", 0, "and which candidates were kept is not told")
+    top = int(_needed(node, "topk"))
+    count, boxes, scores, labels = _best_of_each(
+        out, x, shapes, int(a.get("background_label_id", -1)), top if top > 0 else shapes[1][1],
+        most, float(_needed(node, "iou_threshold")), float(_needed(node, "score_threshold")),
+    )  # fmt: skip
+    dets = out.op("Concat", boxes, out.op("Unsqueeze", scores, out.ints(2)), axis=2)
+    real = out.op("Less", out.constant(np.arange(most), np.int64),
+                  out.op("Cast", count, to=_INT64))  # fmt: skip
+    labels = out.op("Where", real, labels, out.constant(-1, np.int32))
+    return [dets, labels, count]
+
+
+def _best_of_each(
+    out: Emitter, x: Sequence[str], shapes: Sequence[_Shape], background: int, each: int, most: int,
+    iou: float, score: float,
+) -> list[str]:  # fmt: skip
+    """Suppress the best `each` of each class, and return the best `most` of all that is left."""
+    _batch, count, classes = shapes[1]
+    each = min(each, count)
+    turned = out.op("Transpose", _without(out, x[1], background, classes), perm=[0, 2, 1])
     best, row = out.op("TopK", turned, out.ints(each), outputs=2, axis=-1)
     numbers = out.constant(np.arange(classes).reshape(1, classes, 1), np.int64)
     places = out.op("Add", out.op("Mul", row, out.constant(classes, np.int64)), numbers)
@@ -119,14 +158,7 @@ def _batched_nms(
                    axis=1)  # fmt: skip
     owner, label = _split(out, place, classes)
     boxes = _boxes(out, x[0], shapes[0], owner, place, classes, top)
-    count_, boxes, scores, labels = _suppressed(
-        out, (boxes, best, label), int(_needed(node, "keepTopK")), top,
-        iou=float(_needed(node, "iouThreshold")), score=float(_needed(node, "scoreThreshold")),
-        agnostic=False,
-    )  # fmt: skip
-    if a.get("clipBoxes", 1):
-        boxes = out.op("Clip", boxes, out.constant(0.0), out.constant(1.0))
-    return [count_, boxes, scores, out.op("Cast", labels, to=_FLOAT)]
+    return _suppressed(out, (boxes, best, label), most, top, iou=iou, score=score, agnostic=False)
 
 
 def _without(out: Emitter, scores: str, background: int, classes: int) -> str:
@@ -253,6 +285,29 @@ def _pyramid(
         _pooling((size, size), int(a.get("sampling_ratio", 0)), 1, scales,
                  float(a.get("fpn_scale", 224)), 2),
     )  # fmt: skip
+
+
+def _mmdeploy_pyramid(
+    out: Emitter, node: Node, x: Sequence[str], shapes: Sequence[_Shape], _: _Shape
+) -> list[str]:
+    a, count, maps = node.attributes, shapes[0][0], shapes[1:]
+    _only(node, "pool_mode", 1, "so it takes the maximum, which lowers to no other target")
+    grown = float(a.get("roi_scale_factor", 1.0))
+    if grown > 0 and grown != 1:
+        raise Declined(RULE, f"roi_scale_factor is {grown:g}, which makes boxes larger", node)
+    strides = [float(v) for v in _needed(node, "featmap_strides")]
+    if len(strides) != len(maps):
+        raise Declined(RULE, f"it has {len(maps)} maps and {len(strides)} strides", node)
+    bins = (int(_needed(node, "output_height")), int(_needed(node, "output_width")))
+    boxes = out.op("Reshape", out.slice_last(x[0], 1, 5), out.ints(1, count, 4))
+    read = _pooling(bins, int(a.get("sampling_ratio", 0)), int(a.get("aligned", 1)),
+                    tuple(1 / stride for stride in strides))  # fmt: skip
+    read |= {"canonical_scale": float(_needed(node, "finest_scale")), "canonical_level": 0,
+             "level_epsilon": math.log2(1 + 1e-6), "min_level": 0}  # fmt: skip
+    (pooled,) = out.maskrt(
+        "MultilevelRoIAlign", [boxes, *x[1:]], [("", _FLOAT, (1, count, maps[0][1], *bins))], read
+    )
+    return [out.op("Reshape", pooled, out.ints(count, maps[0][1], *bins))]
 
 
 def _resize(

@@ -17,7 +17,7 @@ from .graph import Node, outer_names
 from .loading import load_onnx
 from .plugin_behaviour import behave
 from .plugin_graph import PluginDetector
-from .plugin_shapes import KNOWN
+from .plugin_shapes import KNOWN, kind
 
 __all__ = ["PluginReference"]
 
@@ -51,7 +51,11 @@ class PluginReference:
         if how.outside:
             x = x * how.scale[:, None, None] + how.shift[:, None, None]
         values = self._values(np.float32(x[None] if how.batched else x))
-        count, boxes, scores, labels = (values[name] for name in last.outputs[:4])
+        if kind(last) == "TRTBatchedNMS":
+            dets, labels = (values[name] for name in last.outputs[:2])
+            boxes, scores, count = dets[..., :4], dets[..., 4], (labels >= 0).sum(1)
+        else:
+            count, boxes, scores, labels = (values[name] for name in last.outputs[:4])
         real = np.arange(scores.shape[1]) < count.reshape(-1, 1)
         labels = (labels.astype(np.int32) + 1 - self._found.first_label) * real
         height, width = how.size

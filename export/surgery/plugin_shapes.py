@@ -1,6 +1,7 @@
 """TensorRT's plugins in a foreign graph: which there are, and the types of what they give.
 
-Source: the plugins' documentation and code in NVIDIA/TensorRT, `plugin/`.
+Source: the plugins' documentation and code in NVIDIA/TensorRT, `plugin/`, and in
+open-mmlab/mmdeploy, `csrc/mmdeploy/backend_ops/tensorrt/`.
 """
 
 from collections.abc import Callable
@@ -9,10 +10,11 @@ from onnx import TensorProto, TypeProto, helper
 
 from .graph import Node, Shape
 
-__all__ = ["FOREIGN", "KNOWN", "NMS", "kind", "output_types"]
+__all__ = ["FOREIGN", "KNOWN", "NMS", "POOLS", "kind", "output_types"]
 
-NMS = ("EfficientNMS_TRT", "BatchedNMS_TRT", "BatchedNMSDynamic_TRT")
-KNOWN = (*NMS, "ROIAlign_TRT", "PyramidROIAlign_TRT", "ResizeNearest_TRT")
+NMS = ("EfficientNMS_TRT", "BatchedNMS_TRT", "BatchedNMSDynamic_TRT", "TRTBatchedNMS")
+POOLS = ("ROIAlign_TRT", "PyramidROIAlign_TRT", "MMCVMultiLevelRoiAlign")
+KNOWN = (*NMS, *POOLS, "ResizeNearest_TRT")
 FOREIGN = (
     "EfficientNMS_ONNX_TRT", "EfficientNMS_Explicit_TF_TRT", "EfficientNMS_Implicit_TF_TRT",
     "NMS_TRT", "NMSDynamic_TRT", "ProposalLayer_TRT", "DetectionLayer_TRT", "GenerateDetection_TRT",
@@ -43,6 +45,12 @@ def _outputs(
     name: str, node: Node, inputs: list[Shape | None]
 ) -> list[tuple[int, list[int | None]]]:
     a, first, second = node.attributes, inputs[0] or (), (inputs[1:2] or [()])[0] or ()
+    if name == "TRTBatchedNMS":
+        dets = [first[0] if first else None, a.get("keep_topk")]
+        return [(_FLOAT, [*dets, 5]), (_INT32, dets)]
+    if name == "MMCVMultiLevelRoiAlign":
+        bins = [a.get("output_height"), a.get("output_width")]
+        return [(_FLOAT, [first[0], second[1] if len(second) > 1 else None, *bins])]
     if name in NMS:
         most = a.get("max_output_boxes" if name == "EfficientNMS_TRT" else "keepTopK")
         label = _INT32 if name == "EfficientNMS_TRT" else _FLOAT

@@ -69,7 +69,7 @@ def examine(path: Path | str) -> Examination:
         _written(graph, found, 1)
         stages = found if isinstance(found, TwoStage) else None
     except Declined as error:
-        declined = [error, *_further(graph, error)]
+        declined = [error, *_further(graph, error, Path(path))]
     return Examination(
         len(model.graph.node), len(graph.nodes), tuple(notes.findings), tuple(declined), stages
     )
@@ -88,10 +88,11 @@ def _written(graph: Graph, found: TwoStage | PluginDetector, batch: int) -> onnx
     return canonical_graph(graph, found, batch)
 
 
-def _further(graph: Graph, first: Declined) -> list[Declined]:
+def _further(graph: Graph, first: Declined, file: Path) -> list[Declined]:
     """Return what else declines: the rules that need no other one's findings."""
     found = []
-    for rule in (find_pools, find_suppressions, read_preprocessing):
+    outside = normalisation_beside(file)
+    for rule in (find_pools, find_suppressions, lambda g: read_preprocessing(g, outside)):
         try:
             rule(graph)
         except Declined as error:

@@ -44,6 +44,8 @@ class Detectron2Style(nn.Module):
         self.score = _rows(predictor.cls_score, [*range(1, self.classes + 1), 0])
         self.codes = _rows(predictor.bbox_pred, list(range(4, 4 * self.classes + 4)))
         self.rpn, self.names = model.rpn, model.roi_heads.box_roi_pool.featmap_names
+        self.bins = model.roi_heads.box_roi_pool.output_size[0]
+        self.mask_bins = model.roi_heads.mask_roi_pool.output_size[0] if masks else 0
         order = [2, 1, 0] if bgr else [0, 1, 2]
         mean, std = model.transform.image_mean, model.transform.image_std
         self.register_buffer("mean", 255 * torch.tensor(mean)[order].view(3, 1, 1))
@@ -59,14 +61,14 @@ class Detectron2Style(nn.Module):
         maps = self.backbone(((image - self.mean) / self.std)[None])
         proposals = self._proposals(list(maps.values()))
         features = [maps[name] for name in self.names]
-        pooled = self._pool(features, proposals, 5)
+        pooled = self._pool(features, proposals, self.bins)
         hidden = self.box_head(pooled)
         boxes = _decode(self.codes(hidden), proposals, (10.0, 10.0, 5.0, 5.0))
         boxes, scores, classes = self._inference(boxes, self.score(hidden).softmax(-1))
         size = torch.tensor(self.size)
         if self.mask_logits is None:
             return boxes, classes, scores, size
-        x = self._pool(features, boxes, 10)
+        x = self._pool(features, boxes, self.mask_bins)
         predictor = self.heads.mask_predictor
         x = predictor.relu(predictor.conv5_mask(self.heads.mask_head(x)))
         logits = self.mask_logits(x)

@@ -75,14 +75,14 @@ class MMDeployStyle(nn.Module):
         proposals = self._proposals(list(maps.values()))
         features = [maps[name] for name in self.layers.names]
         rois = _with_picture(proposals[..., :4])
-        hidden = self.layers.box_head(self._pool(features, rois, 5))
+        hidden = self.layers.box_head(self._pool(features, rois, self.layers.bins))
         count = proposals.shape[1]
         logits = self.layers.score(hidden).reshape(1, count, -1)
         codes = self.layers.codes(hidden).reshape(1, count, -1)
         dets, labels = self._inference(rois.reshape(1, count, 5), logits, codes)
         if self.layers.mask_logits is None:
             return dets, labels
-        x = self._pool(features, _with_picture(dets[..., :4]), 10)
+        x = self._pool(features, _with_picture(dets[..., :4]), self.layers.mask_bins)
         predictor = self.heads.mask_predictor
         x = predictor.relu(predictor.conv5_mask(self.heads.mask_head(x)))
         masks = self.layers.mask_logits(x).sigmoid()

@@ -3,7 +3,8 @@
 Published as `samples/python/detectron2/create_onnx.py` in NVIDIA/TensorRT: one EfficientNMS_TRT
 decodes and suppresses all anchors, PyramidROIAlign_TRT pools boxes that are parts of the picture,
 another EfficientNMS_TRT decodes the classes' boxes from those, and a Gather takes each one's mask.
-`AbsoluteStyle` is the same in pixels, with ROIAlign_TRT and BatchedNMS_TRT.
+`AbsoluteStyle` is the same in pixels, with ROIAlign_TRT and BatchedNMS_TRT, `MMDeployPluginStyle`
+what mmdeploy exports for TensorRT: MMCVMultiLevelRoiAlign and TRTBatchedNMS of its own domain.
 """
 
 from typing import Any
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 
 from .restated_detectron2 import Detectron2Style
 
-__all__ = ["AbsoluteStyle", "PluginStyle"]
+__all__ = ["AbsoluteStyle", "MMDeployPluginStyle", "PluginStyle"]
 
 _CENTRE_SIZE = [[0.5, 0, -1, 0], [0, 0.5, 0, -1], [0.5, 0, 1, 0], [0, 0.5, 0, 1]]
 
@@ -28,7 +29,8 @@ class _Plugin(torch.autograd.Function):
 
     @staticmethod
     def symbolic(g: Any, name: str, attributes: dict, shapes: list, *inputs: Any) -> Any:
-        made = g.op(f"TRT::{name}", *inputs, outputs=len(shapes), **attributes)
+        domain = "mmdeploy" if name in ("TRTBatchedNMS", "MMCVMultiLevelRoiAlign") else "TRT"
+        made = g.op(f"{domain}::{name}", *inputs, outputs=len(shapes), **attributes)
         for value, (shape, dtype) in zip(made if len(shapes) > 1 else [made], shapes, strict=True):
             value.setType(inputs[0].type().with_sizes(list(shape)).with_dtype(dtype))
         return made
@@ -42,10 +44,10 @@ def _nms(name: str, attributes: dict, most: int, *inputs: Tensor) -> tuple[Tenso
 
 
 class _Style(nn.Module):
-    def __init__(self, model: Any, size: tuple[int, int], most: int, **attributes: Any) -> None:
+    def __init__(self, model: Any, size: tuple[int, int], most: int) -> None:
         super().__init__()
         self.layers, self.size, self.most = Detectron2Style(model, size), size, most
-        self.heads, self.rpn, self.changed = model.roi_heads, model.rpn, attributes
+        self.heads, self.rpn = model.roi_heads, model.rpn
         self.detections = model.roi_heads.detections_per_img
 
     def _maps(self, picture: Tensor) -> tuple[list[Tensor], Tensor, Tensor]:
@@ -79,7 +81,7 @@ class PluginStyle(_Style):
         anchors = (torch.cat(self.layers.anchors) @ to_centres / whole)[None]
         first = _nms("EfficientNMS_TRT", self._suppression(0.01, self.rpn.nms_thresh, self.most, 1),
                      self.most, deltas, scores, anchors)  # fmt: skip
-        pooled = self._pool(first[1], maps, 5, self.most)
+        pooled = self._pool(first[1], maps, self.layers.bins, self.most)
         hidden = self.layers.box_head(pooled.reshape(self.most, -1))
         own = self.layers.score(hidden).softmax(-1).reshape(1, self.most, -1)
         codes = self.layers.codes(hidden).reshape(1, self.most, -1, 4)
@@ -89,22 +91,22 @@ class PluginStyle(_Style):
             self._suppression(self.heads.score_thresh, self.heads.nms_thresh, self.detections, 0),
             self.detections, codes, own[..., : self.layers.classes], first[1] @ to_centres,
         )  # fmt: skip
-        pooled = self._pool(second[1], maps, 10, self.detections)
-        pooled = pooled.reshape(self.detections, -1, 10, 10)
+        pooled = self._pool(second[1], maps, self.layers.mask_bins, self.detections)
+        pooled = pooled.reshape(self.detections, -1, *pooled.shape[-2:])
         return *second, self._masks(pooled, second[3])
 
     def _suppression(self, score: float, iou: float, most: int, activation: int) -> dict:
         return {
             "plugin_version_s": "1", "background_class_i": -1, "max_output_boxes_i": most,
             "score_threshold_f": score, "iou_threshold_f": iou, "score_activation_i": activation,
-            "box_coding_i": 1, **self.changed.get("nms", {}),
+            "box_coding_i": 1,
         }  # fmt: skip
 
     def _pool(self, boxes: Tensor, maps: list[Tensor], bins: int, count: int) -> Tensor:
         attributes = {
             "plugin_version_s": "1", "fpn_scale_i": 60, "pooled_size_i": bins,
             "image_size_i": list(self.size), "roi_coords_absolute_i": 0, "roi_coords_swap_i": 0,
-            "roi_coords_transform_i": 2, "sampling_ratio_i": 0, **self.changed.get("pool", {}),
+            "roi_coords_transform_i": 2, "sampling_ratio_i": 0,
         }  # fmt: skip
         shape = (1, count, maps[0].shape[1], bins, bins)
         return _Plugin.apply("PyramidROIAlign_TRT", attributes, [(shape, torch.float32)],
@@ -129,7 +131,7 @@ class AbsoluteStyle(_Style):
         attributes = {
             "output_height_i": 5, "output_width_i": 5, "sampling_ratio_i": 2,
             "spatial_scale_f": features.shape[-1] / self.size[1], "mode_i": 1,
-            "coordinate_transformation_mode_i": 0, **self.changed.get("pool", {}),
+            "coordinate_transformation_mode_i": 0,
         }  # fmt: skip
         pooled = _Plugin.apply(
             "ROIAlign_TRT", attributes, [((self.most, features.shape[1], 5, 5), torch.float32)],
@@ -140,6 +142,50 @@ class AbsoluteStyle(_Style):
             "shareLocation_i": 1, "backgroundLabelId_i": -1, "numClasses_i": self.layers.classes,
             "topK_i": 40, "keepTopK_i": self.detections, "scoreThreshold_f": 0.1,
             "iouThreshold_f": 0.5, "isNormalized_i": 1, "clipBoxes_i": 0,
-            **self.changed.get("nms", {}),
         }, self.detections, first[1].reshape(1, self.most, 1, 4),
             own[..., : self.layers.classes])  # fmt: skip
+
+
+class MMDeployPluginStyle(_Style):
+    """With four maps, boxes in pixels, rows of zeros for what is not kept."""
+
+    def forward(self, picture: Tensor) -> tuple[Tensor, ...]:
+        """Return dets `[1, D, 5]`, labels `[1, D]` and masks of `picture [1, 3, H, W]`."""
+        maps, scores, deltas = self._maps(picture)
+        anchors = torch.cat(self.layers.anchors)[None]
+        sides = anchors[..., 2:] - anchors[..., :2]
+        boxes = anchors + torch.cat([deltas[..., :2] * sides] * 2, -1)
+        dets, _ = self._suppressed(boxes, scores.sigmoid(), 1, self.most, 0.02, 0.7)
+        own = self._heads(maps, dets)[..., : self.layers.classes]
+        dets, labels = self._suppressed(
+            dets[..., :4], own, self.layers.classes, self.detections, 0.1, 0.5
+        )
+        masks = self._masks(self._pool(maps, dets, self.layers.mask_bins), labels.clamp(min=0))
+        return dets, labels, masks
+
+    def _heads(self, maps: list[Tensor], dets: Tensor) -> Tensor:
+        hidden = self.layers.box_head(self._pool(maps, dets, self.layers.bins))
+        return self.layers.score(hidden).softmax(-1).reshape(1, self.most, -1)
+
+    def _suppressed(
+        self, boxes: Tensor, scores: Tensor, classes: int, most: int, score: float, iou: float
+    ) -> tuple[Tensor, Tensor]:
+        attributes = {
+            "num_classes_i": classes, "background_label_id_i": -1, "iou_threshold_f": iou,
+            "score_threshold_f": score, "topk_i": 500, "keep_topk_i": most, "is_normalized_i": 0,
+            "clip_boxes_i": 0, "return_index_i": 0,
+        }  # fmt: skip
+        shapes = [((1, most, 5), torch.float32), ((1, most), torch.int32)]
+        return _Plugin.apply("TRTBatchedNMS", attributes, shapes, boxes, scores)
+
+    def _pool(self, maps: list[Tensor], dets: Tensor, bins: int) -> Tensor:
+        rois = torch.cat([torch.zeros(1, dets.shape[1], 1), dets[..., :4]], -1).reshape(-1, 5)
+        strides = [self.size[0] / m.shape[-2] for m in maps]
+        attributes = {
+            "output_height_i": bins, "output_width_i": bins, "pool_mode_i": 1,
+            "sampling_ratio_i": 0, "roi_scale_factor_f": 1.0, "finest_scale_i": 14,
+            "featmap_strides_f": strides, "aligned_i": 1,
+        }  # fmt: skip
+        shape = (dets.shape[1], maps[0].shape[1], bins, bins)
+        return _Plugin.apply("MMCVMultiLevelRoiAlign", attributes, [(shape, torch.float32)],
+                             rois, *maps)  # fmt: skip

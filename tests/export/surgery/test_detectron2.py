@@ -1,10 +1,12 @@
 """detectron2's structure, restated and exported: surgery's result finds what the original does."""
 
+import random
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -14,6 +16,7 @@ from maskrt.export.surgery import examine, export_onnx  # noqa: E402
 from ..detectors import enliven, tiny_mask_rcnn  # noqa: E402
 from .foreign import equals_original, resized  # noqa: E402
 from .restated_detectron2 import Detectron2Style  # noqa: E402
+from .test_robust import CHANGES  # noqa: E402
 
 pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("ignore")]
 SIZE = (96, 128)
@@ -68,6 +71,16 @@ def test_other_parameters(
     equals_original(path, photos)
 
 
+@pytest.mark.parametrize("seed", [0, *(pytest.param(s, marks=pytest.mark.slow) for s in (1, 2))])
+def test_form_does_not_matter(seed: int, plain: Path, tmp_path: Path) -> None:
+    graph, luck = onnx.load(plain), random.Random(seed)
+    for change in luck.sample(CHANGES, len(CHANGES)):
+        graph = change(graph, luck)
+    onnx.save(graph, tmp_path / "changed.onnx")
+    ours = export_onnx(tmp_path / "changed.onnx").model
+    assert ours.SerializeToString() == export_onnx(plain).model.SerializeToString()
+
+
 def test_labels_count_from_one(plain: Path) -> None:
     """Zero is the background everywhere in maskrt; detectron2's class 0 is label 1."""
     found = examine(plain).stages
@@ -77,6 +90,7 @@ def test_labels_count_from_one(plain: Path) -> None:
     assert exported.manifest.class_names is not None
 
 
+@pytest.mark.slow
 def test_blue_comes_first_where_its_mean_does(photos: list[np.ndarray], tmp_path: Path) -> None:
     path = _export(photos, tmp_path / "d2.onnx", {}, masks=False, bgr=True)
     (preprocessing,) = (f for f in examine(path).findings if f.rule == "preprocessing")

@@ -4,6 +4,7 @@
 compared with a number); `draft_export` assumes that there are boxes, and its program is exported.
 """
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +25,12 @@ def _export(model: Any, photos: list[np.ndarray], size: tuple[int, int], path: P
     shown = resized(photos, size)
     enliven(model, shown)
     picture = torch.from_numpy(shown[0].copy()).permute(2, 0, 1) / 255
-    program = draft_export(model, ([picture],), strict=False)
-    torch.onnx.export(program, dynamo=True, verbose=False).save(path)
+    logging.disable(logging.WARNING)  # thousands of lines that pytest would keep
+    try:
+        program = draft_export(model, ([picture],), strict=False)
+        torch.onnx.export(program, dynamo=True, verbose=False).save(path)
+    finally:
+        logging.disable(logging.NOTSET)
     return path
 
 

@@ -1,95 +1,153 @@
 """Graphs that hold TensorRT's plugins: rewritten, and compared with what the plugins document."""
 
+import random
 import re
-from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 
 torch = pytest.importorskip("torch")
 
-from maskrt.core import UnsupportedModelError  # noqa: E402
+from maskrt.cli import main  # noqa: E402
+from maskrt.core import Bundle, UnsupportedModelError  # noqa: E402
 from maskrt.export.surgery import examine, export_onnx  # noqa: E402
 from maskrt.export.surgery.graph import Node  # noqa: E402
 from maskrt.export.surgery.plugin_behaviour import behave  # noqa: E402
 
 from ..detectors import enliven, tiny_mask_rcnn  # noqa: E402
 from .foreign import equals_original, resized  # noqa: E402
-from .restated_plugins import AbsoluteStyle, PluginStyle  # noqa: E402
+from .restated_plugins import AbsoluteStyle, MMDeployPluginStyle, PluginStyle  # noqa: E402
+from .test_robust import CHANGES  # noqa: E402
 
 pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("ignore")]
 SIZE = (128, 192)
 
 
 @pytest.fixture(scope="module")
-def detector(photos: list[np.ndarray]) -> Any:
-    """A Mask R-CNN of four levels."""
+def files(photos: list[np.ndarray], tmp_path_factory: pytest.TempPathFactory) -> dict[type, Path]:
+    """A file of each style, all with the layers of one Mask R-CNN of four levels."""
     torch.manual_seed(0)
+    shown, folder = resized(photos, SIZE), tmp_path_factory.mktemp("plugins")
     model = tiny_mask_rcnn(4, min_size=SIZE[0], max_size=SIZE[1])
-    return enliven(model, resized(photos, SIZE)).eval()
+    enliven(model, shown)
+    picture = torch.from_numpy(shown[0].copy()).permute(2, 0, 1).float()[None]
+    found = {}
+    for style in (PluginStyle, AbsoluteStyle, MMDeployPluginStyle):
+        found[style] = folder / f"{style.__name__}.onnx"
+        torch.onnx.export(
+            style(model, SIZE, 80).eval(), (picture,), str(found[style]), dynamo=False,
+            opset_version=17, autograd_inlining=False, custom_opsets={"TRT": 1, "mmdeploy": 1},
+        )  # fmt: skip
+    return found
 
 
-def _export(
-    style: type, detector: Any, photos: Sequence[np.ndarray], path: Path, **changed: Any
-) -> Path:
-    picture = torch.from_numpy(resized(photos, SIZE)[0].copy()).permute(2, 0, 1).float()[None]
-    torch.onnx.export(
-        style(detector, SIZE, 80, **changed).eval(), (picture,), str(path), dynamo=False,
-        opset_version=17, autograd_inlining=False, custom_opsets={"TRT": 1},
-    )  # fmt: skip
-    return path
-
-
-def test_detectron2_sample(detector: Any, photos: list[np.ndarray], tmp_path: Path) -> None:
-    path = _export(PluginStyle, detector, photos, tmp_path / "p.onnx")
-    model = equals_original(path, photos)
+@pytest.mark.parametrize("style", [PluginStyle, MMDeployPluginStyle])
+def test_with_masks(style: type, files: dict[type, Path], photos: list[np.ndarray]) -> None:
+    model = equals_original(files[style], photos)
     kinds = [n.op_type for n in model.graph.node if n.domain]
     assert kinds == ["BatchedNMS", "MultilevelRoIAlign"] * 2
-    rules = [finding.rule for finding in examine(path).findings]
+    rules = [finding.rule for finding in examine(files[style]).findings]
     assert rules == ["preprocessing"] + ["plugin"] * 4
 
 
-def test_pixels_batched_nms_and_one_map(
-    detector: Any, photos: list[np.ndarray], tmp_path: Path
-) -> None:
-    path = _export(AbsoluteStyle, detector, photos, tmp_path / "p.onnx")
-    model = equals_original(path, photos)
+def test_pixels_batched_nms_and_one_map(files: dict[type, Path], photos: list[np.ndarray]) -> None:
+    model = equals_original(files[AbsoluteStyle], photos)
     assert [o.name for o in model.graph.output] == ["boxes", "scores", "labels", "count"]
 
 
+def test_inspect_names_plugins_and_nodes(
+    files: dict[type, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        main(["inspect", str(files[PluginStyle])])
+    out = " ".join(capsys.readouterr().out.split())
+    assert "plugin: EfficientNMS_TRT background_class -1, box_coding 1" in out
+    assert "plugin: PyramidROIAlign_TRT" in out
+    assert "rewrites it whole" in out
+
+
+@pytest.mark.slow
+def test_compile(files: dict[type, Path], tmp_path: Path) -> None:
+    with pytest.raises(SystemExit) as left:
+        main(["compile", str(files[PluginStyle]), "-o", str(tmp_path / "p.maskrt")])
+    assert not left.value.code
+    fidelity = Bundle.open(tmp_path / "p.maskrt").manifest.fidelity
+    assert "the original ONNX" in fidelity["compared"]
+
+
+def test_a_wrong_threshold_is_seen(files: dict[type, Path], photos: list[np.ndarray]) -> None:
+    """The comparison rejects a graph whose first suppression takes another overlap."""
+    from maskrt.checking import prove
+
+    right = export_onnx(files[PluginStyle])
+    changed = _changed(files[PluginStyle], "EfficientNMS_TRT", {"iou_threshold": 0.2})
+    wrong = export_onnx(changed)
+    assert prove(replace(wrong, reference=right.reference), resized(photos, SIZE))["violations"]
+
+
+def test_form_does_not_matter(files: dict[type, Path], tmp_path: Path) -> None:
+    graph, luck = onnx.load(files[AbsoluteStyle]), random.Random(0)
+    for change in CHANGES:
+        graph = change(graph, luck)
+    onnx.save(graph, tmp_path / "changed.onnx")
+    ours = export_onnx(tmp_path / "changed.onnx").model
+    assert ours.SerializeToString() == export_onnx(files[AbsoluteStyle]).model.SerializeToString()
+
+
+def _changed(path: Path, op: str, attributes: dict[str, Any]) -> Path:
+    graph = onnx.load(path)
+    for node in (n for n in graph.graph.node if n.op_type == op):
+        kept = [a for a in node.attribute if a.name not in attributes]
+        del node.attribute[:]
+        node.attribute.extend(kept)
+        node.attribute.extend(onnx.helper.make_attribute(k, v) for k, v in attributes.items())
+    other = path.parent / f"changed_{path.name}"
+    onnx.save(graph, other)
+    return other
+
+
 @pytest.mark.parametrize(
-    ("style", "changed", "reason"),
+    ("style", "op", "attributes", "reason"),
     [
-        (PluginStyle, {"pool": {"roi_coords_transform_i": 0}}, "roi_coords_transform is 0"),
-        (PluginStyle, {"pool": {"roi_coords_plusone_i": 1}}, "boxes are a pixel larger"),
-        (PluginStyle, {"pool": {"legacy_i": 1}}, "legacy is 1, which samples at corners"),
-        (PluginStyle, {"pool": {"image_size_i": [64, 64]}}, "image_size is .64, 64., and the pic"),
-        (PluginStyle, {"nms": {"box_coding_i": 0}}, "box_coding is 0 with 3 inputs"),
-        (AbsoluteStyle, {"pool": {"mode_i": 0}}, "mode is 0, so it takes the maximum"),
-        (AbsoluteStyle, {"pool": {"spatial_scale_f": 1.0}}, "spatial_scale is 1, and its map has"),
-        (AbsoluteStyle, {"nms": {"isNormalized_i": 0}}, "isNormalized is 0, so boxes are a pixel"),
-        (AbsoluteStyle, {"nms": {"backgroundLabelId_i": 2}}, "the background 2"),
+        (PluginStyle, "PyramidROIAlign_TRT", {"roi_coords_transform": 0}, "transform is 0"),
+        (PluginStyle, "PyramidROIAlign_TRT", {"roi_coords_plusone": 1}, "are a pixel larger"),
+        (PluginStyle, "PyramidROIAlign_TRT", {"legacy": 1}, "samples at corners of bins"),
+        (PluginStyle, "PyramidROIAlign_TRT", {"image_size": [64, 64]}, "image_size is .64, 64."),
+        (PluginStyle, "EfficientNMS_TRT", {"box_coding": 0}, "box_coding is 0 with 3 inputs"),
+        (AbsoluteStyle, "ROIAlign_TRT", {"mode": 0}, "mode is 0, so it takes the maximum"),
+        (AbsoluteStyle, "ROIAlign_TRT", {"spatial_scale": 1.0}, "spatial_scale is 1, and its map"),
+        (AbsoluteStyle, "BatchedNMSDynamic_TRT", {"isNormalized": 0}, "isNormalized is 0"),
+        (AbsoluteStyle, "BatchedNMSDynamic_TRT", {"backgroundLabelId": 2}, "the background 2"),
+        (MMDeployPluginStyle, "MMCVMultiLevelRoiAlign", {"roi_scale_factor": 1.2}, "boxes larger"),
+        (MMDeployPluginStyle, "TRTBatchedNMS", {"return_index": 1}, "candidates were kept"),
     ],
 )
 def test_what_no_operator_does_is_refused(
-    style: type, changed: dict[str, Any], reason: str, detector: Any, photos: list[np.ndarray],
-    tmp_path: Path,
-) -> None:  # fmt: skip
-    path = _export(style, detector, photos, tmp_path / "p.onnx", **changed)
+    style: type, op: str, attributes: dict[str, Any], reason: str, files: dict[type, Path]
+) -> None:
+    path = _changed(files[style], op, attributes)
     first, *_ = examine(path).declined
-    assert re.search(f"rule plugin declined at .*_TRT .*{reason}", str(first)), str(first)
+    assert re.search(f"rule plugin declined at .*::{op} .*{reason}", str(first)), str(first)
     with pytest.raises(UnsupportedModelError, match="is not understood"):
         export_onnx(path)
 
 
-def test_several_pictures_a_call_are_refused(
-    detector: Any, photos: list[np.ndarray], tmp_path: Path
-) -> None:
-    path = _export(AbsoluteStyle, detector, photos, tmp_path / "p.onnx")
+def test_other_plugins_are_refused(files: dict[type, Path], tmp_path: Path) -> None:
+    graph = onnx.load(files[PluginStyle])
+    for node in graph.graph.node:
+        node.op_type = node.op_type.replace("EfficientNMS_TRT", "EfficientNMS_ONNX_TRT")
+    onnx.save(graph, tmp_path / "p.onnx")
+    with pytest.raises(UnsupportedModelError, match="no rule maps it to an operator of maskrt"):
+        export_onnx(tmp_path / "p.onnx")
+
+
+def test_several_pictures_a_call_are_refused(files: dict[type, Path]) -> None:
     with pytest.raises(UnsupportedModelError, match="one picture a call, and batch is 2"):
-        export_onnx(path, batch=2)
+        export_onnx(files[AbsoluteStyle], batch=2)
 
 
 def _random_boxes(generator: np.random.Generator, count: int, side: float) -> np.ndarray:

@@ -14,9 +14,11 @@ from maskrt.core import UnsupportedModelError, UsageError  # noqa: E402
 from maskrt.export import export_model  # noqa: E402
 from maskrt.export.surgery import examine, export_onnx  # noqa: E402
 from maskrt.plugins import lower  # noqa: E402
+from maskrt.runtime.backends.cpu import CpuBackend  # noqa: E402
+from maskrt.runtime.check.fidelity import box_iou, pair_up  # noqa: E402
 
 from ..detectors import tiny_mask_rcnn, tiny_one_map  # noqa: E402
-from .foreign import equals_original, export_old  # noqa: E402
+from .foreign import equals_original, export_old, resized  # noqa: E402
 
 pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("ignore")]
 _SIZE = {"levels": 2, "min_size": 96, "max_size": 128}
@@ -42,6 +44,48 @@ def test_mask_rcnn_equals_the_original(mask_rcnn: Path, photos: list[np.ndarray]
     assert not kinds & {"NonZero", "NonMaxSuppression", "If", "Loop", "RoiAlign", "Shape"}
     assert len(onnx.load(mask_rcnn).graph.node) > 1500
     assert len(model.graph.node) < 300
+
+
+def _expanded(boxes: np.ndarray, side: int) -> np.ndarray:
+    """Return the corners that torchvision truncates before it pastes a mask of `side` cells."""
+    middle, half = (boxes[:, :2] + boxes[:, 2:]) / 2, (boxes[:, 2:] - boxes[:, :2]) / 2
+    half = half * np.float32((side + 2) / side)
+    return np.concatenate([middle - half, middle + half], 1)
+
+
+def test_masks_agree_before_the_threshold(mask_rcnn: Path, photos: list[np.ndarray]) -> None:
+    """Mask IoU says little of a mask of noise, whose probabilities lie about one half.
+
+    So the pasted probabilities themselves are compared, the original's with those that torchvision
+    pastes of ours. Pasting truncates corners to whole pixels: a pair whose corners fall on
+    different sides of one is left out, if both lie within 1e-3 of it.
+    """
+    from torchvision.models.detection.roi_heads import paste_masks_in_image
+
+    exported = export_onnx(mask_rcnn)
+    generator = np.random.default_rng(0)
+    noise = [generator.integers(0, 256, (96, 128, 3), np.uint8) for _ in range(4)]
+    session = CpuBackend(exported.model.SerializeToString())
+    places = exported.reference._stages.outputs
+    pairs = at_edge = 0
+    for picture in [*resized(photos, (96, 128)), *noise]:
+        original = exported.reference._run(picture)
+        boxes, masks = original[places["boxes"]], original[places["masks"]][:, 0]
+        found = {k: v[0] for k, v in session.run(picture[None]).items()}
+        count = int(found["count"])
+        first, second = pair_up(box_iou(boxes, found["boxes"][:count]))
+        ours, small = found["boxes"][second], found["masks"][second]
+        pasted = paste_masks_in_image(
+            torch.from_numpy(small[:, None]), torch.from_numpy(ours), (96, 128), padding=1
+        )[:, 0].numpy()
+        edges = [_expanded(b, small.shape[-1]) for b in (boxes[first], ours)]
+        same = (np.trunc(edges[0]) == np.trunc(edges[1])).all(1)
+        apart = np.abs(edges[0] - np.round(edges[0]))[~same].min(-1, initial=0.0)
+        assert (apart < 1e-3).all()
+        pairs, at_edge = pairs + len(same), at_edge + int((~same).sum())
+        np.testing.assert_allclose(pasted[same], masks[first][same], atol=1e-4)
+    assert pairs > 50
+    assert at_edge <= 0.05 * pairs
 
 
 @pytest.mark.parametrize(
@@ -131,8 +175,6 @@ def test_examination_names_rules_and_nodes(mask_rcnn: Path) -> None:
 def test_a_wrong_rewrite_is_seen(mask_rcnn: Path, photos: list[np.ndarray]) -> None:
     """The comparison rejects a graph whose last suppression has another threshold."""
     from maskrt.checking import prove
-
-    from .foreign import resized
 
     exported = export_onnx(mask_rcnn)
     last = [n for n in exported.model.graph.node if n.op_type == "BatchedNMS"][-1]
