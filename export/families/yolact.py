@@ -163,7 +163,8 @@ class Yolact(OneStage):
             nn.init.normal_(layer.weight, std=0.01)
             nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
         with torch.no_grad():
-            self.logits.bias[::num_classes] = math.log((1 - _PRIOR) / _PRIOR * (num_classes - 1))
+            rarity = math.log((1 - _PRIOR) / _PRIOR * (num_classes - 1))
+            self.logits.bias[::num_classes] = rarity  # type: ignore[index]
 
     def heads(self, maps: Mapping[str, Tensor]) -> YolactHeads:
         """Return the raw outputs for the maps of a batch."""

@@ -35,7 +35,7 @@ _PROTONET = {"0": "before.0", "2": "before.2", "4": "before.4", "8": "after.0", 
 
 
 def _with_background_first(model: Yolact, weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    moved = {
+    moved: dict[str, Tensor] = {
         name: _background_first(weights[name], model.num_classes)
         for name in ("logits.weight", "logits.bias")
         if name in weights
