@@ -141,8 +141,7 @@ class Training:
         for group in self.optimizer.param_groups:
             group["lr"] = group["share"] * learning_rate(self.step, self.args)
         self.model.train()
-        if not self.args.body_rate:
-            self.model.backbone.body.eval()  # its batch-norm statistics stay, too
+        self.model.backbone.body.eval()  # its batch-norm statistics stay
         with torch.autocast("cpu", torch.bfloat16, enabled=self.args.precision == "bf16"):
             heads = self.model(normalised(images, self.model))
         losses = self.recipe.losses(self.model, in_float(heads), targets)
