@@ -31,7 +31,7 @@ def _array(kind: Any, shape: Any, code: Any) -> np.ndarray:
     return np.ndarray.__new__(np.ndarray, (0,), np.dtype(np.int8))
 
 
-def _from_buffer(buffer: Any, dtype: Any, shape: Any, order: str) -> np.ndarray:
+def _from_buffer(buffer: Any, dtype: Any, shape: Any, order: Any) -> np.ndarray:
     """Stand for `numpy.core.numeric._frombuffer`, by which pickles of protocol 5 hold arrays."""
     return np.frombuffer(buffer, dtype=dtype).reshape(shape, order=order)
 

@@ -177,7 +177,8 @@ class CondInst(OneStage):
         score = score[place, column]
         best = score.argsort(descending=True, stable=True)[: self.inference.candidates]
         place, column, score = place[best], column[best], score[best]
-        points = locations(*logits.shape[-2:], stride)[place]
+        height, width = logits.shape[-2:]
+        points = locations(height, width, stride)[place]
         return {
             "boxes": boxes_from_distances(points, distances.flatten(1).T[place] * stride),
             "scores": score.sqrt() if self.inference.root_scores else score,

@@ -60,7 +60,8 @@ class CondInstGraph(OneStageGraph):
         for name, values in (("strides", model.strides), ("sizes", model.sizes_of_interest)):
             column = torch.tensor(values, dtype=torch.float32).repeat_interleave(counts)
             self.register_buffer(name, column[:, None])
-        grid = locations(*heads.features.shape[-2:], FEATURE_STRIDE).T
+        height, width = heads.features.shape[-2:]
+        grid = locations(height, width, FEATURE_STRIDE).T
         self.register_buffer("pixels", torch.cat([grid, torch.ones(1, grid.shape[1])]))
         self.register_buffer("edges", torch.tensor([*size[::-1], *size[::-1]]).float())
         self.mask_size = quarter(size)

@@ -65,8 +65,9 @@ class FCOSHead(nn.Module):
         self.scales = nn.ParameterList(torch.tensor(1.0) for _ in range(levels))
         for layer in (self.logits, self.distances, self.centerness):
             nn.init.normal_(layer.weight, std=0.01)
-            nn.init.zeros_(layer.bias)
-        nn.init.constant_(self.logits.bias, -math.log((1 - _PRIOR) / _PRIOR))
+            nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+        prior = -math.log((1 - _PRIOR) / _PRIOR)
+        nn.init.constant_(self.logits.bias, prior)  # type: ignore[arg-type]
 
     def forward(self, features: Sequence[Tensor]) -> list[LevelPrediction]:
         """Predict for each level of the pyramid."""
