@@ -25,7 +25,14 @@ from ..core import UnsupportedTargetError
 from .body import Body
 from .operator import NodeView
 
-__all__ = ["FLOAT32_PREFIX", "PLUGIN_DOMAIN", "plugin_op", "require_float32", "to_function"]
+__all__ = [
+    "FLOAT32_PREFIX",
+    "PLUGIN_DOMAIN",
+    "in_float32",
+    "plugin_op",
+    "require_float32",
+    "to_function",
+]
 
 PLUGIN_DOMAIN = "trt.plugins"
 FLOAT32_PREFIX = "maskrt.float32/"
@@ -40,10 +47,18 @@ def to_function(
     body: Body, view: NodeView, name: str, inputs: list[str], outputs: list[str]
 ) -> onnx.FunctionProto:
     """Return the nodes as a local function that may hold plugin nodes, named for the builder."""
-    function = body.to_function(name, view.overload, inputs, outputs)
-    for index, node in enumerate(function.node):
-        node.name = f"{FLOAT32_PREFIX}{name}.{view.overload}/{node.op_type}_{index}"
+    function = in_float32(body.to_function(name, view.overload, inputs, outputs))
     function.opset_import.append(helper.make_opsetid(PLUGIN_DOMAIN, 1))
+    return function
+
+
+def in_float32(function: onnx.FunctionProto) -> onnx.FunctionProto:
+    """Name the nodes of `function` so that the builder keeps their layers in FP32, and return it.
+
+    A body of standard operators that both parsers import needs no more than that.
+    """
+    for index, node in enumerate(function.node):
+        node.name = f"{FLOAT32_PREFIX}{function.name}.{function.overload}/{node.op_type}_{index}"
     return function
 
 

@@ -109,8 +109,8 @@ class Operator:
         function: makes the body for ONNX Runtime from a node and its input shapes.
         pluginless: the same without RoiAlign, NonMaxSuppression and NonZero.
         launch: makes the launch plan of the CUDA kernels from attributes and input tensors.
-        builtin: makes the body for TensorRT 8.5 and 8.6 out of their own plugins; None where it
-            cannot be made of them.
+        builtin: makes the body for TensorRT 8.5 and 8.6, out of what they import and their own
+            plugins; None where it cannot be made of them.
     """
 
     schema: Schema

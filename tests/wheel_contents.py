@@ -13,6 +13,7 @@ DATA = (
     "maskrt/py.typed",
     "maskrt/demo/maskrcnn_scenes.safetensors",
     "maskrt/demo/condinst_scenes.safetensors",
+    "maskrt/demo/solov2_scenes.safetensors",
     "maskrt/demo/yolact_scenes.safetensors",
 )
 

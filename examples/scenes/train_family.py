@@ -81,6 +81,18 @@ def adopt_backbone(model: OneStage, start: Path) -> list[str]:
     return model.backbone.load_state_dict(found, strict=False).missing_keys
 
 
+def adopt_alike(model: OneStage, weights: Path) -> int:
+    """Start from trained weights, of another family perhaps, where name and shape are alike."""
+    own = model.state_dict()
+    found = {
+        name: value.float() if value.is_floating_point() else value
+        for name, value in load_file(str(weights)).items()
+        if name in own and own[name].shape == value.shape
+    }
+    model.load_state_dict(found, strict=False)
+    return len(found)
+
+
 class Training:
     """Model, optimizer and average of one run; `state` and `restore` make it resumable."""
 
@@ -91,6 +103,8 @@ class Training:
         self.model = self.recipe.build()
         random = adopt_backbone(self.model, args.start) or "nothing"
         print("random in the backbone:", random, flush=True)
+        if args.adopt:
+            print("adopted:", adopt_alike(self.model, args.adopt), flush=True)
         self.model = self.model.to(memory_format=torch.channels_last)
         self.average = copy.deepcopy(self.model).eval()
         body = list(self.model.backbone.body.parameters())
@@ -127,8 +141,7 @@ class Training:
         for group in self.optimizer.param_groups:
             group["lr"] = group["share"] * learning_rate(self.step, self.args)
         self.model.train()
-        if not self.args.body_rate:
-            self.model.backbone.body.eval()  # its batch-norm statistics stay, too
+        self.model.backbone.body.eval()  # its batch-norm statistics stay
         with torch.autocast("cpu", torch.bfloat16, enabled=self.args.precision == "bf16"):
             heads = self.model(normalised(images, self.model))
         losses = self.recipe.losses(self.model, in_float(heads), targets)
@@ -201,9 +214,9 @@ def train(args: argparse.Namespace) -> None:
     few = write_coco(args.out / "few", 60)
     started, began = time.time(), training.step
     mean: dict[str, float] = {}
-    first = training.step * args.batch
+    first = args.first_scene + training.step * args.batch
     # A few scenes over and over show whether the losses can fall at all.
-    last = (args.overfit or args.iterations) * args.batch
+    last = args.first_scene + (args.overfit or args.iterations) * args.batch
     drawn = batches(first, last, args.batch, args.workers)
     if args.overfit:
         drawn = iter(list(drawn) * (args.iterations // args.overfit))
@@ -229,6 +242,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="folder; runs/FAMILY if not given")
     parser.add_argument("--resume", type=Path, help="last.pt of an earlier run")
     parser.add_argument("--start", type=Path, default=weights_path(), help="demo weights")
+    parser.add_argument("--adopt", type=Path, help="weights of a whole model, or one much alike")
+    parser.add_argument("--first-scene", type=int, default=0, help="of the training split")
     parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--body-rate", type=float, default=0.0, help="share of lr; 0 freezes it")
     parser.add_argument("--warmup", type=int, default=100, help="iterations")

@@ -32,6 +32,7 @@ def choose(
     least: Tensor,
     settings: GridSettings,
     most: int,
+    size: tuple[int, int],
 ) -> Detections:
     """Rescore, suppress and sort the candidates of one picture.
 
@@ -42,6 +43,7 @@ def choose(
         least: a mask has more elements than this, `[N]`.
         settings: of the model.
         most: detections at most.
+        size: `(height, width)` of the input.
     """
     inside = masks > settings.mask_threshold
     area = inside.sum((1, 2))
@@ -57,12 +59,14 @@ def choose(
     else:
         kept = _mask_nms(inside, labels, settings.overlap_threshold)
     best = kept[scores[kept].argsort(descending=True, stable=True)][:most]
-    boxes = [box_of(mask, settings.mask_threshold) for mask in masks[best]]
+    boxes = [box_of(mask, settings.mask_threshold, size) for mask in masks[best]]
     return Detections(torch.tensor(boxes).reshape(-1, 4), scores[best], labels[best], masks[best])
 
 
-def box_of(mask: Tensor, threshold: float) -> tuple[float, float, float, float]:
-    """Return the box of one mask `[h, w]` in canvas pixels, with edges between its elements.
+def box_of(
+    mask: Tensor, threshold: float, size: tuple[int, int]
+) -> tuple[float, float, float, float]:
+    """Return the box of one mask `[h, w]` in pixels of a canvas of `size`, cut to it.
 
     An edge lies where the greatest probability of each row or column, joined by straight lines
     between the elements' centres, passes the threshold; at the rim it is the rim. So it is where
@@ -70,7 +74,7 @@ def box_of(mask: Tensor, threshold: float) -> tuple[float, float, float, float]:
     """
     x0, x1 = _extent(mask.amax(0).tolist(), threshold)
     y0, y1 = _extent(mask.amax(1).tolist(), threshold)
-    return x0, y0, x1, y1
+    return x0, y0, min(x1, float(size[1])), min(y1, float(size[0]))
 
 
 def _extent(profile: list[float], threshold: float) -> tuple[float, float]:

@@ -140,7 +140,7 @@ class SOLO(OneStage):
             least.append(torch.full_like(cells, stride))
         return grid_reference.choose(
             torch.cat(masks), torch.cat(found), torch.cat(labels), torch.cat(least), settings,
-            self.max_detections,
+            self.max_detections, size,
         )  # fmt: skip
 
     @classmethod

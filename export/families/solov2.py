@@ -154,7 +154,7 @@ class SOLOv2(OneStage):
         masks = nn.functional.conv2d(feature, kernels[cells][:, :, None, None])[0].sigmoid()
         return grid_reference.choose(
             masks, scores[cells, classes], classes + 1, strides[cells], settings,
-            self.max_detections,
+            self.max_detections, size,
         )  # fmt: skip
 
     @classmethod

@@ -1,9 +1,11 @@
 """MaskIoU: IoU of all pairs of masks."""
 
 from ..operator import Operator
-from . import function, launch, pluginless
+from . import builtin, function, launch, pluginless
 from .schema import SCHEMA
 
 __all__ = ["OPERATOR", "SCHEMA"]
 
-OPERATOR = Operator(SCHEMA, function.make_function, pluginless.make_function, launch.plan)
+OPERATOR = Operator(
+    SCHEMA, function.make_function, pluginless.make_function, launch.plan, builtin.make_function
+)

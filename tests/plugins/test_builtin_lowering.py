@@ -16,7 +16,7 @@ from maskrt.core import UnsupportedTargetError
 from maskrt.plugins import OPERATORS, attach_functions, lower
 from maskrt.plugins.builtin import FLOAT32_PREFIX
 
-from .bodies import one_node_model
+from .bodies import one_node_model, run
 from .tensorrt8 import CREATORS, DOMAIN, run_lowered
 
 torch = pytest.importorskip("torch")
@@ -24,6 +24,8 @@ from torchvision.ops import roi_align  # noqa: E402
 
 from maskrt.export import export_model  # noqa: E402
 from maskrt.plugins.batched_nms.reference import batched_nms  # noqa: E402
+from maskrt.plugins.mask_iou.reference import mask_iou  # noqa: E402
+from maskrt.plugins.matrix_nms.reference import matrix_nms  # noqa: E402
 from maskrt.plugins.multilevel_roialign.reference import multilevel_roialign  # noqa: E402
 
 from ..export.detectors import enliven, tiny_mask_rcnn  # noqa: E402
@@ -179,7 +181,12 @@ def test_attached_functions_hold_plugins_too() -> None:
 
 def test_other_operators_have_no_such_form() -> None:
     lacking = {name for name, operator in OPERATORS.items() if operator.builtin is None}
-    assert set(OPERATORS) - lacking == {"BatchedNMS", "MultilevelRoIAlign"}
+    assert set(OPERATORS) - lacking == {
+        "BatchedNMS",
+        "MaskIoU",
+        "MatrixNMS",
+        "MultilevelRoIAlign",
+    }
     inputs = {
         "probabilities": np.zeros((1, 2, 8, 8), np.float32),
         "boxes": np.zeros((1, 2, 4), np.float32),
@@ -188,6 +195,40 @@ def test_other_operators_have_no_such_form() -> None:
     model = one_node_model("PasteMasks", inputs, {"m": TensorProto.UINT8}, **attributes)
     with pytest.raises(UnsupportedTargetError, match="PasteMasks cannot be made of the plugins"):
         lower(model, "builtin")
+
+
+# MaskIoU, MatrixNMS
+
+
+def test_mask_operators_need_no_plugin() -> None:
+    """Standard operators alone, every node kept in FP32, and the numbers of the reference."""
+    generator = np.random.default_rng(0)
+    masks = {"masks": generator.uniform(0, 1, (2, 20, 13, 9)).astype(np.float32)}
+    kinds = {"iou": TensorProto.FLOAT, "area": TensorProto.FLOAT}
+    iou_model = one_node_model("MaskIoU", masks, kinds, threshold=0.5)
+    iou, area = _run_standard(iou_model, masks)
+    expected = mask_iou(torch.from_numpy(masks["masks"]), threshold=0.5)
+    assert np.array_equal(iou, expected[0].numpy())
+    assert np.array_equal(area, expected[1].numpy())
+    inputs = {
+        "iou": iou,
+        "scores": generator.uniform(0, 1, (2, 20)).astype(np.float32),
+        "labels": generator.integers(0, 2, (2, 20)).astype(np.int32),
+    }
+    options = {"method": "gaussian", "sigma": 2.0, "class_agnostic": 0}
+    kind = {"decayed": TensorProto.FLOAT}
+    (decayed,) = _run_standard(one_node_model("MatrixNMS", inputs, kind, **options), inputs)
+    tensors = (torch.from_numpy(value) for value in inputs.values())
+    reference = matrix_nms(*tensors, **options).numpy()
+    assert (reference < inputs["scores"]).any()
+    assert np.allclose(decayed, reference, rtol=1e-6)  # an exponential may round otherwise
+
+
+def _run_standard(model: onnx.ModelProto, inputs: dict[str, Any]) -> list[np.ndarray]:
+    (function,) = attach_functions(model, "builtin").functions
+    assert all(node.name.startswith(FLOAT32_PREFIX) for node in function.node)
+    assert {o.domain for o in function.opset_import} == {""}
+    return run(lower(model, "builtin"), inputs)
 
 
 # BatchedNMS

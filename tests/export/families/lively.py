@@ -4,6 +4,7 @@ As `tests/export/detectors.py` does for two-stage ones. A few detections of clea
 which of two equals is kept says nothing.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,6 +15,8 @@ from torch import nn
 from maskrt.core import InputSpec
 from maskrt.export.families.one_stage import OneStage, padded
 from maskrt.runtime import letterbox
+
+_CANDIDATES = 60
 
 
 def batch_of(photos: Sequence[np.ndarray], size: tuple[int, int], model: OneStage) -> Any:
@@ -44,13 +47,25 @@ def spread(layer: nn.Conv2d, outputs: Sequence[Any], std: float, mean: float) ->
         layer.bias.copy_((layer.bias - values.mean(1)) * scale + mean)
 
 
+def _make_rare(model: Any, images: Any) -> None:
+    """Shift the categories so that `_CANDIDATES` cells of a picture pass the threshold at most."""
+    levels = model.heads(model.backbone(padded(images))).categories
+    scores = torch.cat([level.flatten(1) for level in levels], 1)
+    ranked = scores.sort(1, descending=True).values
+    picture = int(ranked[:, _CANDIDATES].argmax())
+    least = ranked[picture, _CANDIDATES - 1 : _CANDIDATES + 1].mean()  # clear of both
+    threshold = model.settings.score_threshold
+    model.category_branch.logits.bias.add_(math.log(threshold / (1 - threshold)) - least)
+
+
 def enliven_grid(model: Any, photos: Sequence[np.ndarray], size: tuple[int, int]) -> Any:
     """Make a SOLO or SOLOv2 detect; returns it in eval mode."""
     images = batch_of(photos, size, model)
     with_statistics(model, images)
     with torch.no_grad():
         heads = model.heads(model.backbone(padded(images)))
-        spread(model.category_branch.logits, heads.categories, 1.2, -4.2)
+        spread(model.category_branch.logits, heads.categories, 1.2, 0.0)
+        _make_rare(model, images)
         if hasattr(model, "kernel_branch"):
             product = heads.kernels[0].flatten(2).transpose(1, 2) @ heads.feature.flatten(2)
             model.kernel_branch.kernels.weight.mul_(4.0 / product.std())

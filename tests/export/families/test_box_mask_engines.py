@@ -1,4 +1,4 @@
-"""The trained demo models of YOLACT and CondInst through the whole pipeline, at every precision."""
+"""Trained demo models of the one-stage families through the whole pipeline, at every precision."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,7 +28,7 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> CocoDataset:
     return CocoDataset.load(annotations.parent / "images", annotations)
 
 
-@pytest.fixture(scope="module", params=["condinst_scenes", "yolact_scenes"])
+@pytest.fixture(scope="module", params=["condinst_scenes", "solov2_scenes", "yolact_scenes"])
 def bundle(request: pytest.FixtureRequest, tmp_path_factory: Any) -> Iterator[Bundle]:
     folder: Path = tmp_path_factory.mktemp(request.param)
     made = maskrt.compile(

@@ -1,5 +1,6 @@
 """SOLO and SOLOv2: the canonical graph in ONNX Runtime finds what the eager model finds."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,12 +10,14 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from maskrt.checking import prove  # noqa: E402
+from maskrt.core import UsageError  # noqa: E402
 from maskrt.core.masks import MaskFrame  # noqa: E402
 from maskrt.export import export_model  # noqa: E402
 from maskrt.export.families.backbones import resnet_fpn  # noqa: E402
 from maskrt.export.families.grid import GridSettings  # noqa: E402
 from maskrt.export.families.solo import SOLO  # noqa: E402
 from maskrt.export.families.solov2 import SOLOv2  # noqa: E402
+from maskrt.export.source import load_source  # noqa: E402
 
 from .lively import enliven_grid  # noqa: E402
 
@@ -56,3 +59,60 @@ def test_other_sizes_and_batches(photos: list[np.ndarray], name: str) -> None:
     assert kinds == {"MaskIoU", "MatrixNMS"}
     dynamic = {"NonZero", "NonMaxSuppression", "If", "Loop", "Range", "Shape"}
     assert not dynamic & {node.op_type for node in model.graph.node}
+
+
+@pytest.mark.slow
+def test_greedy_mask_nms(photos: list[np.ndarray]) -> None:
+    settings = replace(_SMALL, nms="mask", overlap_threshold=0.4)
+    model = _prove(_tiny("solov2", settings=settings), photos, (96, 128), 1)
+    assert "MatrixNMS" not in {node.op_type for node in model.graph.node}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["solov2", "solo", "decoupled"])
+@pytest.mark.parametrize("norm", ["batch", "none"])
+def test_other_norms(photos: list[np.ndarray], name: str, norm: str) -> None:
+    _prove(_tiny(name, norm=norm), photos, (128, 96), 3)
+
+
+@pytest.mark.slow
+def test_linear_decay_and_few_detections(photos: list[np.ndarray]) -> None:
+    settings = replace(_SMALL, method="linear", final_threshold=0.0)
+    _prove(_tiny("solov2", settings=settings, max_detections=3), photos, (128, 128), 1)
+
+
+@pytest.mark.slow
+def test_pictures_without_detections(photos: list[np.ndarray]) -> None:
+    model = enliven_grid(_tiny("solo"), photos, (96, 96))
+    model.settings = replace(_SMALL, score_threshold=1.0)
+    found = prove(export_model(model, input_size=(96, 96), batch=2), photos)
+    assert found["instances"] == 0
+    assert found["violations"] == []
+
+
+@pytest.mark.slow
+def test_the_proof_rejects_another_model(photos: list[np.ndarray]) -> None:
+    """The checker can fail: kernels changed by a tenth are seen."""
+    exported = export_model(enliven_grid(_tiny("solov2"), photos, (96, 96)), input_size=(96, 96))
+    for tensor in exported.model.graph.initializer:
+        if tensor.name.endswith("kernels.weight"):
+            value = onnx.numpy_helper.to_array(tensor) * 1.1
+            tensor.CopyFrom(onnx.numpy_helper.from_array(value, tensor.name))
+    assert prove(exported, photos)["violations"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("words", ["solov2_r50", "solov2_light_r50", "solo_r50"])
+def test_models_of_the_papers(photos: list[np.ndarray], words: str) -> None:
+    model: Any = load_source(f"maskrt:{words}", num_classes=5).model
+    model.settings = replace(model.settings, candidates=100)
+    _prove(model, photos, (128, 160), 1)
+
+
+def test_settings_that_make_no_sense() -> None:
+    with pytest.raises(UsageError, match="as many of each"):
+        GridSettings(grids=(4, 3))
+    with pytest.raises(UsageError, match="one of matrix, mask"):
+        GridSettings(nms="soft")
+    with pytest.raises(UsageError, match="there is no ResNet-20: give one of 18, 34, 50, 101"):
+        resnet_fpn(20)

@@ -1,0 +1,62 @@
+"""Boxes of masks: the graph's against the reference's, and both against the upsampled mask."""
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from maskrt.export.families import grid_graph, grid_reference  # noqa: E402
+
+pytestmark = pytest.mark.torch
+
+_SIZE = (126, 158)  # the last row and column of elements reach over the picture's rim
+
+
+def _blobs(count: int, seed: int) -> np.ndarray:
+    """Soft discs of all sizes; some reach over the rim."""
+    generator = np.random.default_rng(seed)
+    y, x = np.mgrid[:32, :40]
+    masks = np.empty((count, 32, 40), np.float32)
+    for mask in masks:
+        centre = generator.uniform(0, 32), generator.uniform(0, 40)
+        radius = np.exp(generator.uniform(np.log(1.5), np.log(30)))
+        distance = np.hypot(y - centre[0], (x - centre[1]) * generator.uniform(0.5, 2))
+        mask[:] = 1 / (1 + np.exp((distance - radius) / generator.uniform(0.2, 1.5)))
+    return masks
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_graph_and_reference_agree(seed: int) -> None:
+    masks = torch.from_numpy(_blobs(40, seed))
+    graph = grid_graph.boxes_of(masks[None], 0.5, _SIZE)[0]
+    plain = torch.tensor([grid_reference.box_of(mask, 0.5, _SIZE) for mask in masks])
+    assert torch.allclose(graph, plain, atol=1e-3)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_box_is_where_the_upsampled_mask_ends(seed: int) -> None:
+    """The runtime's masks: bilinear, four times as large, cut to the picture."""
+    masks = torch.from_numpy(_blobs(40, seed + 10))
+    up = torch.nn.functional.interpolate(masks[None], scale_factor=4, mode="bilinear")[0]
+    up = up[:, : _SIZE[0], : _SIZE[1]] > 0.5
+    boxes = grid_graph.boxes_of(masks[None], 0.5, _SIZE)[0]
+    for mask, box in zip(up, boxes, strict=True):
+        rows, columns = torch.nonzero(mask, as_tuple=True)
+        ends = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
+        assert np.abs(np.array(ends) - box.numpy()).max() <= 1.5
+
+
+@pytest.mark.parametrize("threshold", [0.05, 0.3, 0.6])
+def test_greedy_nms_of_the_graph_is_the_loop(threshold: float) -> None:
+    generator = torch.Generator().manual_seed(int(threshold * 100))
+    inside = torch.from_numpy(_blobs(90, 5)) > 0.5
+    labels = torch.randint(1, 3, (90,), generator=generator)
+    scores = torch.rand(90, generator=generator).sort(descending=True).values
+    kept = grid_reference._mask_nms(inside, labels, threshold)
+    iou = grid_reference._overlaps(inside)
+    shuffled = torch.randperm(90, generator=generator)
+    found = grid_graph._greedy(
+        iou[shuffled][:, shuffled][None], scores[shuffled][None], labels[shuffled][None], threshold
+    )[0]
+    assert 5 < len(kept) < 90
+    assert sorted(shuffled[found].tolist()) == sorted(kept.tolist())
