@@ -23,6 +23,7 @@ _EXTRA_OF = {
     "skimage": "demo",
     "cv2": "video",
     "distributed": "dask",
+    "timm": "timm",
 }
 _DISTRIBUTION_OF = {"PIL": "pillow"}
 

@@ -7,6 +7,7 @@ a torch.nn.Module        as it is
 """
 
 import copy
+import functools
 import importlib
 import inspect
 import sys
@@ -24,7 +25,7 @@ from ..core import InputError, MaskrtError, UnsupportedModelError, UsageError
 from .cause import cause_of
 from .families.registry import classes_in, translate
 from .weights import file_sha256, load_weights, read_weights
-from .zoo import ZOO
+from .zoo import TIMM_PREFIX, ZOO
 
 __all__ = ["Source", "load_source"]
 
@@ -211,6 +212,10 @@ def _torchvision_builder(name: str) -> Callable[..., Any]:
 
 
 def _zoo_builder(name: str) -> Callable[..., Any]:
+    if name.startswith(TIMM_PREFIX):
+        from .zoo.maskrcnn import maskrcnn_timm
+
+        return functools.partial(maskrcnn_timm, name.removeprefix(TIMM_PREFIX))
     if name not in ZOO:
         raise UsageError(f"maskrt has no model {name!r}{_suggestion(name, list(ZOO))}.")
     module, _, attribute = ZOO[name].partition(":")

@@ -14,11 +14,8 @@ DATA = (
     "maskrt/bench.schema.json",
     "maskrt/nvdsinfer_maskrt.cpp",
     "maskrt/demo/condinst_scenes.safetensors",
-<<<<<<< HEAD
     "maskrt/demo/maskrcnn_scenes.safetensors",
-=======
     "maskrt/demo/solov2_scenes.safetensors",
->>>>>>> families
     "maskrt/demo/yolact_scenes.safetensors",
     "maskrt/runtime/check/report.schema.json",
 )

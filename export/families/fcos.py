@@ -66,8 +66,8 @@ class FCOSHead(nn.Module):
         for layer in (self.logits, self.distances, self.centerness):
             nn.init.normal_(layer.weight, std=0.01)
             nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
-        rarity = -math.log((1 - _PRIOR) / _PRIOR)
-        nn.init.constant_(self.logits.bias, rarity)  # type: ignore[arg-type]
+        prior = -math.log((1 - _PRIOR) / _PRIOR)
+        nn.init.constant_(self.logits.bias, prior)  # type: ignore[arg-type]
 
     def forward(self, features: Sequence[Tensor]) -> list[LevelPrediction]:
         """Predict for each level of the pyramid."""

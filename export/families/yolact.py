@@ -17,7 +17,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -163,8 +163,8 @@ class Yolact(OneStage):
             nn.init.normal_(layer.weight, std=0.01)
             nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
         with torch.no_grad():
-            rarity = math.log((1 - _PRIOR) / _PRIOR * (num_classes - 1))
-            self.logits.bias[::num_classes] = rarity  # type: ignore[index]
+            bias: Any = self.logits.bias
+            bias[::num_classes] = math.log((1 - _PRIOR) / _PRIOR * (num_classes - 1))
 
     def heads(self, maps: Mapping[str, Tensor]) -> YolactHeads:
         """Return the raw outputs for the maps of a batch."""

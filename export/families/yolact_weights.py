@@ -35,12 +35,11 @@ _PROTONET = {"0": "before.0", "2": "before.2", "4": "before.4", "8": "after.0", 
 
 
 def _with_background_first(model: Yolact, weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    moved: dict[str, Tensor] = {
-        name: _background_first(weights[name], model.num_classes)
-        for name in ("logits.weight", "logits.bias")
-        if name in weights
-    }
-    return {**weights, **moved}
+    moved = dict(weights)
+    for name in ("logits.weight", "logits.bias"):
+        if name in moved:
+            moved[name] = _background_first(moved[name], model.num_classes)
+    return moved
 
 
 def _background_first(rows: Tensor, classes: int) -> Tensor:

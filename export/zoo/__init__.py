@@ -6,12 +6,16 @@ Importing this package imports no torch; resolving a name does.
 
 from __future__ import annotations
 
-__all__ = ["ZOO"]
+__all__ = ["TIMM_PREFIX", "ZOO"]
+
+TIMM_PREFIX = "maskrcnn_timm_"
+"""What stands before the name of a backbone of timm, any that has `features_only`."""
 
 ZOO: dict[str, str] = {
     "condinst_r50": "maskrt.export.zoo.condinst:condinst_r50",
     "condinst_r101": "maskrt.export.zoo.condinst:condinst_r101",
     "condinst_scenes": "maskrt.export.zoo.condinst:condinst_scenes",
+    "maskrcnn_mobilenet_v3": "maskrt.export.zoo.maskrcnn:maskrcnn_mobilenet_v3",
     "maskrcnn_r50_detectron2": "maskrt.export.zoo.maskrcnn:maskrcnn_r50_detectron2",
     "maskrcnn_r101_detectron2": "maskrt.export.zoo.maskrcnn:maskrcnn_r101_detectron2",
     "maskrcnn_scenes": "maskrt.export.zoo.maskrcnn_scenes:maskrcnn_scenes",

@@ -1,14 +1,23 @@
-"""Mask R-CNN by name, beside torchvision's own: detectron2's R50-FPN and R101-FPN."""
+"""Mask R-CNN by name, beside torchvision's own: other backbones, and detectron2's models."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from torchvision.models.detection import MaskRCNN
+from torchvision.models.detection.backbone_utils import mobilenet_backbone
 
 from ..families.detectron2_mask_rcnn import detectron2_mask_rcnn
+from ..families.timm_backbone import TimmFPN
 
-__all__ = ["maskrcnn_r50_detectron2", "maskrcnn_r101_detectron2"]
+__all__ = [
+    "maskrcnn_mobilenet_v3",
+    "maskrcnn_r50_detectron2",
+    "maskrcnn_r101_detectron2",
+    "maskrcnn_timm",
+]
+
+_MOBILENET_STAGES = [1, 2, 3, 5]  # strides 4, 8, 16, 32
 
 
 def maskrcnn_r50_detectron2(num_classes: int = 81, **kwargs: Any) -> MaskRCNN:
@@ -19,3 +28,25 @@ def maskrcnn_r50_detectron2(num_classes: int = 81, **kwargs: Any) -> MaskRCNN:
 def maskrcnn_r101_detectron2(num_classes: int = 81, **kwargs: Any) -> MaskRCNN:
     """Build the model that detectron2's `mask_rcnn_R_101_FPN` weights fit."""
     return detectron2_mask_rcnn(101, num_classes, **kwargs)
+
+
+def maskrcnn_mobilenet_v3(num_classes: int = 91, **kwargs: Any) -> MaskRCNN:
+    """Build Mask R-CNN on torchvision's MobileNetV3-Large, with a pyramid from stride 4."""
+    backbone = mobilenet_backbone(
+        backbone_name="mobilenet_v3_large", weights=None, fpn=True,
+        returned_layers=_MOBILENET_STAGES,
+    )  # fmt: skip
+    return MaskRCNN(backbone, num_classes, **kwargs)
+
+
+def maskrcnn_timm(name: str, num_classes: int = 91, **kwargs: Any) -> MaskRCNN:
+    """Build Mask R-CNN on a backbone of timm, named `maskrt:maskrcnn_timm_NAME`.
+
+    Args:
+        name: timm's, such as `resnet34` or `convnext_tiny`.
+        num_classes: background included.
+        **kwargs: arguments of torchvision's `MaskRCNN`.
+    """
+    backbone = TimmFPN(name)
+    colours = {"image_mean": backbone.image_mean, "image_std": backbone.image_std}
+    return MaskRCNN(backbone, num_classes, **{**colours, **kwargs})

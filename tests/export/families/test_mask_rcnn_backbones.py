@@ -1,0 +1,73 @@
+"""Mask R-CNN on MobileNetV3 and on timm's backbones."""
+
+import importlib.util
+from typing import Any
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from maskrt.checking import prove  # noqa: E402
+from maskrt.core import MissingDependencyError, UnsupportedModelError, UsageError  # noqa: E402
+from maskrt.export import export_model  # noqa: E402
+from maskrt.export.source import load_source  # noqa: E402
+from maskrt.export.zoo.maskrcnn import maskrcnn_mobilenet_v3, maskrcnn_timm  # noqa: E402
+
+from ..detectors import enliven  # noqa: E402
+
+pytestmark = pytest.mark.torch
+needs_timm = pytest.mark.skipif(
+    importlib.util.find_spec("timm") is None, reason="timm is not installed"
+)
+
+
+def _prove(model: Any, photos: list[np.ndarray], size: tuple[int, int]) -> None:
+    torch.manual_seed(0)
+    found = prove(export_model(enliven(model, photos), input_size=size), photos)
+    assert found["violations"] == [], found
+    assert found["instances"] >= 10, found
+
+
+@pytest.mark.slow
+def test_mobilenet_v3(photos: list[np.ndarray]) -> None:
+    torch.manual_seed(0)
+    model = maskrcnn_mobilenet_v3(5, min_size=160, max_size=160)
+    assert [m.shape[-1] for m in model.backbone(torch.zeros(1, 3, 64, 64)).values()] == [
+        16, 8, 4, 2, 1,
+    ]  # fmt: skip
+    _prove(model, photos, (128, 160))
+
+
+@needs_timm
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["resnet18", "regnetx_002", "mobilenetv3_large_100"])
+def test_timm_backbone(photos: list[np.ndarray], name: str) -> None:
+    torch.manual_seed(0)
+    _prove(maskrcnn_timm(name, 4, min_size=160, max_size=160), photos, (128, 160))
+
+
+@needs_timm
+def test_timm_backbone_by_name_has_its_own_colours() -> None:
+    with torch.device("meta"):
+        model: Any = load_source("maskrt:maskrcnn_timm_mobilenetv3_large_100", num_classes=4).model
+    assert model.roi_heads.box_predictor.cls_score.out_features == 4
+    assert model.transform.image_mean == pytest.approx([0.485, 0.456, 0.406])
+
+
+@needs_timm
+def test_unknown_timm_name_gets_the_nearest() -> None:
+    with pytest.raises(UsageError, match=r"^timm has no model 'resnet18x': did you mean resnet18"):
+        load_source("maskrt:maskrcnn_timm_resnet18x")
+
+
+@needs_timm
+def test_timm_model_without_the_strides_is_refused() -> None:
+    with pytest.raises(UnsupportedModelError, match=r"has maps of strides .* needs one each of"):
+        load_source("maskrt:maskrcnn_timm_vgg11")
+
+
+def test_missing_timm_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "timm", None)
+    with pytest.raises(MissingDependencyError, match="timm"):
+        load_source("maskrt:maskrcnn_timm_resnet18")
