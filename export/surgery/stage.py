@@ -20,7 +20,7 @@ from .preprocessing import Preprocessing, read_preprocessing
 from .pyramid import find_pools
 from .reference import OnnxReference
 from .suppression import find_suppressions
-from .two_stage import TwoStage, recognise
+from .two_stage import TwoStage, pool_words, pools_rule, recognise
 
 __all__ = ["Examination", "OnnxExport", "examine", "export_onnx"]
 
@@ -70,6 +70,8 @@ def examine(path: Path | str) -> Examination:
         stages = found if isinstance(found, TwoStage) else None
     except Declined as error:
         declined = [error, *_further(graph, error, Path(path))]
+        if not notes.findings:
+            _note_pools(graph, notes)
     return Examination(
         len(model.graph.node), len(graph.nodes), tuple(notes.findings), tuple(declined), stages
     )
@@ -86,6 +88,15 @@ def _written(graph: Graph, found: TwoStage | PluginDetector, batch: int) -> onnx
     if isinstance(found, PluginDetector):
         return write_plugin_detector(graph, found, batch)
     return canonical_graph(graph, found, batch)
+
+
+def _note_pools(graph: Graph, notes: Notes) -> None:
+    """Note the pyramids, which are recognised whatever else is not."""
+    try:
+        for pool in find_pools(graph):
+            notes.add(pools_rule(pool), pool_words(pool), pool.nodes)
+    except Declined:
+        return  # `_further` says so
 
 
 def _further(graph: Graph, first: Declined, file: Path) -> list[Declined]:

@@ -16,7 +16,7 @@ from .pyramid import Pool, find_pools
 from .suppression import Kept, Suppression, find_suppressions, kept_by
 from .walk import compute
 
-__all__ = ["TwoStage", "recognise"]
+__all__ = ["TwoStage", "pool_words", "pools_rule", "recognise"]
 
 RULE = "two-stage detector"
 

@@ -12,6 +12,8 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from maskrt.export.surgery import examine, export_onnx  # noqa: E402
+from maskrt.plugins import lower  # noqa: E402
+from maskrt.runtime.backends.cpu import CpuBackend  # noqa: E402
 
 from ..detectors import enliven, tiny_mask_rcnn  # noqa: E402
 from .foreign import equals_original, resized  # noqa: E402
@@ -52,6 +54,18 @@ def test_equals_the_original(plain: Path, photos: list[np.ndarray]) -> None:
         assert (read["aligned"], read["sampling_ratio"]) == (1, 0)
     assert len(pools) == 2
     assert not {n.op_type for n in model.graph.node} & {"NonZero", "If", "Loop", "Shape"}
+
+
+def test_logits_survive_without_plugins(plain: Path, photos: list[np.ndarray]) -> None:
+    """Proposals are ordered by logits, below zero too, in the form for TensorRT-RTX as well."""
+    model = export_onnx(plain).model
+    lowered = lower(model, "pluginless")
+    assert not {n.op_type for n in lowered.graph.node} & {"NonMaxSuppression", "RoiAlign"}
+    picture = np.stack(resized(photos[:1], SIZE))
+    ours, other = (CpuBackend(m.SerializeToString()).run(picture) for m in (model, lowered))
+    assert ours["count"] > 10
+    for name, value in ours.items():
+        np.testing.assert_allclose(other[name], value, atol=1e-3)
 
 
 @pytest.mark.parametrize(

@@ -101,6 +101,8 @@ def test_normalisation_must_be_known(plain: Path, tmp_path: Path) -> None:
     (tmp_path / "end2end.onnx").write_bytes(plain.read_bytes())
     with pytest.raises(UnsupportedModelError, match=r"no pipeline\.json beside the file says how"):
         export_onnx(tmp_path / "end2end.onnx")
+    rules = [finding.rule for finding in examine(tmp_path / "end2end.onnx").findings]
+    assert rules == ["pyramid", "pyramid"]
 
 
 def test_channel_order_is_read(plain: Path, tmp_path: Path, photos: list[np.ndarray]) -> None:

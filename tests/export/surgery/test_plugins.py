@@ -79,6 +79,20 @@ def test_compile(files: dict[type, Path], tmp_path: Path) -> None:
     assert "the original ONNX" in fidelity["compared"]
 
 
+def test_nearest_resizing(files: dict[type, Path], photos: list[np.ndarray]) -> None:
+    """The pyramid's doubling as a plugin, too, as the sample has it."""
+    graph = onnx.load(files[PluginStyle])
+    resizes = [n for n in graph.graph.node if n.op_type == "Resize"]
+    for node in resizes:
+        node.op_type, node.domain = "ResizeNearest_TRT", "TRT"
+        del node.input[1:], node.attribute[:]
+        node.attribute.append(onnx.helper.make_attribute("scale", 2.0))
+    path = files[PluginStyle].parent / "nearest.onnx"
+    onnx.save(graph, path)
+    model = equals_original(path, photos)
+    assert len(resizes) == sum(n.op_type == "Resize" for n in model.graph.node) == 3
+
+
 def test_a_wrong_threshold_is_seen(files: dict[type, Path], photos: list[np.ndarray]) -> None:
     """The comparison rejects a graph whose first suppression takes another overlap."""
     from maskrt.checking import prove
