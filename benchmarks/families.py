@@ -1,188 +1,152 @@
-"""Mask R-CNN, SOLO, SOLOv2, YOLACT and CondInst on the same held-out scenes: AP over latency.
+"""All families on the same scenes: AP, latency and what TensorRT-RTX builds of them, in one run.
 
-    python benchmarks/families.py [--model NAME ...] [--scenes 200] [--output benchmarks/results]
+    python benchmarks/families.py [--pictures 200] [--rounds 40] [--json FILE] [--plot FILE]
 
-Each trained demo model is compiled for the CPU at 320 x 320, at FP32, FP16 and INT8 (calibrated on
-64 training scenes). Engines are opened together and run picture by picture in turns, so that other
-work on the machine slows all of them alike. Latency is the median from pixels to pasted masks; box
-and mask AP are COCO's. Writes `families.md`, `families.json` and `families.svg`.
+Every model with weights in `maskrt/demo/` is compiled at 320 x 320 for `cpu` and `rtx` in FP32,
+FP16 and INT8, and evaluated on held-out scenes. Latency is measured in one process, the engines in
+turn on the same pictures, from pixels to pasted masks. The models share a backbone and differ in
+training (`examples/scenes/`), so what is compared is the family at this size, not the papers'
+figures. `--plot` needs matplotlib.
 """
 
 import argparse
-import contextlib
 import json
-import os
-import platform
 import tempfile
 import time
-from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 import maskrt
-from maskrt.core import Bundle, Precision
+from maskrt.core import Bundle
 from maskrt.demo import weights_path
+from maskrt.demo.run import SIZE
 from maskrt.demo.scenes import CLASS_NAMES, scene, write_coco
-from maskrt.pipeline import build
-from maskrt.runtime import read_image
-from maskrt.runtime.check import CocoDataset
-from maskrt.runtime.check.evaluator import CocoEvaluator
+from maskrt.runtime.check import CocoDataset, evaluate
 
-MODELS = {
-    "Mask R-CNN": "maskrcnn_scenes",
-    "SOLO": "solo_scenes",
-    "SOLOv2": "solov2_scenes",
-    "YOLACT": "yolact_scenes",
-    "CondInst": "condinst_scenes",
-}
-PRECISIONS = (Precision.FP32, Precision.FP16, Precision.INT8)
-SIZE = (320, 320)
-CALIBRATION = 64
-COLOURS = ("#c33", "#27c", "#293", "#b70", "#84b")
-WIDTH, HEIGHT, MARGIN = 640, 400, 56
-
-
-@dataclass(frozen=True)
-class Row:
-    """One engine."""
-
-    family: str
-    precision: str
-    mask_ap: float
-    box_ap: float
-    latency_ms: float
-    bytes: int
-
-
-def compiled(folder: Path, name: str) -> Bundle:
-    """Compile one demo model at every precision."""
-    bundle = maskrt.compile(
-        f"maskrt:{name}", folder / f"{name}.maskrt", weights=weights_path(name), input_size=SIZE,
-        calibration=[scene(i, split="train", size=SIZE).image for i in range(CALIBRATION)],
-        precision=Precision.INT8, targets=["cpu"], class_names=("background", *CLASS_NAMES),
-    )  # fmt: skip
-    for precision in (Precision.FP32, Precision.FP16):
-        build(bundle, "cpu", precision=precision)
-    return bundle
-
-
-def measured(bundles: dict[str, Bundle], dataset: CocoDataset) -> list[Row]:
-    """Run every engine on every picture, in turns."""
-    keys = [(family, precision) for family in bundles for precision in PRECISIONS]
-    taken: dict[tuple[str, Precision], list[float]] = {key: [] for key in keys}
-    judges = {key: CocoEvaluator(dataset, ("box", "mask")) for key in keys}
-    with contextlib.ExitStack() as stack:
-        sessions = {
-            key: stack.enter_context(maskrt.load(bundles[key[0]], "cpu", precision=key[1]))
-            for key in keys
-        }
-        for image in dataset.images:
-            pixels = read_image(image.path)
-            for key, session in sessions.items():
-                started = time.perf_counter()
-                found = session.predict(pixels)
-                _ = found.masks
-                taken[key].append((time.perf_counter() - started) * 1e3)
-                judges[key].add(image.id, found.to_coco(image.id))
-    rows = []
-    for family, precision in keys:
-        metrics = judges[family, precision].metrics()
-        folder = bundles[family].engine_folder(maskrt.Target.parse("cpu"), precision)
-        rows.append(
-            Row(
-                family, precision.value, metrics["mask"]["AP"] or 0.0, metrics["box"]["AP"] or 0.0,
-                float(np.median(taken[family, precision])),
-                bundles[family].read_json(f"{folder}/engine.json")["bytes"],
-            )
-        )  # fmt: skip
-    return rows
-
-
-def table(rows: list[Row]) -> str:
-    """Return the rows as Markdown."""
-    lines = [
-        "| family | precision | mask AP | box AP | latency | engine |",
-        "|---|---|---|---|---|---|",
-    ]
-    lines += [
-        f"| {r.family} | {r.precision.upper()} | {r.mask_ap:.1f} | {r.box_ap:.1f} | "
-        f"{r.latency_ms:.0f} ms | {r.bytes / 1e6:.1f} MB |"
-        for r in rows
-    ]
-    return "\n".join(lines) + "\n"
-
-
-def plot(rows: list[Row]) -> str:
-    """Return an SVG of mask AP over latency: a line a family, from FP32 over FP16 to INT8."""
-    slowest = max(r.latency_ms for r in rows) * 1.08
-    low = max(0.0, min(r.mask_ap for r in rows) - 5)
-    high = max(r.mask_ap for r in rows) + 5
-
-    def place(row: Row) -> tuple[float, float]:
-        x = MARGIN + row.latency_ms / slowest * (WIDTH - 2 * MARGIN)
-        return x, HEIGHT - MARGIN - (row.mask_ap - low) / (high - low) * (HEIGHT - 2 * MARGIN)
-
-    parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" '
-        'font-family="sans-serif" font-size="12">',
-        f'<rect width="{WIDTH}" height="{HEIGHT}" fill="white"/>',
-        f'<path d="M{MARGIN} {MARGIN}V{HEIGHT - MARGIN}H{WIDTH - MARGIN}" fill="none" '
-        'stroke="#888"/>',
-        f'<text x="{WIDTH / 2}" y="{HEIGHT - 14}" text-anchor="middle">ms a picture</text>',
-        f'<text x="14" y="{HEIGHT / 2}" text-anchor="middle" '
-        f'transform="rotate(-90 14 {HEIGHT / 2})">mask AP</text>',
-    ]
-    for step in range(5):
-        ms, ap = slowest * step / 4, low + (high - low) * step / 4
-        x = MARGIN + (WIDTH - 2 * MARGIN) * step / 4
-        y = HEIGHT - MARGIN - (HEIGHT - 2 * MARGIN) * step / 4
-        parts.append(
-            f'<text x="{x}" y="{HEIGHT - MARGIN + 16}" text-anchor="middle">{ms:.0f}</text>'
-        )
-        parts.append(f'<text x="{MARGIN - 8}" y="{y + 4}" text-anchor="end">{ap:.0f}</text>')
-    for colour, family in zip(COLOURS, dict.fromkeys(r.family for r in rows), strict=False):
-        own = [(r, *place(r)) for r in rows if r.family == family]
-        points = " ".join(f"{x:.1f},{y:.1f}" for _, x, y in own)
-        parts.append(f'<polyline points="{points}" fill="none" stroke="{colour}"/>')
-        for row, x, y in own:
-            parts.append(
-                f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" fill="{colour}">'
-                f"<title>{family} {row.precision}</title></circle>"
-            )
-        parts.append(
-            f'<text x="{own[0][1] + 8:.1f}" y="{own[0][2] - 6:.1f}" fill="{colour}">{family}</text>'
-        )
-    return "\n".join([*parts, "</svg>"]) + "\n"
+PRECISIONS = ("fp32", "fp16", "int8")
+CALIBRATION_SCENES = 64
+WARM_UP = 3
 
 
 def main() -> None:
-    """Compile, measure, write."""
+    """Compile, evaluate, time, print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument(
-        "--model", action="append", choices=MODELS, help="default: all with weights"
-    )
-    parser.add_argument("--scenes", type=int, default=200)
-    parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results")
+    parser.add_argument("--families", nargs="+", default=trained())
+    parser.add_argument("--pictures", type=int, default=200)
+    parser.add_argument("--rounds", type=int, default=40)
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--plot", type=Path)
     options = parser.parse_args()
-    wanted = options.model or [f for f, name in MODELS.items() if weights_path(name).is_file()]
-    load_before = os.getloadavg()[0]
-    with tempfile.TemporaryDirectory() as work:
-        annotations = write_coco(Path(work) / "val", options.scenes, split="val", size=SIZE)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        annotations = write_coco(folder / "scenes", options.pictures, split="val", size=SIZE)
         dataset = CocoDataset.load(annotations.parent / "images", annotations)
-        rows = measured({f: compiled(Path(work), MODELS[f]) for f in wanted}, dataset)
-    about = {
-        "scenes": options.scenes, "size": SIZE, "cpu": platform.processor() or platform.machine(),
-        "cores": os.cpu_count(), "load_before": load_before,
+        pictures = [scene(i, split="train", size=SIZE).image for i in range(CALIBRATION_SCENES)]
+        bundles = {family: compiled(family, folder, pictures) for family in options.families}
+        rows = {
+            (family, precision): row(bundle, precision, dataset)
+            for family, bundle in bundles.items()
+            for precision in PRECISIONS
+        }
+        for key, milliseconds in latencies(bundles, dataset, options.rounds).items():
+            rows[key]["ms"] = milliseconds
+    print(table(rows))
+    if options.json is not None:
+        listed = [{"family": f, "precision": p, **found} for (f, p), found in rows.items()]
+        options.json.parent.mkdir(parents=True, exist_ok=True)
+        options.json.write_text(json.dumps(listed, indent=2) + "\n")
+    if options.plot is not None:
+        plot(rows, options.plot)
+
+
+def trained() -> list[str]:
+    """Return the families with weights, by name."""
+    files = sorted(weights_path().parent.glob("*_scenes.safetensors"))
+    return [file.stem.removesuffix("_scenes") for file in files]
+
+
+def compiled(family: str, folder: Path, pictures: list[np.ndarray]) -> Bundle:
+    """Compile one family for both targets at every precision."""
+    bundle = maskrt.compile(
+        f"maskrt:{family}_scenes", folder / f"{family}.maskrt",
+        weights=weights_path(f"{family}_scenes"), input_size=SIZE,
+        precision="int8", calibration=pictures, targets=["cpu", "rtx"],
+        class_names=("background", *CLASS_NAMES),
+    )  # fmt: skip
+    for precision in PRECISIONS[:2]:
+        for target in ("cpu", "rtx"):
+            bundle = maskrt.build(bundle, target, precision=precision)
+    return bundle
+
+
+def row(bundle: Bundle, precision: str, dataset: CocoDataset) -> dict[str, Any]:
+    """Return AP on the CPU, and what the RTX engine became."""
+    with maskrt.load(bundle, "cpu", precision=precision) as session:
+        metrics = evaluate(session.predict, dataset).metrics
+    asked = "" if precision == "int8" else f"@{precision}"
+    rtx = Bundle.open(bundle.path).read_json(f"engines/rtx{asked}/engine.json")
+    layers = {kind: number for kind, number in rtx["layers"].items() if number}
+    return {
+        "box": metrics["box"]["AP"], "mask": metrics["mask"]["AP"], "rtx_layers": layers,
+        "rtx_seconds": rtx["build_seconds"], "rtx_bytes": rtx["bytes"],
     }  # fmt: skip
-    options.output.mkdir(parents=True, exist_ok=True)
-    text = table(rows)
-    (options.output / "families.md").write_text(text)
-    (options.output / "families.svg").write_text(plot(rows))
-    (options.output / "families.json").write_text(
-        json.dumps({**about, "rows": [asdict(r) for r in rows]}, indent=2) + "\n"
-    )
-    print(text)
+
+
+def latencies(
+    bundles: dict[str, Bundle], dataset: CocoDataset, rounds: int
+) -> dict[tuple[str, str], float]:
+    """Return the median milliseconds a picture of each engine, measured in turn."""
+    sessions = {
+        (family, precision): maskrt.load(bundle, "cpu", precision=precision)
+        for family, bundle in bundles.items()
+        for precision in PRECISIONS
+    }
+    times: dict[tuple[str, str], list[float]] = {key: [] for key in sessions}
+    pictures = [maskrt.runtime.read_image(image.path) for image in dataset.images[:rounds]]
+    for number in range(-WARM_UP, rounds):
+        for key, session in sessions.items():
+            started = time.perf_counter()
+            _ = session.predict(pictures[number % len(pictures)]).masks
+            if number >= 0:
+                times[key].append((time.perf_counter() - started) * 1e3)
+    return {key: float(np.median(values)) for key, values in times.items()}
+
+
+def table(rows: dict[tuple[str, str], dict[str, Any]]) -> str:
+    """Return a Markdown table."""
+    lines = [
+        "| family | precision | box AP | mask AP | cpu latency | rtx engine |",
+        "|---|---|---|---|---|---|",
+    ]
+    for (family, precision), found in rows.items():
+        layers = " + ".join(f"{number} {kind}" for kind, number in found["rtx_layers"].items())
+        lines.append(
+            f"| {family} | {precision.upper()} | {found['box']:.2f} | {found['mask']:.2f} | "
+            f"{found['ms']:.1f} ms | {layers}, {found['rtx_bytes'] / 1e6:.0f} MB, "
+            f"{found['rtx_seconds']:.1f} s |"
+        )
+    return "\n".join(lines)
+
+
+def plot(rows: dict[tuple[str, str], dict[str, Any]], file: Path) -> None:
+    """Draw mask AP over latency, a line a family from FP32 to INT8."""
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(7, 4.2), layout="constrained")
+    for family in dict.fromkeys(family for family, _ in rows):
+        points = [rows[family, precision] for precision in ("fp32", "int8")]
+        milliseconds, mask = [p["ms"] for p in points], [p["mask"] for p in points]
+        (line,) = axes.plot(milliseconds, mask, label=family, linewidth=1.2, alpha=0.6)
+        axes.scatter(milliseconds[0], mask[0], color=line.get_color(), s=36)
+        axes.scatter(milliseconds[1], mask[1], color=line.get_color(), s=36, marker="s")
+        axes.annotate(family, (milliseconds[1], mask[1]), (6, 5), textcoords="offset points")
+    axes.set_xlabel("latency on 2 CPU cores, ms a picture (320 x 320, masks pasted)")
+    axes.set_ylabel("mask AP, 200 held-out scenes")
+    axes.set_title("Circles: FP32.  Squares: INT8.", fontsize=10, loc="left")
+    axes.grid(alpha=0.25)
+    figure.savefig(file, dpi=130)
 
 
 if __name__ == "__main__":

@@ -13,17 +13,14 @@ DATA = (
     "maskrt/py.typed",
     "maskrt/bench.schema.json",
     "maskrt/nvdsinfer_maskrt.cpp",
-    "maskrt/demo/condinst_scenes.safetensors",
-    "maskrt/demo/maskrcnn_scenes.safetensors",
-    "maskrt/demo/solov2_scenes.safetensors",
-    "maskrt/demo/yolact_scenes.safetensors",
     "maskrt/runtime/check/report.schema.json",
 )
 
 
 def expected() -> set[str]:
     """Return the paths inside the wheel that the tree asks for."""
-    own = {str(p.relative_to(ROOT)) for p in (ROOT / "maskrt").rglob("*.py")}
+    mine = (ROOT / "maskrt").rglob("*")
+    own = {str(p.relative_to(ROOT)) for p in mine if p.suffix in (".py", ".safetensors")}
     for folder in FOLDERS:
         for kind in ("*.py", "*.cu", "*.cuh", "*.h", "*.cpp"):
             own |= {f"maskrt/{p.relative_to(ROOT)}" for p in (ROOT / folder).rglob(kind)}
