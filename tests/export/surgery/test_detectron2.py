@@ -71,7 +71,10 @@ def test_logits_survive_without_plugins(plain: Path, photos: list[np.ndarray]) -
 @pytest.mark.parametrize(
     ("options", "style"),
     [
-        ({"num_classes": 3}, {"masks": False, "ratio": 2, "least": 4.0}),
+        pytest.param(
+            {"num_classes": 3}, {"masks": False, "ratio": 2, "least": 4.0},
+            marks=pytest.mark.slow,
+        ),
         pytest.param(
             {"box_nms_thresh": 0.3, "box_score_thresh": 0.0}, {"bgr": True},
             marks=pytest.mark.slow,

@@ -72,7 +72,10 @@ def test_equals_the_original(plain: Path, photos: list[np.ndarray]) -> None:
 @pytest.mark.parametrize(
     ("options", "style"),
     [
-        ({"num_classes": 3}, {"masks": False, "ratio": 2, "rpn_score": 0.9}),
+        pytest.param(
+            {"num_classes": 3}, {"masks": False, "ratio": 2, "rpn_score": 0.9},
+            marks=pytest.mark.slow,
+        ),
         pytest.param(
             {"box_nms_thresh": 0.3, "rpn_post_nms_top_n_test": 40}, {"rpn_score": 0.0},
             marks=pytest.mark.slow,

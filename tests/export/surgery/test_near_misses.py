@@ -426,14 +426,22 @@ _SINGLES = {
 
 
 @pytest.mark.parametrize(
-    "op", ["EfficientNMS_TRT", "BatchedNMS_TRT", "ROIAlign_TRT", "PyramidROIAlign_TRT"]
+    ("op", "reason"),
+    [
+        ("EfficientNMS_ONNX_TRT", "EfficientNMS_ONNX_TRT.*before that step"),
+        ("NMS_TRT", "NMS_TRT.*before that step"),
+        ("ProposalLayer_TRT", "ProposalLayer_TRT.*before that step"),
+        ("DetectionLayer_TRT", "DetectionLayer_TRT.*before that step"),
+        ("EfficientNMS_TRT", "preprocessing declined: no layer reads the picture"),
+        ("PyramidROIAlign_TRT", "preprocessing declined: no layer reads the picture"),
+    ],
 )
-def test_plugins_of_tensorrt_are_refused(op: str, tmp_path: Path) -> None:
+def test_plugin_that_no_rule_maps_is_refused(op: str, reason: str, tmp_path: Path) -> None:
     x, y = (helper.make_tensor_value_info(n, TensorProto.FLOAT, [1, 3, 32, 32]) for n in "xy")
     graph = helper.make_graph([helper.make_node(op, ["x", "x"], ["y"])], "g", [x], [y])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
     onnx.save(model, tmp_path / "plugin.onnx")
-    with pytest.raises(UnsupportedModelError, match=f"{op}.*before that step"):
+    with pytest.raises(UnsupportedModelError, match=reason):
         export_onnx(tmp_path / "plugin.onnx")
 
 

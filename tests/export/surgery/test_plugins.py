@@ -79,6 +79,7 @@ def test_compile(files: dict[type, Path], tmp_path: Path) -> None:
     assert "the original ONNX" in fidelity["compared"]
 
 
+@pytest.mark.slow
 def test_nearest_resizing(files: dict[type, Path], photos: list[np.ndarray]) -> None:
     """The pyramid's doubling as a plugin, too, as the sample has it."""
     graph = onnx.load(files[PluginStyle])
