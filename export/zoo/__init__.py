@@ -25,8 +25,12 @@ ZOO: dict[str, str] = {
     "yolact_scenes": "maskrt.export.zoo.yolact:yolact_scenes",
     "solo_r50": "maskrt.export.zoo.solo:solo",
     "decoupled_solo_r50": "maskrt.export.zoo.solo:decoupled_solo",
+    "solo_r101": "maskrt.export.zoo.solo:solo_r101",
     "solo_scenes": "maskrt.export.zoo.solo:solo_scenes",
     "solov2_r50": "maskrt.export.zoo.solo:solov2",
+    "solov2_r101": "maskrt.export.zoo.solo:solov2_r101",
+    "solov2_light_r18": "maskrt.export.zoo.solo:solov2_light_r18",
+    "solov2_light_r34": "maskrt.export.zoo.solo:solov2_light_r34",
     "solov2_light_r50": "maskrt.export.zoo.solo:solov2_light",
     "solov2_scenes": "maskrt.export.zoo.solo:solov2_scenes",
 }

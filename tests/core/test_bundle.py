@@ -2,6 +2,7 @@
 
 import json
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from maskrt.core import (
     UnsupportedTargetError,
     UsageError,
 )
+from maskrt.core.masks import MaskFrame
 
 MANIFEST = Manifest(
     family="torchvision_two_stage",
@@ -45,6 +47,19 @@ def test_round_trip(tmp_path: Path) -> None:
     assert bundle.read_json("engines/cpu/engine.json") == {"bytes": 6}
     assert bundle.engines() == ["cpu", "rtx@fp16"]
     assert [p.name for p in tmp_path.iterdir()] == ["a.maskrt"]
+
+
+def test_masks_over_the_canvas_and_bundles_that_do_not_say(tmp_path: Path) -> None:
+    outputs = {"boxes": (2, 50, 4), "masks": (2, 50, 80, 64), "count": (2,)}
+    manifest = replace(MANIFEST, outputs=outputs, mask_frame=MaskFrame.CANVAS)
+    with Bundle.create(tmp_path / "a.maskrt", manifest):
+        pass
+    file = tmp_path / "a.maskrt" / "manifest.json"
+    assert Bundle.open(tmp_path / "a.maskrt").manifest == manifest
+    data = json.loads(file.read_text())
+    assert data.pop("mask_frame") == "canvas"
+    file.write_text(json.dumps(data))
+    assert Bundle.open(tmp_path / "a.maskrt").manifest.mask_frame is MaskFrame.BOX
 
 
 def _fail_in(change: AbstractContextManager[Bundle]) -> None:

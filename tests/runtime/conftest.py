@@ -23,7 +23,7 @@ def fixed_engine(
     """Return an engine that finds the same boxes in every picture, at most `SLOTS`.
 
     The score of the first is the mean of the canvas (0 to 1), so that a test can tell pictures
-    apart; the others follow 0.01 apart. There is no "masks" output without `masks` [N, 28, 28].
+    apart; the others follow 0.01 apart. There is no "masks" output without `masks` [N, h, w].
     """
     count, batch = len(boxes), spec.batch
     padded = np.zeros((batch, SLOTS, 4), np.float32)
@@ -41,7 +41,7 @@ def fixed_engine(
         "last": np.array([1], np.int64),
     }
     if masks is not None:
-        full = np.zeros((batch, SLOTS, 28, 28), np.float32)
+        full = np.zeros((batch, SLOTS, *masks.shape[1:]), np.float32)
         full[:, :count] = masks
         constants["masks"] = full
     outputs = ["boxes", "scores", "labels", *(["masks"] if masks is not None else []), "count"]
@@ -61,7 +61,9 @@ def fixed_engine(
         [helper.make_tensor_value_info("images", TensorProto.UINT8, spec.shape)],
         [
             helper.make_tensor_value_info(
-                name, kinds.get(name, TensorProto.FLOAT), shape_of(name, batch)
+                name,
+                kinds.get(name, TensorProto.FLOAT),
+                constants[name].shape if name == "masks" else shape_of(name, batch),
             )
             for name in outputs
         ],

@@ -174,10 +174,17 @@ def test_a_truncated_manifest(whole: Path) -> None:
         ("class_names", "abc"), ("class_names", [1, 2]), ("precision", "fp64"), ("precision", []),
         ("source", []), ("fidelity", "good"), ("files", []), ("files", None),
         ("files", {"model.onnx": 3}), ("files", {"model.onnx": "0"}),
+        ("mask_frame", "picture"), ("mask_frame", None), ("mask_frame", ["canvas"]),
     ],
 )  # fmt: skip
 def test_a_manifest_of_wrong_types(whole: Path, key: str, value: Any) -> None:
     _manifest(whole, lambda data: data.update({key: value}))
+    assert "manifest" in _refused(whole, Bundle.open)
+
+
+def test_masks_over_the_canvas_of_another_size(whole: Path) -> None:
+    outputs = {"masks": [1, 4, 28, 29]}
+    _manifest(whole, lambda data: data.update(mask_frame="canvas", outputs=outputs))
     assert "manifest" in _refused(whole, Bundle.open)
 
 

@@ -109,6 +109,25 @@ def test_models_of_the_papers(photos: list[np.ndarray], words: str) -> None:
     _prove(model, photos, (128, 160), 1)
 
 
+@pytest.mark.parametrize(
+    ("words", "kind", "blocks"),
+    [
+        ("solo_r101", SOLO, 23),
+        ("solov2_r101", SOLOv2, 23),
+        ("solov2_light_r34", SOLOv2, 6),
+        ("solov2_light_r18", SOLOv2, 2),
+        ("solo_scenes", SOLO, None),
+    ],
+)
+def test_every_name_builds(words: str, kind: type, blocks: int | None) -> None:
+    with torch.device("meta"):
+        model: Any = load_source(f"maskrt:{words}", num_classes=9).model
+    assert isinstance(model, kind)
+    assert model.category_branch.logits.out_channels == 8
+    if blocks is not None:
+        assert len(model.backbone.body.layer3) == blocks
+
+
 def test_settings_that_make_no_sense() -> None:
     with pytest.raises(UsageError, match="as many of each"):
         GridSettings(grids=(4, 3))

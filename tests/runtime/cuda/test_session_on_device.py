@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from maskrt.core import Bundle, InputError, InputSpec, UsageError
+from maskrt.core.masks import MaskFrame
 from maskrt.runtime import Session, open_session
 from maskrt.runtime.backends.cpu import CpuBackend
 from maskrt.runtime.cuda import FrameSlots
@@ -21,14 +22,14 @@ class OnHost(CpuBackend):
 
     concurrent = False
 
-    def __init__(self, engine: bytes) -> None:
+    def __init__(self, engine: bytes, *, paste: bool = True) -> None:
         super().__init__(engine, threads=1)
-        self.engine, self.devices = engine, list[HostCuda]()
+        self.engine, self.devices, self.paste = engine, list[HostCuda](), paste
 
     def open_frames(self, spec: InputSpec, slots: int) -> FrameSlots:
         self.devices.append(HostCuda())
         engine = OnnxEngine(self.devices[-1], self.engine)
-        return FrameSlots(self.devices[-1], engine, spec, slots=slots, paste=True)
+        return FrameSlots(self.devices[-1], engine, spec, slots=slots, paste=self.paste)
 
 
 @pytest.fixture
@@ -77,6 +78,27 @@ def test_streams_are_the_same_and_keep_two_frames_in_flight(
     engines = [i for i, name in enumerate(calls) if name in ("engine", "replay")]
     assert len(waits) == 5
     assert engines[1] < waits[0]  # the second frame is queued before the first is waited for
+
+
+def test_masks_over_the_canvas_are_resampled_on_the_host(
+    make_engine: Callable[..., bytes],
+) -> None:
+    """PasteMasks takes none: `TensorRTBackend(paste=False)`, as the loader opens such bundles."""
+    pytest.importorskip("onnxruntime")
+    masks = np.random.default_rng(0).uniform(0, 1, (3, 10, 16)).astype(np.float32)
+    engine = make_engine(SPEC, BOXES, [1, 2, 1], masks)
+    backend = OnHost(engine, paste=False)
+    frame = MaskFrame.CANVAS
+    with (
+        Session(backend, SPEC, mask_frame=frame) as device,
+        Session(CpuBackend(engine), SPEC, mask_frame=frame) as host,
+    ):
+        shown = pictures((97, 33), (20, 90), (40, 64))
+        for found, expected in zip(device.predict(shown), host.predict(shown), strict=True):
+            _equal(found, expected)
+            assert found.masks.any()
+    for cuda in backend.devices:
+        cuda.close()
 
 
 def test_an_abandoned_stream_gives_its_memory_back(sessions: tuple[Session, Session]) -> None:
