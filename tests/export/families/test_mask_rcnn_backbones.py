@@ -75,9 +75,16 @@ def test_unknown_timm_name_gets_the_nearest() -> None:
 
 
 @needs_timm
-def test_timm_model_without_the_strides_is_refused() -> None:
-    with pytest.raises(UnsupportedModelError, match=r"has maps of strides .* needs one each of"):
-        load_source("maskrt:maskrcnn_timm_vgg11")
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("vit_tiny_patch16_224", "has maps of strides .* needs one each of"),
+        ("swin_tiny_patch4_window7_224", "for a picture of 64 x 96|does not take a picture"),
+    ],
+)
+def test_timm_model_that_is_no_pyramid_is_refused(name: str, message: str) -> None:
+    with pytest.raises(UnsupportedModelError, match=message), torch.device("meta"):
+        load_source(f"maskrt:maskrcnn_timm_{name}")
 
 
 def test_missing_timm_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
