@@ -7,6 +7,14 @@ family's): its body is kept as it is unless `--body-rate` says otherwise, its py
 learn. What is saved and measured is a moving average of all parameters, in FP16 on disk. `last.pt`
 resumes a run.
 
+`maskrt/demo/condinst_scenes.safetensors` was made in 36 minutes on one busy core by an equal
+recipe, `--family condinst --iterations 2200 --precision bf16 --body-rate 0.2`, but on 2400 scenes,
+each turned and mirrored at random, and with the pyramid at half the rate. On 200 held-out scenes:
+
+           AP   AP50  AP75  small  medium  large
+    boxes  54.2  77.9  63.7   40.7    64.9   59.4
+    masks  48.5  76.1  51.8   29.7    62.4   58.9
+
 A family is a name of the zoo and a function of its losses, in `FAMILIES`.
 """
 
