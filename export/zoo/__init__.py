@@ -17,6 +17,7 @@ ZOO: dict[str, str] = {
     "condinst_scenes": "maskrt.export.zoo.condinst:condinst_scenes",
     "maskrcnn_mobilenet_v3": "maskrt.export.zoo.maskrcnn:maskrcnn_mobilenet_v3",
     "maskrcnn_r50_detectron2": "maskrt.export.zoo.maskrcnn:maskrcnn_r50_detectron2",
+    "maskrcnn_r101": "maskrt.export.zoo.maskrcnn:maskrcnn_r101",
     "maskrcnn_r101_detectron2": "maskrt.export.zoo.maskrcnn:maskrcnn_r101_detectron2",
     "maskrcnn_scenes": "maskrt.export.zoo.maskrcnn_scenes:maskrcnn_scenes",
     "yolact_r50": "maskrt.export.zoo.yolact:yolact_r50",

@@ -7,12 +7,14 @@ from typing import Any
 from torchvision.models.detection import MaskRCNN
 from torchvision.models.detection.backbone_utils import mobilenet_backbone
 
+from ..families.backbones import resnet_fpn
 from ..families.detectron2_mask_rcnn import detectron2_mask_rcnn
 from ..families.timm_backbone import TimmFPN
 
 __all__ = [
     "maskrcnn_mobilenet_v3",
     "maskrcnn_r50_detectron2",
+    "maskrcnn_r101",
     "maskrcnn_r101_detectron2",
     "maskrcnn_timm",
 ]
@@ -28,6 +30,11 @@ def maskrcnn_r50_detectron2(num_classes: int = 81, **kwargs: Any) -> MaskRCNN:
 def maskrcnn_r101_detectron2(num_classes: int = 81, **kwargs: Any) -> MaskRCNN:
     """Build the model that detectron2's `mask_rcnn_R_101_FPN` weights fit."""
     return detectron2_mask_rcnn(101, num_classes, **kwargs)
+
+
+def maskrcnn_r101(num_classes: int = 91, **kwargs: Any) -> MaskRCNN:
+    """Build Mask R-CNN on ResNet-101, otherwise torchvision's `maskrcnn_resnet50_fpn`."""
+    return MaskRCNN(resnet_fpn(101), num_classes, **kwargs)
 
 
 def maskrcnn_mobilenet_v3(num_classes: int = 91, **kwargs: Any) -> MaskRCNN:

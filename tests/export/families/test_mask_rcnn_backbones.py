@@ -22,6 +22,12 @@ needs_timm = pytest.mark.skipif(
 )
 
 
+FEW: dict[str, Any] = {  # proposals and detections: the heads are what takes long
+    "min_size": 160, "max_size": 160, "rpn_pre_nms_top_n_test": 60, "rpn_post_nms_top_n_test": 60,
+    "box_detections_per_img": 12,
+}  # fmt: skip
+
+
 def _prove(model: Any, photos: list[np.ndarray], size: tuple[int, int]) -> None:
     torch.manual_seed(0)
     found = prove(export_model(enliven(model, photos), input_size=size), photos)
@@ -32,11 +38,18 @@ def _prove(model: Any, photos: list[np.ndarray], size: tuple[int, int]) -> None:
 @pytest.mark.slow
 def test_mobilenet_v3(photos: list[np.ndarray]) -> None:
     torch.manual_seed(0)
-    model = maskrcnn_mobilenet_v3(5, min_size=160, max_size=160)
+    model = maskrcnn_mobilenet_v3(5, **FEW)
     assert [m.shape[-1] for m in model.backbone(torch.zeros(1, 3, 64, 64)).values()] == [
         16, 8, 4, 2, 1,
     ]  # fmt: skip
     _prove(model, photos, (128, 160))
+
+
+def test_resnet_101_has_its_name() -> None:
+    with torch.device("meta"):
+        model: Any = load_source("maskrt:maskrcnn_r101", num_classes=3).model
+    assert len(model.backbone.body.layer3) == 23
+    assert model.roi_heads.box_predictor.cls_score.out_features == 3
 
 
 @needs_timm
@@ -44,7 +57,7 @@ def test_mobilenet_v3(photos: list[np.ndarray]) -> None:
 @pytest.mark.parametrize("name", ["resnet18", "regnetx_002", "mobilenetv3_large_100"])
 def test_timm_backbone(photos: list[np.ndarray], name: str) -> None:
     torch.manual_seed(0)
-    _prove(maskrcnn_timm(name, 4, min_size=160, max_size=160), photos, (128, 160))
+    _prove(maskrcnn_timm(name, 4, **FEW), photos, (128, 160))
 
 
 @needs_timm
@@ -62,9 +75,16 @@ def test_unknown_timm_name_gets_the_nearest() -> None:
 
 
 @needs_timm
-def test_timm_model_without_the_strides_is_refused() -> None:
-    with pytest.raises(UnsupportedModelError, match=r"has maps of strides .* needs one each of"):
-        load_source("maskrt:maskrcnn_timm_vgg11")
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("vit_tiny_patch16_224", "has maps of strides .* needs one each of"),
+        ("swin_tiny_patch4_window7_224", "for a picture of 64 x 96|does not take a picture"),
+    ],
+)
+def test_timm_model_that_is_no_pyramid_is_refused(name: str, message: str) -> None:
+    with pytest.raises(UnsupportedModelError, match=message), torch.device("meta"):
+        load_source(f"maskrt:maskrcnn_timm_{name}")
 
 
 def test_missing_timm_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
