@@ -64,7 +64,7 @@ class TimmFPN(nn.Module):
         self.image_std = list(about.std if about else (0.229, 0.224, 0.225))
 
     def _try_out(self, name: str, widths: list[int]) -> None:
-        """Refuse a model of one picture size, or whose maps are not `[B, C, H, W]`."""
+        """Refuse a model that takes one picture size alone, or whose maps are not NCHW."""
         try:
             with torch.no_grad():
                 maps = self.body.eval()(torch.zeros(1, 3, *_TRIED))
