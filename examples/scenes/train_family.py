@@ -1,4 +1,4 @@
-"""Train a one-stage family on scenes drawn while it trains, and measure COCO AP.
+r"""Train a one-stage family on scenes drawn while it trains, and measure COCO AP.
 
     python examples/scenes/train_family.py --family solov2
 
@@ -6,6 +6,14 @@ The backbone starts from the demo Mask R-CNN's trained weights (or, with `--star
 family's): its body is kept as it is unless `--body-rate` says otherwise, its pyramid and the heads
 learn. What is saved and measured is a moving average of all parameters, in FP16 on disk. `last.pt`
 resumes a run.
+
+`maskrt/demo/solov2_scenes.safetensors` was made by
+
+    train_family.py --family solov2 --iterations 1200 --lr 2e-3
+    train_family.py --family solov2 --adopt FIRST --iterations 280 --lr 5e-4 --warmup 20 \
+        --body-rate 0.5 --first-scene 5480 --seed 2
+
+and reaches mask AP 33.6 on 200 held-out scenes (31.8 after the first command alone).
 
 `maskrt/demo/condinst_scenes.safetensors` was made in 36 minutes on one busy core by an equal
 recipe, `--family condinst --iterations 2200 --precision bf16 --body-rate 0.2`, but on 2400 scenes,

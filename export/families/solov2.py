@@ -150,8 +150,9 @@ class SOLOv2(OneStage):
         )
         cells, classes = torch.nonzero(scores > settings.score_threshold, as_tuple=True)
         height, width = quarter(size)
-        feature = heads.feature[index : index + 1, :, :height, :width]
-        masks = nn.functional.conv2d(feature, kernels[cells][:, :, None, None])[0].sigmoid()
+        feature = heads.feature[index, :, :height, :width]
+        # The 1x1 convolution by each cell's kernel; conv2d itself refuses to have no kernels.
+        masks = torch.einsum("ne,ehw->nhw", kernels[cells], feature).sigmoid()
         return grid_reference.choose(
             masks, scores[cells, classes], classes + 1, strides[cells], settings,
             self.max_detections, size,

@@ -81,9 +81,20 @@ def test_linear_decay_and_few_detections(photos: list[np.ndarray]) -> None:
     _prove(_tiny("solov2", settings=settings, max_detections=3), photos, (128, 128), 1)
 
 
+@pytest.mark.parametrize("name", ["solov2", "solo", "decoupled"])
+def test_the_reference_finds_nothing(name: str) -> None:
+    """A picture without candidates, beside one with some or not."""
+    model = _tiny(name, settings=replace(_SMALL, score_threshold=1.0)).eval()
+    with torch.no_grad():
+        found = model(torch.rand(2, 3, 64, 96))
+    for one in found:
+        shapes = [tuple(value.shape) for value in one]
+        assert shapes == [(0, 4), (0,), (0,), (0, 16, 24)]
+
+
 @pytest.mark.slow
 def test_pictures_without_detections(photos: list[np.ndarray]) -> None:
-    model = enliven_grid(_tiny("solo"), photos, (96, 96))
+    model = enliven_grid(_tiny("solov2"), photos, (96, 96))
     model.settings = replace(_SMALL, score_threshold=1.0)
     found = prove(export_model(model, input_size=(96, 96), batch=2), photos)
     assert found["instances"] == 0
