@@ -30,7 +30,6 @@ from torchvision.models.detection._utils import BoxCoder
 from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.keypoint_rcnn import KeypointRCNN
-from torchvision.models.detection.mask_rcnn import MaskRCNNPredictor
 from torchvision.models.detection.roi_heads import RoIHeads
 from torchvision.models.detection.rpn import RegionProposalNetwork
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
@@ -41,6 +40,7 @@ from ...core.masks import MaskFrame
 from ...plugins.symbolic import batched_nms, multilevel_roialign
 from . import detectron2_mask_rcnn as detectron2
 from .family import Reference
+from .own_class_masks import own_class_logits, simplify_upscale
 
 __all__ = ["FAMILY", "TwoStage", "TwoStageFamily", "at_fixed_size"]
 
@@ -141,9 +141,7 @@ class TwoStage(nn.Module):
         self._prepare_normalisation()
         self._probe()
         self.has_masks = self.model.roi_heads.has_mask()
-        predictor: Any = self.model.roi_heads.mask_predictor
-        if type(predictor) is MaskRCNNPredictor and _is_plain_upscale(predictor.conv5_mask):
-            predictor.conv5_mask = _Upscale(predictor.conv5_mask)
+        simplify_upscale(self.model.roi_heads.mask_predictor)
 
     @property
     def output_names(self) -> list[str]:
@@ -275,7 +273,7 @@ class TwoStage(nn.Module):
         heads = self.model.roi_heads
         x = heads.mask_head(self._pool(heads.mask_roi_pool, features, boxes))
         label = labels.reshape(-1).to(torch.int64)
-        logits = _own_class_logits(heads.mask_predictor, x, label)
+        logits = own_class_logits(heads.mask_predictor, x, label)
         masks = torch.sigmoid(logits).reshape(*labels.shape, *logits.shape[-2:])
         real = torch.arange(labels.shape[1]) < count[:, None]
         return masks * real[..., None, None]
@@ -322,50 +320,6 @@ def _decode(codes: Tensor, boxes: Tensor, coder: Any) -> Tensor:
     centre = codes[..., :2] * sides + (boxes[..., :2] + 0.5 * sides)
     half = 0.5 * (torch.exp(codes[..., 2:].clamp(max=coder.bbox_xform_clip)) * sides)
     return torch.cat([centre - half, centre + half], -1)
-
-
-def _own_class_logits(predictor: Any, x: Tensor, label: Tensor) -> Tensor:
-    """Return mask logits `[N, h, w]` of class `label[n]` for each row of `x`."""
-    if type(predictor) is not MaskRCNNPredictor:
-        logits = predictor(x)
-        place = label[:, None, None, None].expand(-1, 1, *logits.shape[-2:])
-        return torch.gather(logits, 1, place)[:, 0]
-    last, upscale = predictor.mask_fcn_logits, predictor.conv5_mask
-    hidden = predictor.relu(upscale(x))
-    parts = 4 if isinstance(upscale, _Upscale) else 1  # the pixels that a pixel becomes
-    height, width = hidden.shape[-2:]
-    hidden = hidden.reshape(len(hidden), parts, last.in_channels, height * width)
-    weight = last.weight.flatten(1)[label]
-    logits = torch.matmul(weight[:, None, None], hidden) + last.bias[label][:, None, None, None]
-    if parts == 1:
-        return logits.reshape(-1, height, width)
-    logits = logits.reshape(-1, 2, 2, height, width).permute(0, 3, 1, 4, 2)
-    return logits.reshape(-1, 2 * height, 2 * width)
-
-
-class _Upscale(nn.Conv2d):
-    """A 2x2 transposed convolution of stride 2 as a 1x1 convolution to its four output pixels.
-
-    Output channel `(2 i + j) C + c` is channel c of the pixel in row i and column j of each 2x2
-    block. Nothing overlaps, so the products are the same; what follows works on one pixel at a
-    time, and the pixels are put in their places when a single channel is left. Runtimes compute
-    and quantize convolutions, and few transposed ones.
-    """
-
-    def __init__(self, layer: nn.ConvTranspose2d) -> None:
-        """Take over the weights of `layer`."""
-        super().__init__(layer.in_channels, 4 * layer.out_channels, 1, bias=layer.bias is not None)
-        weight = layer.weight.detach().permute(2, 3, 1, 0)
-        self.weight = nn.Parameter(weight.reshape(self.weight.shape), requires_grad=False)
-        if layer.bias is not None:
-            self.bias = nn.Parameter(layer.bias.detach().repeat(4), requires_grad=False)
-
-
-def _is_plain_upscale(layer: nn.Module) -> bool:
-    return type(layer) is nn.ConvTranspose2d and (
-        layer.kernel_size, layer.stride, layer.padding, layer.output_padding, layer.dilation,
-        layer.groups,
-    ) == ((2, 2), (2, 2), (0, 0), (0, 0), (1, 1), 1)  # fmt: skip
 
 
 def _pair(value: Any) -> tuple[int, int]:
