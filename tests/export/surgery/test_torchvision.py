@@ -122,12 +122,17 @@ def test_one_feature_map_without_masks(photos: list[np.ndarray], tmp_path: Path)
 
 @pytest.mark.slow
 def test_same_graph_as_from_the_model_itself(photos: list[np.ndarray], tmp_path: Path) -> None:
-    """Layers, weights and operators' attributes are those that tracing the model gives."""
+    """Layers and operators' attributes are those that tracing the model gives.
+
+    One is written otherwise: the mask head's transposed convolution stays one here.
+    """
     model = tiny_mask_rcnn(**_SIZE)
     path = export_old(model, photos, (96, 128), tmp_path / "m.onnx")
     ours, traced = export_onnx(path).model, export_model(model, input_size=(96, 128)).model
     assert _nodes_of_maskrt(ours) == _nodes_of_maskrt(traced)
     layers = [sorted(layer.op_type for layer in place(m).layers) for m in (ours, traced)]
+    assert layers[0].count("ConvTranspose") == 1
+    layers[0] = sorted(kind.removesuffix("Transpose") for kind in layers[0])
     assert layers[0] == layers[1]
     assert len(layers[0]) > 20
     shapes = [[tuple(d.dim_value for d in o.type.tensor_type.shape.dim) for o in m.graph.output]
