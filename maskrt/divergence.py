@@ -20,12 +20,11 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnx.shape_inference
 from onnx import TensorProto, helper
 
 from .calib import Placement, Recipe, place
 from .core import Precision, require
-from .runtime.build.marked import mark_outputs
+from .runtime.build.marked import element_types, mark_outputs
 
 __all__ = ["TOLERANCE_DB", "Run", "layer_tensors", "measure_divergence"]
 
@@ -171,12 +170,6 @@ def _running(model: onnx.ModelProto) -> Run:
     return lambda images: dict(zip(names, session.run(names, {"images": images}), strict=True))
 
 
-def _types(model: onnx.ModelProto) -> dict[str, int]:
-    """Return the element types of tensors, as far as ONNX can tell."""
-    inferred = onnx.shape_inference.infer_shapes(model)
-    return {v.name: v.type.tensor_type.elem_type for v in inferred.graph.value_info}
-
-
 def _forced(rendered: onnx.ModelProto, names: Sequence[str]) -> onnx.ModelProto:
     """Return a copy in which every reader of a tensor of `names` reads an input in its place.
 
@@ -184,7 +177,7 @@ def _forced(rendered: onnx.ModelProto, names: Sequence[str]) -> onnx.ModelProto:
     """
     copy = mark_outputs(rendered, names)
     producers = {name: node for node in copy.graph.node for name in node.output}
-    replaced, added, types = {}, [], _types(rendered)
+    replaced, added, types = {}, [], element_types(rendered)
     for name in names:
         replaced[name] = source = _FORCED + name
         kind = types.get(name, TensorProto.FLOAT)

@@ -11,7 +11,7 @@ import onnx
 import onnx.shape_inference
 from onnx import TensorProto, helper
 
-__all__ = ["mark_outputs"]
+__all__ = ["element_types", "mark_outputs"]
 
 
 def mark_outputs(model: onnx.ModelProto, names: Sequence[str]) -> onnx.ModelProto:
@@ -24,11 +24,16 @@ def mark_outputs(model: onnx.ModelProto, names: Sequence[str]) -> onnx.ModelProt
     marked = onnx.ModelProto()
     marked.CopyFrom(model)
     del marked.graph.output[:]
-    inferred = onnx.shape_inference.infer_shapes(model)
-    known = (*inferred.graph.value_info, *inferred.graph.output)
-    types = {value.name: value.type.tensor_type.elem_type for value in known}
+    types = element_types(model)
     marked.graph.output.extend(
         helper.make_tensor_value_info(name, types.get(name) or TensorProto.FLOAT, None)
         for name in names
     )
     return marked
+
+
+def element_types(model: onnx.ModelProto) -> dict[str, int]:
+    """Return the element types of tensors, as far as ONNX can tell."""
+    inferred = onnx.shape_inference.infer_shapes(model)
+    known = (*inferred.graph.value_info, *inferred.graph.output)
+    return {value.name: value.type.tensor_type.elem_type for value in known}
