@@ -1,8 +1,8 @@
-"""The two comparisons with FP32: of the canonical graph at export, and of an engine by AP.
+"""Conversion against the model it came from, and sessions of the FP32 references.
 
 `prove` runs the PyTorch model and the canonical graph on the same letterboxed pictures and pairs
 their instances one by one: what conversion costs is known before any precision is lowered.
-`run_check` measures COCO AP of an engine and of the reference on annotated pictures.
+What an engine loses in COCO AP is measured by `accuracy.py`.
 """
 
 from collections.abc import Sequence
@@ -28,7 +28,6 @@ from .runtime.backends.cpu import CpuBackend
 from .runtime.check import (
     CocoDataset,
     Evaluation,
-    Report,
     combine,
     compare,
     evaluate,
@@ -47,7 +46,6 @@ __all__ = [
     "pytorch_backend",
     "pytorch_session",
     "refuse_blind_engine",
-    "run_check",
 ]
 
 _PROOF_PICTURES = 4
@@ -141,36 +139,6 @@ def refuse_blind_engine(
             f"pictures where the FP32 graph finds {expected} instances: its numbers overflow or "
             "its calibration does not fit; build it at another precision."
         )
-
-
-def run_check(
-    bundle: Bundle,
-    *,
-    images: Path | str,
-    annotations: Path | str,
-    target: Target | str | None = None,
-    precision: Precision | str | None = None,
-    max_ap_drop: float | None = None,
-    weights: Path | str | None = None,
-    explain: bool = False,
-    dask: str | None = None,
-    progress: Progress = silent,
-) -> Report:
-    """Measure an engine and its reference; see `maskrt.check`."""
-    from .accuracy import measure
-
-    return measure(
-        bundle,
-        images=images,
-        annotations=annotations,
-        target=target,
-        precision=precision,
-        max_ap_drop=max_ap_drop,
-        weights=weights,
-        explain=explain,
-        dask=dask,
-        progress=progress,
-    )
 
 
 def canonical_session(bundle: Bundle) -> Session:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from . import calib
+from .accuracy import measure
 from .arguments import (
     Pictures,
     calibration_pictures,
@@ -20,7 +21,7 @@ from .arguments import (
     improvements_of,
     parse_targets,
 )
-from .checking import refuse_blind_engine, run_check
+from .checking import refuse_blind_engine
 from .core import Bundle, Precision, Progress, Target, UsageError, silent
 from .core.bundle import SEARCH, check_destination
 from .runtime import Session, open_session
@@ -258,7 +259,7 @@ def check(
     Returns:
         The report; it is also written to the bundle's `report/`.
     """
-    return run_check(
+    return measure(
         Bundle.open(bundle),
         images=images,
         annotations=annotations,

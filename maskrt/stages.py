@@ -14,8 +14,9 @@ import onnx
 from google.protobuf.message import DecodeError
 
 from . import calib
+from .accuracy import measure
 from .calibrating import forget, observe, settled
-from .checking import prove, run_check
+from .checking import prove
 from .core import (
     Bundle,
     BundleError,
@@ -285,7 +286,7 @@ def hold_to_budget(
     """Raise `CheckFailedError` if the engine misses the budget, before the bundle appears."""
     assert images is not None  # checked before the work began
     assert annotations is not None
-    report = run_check(
+    report = measure(
         bundle,
         images=images,
         annotations=annotations,
