@@ -23,7 +23,7 @@ from .arguments import (
 )
 from .checking import refuse_blind_engine
 from .core import Bundle, Precision, Progress, Target, UsageError, silent
-from .core.bundle import SEARCH, check_destination
+from .core.bundle import check_destination
 from .runtime import Session, open_session
 from .runtime.build import BuildOptions, is_buildable
 from .runtime.cuda_device import can_run
@@ -33,6 +33,7 @@ from .stages import (
     improve_recipe,
     make_export,
     read_model,
+    remove_stale,
     write_engine,
     write_export,
     write_recipe,
@@ -176,8 +177,7 @@ def calibrate(
     check_improvements(improvements, images, annotations, wanted)
     model = read_model(opened)
     with opened.edit() as staged:
-        for stale in ("engines/", "report/", SEARCH):
-            staged.remove(stale)
+        remove_stale(staged)
         write_recipe(staged, model, wanted, pictures, progress, method)
         if improvements:
             cpu = parse_targets(["cpu"])

@@ -5,22 +5,17 @@ recipe is the one that a single machine would write.
 """
 
 import functools
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
-
-import onnx
 
 from . import calib
 from .arguments import calibration_pictures
 from .calibrating import Observed, forget, observe, settled
 from .core import Bundle, InputError, Precision, Progress, silent
-from .core.bundle import MODEL, RECIPE
 from .spreading import cluster, shards_of
+from .stages import read_model, remove_stale, store_recipe
 
 __all__ = ["calibrate_on_cluster"]
-
-_STALE = ("engines/", "report/", "search.json")  # made from the recipe that is replaced
 
 
 def calibrate_on_cluster(
@@ -43,14 +38,10 @@ def calibrate_on_cluster(
         raise InputError(f"there is no picture in {calibration}: name a folder that holds some.")
     with cluster(address) as client:
         statistics, facts = settled(_observe(client, opened, files, progress), len(files))
-    model = onnx.load_model_from_string(opened.read(MODEL))
-    recipe = calib.make_recipe(model, wanted, statistics, method=method)
-    recipe = replace(recipe, calibration={**recipe.calibration, **facts})
+    model = read_model(opened)
     with opened.edit() as staged:
-        for prefix in _STALE:
-            staged.remove(prefix)
-        staged.write(RECIPE, recipe.to_json())
-        staged.update(precision=wanted)
+        remove_stale(staged)
+        store_recipe(staged, model, wanted, statistics, facts, method)
     return opened
 
 
@@ -71,7 +62,7 @@ def _observe(client: Any, bundle: Bundle, files: list[Any], progress: Progress) 
 def _shard(folder: str, files: list[Any], total: int) -> Observed:
     """Observe one shard of `total` pictures, on a worker."""
     bundle = Bundle.open(folder)
-    model = onnx.load_model_from_string(bundle.read(MODEL))
+    model = read_model(bundle)
     seen = observe(model, files, bundle.manifest.input, total=total)
     forget(model, files, bundle.manifest.input)
     return seen

@@ -127,18 +127,34 @@ def write_recipe(
     method: str = calib.DEFAULT_METHOD,
 ) -> None:
     """Calibrate on `pictures`, if there are any, and write the recipe."""
-    statistics, spec = None, bundle.manifest.input
-    facts: dict[str, Any] = {}
-    observed = pictures if precision is not Precision.FP32 else None
-    if observed is not None:
-        seen = observe(model, observed, spec, progress)
-        statistics, facts = settled(seen, len(observed))
+    if pictures is None or precision is Precision.FP32:
+        store_recipe(bundle, model, precision, None, {}, method)
+        return
+    seen = observe(model, pictures, bundle.manifest.input, progress)
+    statistics, facts = settled(seen, len(pictures))
+    store_recipe(bundle, model, precision, statistics, facts, method)
+    forget(model, pictures, bundle.manifest.input)
+
+
+def store_recipe(
+    bundle: Bundle,
+    model: onnx.ModelProto,
+    precision: Precision,
+    statistics: calib.Statistics | None,
+    facts: dict[str, Any],
+    method: str,
+) -> None:
+    """Write the recipe that `statistics` give, with the `facts` of the pictures behind them."""
     recipe = calib.make_recipe(model, precision, statistics, method=method)
     recipe = replace(recipe, calibration={**recipe.calibration, **facts})
     bundle.write(RECIPE, recipe.to_json())
     bundle.update(precision=precision)
-    if observed is not None:
-        forget(model, observed, spec)
+
+
+def remove_stale(bundle: Bundle) -> None:
+    """Remove what was made from the recipe that is about to be replaced."""
+    for prefix in ("engines/", "report/", SEARCH):
+        bundle.remove(prefix)
 
 
 def improve_recipe(
