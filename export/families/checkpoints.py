@@ -68,13 +68,14 @@ class Layout:
 
     Attributes:
         project: for messages.
-        marker: a parameter that tells the layout; the rows of it are the classes, background not
-            included.
+        marker: a parameter that tells the layout.
         rules: (pattern of a whole name, replacement or a function of the match), the first that
             fits is taken.
         adapt: (model, renamed weights) → weights; for what renaming alone does not carry over.
         prepare: (model), before names are compared; for what changes its shape or arithmetic.
         left_out: pattern of what only their training or a constant of theirs needs.
+        classes: the parameter whose rows are the classes, background not included; `marker` if
+            not given.
     """
 
     project: str
@@ -83,6 +84,7 @@ class Layout:
     adapt: Callable[[Any, dict[str, Tensor]], dict[str, Tensor]] | None = None
     prepare: Callable[[Any], None] | None = None
     left_out: str = r"(?!)"
+    classes: str = ""
 
     def rename(self, name: str) -> str:
         """Return the model's own name of a parameter, or `name` if no rule fits."""
@@ -115,8 +117,9 @@ def renamed(
 
 def classes_told(weights: Mapping[str, Tensor], layouts: Sequence[Layout]) -> int | None:
     """Return the number of classes, background included, if `weights` are of one of `layouts`."""
-    heads = (weights.get(layout.marker) for layout in layouts)
-    return next((head.shape[0] + 1 for head in heads if head is not None), None)
+    told = (layout for layout in layouts if layout.marker in weights)
+    heads = (weights.get(layout.classes or layout.marker) for layout in told)
+    return next((int(head.shape[0]) + 1 for head in heads if head is not None), None)
 
 
 def as_detectron2_reads(model: Any, weights: dict[str, Tensor]) -> dict[str, Tensor]:

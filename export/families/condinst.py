@@ -21,7 +21,7 @@ import torch.nn.functional as F  # noqa: N812
 import torchvision
 from torch import Tensor, nn
 
-from .condinst_weights import classes_in, translate
+from .condinst_weights import CONDINST_LAYOUTS
 from .fcos import FCOSHead, LevelPrediction, boxes_from_distances, locations
 from .one_stage import Detections, OneStage, quarter
 
@@ -104,6 +104,7 @@ class CondInst(OneStage):
     """
 
     mask_shift = 0.0
+    layouts = CONDINST_LAYOUTS
 
     def __init__(
         self,
@@ -187,15 +188,6 @@ class CondInst(OneStage):
             "points": points,
             "sizes": torch.full_like(score, self.sizes_of_interest[level]),
         }
-
-    @classmethod
-    def classes_in(cls, weights: Mapping[str, Tensor]) -> int | None:
-        """Return the number of classes, background included; None for another model's weights."""
-        return classes_in(weights)
-
-    def translate(self, weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        """Return `weights` under this model's names; see `condinst_weights.py`."""
-        return translate(self, weights)
 
     @staticmethod
     def masks(features: Tensor, parameters: Tensor, points: Tensor, sizes: Tensor) -> Tensor:

@@ -8,18 +8,17 @@ score              √(probability · centerness)      probability · centerness
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from .checkpoints import DETECTRON2_FPN, MMDET_FPN, Layout, as_detectron2_reads, renamed
+from .checkpoints import DETECTRON2_FPN, MMDET_FPN, Layout, as_detectron2_reads
 
 if TYPE_CHECKING:
     from .condinst import CondInst
 
-__all__ = ["classes_in", "translate"]
+__all__ = ["CONDINST_LAYOUTS"]
 
 
 def _as_adelaidet(model: CondInst, weights: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -105,23 +104,11 @@ MMDETECTION = Layout(
         *MMDET_FPN,
     ),
     _as_mmdetection,
+    classes="bbox_head.conv_cls.weight",
 )
 
-_CLASS_ROWS = {
-    "proposal_generator.fcos_head.ctrness.weight": "proposal_generator.fcos_head.cls_logits.weight",
-    "bbox_head.controller.weight": "bbox_head.conv_cls.weight",
-    "controller.weight": "head.logits.weight",
-}  # one name of each format, and the layer whose rows are classes
-
-
-def classes_in(weights: Mapping[str, Tensor]) -> int | None:
-    """Return the number of classes, background included; None for another model's weights."""
-    for marker, rows in _CLASS_ROWS.items():
-        if marker in weights and rows in weights:
-            return int(weights[rows].shape[0]) + 1
-    return None
-
-
-def translate(model: CondInst, weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-    """Return `weights` under the model's names, and set the model up as their project does."""
-    return renamed(model, weights, (ADELAIDET, MMDETECTION))
+CONDINST_LAYOUTS = (
+    ADELAIDET,
+    MMDETECTION,
+    Layout("maskrt", "controller.weight", (), classes="head.logits.weight"),
+)

@@ -28,6 +28,7 @@ def _mask_branch(theirs: str, merge: str) -> tuple[tuple[str, str], ...]:
 
 
 _CATEGORY = "category_branch.tower"
+_CLASSES = "category_branch.logits.weight"
 _KERNEL = "kernel_branch.tower"
 
 SOLOV2_LAYOUTS = (
@@ -84,6 +85,7 @@ SOLOV2_LAYOUTS = (
         ),
         as_detectron2_reads,
     ),
+    Layout("maskrt", "kernel_branch.kernels.weight", (), classes=_CLASSES),
 )
 
 SOLO_LAYOUTS = (
@@ -126,4 +128,5 @@ SOLO_LAYOUTS = (
             _module(r"bbox_head\.dsolo_ins_list_y", "mask_layers.1"),
         ),
     ),
+    Layout("maskrt", "mask_layers.0.0.weight", (), classes=_CLASSES),
 )

@@ -26,6 +26,7 @@ from torch import Tensor, nn
 
 from ...core import InputSpec
 from ...core.masks import MaskFrame
+from .checkpoints import Layout, classes_told, renamed
 from .layers import ConvNorm
 
 __all__ = [
@@ -65,11 +66,13 @@ class OneStage(nn.Module):
         max_detections: in a picture.
         image_mean, image_std: RGB, of pictures from 0 to 1, and of its training.
         step: pictures are padded to a multiple of it.
+        layouts: of its checkpoints: the known projects', then its own.
     """
 
     image_mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     image_std: tuple[float, float, float] = (0.229, 0.224, 0.225)
     step: int = _STEP
+    layouts: tuple[Layout, ...]
 
     def __init__(self, backbone: nn.Module, num_classes: int, max_detections: int = 100) -> None:
         """Keep what every family has."""
@@ -101,11 +104,11 @@ class OneStage(nn.Module):
     @classmethod
     def classes_in(cls, weights: Mapping[str, Tensor]) -> int | None:
         """Return the number of classes, background included; None for another model's weights."""
-        raise NotImplementedError
+        return classes_told(weights, cls.layouts)
 
     def translate(self, weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        """Return `weights` under this model's names, if they have those of a known project."""
-        return weights
+        """Return `weights` under this model's names, and set it up as their project does."""
+        return renamed(self, weights, self.layouts)
 
 
 class OneStageGraph(nn.Module):

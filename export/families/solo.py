@@ -21,7 +21,6 @@ from torch import Tensor, nn
 
 from ...core import InputSpec
 from . import grid_graph, grid_reference
-from .checkpoints import classes_told, renamed
 from .grid import CategoryBranch, GridSettings, grid_maps
 from .grid_checkpoints import SOLO_LAYOUTS
 from .layers import Tower, coordinates, prior_bias, resized
@@ -46,6 +45,8 @@ class SOLOHeads(NamedTuple):
 
 class SOLO(OneStage):
     """The eager model; in eval mode it detects as the paper says."""
+
+    layouts = SOLO_LAYOUTS
 
     def __init__(
         self,
@@ -142,18 +143,6 @@ class SOLO(OneStage):
             torch.cat(masks), torch.cat(found), torch.cat(labels), torch.cat(least), settings,
             self.max_detections, size,
         )  # fmt: skip
-
-    @classmethod
-    def classes_in(cls, weights: Mapping[str, Tensor]) -> int | None:
-        """Return the number of classes, background included; None for another model's weights."""
-        if "mask_layers.0.0.weight" not in weights:
-            return classes_told(weights, SOLO_LAYOUTS)
-        head = weights.get("category_branch.logits.weight")
-        return None if head is None else head.shape[0] + 1
-
-    def translate(self, weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        """Return weights of mmdetection or WXinlong/SOLO under this model's names."""
-        return renamed(self, weights, SOLO_LAYOUTS)
 
 
 class SOLOGraph(OneStageGraph):

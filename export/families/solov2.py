@@ -20,7 +20,6 @@ from torch import Tensor, nn
 
 from ...core import InputSpec
 from . import grid_graph, grid_reference
-from .checkpoints import classes_told, renamed
 from .grid import CategoryBranch, GridSettings, grid_maps
 from .grid_checkpoints import SOLOV2_LAYOUTS
 from .layers import ConvNorm, Tower, coordinates, resized
@@ -98,6 +97,8 @@ class MaskBranch(nn.Module):
 class SOLOv2(OneStage):
     """The eager model; in eval mode it detects as the paper says."""
 
+    layouts = SOLOV2_LAYOUTS
+
     def __init__(
         self,
         backbone: nn.Module,
@@ -157,18 +158,6 @@ class SOLOv2(OneStage):
             masks, scores[cells, classes], classes + 1, strides[cells], settings,
             self.max_detections, size,
         )  # fmt: skip
-
-    @classmethod
-    def classes_in(cls, weights: Mapping[str, Tensor]) -> int | None:
-        """Return the number of classes, background included; None for another model's weights."""
-        if "kernel_branch.kernels.weight" not in weights:
-            return classes_told(weights, SOLOV2_LAYOUTS)
-        head = weights.get("category_branch.logits.weight")
-        return None if head is None else head.shape[0] + 1
-
-    def translate(self, weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        """Return weights of mmdetection, AdelaiDet or WXinlong/SOLO under this model's names."""
-        return renamed(self, weights, SOLOV2_LAYOUTS)
 
 
 class SOLOv2Graph(OneStageGraph):

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from torchvision.ops import box_iou
 
 from .one_stage import Detections, OneStage, quarter
-from .yolact_weights import classes_in, translate
+from .yolact_weights import YOLACT_LAYOUTS, classes_in
 
 __all__ = ["Anchors", "Yolact", "YolactHeads", "YolactInference", "YolactLevel", "decode"]
 
@@ -124,6 +124,7 @@ class Yolact(OneStage):
     """The whole model; see the module's text."""
 
     step = 1
+    layouts = YOLACT_LAYOUTS
 
     def __init__(
         self,
@@ -200,10 +201,6 @@ class Yolact(OneStage):
     def classes_in(cls, weights: Mapping[str, Tensor]) -> int | None:
         """Return the number of classes, background included; None for another model's weights."""
         return classes_in(weights)
-
-    def translate(self, weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        """Return `weights` under this model's names; see `yolact_weights.py`."""
-        return translate(self, weights)
 
     def _suppress(self, boxes: Tensor, scores: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Fast NMS of one picture: indices, class columns and scores, best first."""

@@ -20,13 +20,13 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from .checkpoints import MMDET_FPN, Layout, renamed
+from .checkpoints import MMDET_FPN, Layout
 from .yolact_pyramid import YolactFPN
 
 if TYPE_CHECKING:
     from .yolact import Yolact
 
-__all__ = ["classes_in", "translate"]
+__all__ = ["YOLACT_LAYOUTS", "classes_in"]
 
 _MEAN = (123.68 / 255, 116.78 / 255, 103.94 / 255)
 _STD = (58.40 / 255, 57.12 / 255, 57.38 / 255)
@@ -124,24 +124,20 @@ MMDETECTION = Layout(
     prepare=_as_mmdetection,
 )
 
+YOLACT_LAYOUTS = (AUTHORS, MMDETECTION, Layout("maskrt", "protonet.last.weight", ()))
+
 _ROWS = {
     "prediction_layers.0.conf_layer.weight": "prediction_layers.0.bbox_layer.weight",
     "bbox_head.conv_cls.weight": "bbox_head.conv_reg.weight",
     "logits.weight": "codes.weight",
 }  # rows of an anchor are its classes, and the four codes
-_MARKERS = (AUTHORS.marker, MMDETECTION.marker, "protonet.last.weight")
 
 
 def classes_in(weights: Mapping[str, Tensor]) -> int | None:
     """Return the number of classes, background included; None for another model's weights."""
-    if not any(marker in weights for marker in _MARKERS):
+    if not any(layout.marker in weights for layout in YOLACT_LAYOUTS):
         return None
     for classes, codes in _ROWS.items():
         if classes in weights and codes in weights:
             return int(weights[classes].shape[0] * 4 // max(weights[codes].shape[0], 1))
     return None
-
-
-def translate(model: Yolact, weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-    """Return `weights` under the model's names, and set the model up as their project does."""
-    return renamed(model, weights, (AUTHORS, MMDETECTION))
