@@ -9,9 +9,9 @@ resumes a run.
 
 `maskrt/demo/solov2_scenes.safetensors` was made by
 
-    train_family.py --family solov2 --iterations 1200 --lr 2e-3
-    train_family.py --family solov2 --adopt FIRST --iterations 280 --lr 5e-4 --warmup 20 \
-        --body-rate 0.5 --first-scene 5480 --seed 2
+    train_family.py --family solov2 --precision fp32 --iterations 1200 --lr 2e-3
+    train_family.py --family solov2 --precision fp32 --adopt FIRST --iterations 280 --lr 5e-4 \
+        --warmup 20 --body-rate 0.5 --first-scene 5480 --seed 2
 
 and reaches mask AP 33.6 on 200 held-out scenes (31.8 after the first command alone).
 
@@ -37,10 +37,7 @@ A family is a name of the zoo and a function of its losses, in `FAMILIES`.
 from __future__ import annotations
 
 import argparse
-import contextlib
-import copy
-import io
-import time
+import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -50,8 +47,8 @@ import torch
 from condinst_loss import condinst_losses
 from grid_losses import solo_losses, solov2_losses
 from safetensors.torch import load_file
-from torch import Tensor, nn
-from train import STATS, Sample, batches, learning_rate, print_table, save_weights, update_average
+from torch import Tensor
+from training import Sample, Table, Training, arguments, batches, coco_table, print_table, run
 from yolact_loss import yolact_losses
 
 from maskrt.core import InputSpec
@@ -117,65 +114,34 @@ def adopt_alike(model: OneStage, weights: Path) -> int:
     return len(found)
 
 
-class Training:
-    """Model, optimizer and average of one run; `state` and `restore` make it resumable."""
+class FamilyTraining(Training):
+    """Of a family's heads and pyramid, and of its body if `--body-rate` says so."""
 
     def __init__(self, args: argparse.Namespace) -> None:
-        self.args = args
         torch.manual_seed(args.seed)
         self.recipe = FAMILIES[args.family]
-        self.model = self.recipe.build()
-        random = adopt_backbone(self.model, args.start) or "nothing"
+        model = self.recipe.build()
+        random = adopt_backbone(model, args.start) or "nothing"
         print("random in the backbone:", random, flush=True)
         if args.adopt:
-            print("adopted:", adopt_alike(self.model, args.adopt), flush=True)
-        self.model = self.model.to(memory_format=torch.channels_last)
-        self.average = copy.deepcopy(self.model).eval()
-        body = list(self.model.backbone.body.parameters())
+            print("adopted:", adopt_alike(model, args.adopt), flush=True)
+        model = model.to(memory_format=torch.channels_last)
+        body = list(model.backbone.body.parameters())
         own = {id(p) for p in body}
-        rest = [p for p in self.model.parameters() if id(p) not in own]
+        rest = [p for p in model.parameters() if id(p) not in own]
         for parameter in body:
             parameter.requires_grad_(args.body_rate > 0)
         groups = [{"params": rest, "share": 1.0}, {"params": body, "share": args.body_rate}]
-        self.optimizer = torch.optim.AdamW(groups, lr=args.lr, weight_decay=1e-4)
-        self.step = 0
-
-    def restore(self, path: Path) -> None:
-        state = torch.load(path)
-        self.model.load_state_dict(state["model"])
-        self.average.load_state_dict(state["average"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.step = state["step"]
-
-    def save(self, folder: Path) -> None:
-        state = {
-            "model": self.model.state_dict(),
-            "average": self.average.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "step": self.step,
-        }
-        torch.save(state, folder / "last.partial")
-        (folder / "last.partial").replace(folder / "last.pt")
-        save_weights(self.average, folder / f"{self.args.family}_scenes.safetensors")
-
-    def train_on(self, batch: list[Sample]) -> dict[str, float]:
-        """One optimizer step; returns the losses."""
-        images = torch.stack([x for x, _ in batch]).permute(0, 3, 1, 2).float() / 255.0
-        targets = [target for _, target in batch]
-        for group in self.optimizer.param_groups:
-            group["lr"] = group["share"] * learning_rate(self.step, self.args)
+        super().__init__(model, groups, args, f"{args.family}_scenes")
         self.model.train()
         self.model.backbone.body.eval()  # its batch-norm statistics stay
+
+    def losses(self, batch: list[Sample]) -> dict[str, Tensor]:
+        images = torch.stack([x for x, _ in batch]).permute(0, 3, 1, 2).float() / 255.0
         with torch.autocast("cpu", torch.bfloat16, enabled=self.args.precision == "bf16"):
             heads = self.model(normalised(images, self.model))
-        losses = self.recipe.losses(self.model, in_float(heads), targets)
-        self.optimizer.zero_grad()
-        sum(losses.values()).backward()
-        nn.utils.clip_grad_norm_(self.model.parameters(), 10.0)
-        self.optimizer.step()
-        update_average(self.average, self.model, self.step)
-        self.step += 1
-        return {name: float(loss.detach()) for name, loss in losses.items()}
+        targets = [target for _, target in batch]
+        return self.recipe.losses(self.model, in_float(heads), targets)
 
 
 def normalised(images: Tensor, model: OneStage) -> Tensor:
@@ -198,97 +164,51 @@ def in_float(value: Any) -> Any:
     return value
 
 
-def evaluate(args: argparse.Namespace, weights: Path, annotations: Path) -> dict[str, list[float]]:
-    """COCO AP in percent of stored weights, in FP32, by kind of result ("bbox", "segm")."""
-    from PIL import Image
-    from pycocotools.coco import COCO
-    from pycocotools.cocoeval import COCOeval
-
-    model = FAMILIES[args.family].build()
+def evaluate(build: Callable[[], OneStage], weights: Path, annotations: Path) -> Table:
+    """COCO AP in percent of stored weights, in FP32."""
+    model = build()
     state = {k: v.float() if v.is_floating_point() else v for k, v in load_file(weights).items()}
     model.load_state_dict(state)
     family, spec = family_of(model), InputSpec(SIZE, SIZE)
     reference = family.reference(model, spec)
-    with contextlib.redirect_stdout(io.StringIO()):
-        truth = COCO(str(annotations))
-        results = []
-        for row in truth.dataset["images"]:
-            path = annotations.parent / "images" / row["file_name"]
-            canvas, place = letterbox(np.array(Image.open(path).convert("RGB")), spec)
-            found = instances_of(reference.run(canvas[None]), 0, place, mask_frame=MaskFrame.CANVAS)
-            results += found.to_coco(row["id"])
-        if not results:
-            return {kind: [0.0] * len(STATS) for kind in ("bbox", "segm")}
-        detections = truth.loadRes(results)
-        table = {}
-        for kind in ("bbox", "segm"):
-            evaluation = COCOeval(truth, detections, kind)
-            evaluation.evaluate()
-            evaluation.accumulate()
-            evaluation.summarize()
-            table[kind] = [100.0 * float(x) for x in evaluation.stats[: len(STATS)]]
-    return table
+
+    def detect(pixels: np.ndarray, image_id: int) -> list[dict]:
+        canvas, place = letterbox(pixels, spec)
+        found = instances_of(reference.run(canvas[None]), 0, place, mask_frame=MaskFrame.CANVAS)
+        return found.to_coco(image_id)
+
+    return coco_table(annotations, detect)
 
 
-def train(args: argparse.Namespace) -> None:
-    args.out.mkdir(parents=True, exist_ok=True)
-    training = Training(args)
-    if args.resume:
-        training.restore(args.resume)
-    few = write_coco(args.out / "few", 60)
-    started, began = time.time(), training.step
-    mean: dict[str, float] = {}
-    first = args.first_scene + training.step * args.batch
-    # A few scenes over and over show whether the losses can fall at all.
+def drawn_for(args: argparse.Namespace, step: int) -> Any:
+    """Return the batches of a run that is at `step`."""
+    first = args.first_scene + step * args.batch
     last = args.first_scene + (args.overfit or args.iterations) * args.batch
     drawn = batches(first, last, args.batch, args.workers)
-    if args.overfit:
-        drawn = iter(list(drawn) * (args.iterations // args.overfit))
-    for batch in drawn:
-        losses = training.train_on(batch)
-        mean = {k: 0.95 * mean.get(k, v) + 0.05 * v for k, v in losses.items()}
-        step = training.step
-        if step % args.log_every == 0:
-            text = " ".join(f"{k.removeprefix('loss_')} {v:.3f}" for k, v in mean.items())
-            pace = (time.time() - started) / (step - began)
-            print(f"{step}/{args.iterations} {pace:.2f} s/iteration {text}", flush=True)
-        if step % args.save_every == 0 or step == args.iterations:
-            training.save(args.out)
-        if step % args.eval_every == 0 and step < args.iterations:
-            print_table(evaluate(args, args.out / f"{args.family}_scenes.safetensors", few))
+    # A few scenes over and over show whether the losses can fall at all.
+    return list(drawn) * (args.iterations // args.overfit) if args.overfit else drawn
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Train a one-stage family on generated scenes.")
+    parser = arguments("Train a one-stage family on generated scenes.")
     parser.add_argument("--family", choices=sorted(FAMILIES), required=True)
-    parser.add_argument("--iterations", type=int, default=1500)
-    parser.add_argument("--batch", type=int, default=4)
-    parser.add_argument("--out", type=Path, help="folder; runs/FAMILY if not given")
-    parser.add_argument("--resume", type=Path, help="last.pt of an earlier run")
     parser.add_argument("--start", type=Path, default=weights_path(), help="demo weights")
     parser.add_argument("--adopt", type=Path, help="weights of a whole model, or one much alike")
     parser.add_argument("--first-scene", type=int, default=0, help="of the training split")
-    parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--body-rate", type=float, default=0.0, help="share of lr; 0 freezes it")
-    parser.add_argument("--warmup", type=int, default=100, help="iterations")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--precision", choices=("bf16", "fp32"), default="fp32")
-    parser.add_argument("--workers", type=int, default=1, help="processes that draw scenes")
-    parser.add_argument("--threads", type=int, default=1, help="torch threads")
     parser.add_argument("--overfit", type=int, default=0, metavar="BATCHES")
-    parser.add_argument("--log-every", type=int, default=20, help="iterations")
-    parser.add_argument("--save-every", type=int, default=200, help="iterations")
-    parser.add_argument("--eval-every", type=int, default=400, help="iterations")
-    parser.add_argument("--eval-scenes", type=int, default=200, help="of the final evaluation")
-    parser.add_argument("--eval-only", type=Path, metavar="SAFETENSORS")
     args = parser.parse_args()
     args.out = args.out or Path("runs") / args.family
     torch.set_num_threads(args.threads)
+    measure = functools.partial(evaluate, FAMILIES[args.family].build)
     if not args.eval_only:
-        train(args)
+        args.out.mkdir(parents=True, exist_ok=True)
+        training = FamilyTraining(args)
+        if args.resume:
+            training.restore(args.resume)
+        run(training, drawn_for(args, training.step), args, measure)
     weights = args.eval_only or args.out / f"{args.family}_scenes.safetensors"
-    annotations = write_coco(args.out / "val", args.eval_scenes)
-    print_table(evaluate(args, weights, annotations))
+    print_table(measure(weights, write_coco(args.out / "val", args.eval_scenes)))
 
 
 if __name__ == "__main__":
