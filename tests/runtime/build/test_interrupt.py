@@ -61,6 +61,8 @@ def test_ctrl_c_leaves_no_half_written_engine(bundle: Bundle, tmp_path: Path, nu
         [sys.executable, "-m", "maskrt", "build", str(bundle.path), "--target", "rtx"],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         env={**os.environ, "TMPDIR": str(temporary), "MASKRT_CACHE": str(cache)},
+        # A shell starts what runs in its background with SIGINT ignored, and children inherit that.
+        preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),
     )  # fmt: skip
     worker = _wait_for_the_worker(process)
     process.send_signal(number)
