@@ -20,9 +20,7 @@ import contextlib
 import hashlib
 import json
 import os
-import shutil
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -39,6 +37,7 @@ from .errors import BundleError, UsageError
 from .input_spec import InputSpec
 from .masks import MaskFrame
 from .precision import Precision
+from .staging import check_not_inside, files_in, link, staging
 from .target import Target
 
 __all__ = ["Bundle", "Manifest", "engine_folder"]
@@ -169,7 +168,7 @@ class Bundle:
         """
         folder = Path(path).resolve()
         check_destination(Path(path))
-        with _staging(folder, lambda _: check_destination(folder)) as staged:
+        with staging(folder, lambda _: check_destination(folder)) as staged:
             bundle = cls(staged, manifest)
             yield bundle
             bundle._write_manifest()
@@ -185,9 +184,9 @@ class Bundle:
         """
         folder = self.path.resolve()  # a link stays, and what it points to is replaced
         self._check_unchanged(folder)
-        with _staging(folder, self._check_unchanged) as staged:
+        with staging(folder, self._check_unchanged) as staged:
             for relative in self.digests:
-                _link(locate(folder, relative), staged / relative)
+                link(locate(folder, relative), staged / relative)
             copy = Bundle(staged, self.manifest, dict(self.digests))
             yield copy
             known = copy._write_manifest()
@@ -279,10 +278,10 @@ class Bundle:
 
     def _carry_unlisted(self, folder: Path, staged: Path) -> None:
         """Link the files in `folder` that are not ours into `staged`, where nothing lies yet."""
-        for relative in _files_in(folder):
+        for relative in files_in(folder):
             listed = relative in self.digests or relative == MANIFEST
             if not listed and not os.path.lexists(staged / relative):
-                _link(folder / relative, staged / relative)
+                link(folder / relative, staged / relative)
 
 
 def engine_folder(target: Target, precision: Precision, default: Precision) -> str:
@@ -296,7 +295,7 @@ def check_destination(folder: Path) -> None:
         raise UsageError(f"{folder} exists and is not a bundle: name another output or remove it.")
     if folder.parent.exists() and not folder.parent.is_dir():
         raise UsageError(f"{folder.parent} is a file, so no bundle can be written inside it.")
-    _check_not_inside(folder.resolve())
+    check_not_inside(folder.resolve())
 
 
 def _is_bundle(folder: Path) -> bool:
@@ -308,95 +307,9 @@ def _is_bundle(folder: Path) -> bool:
     return isinstance(data, dict) and {"format_version", "family", "files"} <= data.keys()
 
 
-def _check_not_inside(folder: Path) -> None:
-    """Raise `UsageError` if the working directory would be replaced under the program's feet.
-
-    The rename itself would work, and leave the program and its shell in a deleted directory.
-    """
-    if Path.cwd().is_relative_to(folder):
-        raise UsageError(
-            f"the working directory is inside {folder}, which is replaced as a whole: change to "
-            f"{folder.parent} and name the bundle from there."
-        )
-
-
 def _remedy(relative: str) -> str:
     if relative.startswith("engines/"):
         target, _, precision = relative.split("/")[1].partition("@")
         flag = f" --precision {precision}" if precision else ""
         return f": build it with maskrt build BUNDLE --target {target}{flag}"
     return ": compile the model again"
-
-
-@contextlib.contextmanager
-def _staging(folder: Path, check: Callable[[Path], None]) -> Iterator[Path]:
-    """Yield an empty folder beside `folder`, and rename it to `folder` when the block ends well.
-
-    Args:
-        folder: absolute, without symbolic links.
-        check: raises if the folder that it is given must not be replaced any more.
-    """
-    _check_not_inside(folder)
-    with storing(f"make a folder in {folder.parent}"):
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        staged = _hidden_beside(folder)
-    try:
-        with storing(f"open {staged} to other users"):
-            staged.chmod(0o755)
-        yield staged
-        check(folder)
-        with storing(f"put {folder} in place"):
-            if folder.exists():
-                _replace(folder, staged, check)
-            else:
-                staged.replace(folder)
-    finally:
-        shutil.rmtree(staged, ignore_errors=True)
-
-
-def _replace(folder: Path, staged: Path, check: Callable[[Path], None]) -> None:
-    """Rename `staged` to `folder`; if that fails, what was at `folder` is there again."""
-    retired = _hidden_beside(folder)
-    old = retired / "old"
-    try:
-        folder.replace(old)
-        try:
-            check(old)  # nobody can change it any more: what the first check could still miss
-            staged.replace(folder)
-        except BaseException:
-            old.replace(folder)
-            raise
-        shutil.rmtree(old, ignore_errors=True)
-    finally:
-        with contextlib.suppress(OSError):  # if even going back failed, it holds the only copy
-            retired.rmdir()
-
-
-def _hidden_beside(folder: Path) -> Path:
-    return Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-
-
-def _files_in(folder: Path) -> Iterator[str]:
-    """Yield every file and symbolic link below `folder`, relative, with forward slashes."""
-    for root, folders, files in os.walk(folder):
-        links = [name for name in folders if (Path(root) / name).is_symlink()]
-        for name in (*files, *links):
-            yield (Path(root) / name).relative_to(folder).as_posix()
-
-
-def _link(source: Path, destination: Path) -> None:
-    """Make `destination` the same file as `source`, or a copy of it."""
-    with storing(f"make a folder for {source.name}"):
-        destination.parent.mkdir(parents=True, exist_ok=True)
-    if source.is_symlink():
-        destination.symlink_to(os.readlink(source))
-        return
-    if not source.exists():
-        raise BundleError(
-            f"{source} is missing from the bundle: put it back or compile the model again."
-        )
-    try:
-        os.link(source, destination)
-    except OSError:  # a file system without hard links
-        with storing(f"copy {source}"):
-            shutil.copy2(source, destination)

@@ -15,21 +15,18 @@ from typing import Any
 
 import numpy as np
 import onnx
-from onnx import TensorProto, TypeProto, helper, numpy_helper
+from onnx import TypeProto, helper, numpy_helper
 from onnx.defs import OpSchema
-from onnx.reference import ReferenceEvaluator
 
 from ...core import InputError
 from .branches import rename_all, rename_outer, suppressing_branch
+from .evaluation import constant_of, evaluated, proto_of
 from .forms import Known, one_form
 from .graph import Graph, Node, Shape, outer_names
 from .plugin_shapes import output_types
 
 __all__ = ["fold"]
 
-_RANDOM = {"RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Multinomial"}
-_BODIES = {"If", "Loop", "Scan", "SequenceMap"}
-_MOST_ELEMENTS = 1 << 26  # a constant beyond this is left as the nodes that make it
 _ALL = (1 << 31) - 1  # an end that no shape reaches
 _KNOWN_DATA = 1 << 10  # values of up to so many elements are told to the type inference
 
@@ -142,7 +139,7 @@ class _Folder:
 
     def _take(self, node: Node) -> None:
         if node.op == "Constant":
-            self.know(node.output, _constant_of(node))
+            self.know(node.output, constant_of(node))
             return
         passed = self._passes_on(node)
         if passed is not None:
@@ -257,32 +254,10 @@ class _Folder:
     def _compute(self, node: Node) -> list[np.ndarray] | None:
         if node.op in ("Shape", "Size"):
             return self._shape_value(node)
-        if node.op in _BODIES or node.op in _RANDOM or "::" in node.op or not node.inputs:
-            return None
         if any(name and name not in self.constants for name in node.inputs):
             return self._gathered_size(node)
-        if sum(self.constants[n].size for n in node.inputs if n) > _MOST_ELEMENTS:
-            return None
-        if node.op in ("Expand", "Tile", "ConstantOfShape") and self._too_big(node):
-            return None
-        proto = _proto_of(node)
         feeds = {n: self.constants[n] for n in node.inputs if n}
-        try:
-            with np.errstate(all="ignore"):
-                graph = helper.make_graph(
-                    [proto], "node",
-                    [helper.make_value_info(n, self.types[n]) for n in feeds],
-                    [onnx.ValueInfoProto(name=n) for n in node.outputs if n],
-                )  # fmt: skip
-                single = helper.make_model(graph, opset_imports=self.imports)
-                found = ReferenceEvaluator(single).run(None, feeds)
-        except (NotImplementedError, RuntimeError, TypeError, ValueError, IndexError, KeyError):
-            return None
-        return [np.asarray(value) for value in found]
-
-    def _too_big(self, node: Node) -> bool:
-        counts = self.constants[node.inputs[-1]]
-        return float(np.prod(counts.astype(np.float64))) > _MOST_ELEMENTS
+        return evaluated(node, feeds, self.imports)
 
     def _shape_value(self, node: Node) -> list[np.ndarray] | None:
         kind = self.types.get(node.inputs[0])
@@ -336,7 +311,7 @@ class _Folder:
                 if n in self.constants and self.constants[n].size <= _KNOWN_DATA
             }
             found = onnx.shape_inference.infer_node_outputs(
-                schema, _proto_of(node), known, data,
+                schema, proto_of(node), known, data,
                 opset_imports=self.imports, ir_version=self.ir_version,
             )  # fmt: skip
         except (
@@ -392,23 +367,9 @@ def _plain(kind: TypeProto) -> tuple[int, Shape | None]:
     return tensor.elem_type, tuple(d.dim_value if d.HasField("dim_value") else None for d in dims)
 
 
-def _proto_of(node: Node) -> onnx.NodeProto:
-    domain, _, op_type = node.op.rpartition("::")
-    attributes = {k: v for k, v in node.attributes.items() if v is not None}
-    return helper.make_node(op_type, node.inputs, node.outputs, domain=domain, **attributes)
-
-
 def _attribute_of(attribute: onnx.AttributeProto) -> Any:
     value = helper.get_attribute_value(attribute)
     return value.decode(errors="replace") if isinstance(value, bytes) else value
-
-
-def _constant_of(node: Node) -> np.ndarray:
-    (kind, value), *_ = node.attributes.items()
-    if isinstance(value, TensorProto):
-        return numpy_helper.to_array(value)
-    dtype: Any = {"f": np.float32, "i": np.int64}.get(kind.removeprefix("value_")[:1], object)
-    return np.array(value, dtype)
 
 
 def _needed(nodes: list[Node], outputs: Iterable[str]) -> list[Node]:
