@@ -59,9 +59,8 @@ class Reference(NamedTuple):
 
 def measure(
     bundle: Bundle,
+    dataset: CocoDataset,
     *,
-    images: Path | str,
-    annotations: Path | str,
     target: Target | str | None = None,
     precision: Precision | str | None = None,
     max_ap_drop: float | None = None,
@@ -74,7 +73,6 @@ def measure(
 
     With `dask`, the address of a scheduler, its workers run both models.
     """
-    dataset = CocoDataset.load(images, annotations)
     if dask is not None:
         ran = _run_on_cluster(bundle, dataset, target, precision, weights, dask, progress)
     else:

@@ -54,10 +54,14 @@ def check_budget_arguments(
     targets: Sequence[Target],
     precision: Precision = Precision.FP32,
     improvements: Sequence[str] = (),
-) -> None:
-    """Refuse a budget that could not be measured in the end, before any work is done."""
-    if improvements:
-        check_improvements(improvements, images, annotations, precision)
+) -> CocoDataset | None:
+    """Return what AP is measured on, if a budget or an improvement asks for that.
+
+    A budget that could not be measured in the end is refused before any work is done.
+    """
+    asked = (
+        check_improvements(improvements, images, annotations, precision) if improvements else None
+    )
     if max_ap_drop is None:
         if precision is Precision.MIXED:
             raise UsageError(
@@ -66,7 +70,7 @@ def check_budget_arguments(
             )
         if not improvements and (images is not None or annotations is not None):
             raise UsageError("images and annotations measure max_ap_drop: give that, too.")
-        return
+        return asked
     if images is None or annotations is None:
         raise UsageError("max_ap_drop needs images and annotations to measure AP on: give both.")
     if not any(can_run(target) for target in targets):
@@ -78,7 +82,7 @@ def check_budget_arguments(
     if not max_ap_drop >= 0:
         raise UsageError(f"max_ap_drop is {max_ap_drop:g}, and must be 0 or more points of AP.")
     require("pycocotools", "measure AP for max_ap_drop")
-    CocoDataset.load(images, annotations)
+    return CocoDataset.load(images, annotations)
 
 
 def improvements_of(bias_correction: bool, equalise: bool) -> list[str]:
@@ -94,14 +98,17 @@ def check_improvements(
     images: Path | str | None,
     annotations: Path | str | None,
     precision: Precision,
-) -> None:
-    """Refuse improvements that nothing could be gained by, or whose gain could not be measured."""
+) -> CocoDataset | None:
+    """Return what AP is measured on, if any improvement is asked for.
+
+    One that nothing could be gained by, or whose gain could not be measured, is refused.
+    """
     if not improvements:
         if images is not None or annotations is not None:
             raise UsageError(
                 "images and annotations measure bias_correction and equalise: ask for one of them."
             )
-        return
+        return None
     names = " and ".join(improvements)
     if precision not in (Precision.INT8, Precision.MIXED):
         raise UsageError(f"{names} is for INT8, and precision is {precision}: leave it out.")
@@ -110,7 +117,7 @@ def check_improvements(
             f"{names} is kept only where it raises AP: give images and annotations to measure it."
         )
     require("pycocotools", f"measure AP for {names}")
-    CocoDataset.load(images, annotations)
+    return CocoDataset.load(images, annotations)
 
 
 def calibration_pictures(

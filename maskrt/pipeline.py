@@ -26,6 +26,7 @@ from .core import Bundle, Precision, Progress, Target, UsageError, silent
 from .core.bundle import check_destination
 from .runtime import Session, open_session
 from .runtime.build import BuildOptions, is_buildable
+from .runtime.check import CocoDataset
 from .runtime.cuda_device import can_run
 from .stages import (
     fit_recipe_to_budget,
@@ -106,24 +107,23 @@ def compile(
     check_destination(Path(output))
     pictures = calibration_pictures(calibration, wanted)
     improvements = improvements_of(bias_correction, equalise)
-    check_budget_arguments(max_ap_drop, images, annotations, places, wanted, improvements)
+    dataset = check_budget_arguments(max_ap_drop, images, annotations, places, wanted, improvements)
     exported = make_export(model, weights, num_classes, input_size, batch, class_names, progress)
     with Bundle.create(output, exported.manifest) as bundle:
         write_export(bundle, exported, pictures, progress)
         write_recipe(bundle, exported.model, wanted, pictures, progress, method)
-        if improvements:
-            improve_recipe(bundle, places, images, annotations, pictures, improvements, progress)
-        if max_ap_drop is not None and wanted in (Precision.INT8, Precision.MIXED):
-            fit_recipe_to_budget(
-                bundle, places, images, annotations, pictures, max_ap_drop, progress
-            )
+        if dataset is not None and improvements:
+            improve_recipe(bundle, places, dataset, pictures, improvements, progress)
+        searched = wanted in (Precision.INT8, Precision.MIXED)
+        if dataset is not None and max_ap_drop is not None and searched:
+            fit_recipe_to_budget(bundle, places, dataset, pictures, max_ap_drop, progress)
         for target in places:
             write_engine(bundle, Path(output).name, target, wanted, progress)
             if can_run(target) and is_buildable(target) and pictures is not None:
                 refuse_blind_engine(bundle, target, wanted, pictures)
-        if max_ap_drop is not None:
+        if dataset is not None and max_ap_drop is not None:
             for target in filter(can_run, places):
-                hold_to_budget(bundle, target, images, annotations, max_ap_drop, progress)
+                hold_to_budget(bundle, target, dataset, max_ap_drop, progress)
     return Bundle.open(output)
 
 
@@ -174,14 +174,14 @@ def calibrate(
         )
     pictures = calibration_pictures(calibration, wanted)
     improvements = improvements_of(bias_correction, equalise)
-    check_improvements(improvements, images, annotations, wanted)
+    dataset = check_improvements(improvements, images, annotations, wanted)
     model = read_model(opened)
     with opened.edit() as staged:
         remove_stale(staged)
         write_recipe(staged, model, wanted, pictures, progress, method)
-        if improvements:
+        if dataset is not None:
             cpu = parse_targets(["cpu"])
-            improve_recipe(staged, cpu, images, annotations, pictures, improvements, progress)
+            improve_recipe(staged, cpu, dataset, pictures, improvements, progress)
     return opened
 
 
@@ -261,8 +261,7 @@ def check(
     """
     return measure(
         Bundle.open(bundle),
-        images=images,
-        annotations=annotations,
+        CocoDataset.load(images, annotations),
         target=target,
         precision=precision,
         max_ap_drop=max_ap_drop,

@@ -160,8 +160,7 @@ def remove_stale(bundle: Bundle) -> None:
 def improve_recipe(
     bundle: Bundle,
     targets: Sequence[Target],
-    images: Path | str | None,
-    annotations: Path | str | None,
+    dataset: CocoDataset,
     pictures: Sequence[Any] | None,
     asked: Sequence[str],
     progress: Progress,
@@ -169,13 +168,11 @@ def improve_recipe(
     """Try the improvements `asked` on the bundle's recipe, and keep those that raise AP."""
     from .improving import improve
 
-    assert images is not None  # checked before the work began
-    assert annotations is not None
     recipe = improve(
         bundle,
         read_model(bundle),
         calib.Recipe.from_json(bundle.read_json(RECIPE)),
-        CocoDataset.load(images, annotations),
+        dataset,
         pictures or [],
         targets,
         asked,
@@ -187,8 +184,7 @@ def improve_recipe(
 def fit_recipe_to_budget(
     bundle: Bundle,
     targets: Sequence[Target],
-    images: Path | str | None,
-    annotations: Path | str | None,
+    dataset: CocoDataset,
     pictures: list[Any] | None,
     budget: float,
     progress: Progress,
@@ -200,13 +196,11 @@ def fit_recipe_to_budget(
     """
     from .searching import fit_recipe, search_report
 
-    assert images is not None  # checked before the work began
-    assert annotations is not None
     outcome = fit_recipe(
         bundle,
         read_model(bundle),
         calib.Recipe.from_json(bundle.read_json(RECIPE)),
-        CocoDataset.load(images, annotations),
+        dataset,
         pictures or [],
         budget,
         targets,
@@ -294,18 +288,14 @@ def _weak_types(model: onnx.ModelProto, recipe: calib.Recipe, target: Target) ->
 def hold_to_budget(
     bundle: Bundle,
     target: Target,
-    images: Path | str | None,
-    annotations: Path | str | None,
+    dataset: CocoDataset,
     budget: float,
     progress: Progress,
 ) -> None:
     """Raise `CheckFailedError` if the engine misses the budget, before the bundle appears."""
-    assert images is not None  # checked before the work began
-    assert annotations is not None
     report = measure(
         bundle,
-        images=images,
-        annotations=annotations,
+        dataset,
         target=target,
         max_ap_drop=budget,
         progress=progress,
