@@ -32,7 +32,9 @@ import numpy as np
 from .core import Bundle, InputSpec, Precision, Progress, Target, require, silent
 from .runtime import Session, list_images, open_session
 from .runtime.check import latency_percentiles
+from .runtime.cuda_memory_use import device_memory
 from .runtime.power import Power, Rail, find_rails, metered
+from .runtime.session import which_engine
 
 __all__ = ["STAGES", "Bench", "bench", "bench_schema"]
 
@@ -61,6 +63,8 @@ class Bench:
         stream_pictures_per_second: the same with `predict_stream`, which reads ahead.
         instances: found in a picture, on average.
         peak_bytes: resident memory of the process at its peak, before PyTorch was loaded.
+        device_bytes: of the GPU's memory, taken by engine, buffers and kernels after the timed
+            calls; None without a GPU. What other programs took meanwhile is counted, too.
         power: watts, idle watts and joules a picture on a Jetson, else None.
         pytorch: the same pictures through the PyTorch model, if its weights were given: its
             percentiles, the engine's in the same rounds, and the ratio of their medians.
@@ -77,6 +81,7 @@ class Bench:
     stream_pictures_per_second: float
     instances: float
     peak_bytes: int
+    device_bytes: int | None = None
     power: dict[str, Any] | None = None
     pytorch: dict[str, Any] | None = None
 
@@ -122,8 +127,12 @@ def bench(
     spec = opened.manifest.input
     with _pictures(images, spec) as files:
         calls = _calls(files, spec.batch)
-        with open_session(opened, target, precision, on_device=on_device) as session:
-            found = _bench(session, calls, runs, progress)
+        place, wanted = which_engine(opened, target, precision)
+        with (
+            device_memory(place) as taken,
+            open_session(opened, place, wanted, on_device=on_device) as session,
+        ):
+            found = replace(_bench(session, calls, runs, progress), device_bytes=taken())
             if weights is None:
                 return found
             return _beside_pytorch(found, opened, session, calls, weights, progress)

@@ -5,7 +5,7 @@ import sys
 
 from ..core import Target
 
-__all__ = ["can_run", "compute_capabilities", "gpu_names"]
+__all__ = ["can_run", "compute_capabilities", "gpu_names", "open_driver"]
 
 _NAME_BYTES = 256
 
@@ -22,8 +22,8 @@ def can_run(target: Target) -> bool:
 
 def compute_capabilities() -> tuple[int, ...]:
     """Return the compute capability of each GPU (89 means 8.9); empty without driver or GPU."""
-    driver = _driver()
-    if driver is None or driver.cuInit(0) != 0:
+    driver = open_driver()
+    if driver is None:
         return ()
     count = ctypes.c_int()
     driver.cuDeviceGetCount(ctypes.byref(count))
@@ -32,20 +32,22 @@ def compute_capabilities() -> tuple[int, ...]:
 
 def gpu_names() -> tuple[str, ...]:
     """Return the name of each GPU, such as `"Orin"`; empty without driver or GPU."""
-    driver = _driver()
-    if driver is None or driver.cuInit(0) != 0:
+    driver = open_driver()
+    if driver is None:
         return ()
     count = ctypes.c_int()
     driver.cuDeviceGetCount(ctypes.byref(count))
     return tuple(_name(driver, index) for index in range(count.value))
 
 
-def _driver() -> ctypes.CDLL | None:
+def open_driver() -> ctypes.CDLL | None:
+    """Return the CUDA driver, initialised; None without one, or without a GPU that it can use."""
     for name in _DRIVERS:
         try:
-            return ctypes.CDLL(name)
+            driver = ctypes.CDLL(name)
         except OSError:
             continue  # no NVIDIA driver on this machine
+        return driver if driver.cuInit(0) == 0 else None
     return None
 
 

@@ -311,6 +311,14 @@ class Session:
         self.timings[stage] += (time.perf_counter() - started) * 1e3
 
 
+def which_engine(
+    bundle: Bundle, target: Target | str | None, precision: Precision | str | None
+) -> tuple[Target, Precision]:
+    """Return what `open_session` opens for these arguments."""
+    wanted = bundle.manifest.precision if precision is None else Precision.parse(precision)
+    return choose_target(bundle, wanted) if target is None else Target.parse(target), wanted
+
+
 def open_session(
     bundle: Bundle | Path | str,
     target: Target | str | None = None,
@@ -336,8 +344,7 @@ def open_session(
     """
     opened = Bundle.open(bundle)
     manifest = opened.manifest
-    wanted = manifest.precision if precision is None else Precision.parse(precision)
-    chosen = choose_target(opened, wanted) if target is None else Target.parse(target)
+    chosen, wanted = which_engine(opened, target, precision)
     backend = open_backend(opened, chosen, wanted, threads=threads, on_device=on_device)
     return Session(
         backend,

@@ -75,7 +75,7 @@ def slow(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
 
 def test_stages_are_told_apart_and_add_up(bundle: Bundle, slow: list[Any]) -> None:
-    found = bench(bundle, runs=6)
+    found = bench(bundle, target=NOTHING, runs=6)
     for stage, expected in STAGE_MS.items():
         assert expected <= found.stages_ms[stage]["p50"] < expected + 15
     parts = sum(found.stages_ms[stage]["mean"] for stage in benching.STAGES[:-1])
@@ -84,6 +84,7 @@ def test_stages_are_told_apart_and_add_up(bundle: Bundle, slow: list[Any]) -> No
     assert found.pictures_per_second == pytest.approx(2e3 / np.mean(found.samples_ms))
     assert found.instances == 3
     assert found.peak_bytes > 10_000_000
+    assert found.device_bytes is None
     assert found.power is None
     assert len(slow) == 2 * (3 + 6)  # two a call, warm-up and timed
 
@@ -95,7 +96,7 @@ def test_your_own_pictures_are_used_in_full_batches(
     folder.mkdir()
     for name in "abc":
         Image.new("RGB", (30, 20)).save(folder / f"{name}.png")
-    bench(bundle, runs=2, images=folder)
+    bench(bundle, target=NOTHING, runs=2, images=folder)
     timed = [file.stem for file in slow[6:10]]
     assert timed == ["a", "b", "c", "a"]
     with pytest.raises(InputError, match="nothing"):
@@ -109,7 +110,7 @@ def test_energy_is_power_times_time(
     find = benching.find_rails
     monkeypatch.setattr(benching, "find_rails", lambda: find(tmp_path / "jetson"))
     monkeypatch.setattr(benching, "_IDLE_SECONDS", 0.1)
-    found = bench(bundle, runs=5)
+    found = bench(bundle, target=NOTHING, runs=5)
     assert found.power is not None
     assert found.power["watts"] == pytest.approx(10.16)
     assert found.power["idle_watts"] == pytest.approx(10.16)
@@ -131,7 +132,7 @@ def test_idle_is_the_mean_of_before_and_after(
         if done == total:
             current.write_text("1000\n")  # it rests at half of what it drew before
 
-    found = bench(bundle, runs=5, progress=tell)
+    found = bench(bundle, target=NOTHING, runs=5, progress=tell)
     assert found.power is not None
     assert found.power["idle_watts"] == pytest.approx((10.16 + 5.08) / 2)
     assert found.power["joules_per_picture_above_idle"] > 0
@@ -164,7 +165,7 @@ def test_the_schema_takes_benches_and_nothing_else() -> None:
     }  # fmt: skip
     for made in (_found(), _found(pytorch=pytorch)):
         jsonschema.validate(json.loads(json.dumps(made.to_json())), schema)
-    for wrong in ({"precision": "fp8"}, {"power": {}}, {"stages_ms": {}}, {"more": 1}):
+    for wrong in ({"precision": "fp4"}, {"power": {}}, {"stages_ms": {}}, {"more": 1}):
         with pytest.raises(jsonschema.ValidationError):
             jsonschema.validate({**_found().to_json(), **wrong}, schema)
 

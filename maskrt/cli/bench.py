@@ -85,6 +85,8 @@ def _print(found: "Bench") -> None:
     )
     screen.print(f"instances   {found.instances:.1f} in a picture")
     screen.print(f"memory      {found.peak_bytes / 1e6:.0f} MB at the peak of this process")
+    if found.device_bytes is not None:
+        screen.print(f"GPU memory  {found.device_bytes / 1e6:.0f} MB")
     if found.pytorch is not None:
         _print_pytorch(screen, found.pytorch)
     if found.power is not None:
