@@ -9,17 +9,12 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from maskrt.calib import make_recipe
-from maskrt.cli import main
 from maskrt.core import Bundle, InputSpec, Manifest, Precision
 from maskrt.core.bundle import MODEL, RECIPE
 
+from .command_line import run
+
 pytestmark = pytest.mark.rtx
-
-
-def _run(*words: Any) -> int:
-    with pytest.raises(SystemExit) as ended:
-        main([str(word) for word in words])
-    return int(ended.value.code or 0)
 
 
 @pytest.fixture
@@ -57,18 +52,18 @@ def test_the_second_build_comes_out_of_the_cache(
 ) -> None:
     pytest.importorskip("onnxruntime")
     monkeypatch.setenv("MASKRT_CACHE", str(tmp_path / "cache"))
-    assert _run("build", bundle.path, "--target", target) == 0
+    assert run("build", bundle.path, "--target", target) == 0
     first = _info(bundle, target)
-    assert _run("build", bundle.path, "--target", target) == 0
+    assert run("build", bundle.path, "--target", target) == 0
     again = _info(bundle, target)
     assert (first["cached"], again["cached"]) == (False, True)
     assert again["build_seconds"] == first["build_seconds"]
-    assert _run("build", bundle.path, "--target", target, "--no-cache") == 0
+    assert run("build", bundle.path, "--target", target, "--no-cache") == 0
     assert _info(bundle, target)["cached"] is False
 
 
 def test_engines_know_themselves(bundle: Bundle) -> None:
-    assert _run("build", bundle.path, "--target", "rtx-89", "--workspace", 512) == 0
+    assert run("build", bundle.path, "--target", "rtx-89", "--workspace", 512) == 0
     info = _info(bundle, "rtx-89")
     assert info["layer_precisions"] == {"conv": "fp32"}
     assert info["sms"] == [89]
@@ -98,7 +93,7 @@ def test_what_cannot_be_had_is_one_sentence(
     bundle: Bundle, capsys: pytest.CaptureFixture[str], words: list[Any], status: int, told: str
 ) -> None:
     before = {p: p.read_bytes() for p in bundle.path.rglob("*") if p.is_file()}
-    assert _run("build", bundle.path, *words) == status
+    assert run("build", bundle.path, *words) == status
     lines = capsys.readouterr().err.strip().splitlines()
     assert lines[-1].startswith("error: ")
     assert told in lines[-1]
@@ -106,4 +101,4 @@ def test_what_cannot_be_had_is_one_sentence(
 
 
 def test_a_batch_that_is_the_graphs_own_is_taken(bundle: Bundle) -> None:
-    assert _run("build", bundle.path, "--target", "rtx", "--dynamic-batch", 2, 2, 2) == 0
+    assert run("build", bundle.path, "--target", "rtx", "--dynamic-batch", 2, 2, 2) == 0

@@ -11,14 +11,28 @@ from PIL import Image
 from maskrt.checking import prove
 from maskrt.export.surgery import export_onnx
 
-from ..detectors import enliven
+from ..detectors import enliven, tiny_mask_rcnn
 
-__all__ = ["equals_original", "export_old", "resized"]
+__all__ = ["equals_original", "export_old", "lively_detector", "resized"]
 
 
 def resized(photos: Sequence[np.ndarray], size: tuple[int, int]) -> list[np.ndarray]:
     """Return `photos` at exactly `(height, width)`."""
     return [np.asarray(Image.fromarray(photo).resize(size[::-1])) for photo in photos]
+
+
+def lively_detector(
+    photos: Sequence[np.ndarray], size: tuple[int, int], **options: Any
+) -> tuple[Any, list[np.ndarray]]:
+    """Return a Mask R-CNN of two levels that detects something, and `photos` at its `size`."""
+    import torch
+
+    torch.manual_seed(0)
+    shown = resized(photos, size)
+    model = tiny_mask_rcnn(
+        2, min_size=size[0], max_size=size[1], rpn_pre_nms_top_n_test=60, **options
+    )
+    return enliven(model, shown), shown
 
 
 def export_old(

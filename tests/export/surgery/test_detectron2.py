@@ -15,8 +15,7 @@ from maskrt.export.surgery import examine, export_onnx  # noqa: E402
 from maskrt.plugins import lower  # noqa: E402
 from maskrt.runtime.backends.cpu import CpuBackend  # noqa: E402
 
-from ..detectors import enliven, tiny_mask_rcnn  # noqa: E402
-from .foreign import equals_original, resized  # noqa: E402
+from .foreign import equals_original, lively_detector, resized  # noqa: E402
 from .restated_detectron2 import Detectron2Style  # noqa: E402
 from .test_robust import CHANGES  # noqa: E402
 
@@ -28,12 +27,7 @@ def _export(
     photos: Sequence[np.ndarray], path: Path, options: dict[str, Any], **style: Any
 ) -> Path:
     """Write a small detector of detectron2's structure."""
-    torch.manual_seed(0)
-    shown = resized(photos, SIZE)
-    model = tiny_mask_rcnn(
-        2, min_size=SIZE[0], max_size=SIZE[1], rpn_pre_nms_top_n_test=60, **options
-    )
-    enliven(model, shown)
+    model, shown = lively_detector(photos, SIZE, **options)
     restated = Detectron2Style(model, SIZE, **style).eval()
     picture = torch.from_numpy(shown[0].copy()).permute(2, 0, 1).float()
     torch.onnx.export(restated, (picture,), str(path), dynamo=False, opset_version=17)

@@ -16,8 +16,7 @@ torch = pytest.importorskip("torch")
 from maskrt.core import InputError, UnsupportedModelError  # noqa: E402
 from maskrt.export.surgery import examine, export_onnx  # noqa: E402
 
-from ..detectors import enliven, tiny_mask_rcnn  # noqa: E402
-from .foreign import equals_original, resized  # noqa: E402
+from .foreign import equals_original, lively_detector  # noqa: E402
 from .restated_mmdeploy import MMDeployStyle  # noqa: E402
 from .test_robust import CHANGES  # noqa: E402
 
@@ -37,12 +36,7 @@ def _export(
     photos: Sequence[np.ndarray], folder: Path, options: dict[str, Any], **style: Any
 ) -> Path:
     """Write a small detector of mmdeploy's structure, and its pipeline beside it."""
-    torch.manual_seed(0)
-    shown = resized(photos, SIZE)
-    model = tiny_mask_rcnn(
-        2, min_size=SIZE[0], max_size=SIZE[1], rpn_pre_nms_top_n_test=60, **options
-    )
-    enliven(model, shown)
+    model, shown = lively_detector(photos, SIZE, **options)
     restated = MMDeployStyle(model, SIZE, **{"finest": 20, **style}).eval()
     picture = (shown[0].astype(np.float32) - MEAN) / STD
     given = torch.from_numpy(picture.astype(np.float32)).permute(2, 0, 1)[None]

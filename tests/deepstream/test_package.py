@@ -1,0 +1,209 @@
+"""The packaged graph and configuration fit nvinfer, and find what a `Session` finds."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+import maskrt
+from maskrt.core import (
+    Bundle,
+    Manifest,
+    Precision,
+    UnsupportedModelError,
+    UnsupportedTargetError,
+    UsageError,
+    silent,
+)
+from maskrt.core.bundle import MODEL
+from maskrt.deepstream import PARSER, package_deepstream
+from maskrt.runtime.build.nvinfer_graph import suit_nvinfer
+from maskrt.stages import write_recipe
+
+from .nvinfer_configuration import read_configuration
+from .parser import SPEC, Found, Parse
+
+
+def _tiny_graph() -> onnx.ModelProto:
+    """Cast, an empty detector, and a count: the interface of a standard graph."""
+    float_, int_, shape = TensorProto.FLOAT, TensorProto.INT32, list(SPEC.shape)
+    value = helper.make_tensor_value_info
+    return helper.make_model(
+        helper.make_graph(
+            [
+                helper.make_node("Cast", ["images"], ["float"], to=float_),
+                helper.make_node("ReduceMax", ["float"], ["boxes"], axes=[1, 2], keepdims=1),
+                helper.make_node("ReduceSum", ["boxes"], ["sum"], keepdims=0),
+                helper.make_node("Cast", ["sum"], ["whole"], to=int_),
+                helper.make_node("Reshape", ["whole", "one"], ["count"]),
+                helper.make_node("Add", ["count", "count"], ["sum of two"]),
+                helper.make_node("Reshape", ["sum of two", "square"], ["twice"]),
+            ],
+            "tiny", [value("images", TensorProto.UINT8, shape)],
+            [value("boxes", float_, [1, 1, 1, 3]), value("count", int_, [1]),
+             value("twice", int_, [1, 1])],
+            [helper.make_tensor("one", TensorProto.INT64, [1], [1]),
+             helper.make_tensor("square", TensorProto.INT64, [2], [1, 1])],
+        ),
+        opset_imports=[helper.make_opsetid("", 17)], ir_version=9,
+    )  # fmt: skip
+
+
+def test_the_graph_computes_the_same_from_planes_of_floats() -> None:
+    runtime = pytest.importorskip("onnxruntime")
+    graph = _tiny_graph()
+    picture = np.random.default_rng(0).integers(0, 256, SPEC.shape, np.uint8)
+    given = ["CPUExecutionProvider"]
+    before = runtime.InferenceSession(graph.SerializeToString(), providers=given)
+    expected = before.run(None, {"images": picture})
+    suit_nvinfer(graph)
+    after = runtime.InferenceSession(graph.SerializeToString(), providers=given)
+    planes = np.ascontiguousarray(picture.transpose(0, 3, 1, 2).astype(np.float32))
+    boxes, count, twice = after.run(None, {"images": planes})
+    np.testing.assert_array_equal(boxes, expected[0])
+    np.testing.assert_array_equal(count, expected[1][:, None])
+    np.testing.assert_array_equal(twice, expected[2])
+
+
+def test_a_graph_that_computes_in_uint8_is_refused() -> None:
+    graph = _tiny_graph()
+    graph.graph.node.insert(0, helper.make_node("Add", ["images", "images"], ["bright"]))
+    with pytest.raises(UnsupportedTargetError, match="in Add before"):
+        suit_nvinfer(graph)
+
+
+@pytest.fixture(scope="module")
+def packaged(tmp_path_factory: pytest.TempPathFactory, photos: list[np.ndarray]) -> Path:
+    """A small Mask R-CNN, compiled at FP32, and packaged in the folder `ds`."""
+    torch = pytest.importorskip("torch")
+
+    from ..export.detectors import enliven, tiny_mask_rcnn
+
+    folder = tmp_path_factory.mktemp("deepstream")
+    torch.manual_seed(0)
+    model = enliven(tiny_mask_rcnn(), photos)
+    names = ["background", *(f"class {n}" for n in range(1, _classes(model)))]
+    maskrt.compile(model, folder / "tiny.maskrt", input_size=(128, 160), class_names=names)
+    package_deepstream(folder / "tiny.maskrt", folder / "ds", target="orin-nx", min_score=0.25)
+    return folder
+
+
+def _classes(model: Any) -> int:
+    return int(model.roi_heads.box_predictor.cls_score.out_features)
+
+
+@pytest.mark.slow
+@pytest.mark.torch
+def test_a_packaged_model_finds_what_its_session_finds(
+    packaged: Path, parse: Parse, photos: list[np.ndarray]
+) -> None:
+    """Pictures as large as the input, so that neither side letterboxes or scales."""
+    runtime = pytest.importorskip("onnxruntime")
+    engine = runtime.InferenceSession(
+        packaged / "ds/model.onnx", providers=["CPUExecutionProvider"]
+    )
+    names = [output.name for output in engine.get_outputs()]
+    labels = (packaged / "ds/labels.txt").read_text().splitlines()
+    total = 0
+    with maskrt.load(packaged / "tiny.maskrt", "cpu") as session:
+        assert tuple(labels) == tuple(session.class_names or ())
+        for photo in photos:
+            picture = np.ascontiguousarray(photo[40:168, 60:220])
+            planes = picture.transpose(2, 0, 1)[None].astype(np.float32)
+            outputs = dict(zip(names, engine.run(names, {"images": planes}), strict=True))
+            frame = {name: value[0] for name, value in outputs.items()}
+            found = parse(frame, session.spec, classes=len(labels))
+            expected = session.predict(picture)
+            assert isinstance(found, Found)
+            np.testing.assert_array_equal(found.labels, expected.labels)
+            np.testing.assert_allclose(found.boxes, expected.boxes, atol=1e-2)
+            np.testing.assert_allclose(found.scores, expected.scores, atol=1e-4)
+            total += len(expected)
+    assert total > 10
+
+
+@pytest.fixture
+def by_hand(tmp_path: Path) -> Path:
+    """The tiny graph in a bundle, packaged in the folder `ds`."""
+    graph = _tiny_graph()
+    outputs: dict[str, tuple[int, ...]] = {"boxes": (1, 4, 4), "masks": (1, 4, 28, 28)}
+    manifest = Manifest("test", SPEC, {**outputs, "count": (1,)}, ("background", "disc"))
+    with Bundle.create(tmp_path / "tiny.maskrt", manifest) as bundle:
+        bundle.write(MODEL, graph.SerializeToString())
+        write_recipe(bundle, graph, Precision.FP32, None, silent)
+    return package_deepstream(
+        tmp_path / "tiny.maskrt", tmp_path / "ds", target="orin-nx", min_score=0.25
+    )
+
+
+def test_the_configuration_has_nvinfers_keys_and_fits_the_graph(by_hand: Path) -> None:
+    text = (by_hand / "config_infer_primary.txt").read_text()
+    found = read_configuration(text)
+    graph = onnx.load(by_hand / "model.onnx").graph
+    dims = [d.dim_value for d in graph.input[0].type.tensor_type.shape.dim]
+    assert ";".join(map(str, dims[1:])) == found["property"]["infer-dims"] == "3;96;128"
+    assert dims[0] == int(found["property"]["batch-size"])
+    assert graph.input[0].type.tensor_type.elem_type == TensorProto.FLOAT
+    # nvinfer stops at an output without a dimension beside the batch, and knows these types.
+    for output in graph.output:
+        assert len(output.type.tensor_type.shape.dim) >= 2
+        assert output.type.tensor_type.elem_type in (TensorProto.FLOAT, TensorProto.INT32)
+    assert found["property"]["parse-bbox-instance-mask-func-name"] == PARSER
+    assert PARSER in (by_hand / "nvdsinfer_maskrt.cpp").read_text()
+    assert found["property"]["custom-lib-path"] in (by_hand / "Makefile").read_text()
+    assert "onnx-file" not in found["property"]
+    assert found["class-attrs-all"]["pre-cluster-threshold"] == "0.25"
+    labels = (by_hand / "labels.txt").read_text().splitlines()
+    assert len(labels) == int(found["property"]["num-detected-classes"])
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [("cluster-mode=4", "cluster-mode=7"), ("network-type", "network-kind"), ("3;96", "96")],
+)
+def test_the_check_of_keys_refuses_what_nvinfer_does(by_hand: Path, old: str, new: str) -> None:
+    text = (by_hand / "config_infer_primary.txt").read_text()
+    with pytest.raises(ValueError, match="="):
+        read_configuration(text.replace(old, new))
+
+
+@pytest.mark.slow
+@pytest.mark.rtx
+@pytest.mark.torch
+def test_tensorrt_parses_the_graph(packaged: Path) -> None:
+    trt = pytest.importorskip("tensorrt_rtx")
+    logger = trt.Logger(trt.Logger.ERROR)
+    builder = trt.Builder(logger)
+    network = builder.create_network()
+    parser = trt.OnnxParser(network, logger)
+    assert parser.parse((packaged / "ds/model.onnx").read_bytes()), parser.get_error(0)
+    assert network.get_input(0).dtype == trt.float32
+    assert tuple(network.get_input(0).shape) == (1, 3, 128, 160)
+    outputs = [network.get_output(i) for i in range(network.num_outputs)]
+    assert {o.name: len(o.shape) for o in outputs}["count"] == 2
+
+
+def _bundle(path: Path, masks: bool, names: tuple[str, ...] | None) -> Bundle:
+    outputs: dict[str, tuple[int, ...]] = {"boxes": (1, 4, 4), "count": (1,)}
+    if masks:
+        outputs["masks"] = (1, 4, 28, 28)
+    with Bundle.create(path, Manifest("test", SPEC, outputs, names)):
+        pass
+    return Bundle.open(path)
+
+
+def test_what_nvinfer_cannot_show_is_refused(tmp_path: Path) -> None:
+    named = _bundle(tmp_path / "a.maskrt", True, ("background", "disc"))
+    for target in ("cpu", "rtx", "xavier"):
+        with pytest.raises(UnsupportedTargetError, match=f"target {target} has none"):
+            package_deepstream(named, tmp_path / "ds", target=target)
+    with pytest.raises(UnsupportedModelError, match="has no masks"):
+        package_deepstream(_bundle(tmp_path / "b.maskrt", False, ("a", "b")), tmp_path / "ds")
+    with pytest.raises(UnsupportedModelError, match="--class-names"):
+        package_deepstream(_bundle(tmp_path / "c.maskrt", True, None), tmp_path / "ds")
+    with pytest.raises(UsageError, match="exists"):
+        package_deepstream(named, tmp_path)
+    assert not (tmp_path / "ds").exists()

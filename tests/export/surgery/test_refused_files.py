@@ -1,0 +1,101 @@
+"""Files refused from the start: damaged, incomplete, of an old opset, or no whole detector."""
+
+from pathlib import Path
+
+import onnx
+import onnx.parser
+import pytest
+from onnx import TensorProto, helper
+
+from maskrt.core import InputError, MaskrtError, UnsupportedModelError
+from maskrt.export.surgery import export_onnx
+
+from .graph_edits import nodes
+
+pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("ignore")]
+
+
+def test_broken_graph(graph: onnx.ModelProto, tmp_path: Path) -> None:
+    nodes(graph, "Relu")[0].input[0] = "nowhere"
+    onnx.save(graph, tmp_path / "near.onnx")
+    with pytest.raises(InputError, match="reads 'nowhere', which nothing before it makes"):
+        export_onnx(tmp_path / "near.onnx")
+
+
+def test_truncated_file(small: Path, tmp_path: Path) -> None:
+    (tmp_path / "cut.onnx").write_bytes(small.read_bytes()[:-1000])
+    with pytest.raises(InputError, match=r"damaged|which nothing before it makes"):
+        export_onnx(tmp_path / "cut.onnx")
+
+
+@pytest.mark.parametrize("content", [b"", b"this is no model", bytes(range(256)) * 10])
+def test_no_onnx_file(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "no.onnx").write_bytes(content)
+    with pytest.raises(InputError, match="damaged or no ONNX file"):
+        export_onnx(tmp_path / "no.onnx")
+
+
+def test_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="does not exist"):
+        export_onnx(tmp_path / "nowhere.onnx")
+
+
+def test_missing_external_data(graph: onnx.ModelProto, tmp_path: Path) -> None:
+    onnx.save(graph, tmp_path / "m.onnx", save_as_external_data=True, location="m.data",
+              size_threshold=0)  # fmt: skip
+    assert export_onnx(tmp_path / "m.onnx").model.graph.node
+    (tmp_path / "m.data").unlink()
+    with pytest.raises(InputError, match="keeps its weights in another file"):
+        export_onnx(tmp_path / "m.onnx")
+
+
+def test_old_opset(graph: onnx.ModelProto, tmp_path: Path) -> None:
+    graph.opset_import[0].version = 9
+    onnx.save(graph, tmp_path / "old.onnx")
+    with pytest.raises(UnsupportedModelError, match="has opset 9, and surgery reads 11 to"):
+        export_onnx(tmp_path / "old.onnx")
+
+
+_SINGLES = {
+    "no detector": ("y = Relu (x)", "no RoiAlign"),
+    "RoiAlign alone": (
+        "b = Constant <value = float[2,4] {0., 0., 9., 9., 1., 1., 5., 5.}> ()\n"
+        "i = Constant <value = int64[2] {0, 0}> ()\n"
+        "y = RoiAlign <output_height = 2, output_width = 2> (x, b, i)", "no NonMaxSuppression",
+    ),
+    "NonMaxSuppression alone": (
+        "y = NonMaxSuppression (x, x)", "no RoiAlign, so it is no two-stage detector",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("op", "reason"),
+    [
+        ("EfficientNMS_ONNX_TRT", "EfficientNMS_ONNX_TRT.*before that step"),
+        ("NMS_TRT", "NMS_TRT.*before that step"),
+        ("ProposalLayer_TRT", "ProposalLayer_TRT.*before that step"),
+        ("DetectionLayer_TRT", "DetectionLayer_TRT.*before that step"),
+        ("EfficientNMS_TRT", "preprocessing declined: no layer reads the picture"),
+        ("PyramidROIAlign_TRT", "preprocessing declined: no layer reads the picture"),
+    ],
+)
+def test_plugin_that_no_rule_maps_is_refused(op: str, reason: str, tmp_path: Path) -> None:
+    x, y = (helper.make_tensor_value_info(n, TensorProto.FLOAT, [1, 3, 32, 32]) for n in "xy")
+    graph = helper.make_graph([helper.make_node(op, ["x", "x"], ["y"])], "g", [x], [y])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
+    onnx.save(model, tmp_path / "plugin.onnx")
+    with pytest.raises(UnsupportedModelError, match=reason):
+        export_onnx(tmp_path / "plugin.onnx")
+
+
+@pytest.mark.parametrize("name", _SINGLES)
+def test_part_of_a_detector_is_refused(name: str, tmp_path: Path) -> None:
+    body, reason = _SINGLES[name]
+    text = (
+        '<ir_version: 8, opset_import: ["" : 17]>\n'
+        f"g (float[1, 3, 32, 32] x) => (float y) {{\n{body}\n}}"
+    )
+    onnx.save(onnx.parser.parse_model(text), tmp_path / "part.onnx")
+    with pytest.raises(MaskrtError, match=reason):
+        export_onnx(tmp_path / "part.onnx")
