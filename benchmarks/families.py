@@ -1,12 +1,14 @@
 """All families on the same scenes: AP, latency and what TensorRT-RTX builds of them, in one run.
 
-    python benchmarks/families.py [--pictures 200] [--rounds 40] [--json FILE] [--plot FILE]
+    python benchmarks/families.py [--pictures 200] [--rounds 40] [--max-ap-drop 0.3]
+        [--json FILE] [--plot FILE]
 
 Every model with weights in `maskrt/demo/` is compiled at 320 x 320 for `cpu` and `rtx` in FP32,
 FP16 and INT8, and evaluated on held-out scenes. Latency is measured in one process, the engines in
 turn on the same pictures, from pixels to pasted masks. The models share a backbone and differ in
 training (`examples/scenes/`), so what is compared is the family at this size, not the papers'
-figures. `--plot` needs matplotlib.
+figures. With `--max-ap-drop` the fastest INT8 recipe inside that budget is searched, too, on the
+same scenes, and listed as `mixed`. `--plot` needs matplotlib.
 """
 
 import argparse
@@ -19,12 +21,14 @@ from typing import Any
 import numpy as np
 
 import maskrt
-from maskrt.core import Bundle
+from maskrt.core import Bundle, Precision, Target
 from maskrt.demo import weights_path
 from maskrt.demo.run import SIZE
 from maskrt.demo.scenes import CLASS_NAMES, scene, write_coco
 from maskrt.runtime.check import CocoDataset, evaluate
 
+Key = tuple[str, str]  # family, precision
+Engine = tuple[Bundle, str]
 PRECISIONS = ("fp32", "fp16", "int8")
 CALIBRATION_SCENES = 64
 WARM_UP = 3
@@ -36,6 +40,7 @@ def main() -> None:
     parser.add_argument("--families", nargs="+", default=trained())
     parser.add_argument("--pictures", type=int, default=200)
     parser.add_argument("--rounds", type=int, default=40)
+    parser.add_argument("--max-ap-drop", type=float)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--plot", type=Path)
     options = parser.parse_args()
@@ -44,13 +49,22 @@ def main() -> None:
         annotations = write_coco(folder / "scenes", options.pictures, split="val", size=SIZE)
         dataset = CocoDataset.load(annotations.parent / "images", annotations)
         pictures = [scene(i, split="train", size=SIZE).image for i in range(CALIBRATION_SCENES)]
-        bundles = {family: compiled(family, folder, pictures) for family in options.families}
-        rows = {
-            (family, precision): row(bundle, precision, dataset)
-            for family, bundle in bundles.items()
-            for precision in PRECISIONS
-        }
-        for key, milliseconds in latencies(bundles, dataset, options.rounds).items():
+        engines: dict[Key, Engine] = {}
+        for family in options.families:
+            bundle = compiled(family, folder / family, pictures, precision="int8")
+            for precision in PRECISIONS[:2]:
+                for target in ("cpu", "rtx"):
+                    maskrt.build(bundle, target, precision=precision)
+            engines |= {(family, precision): (bundle, precision) for precision in PRECISIONS}
+            if options.max_ap_drop is not None:
+                within = compiled(
+                    family, folder / f"{family}-mixed", pictures, precision="mixed",
+                    max_ap_drop=options.max_ap_drop, images=annotations.parent / "images",
+                    annotations=annotations,
+                )  # fmt: skip
+                engines[family, "mixed"] = within, "mixed"
+        rows = {key: row(*engine, dataset) for key, engine in engines.items()}
+        for key, milliseconds in latencies(engines, dataset, options.rounds).items():
             rows[key]["ms"] = milliseconds
     print(table(rows))
     if options.json is not None:
@@ -67,26 +81,22 @@ def trained() -> list[str]:
     return [file.stem.removesuffix("_scenes") for file in files]
 
 
-def compiled(family: str, folder: Path, pictures: list[np.ndarray]) -> Bundle:
-    """Compile one family for both targets at every precision."""
-    bundle = maskrt.compile(
-        f"maskrt:{family}_scenes", folder / f"{family}.maskrt",
-        weights=weights_path(f"{family}_scenes"), input_size=SIZE,
-        precision="int8", calibration=pictures, targets=["cpu", "rtx"],
-        class_names=("background", *CLASS_NAMES),
+def compiled(family: str, folder: Path, pictures: list[np.ndarray], **how: Any) -> Bundle:
+    """Compile one family for both targets."""
+    return maskrt.compile(
+        f"maskrt:{family}_scenes", folder.with_suffix(".maskrt"),
+        weights=weights_path(f"{family}_scenes"), input_size=SIZE, calibration=pictures,
+        targets=["cpu", "rtx"], class_names=("background", *CLASS_NAMES), **how,
     )  # fmt: skip
-    for precision in PRECISIONS[:2]:
-        for target in ("cpu", "rtx"):
-            bundle = maskrt.build(bundle, target, precision=precision)
-    return bundle
 
 
 def row(bundle: Bundle, precision: str, dataset: CocoDataset) -> dict[str, Any]:
     """Return AP on the CPU, and what the RTX engine became."""
     with maskrt.load(bundle, "cpu", precision=precision) as session:
         metrics = evaluate(session.predict, dataset).metrics
-    asked = "" if precision == "int8" else f"@{precision}"
-    rtx = Bundle.open(bundle.path).read_json(f"engines/rtx{asked}/engine.json")
+    found = Bundle.open(bundle.path)
+    folder = found.engine_folder(Target.parse("rtx"), Precision.parse(precision))
+    rtx = found.read_json(f"{folder}/engine.json")
     layers = {kind: number for kind, number in rtx["layers"].items() if number}
     return {
         "box": metrics["box"]["AP"], "mask": metrics["mask"]["AP"], "rtx_layers": layers,
@@ -94,16 +104,13 @@ def row(bundle: Bundle, precision: str, dataset: CocoDataset) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def latencies(
-    bundles: dict[str, Bundle], dataset: CocoDataset, rounds: int
-) -> dict[tuple[str, str], float]:
+def latencies(engines: dict[Key, Engine], dataset: CocoDataset, rounds: int) -> dict[Key, float]:
     """Return the median milliseconds a picture of each engine, measured in turn."""
     sessions = {
-        (family, precision): maskrt.load(bundle, "cpu", precision=precision)
-        for family, bundle in bundles.items()
-        for precision in PRECISIONS
+        key: maskrt.load(bundle, "cpu", precision=precision)
+        for key, (bundle, precision) in engines.items()
     }
-    times: dict[tuple[str, str], list[float]] = {key: [] for key in sessions}
+    times: dict[Key, list[float]] = {key: [] for key in sessions}
     pictures = [maskrt.runtime.read_image(image.path) for image in dataset.images[:rounds]]
     for number in range(-WARM_UP, rounds):
         for key, session in sessions.items():
@@ -114,7 +121,7 @@ def latencies(
     return {key: float(np.median(values)) for key, values in times.items()}
 
 
-def table(rows: dict[tuple[str, str], dict[str, Any]]) -> str:
+def table(rows: dict[Key, dict[str, Any]]) -> str:
     """Return a Markdown table."""
     lines = [
         "| family | precision | box AP | mask AP | cpu latency | rtx engine |",
@@ -130,7 +137,7 @@ def table(rows: dict[tuple[str, str], dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def plot(rows: dict[tuple[str, str], dict[str, Any]], file: Path) -> None:
+def plot(rows: dict[Key, dict[str, Any]], file: Path) -> None:
     """Draw mask AP over latency, a line a family from FP32 to INT8."""
     from matplotlib import pyplot
 
