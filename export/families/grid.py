@@ -18,7 +18,8 @@ from .layers import Tower, prior_bias, resized
 
 __all__ = ["CategoryBranch", "GridSettings", "grid_maps"]
 
-_METHODS = ("matrix", "mask")
+_NMS = ("matrix", "mask")
+_DECAYS = ("linear", "gaussian")
 
 
 @dataclass(frozen=True)
@@ -64,8 +65,10 @@ class GridSettings:
                 f"grids, strides and scale_ranges have {sorted(levels)} levels: give as many of "
                 "each."
             )
-        if self.nms not in _METHODS:
-            raise UsageError(f"nms is {self.nms!r}, and must be one of {', '.join(_METHODS)}.")
+        for name, known in (("nms", _NMS), ("method", _DECAYS)):
+            value = getattr(self, name)
+            if value not in known:
+                raise UsageError(f"{name} is {value!r}, and must be one of {', '.join(known)}.")
 
 
 class CategoryBranch(nn.Module):

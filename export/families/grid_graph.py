@@ -8,6 +8,7 @@ more pass the threshold.
 
 import torch
 from torch import Tensor, nn
+from torch._higher_order_ops.while_loop import while_loop
 
 from ...plugins.symbolic import mask_iou, matrix_nms
 from .grid import GridSettings
@@ -15,7 +16,6 @@ from .grid import GridSettings
 __all__ = ["best_cells", "boxes_of", "choose", "of_each"]
 
 _REJECTED = -1.0
-_ROUNDS = 48  # of greedy NMS; see _greedy
 
 
 def best_cells(logits: list[Tensor], number: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -120,15 +120,21 @@ def _extent(profile: Tensor, threshold: float) -> tuple[Tensor, Tensor]:
 def _greedy(iou: Tensor, scores: Tensor, labels: Tensor, threshold: float) -> Tensor:
     """Return bool `[B, K]`: what greedy NMS keeps.
 
-    `keep = not any(suppressed by a kept one)`, again and again: after n rounds it is right for
-    every candidate at the end of a chain of at most n, each suppressing the next.
+    `keep = not any(suppressed by a kept one)`, until nothing changes: after n rounds it is right
+    for every candidate at the end of a chain of n, each suppressing the next.
     """
     place = torch.arange(scores.shape[1])
     theirs, mine = scores[:, None, :], scores[:, :, None]
     before = (theirs > mine) | ((theirs == mine) & (place[None, :] < place[:, None]))
     same = labels[:, None, :] == labels[:, :, None]
     suppresses = (before & same & (iou > threshold)).float()  # [b, mine, theirs]
-    keep = torch.ones_like(scores)
-    for _ in range(min(_ROUNDS, scores.shape[1])):
-        keep = (torch.matmul(suppresses, keep[..., None])[..., 0] < 0.5).float()
+
+    def changes(keep: Tensor, last: Tensor) -> Tensor:
+        return (keep - last).abs().sum() > 0
+
+    def again(keep: Tensor, _last: Tensor) -> tuple[Tensor, Tensor]:
+        return (torch.matmul(suppresses, keep[..., None])[..., 0] < 0.5).float(), keep.clone()
+
+    # The exporter makes an ONNX Loop of it.
+    keep, _ = while_loop(changes, again, (torch.ones_like(scores), torch.zeros_like(scores)))
     return keep > 0.5

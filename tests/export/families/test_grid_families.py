@@ -1,6 +1,7 @@
 """SOLO and SOLOv2: the canonical graph in ONNX Runtime finds what the eager model finds."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+import maskrt  # noqa: E402
 from maskrt.checking import prove  # noqa: E402
 from maskrt.core import UsageError  # noqa: E402
 from maskrt.core.masks import MaskFrame  # noqa: E402
@@ -62,10 +64,20 @@ def test_other_sizes_and_batches(photos: list[np.ndarray], name: str) -> None:
 
 
 @pytest.mark.slow
-def test_greedy_mask_nms(photos: list[np.ndarray]) -> None:
+@pytest.mark.rtx
+def test_greedy_mask_nms(photos: list[np.ndarray], tmp_path: Path) -> None:
     settings = replace(_SMALL, nms="mask", overlap_threshold=0.4)
-    model = _prove(_tiny("solov2", settings=settings), photos, (96, 128), 1)
-    assert "MatrixNMS" not in {node.op_type for node in model.graph.node}
+    model = _prove(_tiny("solov2", settings=settings), photos, (96, 128), 2)
+    kinds = [node.op_type for node in model.graph.node]
+    assert "MatrixNMS" not in kinds
+    assert kinds.count("Loop") == 1
+    bundle = maskrt.compile(
+        enliven_grid(_tiny("solov2", settings=settings), photos, (96, 128)), tmp_path / "m.maskrt",
+        input_size=(96, 128), precision="int8", calibration=photos, targets=["cpu", "rtx"],
+    )  # fmt: skip
+    layers = bundle.read_json("engines/rtx/engine.json")["layers"]
+    assert layers["unknown"] == 0
+    assert layers["int8"] >= 0.9 * sum(layers.values())
 
 
 @pytest.mark.slow
@@ -145,5 +157,7 @@ def test_settings_that_make_no_sense() -> None:
         GridSettings(grids=(4, 3))
     with pytest.raises(UsageError, match="one of matrix, mask"):
         GridSettings(nms="soft")
+    with pytest.raises(UsageError, match="method is 'gausian', and must be one of linear, gauss"):
+        GridSettings(method="gausian")
     with pytest.raises(UsageError, match="there is no ResNet-20: give one of 18, 34, 50, 101"):
         resnet_fpn(20)

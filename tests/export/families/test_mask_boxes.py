@@ -60,3 +60,15 @@ def test_greedy_nms_of_the_graph_is_the_loop(threshold: float) -> None:
     )[0]
     assert 5 < len(kept) < 90
     assert sorted(shuffled[found].tolist()) == sorted(kept.tolist())
+
+
+def test_greedy_nms_settles_a_chain_as_long_as_all_candidates() -> None:
+    """Each suppresses the next: every other one stays. The other picture has no overlap."""
+    number = 100
+    iou = torch.zeros(2, number, number)
+    iou[0, torch.arange(number - 1), torch.arange(1, number)] = 0.9
+    iou = torch.maximum(iou, iou.transpose(1, 2))
+    scores = torch.linspace(1.0, 0.1, number).expand(2, -1)
+    kept = grid_graph._greedy(iou, scores, torch.ones(2, number, dtype=torch.int64), 0.5)
+    assert kept[0].tolist() == [index % 2 == 0 for index in range(number)]
+    assert kept[1].all()
