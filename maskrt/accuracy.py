@@ -19,7 +19,6 @@ from .checking import canonical_session, evaluate_session, pytorch_session
 from .core import Bundle, Instances, Precision, Progress, Target, silent
 from .core.bundle import MODEL
 from .runtime import Session, open_session, read_image
-from .runtime.backends import choose_target
 from .runtime.check import (
     Agreement,
     CocoDataset,
@@ -35,6 +34,7 @@ from .runtime.check import (
     results_key,
 )
 from .runtime.check.average_precision import IouType
+from .runtime.session import which_engine
 
 __all__ = ["Reference", "find_reference", "measure", "store_reference"]
 
@@ -142,19 +142,16 @@ def _run_on_cluster(
 
     names, batch = bundle.manifest.class_names, bundle.manifest.input.batch
     dataset.check_labels(names)
-    asked = bundle.manifest.precision if precision is None else Precision.parse(precision)
-    place = choose_target(bundle, asked) if target is None else Target.parse(target)
-    folder = str(bundle.path.resolve())
-    given = None if weights is None else str(Path(weights).resolve())
+    place, asked = which_engine(bundle, target, precision)
     with cluster(address) as client:
         reference = _stored_reference(bundle, dataset) if weights is None else None
         if reference is None:
-            model = Model(folder, weights=given)
+            model = Model.of(bundle, weights=weights)
             found = spread(client, model, dataset, batch, "reference", progress)
             name = "canonical FP32" if weights is None else "PyTorch FP32"
             results = found.recorder.finish(name, results_key(dataset, bundle.digests[MODEL]))
             reference = Reference(name, results, evaluate_stored(results, dataset))
-        model = Model(folder, place.name, asked.value)
+        model = Model.of(bundle, place, asked)
         found = spread(client, model, dataset, batch, "check", progress)
     results = found.recorder.finish("engine", "")
     agreement, worst = Agreement(), _Worst()

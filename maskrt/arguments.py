@@ -7,7 +7,7 @@ import numpy as np
 
 from .core import Precision, Target, UsageError, require
 from .runtime import list_images
-from .runtime.build import check_buildable
+from .runtime.build import check_buildable, is_buildable
 from .runtime.check import CocoDataset
 from .runtime.cuda_device import can_run
 
@@ -73,16 +73,21 @@ def check_budget_arguments(
         return asked
     if images is None or annotations is None:
         raise UsageError("max_ap_drop needs images and annotations to measure AP on: give both.")
-    if not any(can_run(target) for target in targets):
+    if not any(map(is_measurable, targets)):
         names = ", ".join(target.name for target in targets)
         raise UsageError(
-            f"max_ap_drop cannot be measured: this machine can run none of the targets ({names}); "
-            "add the target cpu or leave the budget out."
+            "max_ap_drop cannot be measured: this machine can build and run none of the targets "
+            f"({names}); add the target cpu or leave the budget out."
         )
     if not max_ap_drop >= 0:
         raise UsageError(f"max_ap_drop is {max_ap_drop:g}, and must be 0 or more points of AP.")
     require("pycocotools", "measure AP for max_ap_drop")
     return CocoDataset.load(images, annotations)
+
+
+def is_measurable(target: Target) -> bool:
+    """Whether an engine for `target` is both built and run by this machine."""
+    return can_run(target) and is_buildable(target)
 
 
 def improvements_of(bias_correction: bool, equalise: bool) -> list[str]:

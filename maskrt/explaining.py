@@ -7,6 +7,7 @@ from typing import Any
 import onnx
 
 from . import calib
+from .arguments import is_measurable
 from .attribution import attribute_loss
 from .checking import pytorch_backend
 from .core import Bundle, Precision, Progress, Target, silent
@@ -14,10 +15,9 @@ from .core.bundle import MODEL, RECIPE
 from .divergence import Run, layer_tensors, measure_divergence
 from .runtime import letterbox_batches
 from .runtime.backends import open_backend, open_engine
-from .runtime.build import build_engine, is_buildable
+from .runtime.build import build_engine
 from .runtime.build.marked import mark_outputs
 from .runtime.check import CocoDataset
-from .runtime.cuda_device import can_run
 
 __all__ = ["explain", "explain_layers"]
 
@@ -80,7 +80,7 @@ def explain_layers(
     pictures = [image.path for image in dataset.images[:_DIVERGENCE_PICTURES]]
     batches = (canvases for canvases, _ in letterbox_batches(pictures, bundle.manifest.input))
     with contextlib.ExitStack() as opened:
-        if target.backend != "onnxruntime" and can_run(target) and is_buildable(target):
+        if target.backend != "onnxruntime" and is_measurable(target):
             marked = mark_outputs(rendered, layer_tensors(model, rendered))
             engine = build_engine(marked, target, precision)
             run = opened.enter_context(open_engine(engine.files, engine.info, target)).run

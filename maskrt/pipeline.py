@@ -19,15 +19,15 @@ from .arguments import (
     check_improvements,
     check_size,
     improvements_of,
+    is_measurable,
     parse_targets,
 )
 from .checking import refuse_blind_engine
 from .core import Bundle, Precision, Progress, Target, UsageError, silent
 from .core.bundle import check_destination
 from .runtime import Session, open_session
-from .runtime.build import BuildOptions, is_buildable
+from .runtime.build import BuildOptions
 from .runtime.check import CocoDataset
-from .runtime.cuda_device import can_run
 from .stages import (
     fit_recipe_to_budget,
     hold_to_budget,
@@ -119,10 +119,10 @@ def compile(
             fit_recipe_to_budget(bundle, places, dataset, pictures, max_ap_drop, progress)
         for target in places:
             write_engine(bundle, Path(output).name, target, wanted, progress)
-            if can_run(target) and is_buildable(target) and pictures is not None:
+            if is_measurable(target) and pictures is not None:
                 refuse_blind_engine(bundle, target, wanted, pictures)
         if dataset is not None and max_ap_drop is not None:
-            for target in filter(can_run, places):
+            for target in filter(is_measurable, places):
                 hold_to_budget(bundle, target, dataset, max_ap_drop, progress)
     return Bundle.open(output)
 

@@ -9,9 +9,11 @@ Bundle, pictures and weights are named by path: every worker must see the same f
 """
 
 import contextlib
+import hashlib
+import json
 import threading
 from collections.abc import Iterator, Sequence
-from functools import lru_cache
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from .checking import canonical_session, pytorch_session
@@ -24,6 +26,7 @@ __all__ = ["Model", "Prediction", "cluster", "shards_of", "spread"]
 
 _SHARD = 32  # pictures, about; a task is then seconds long, and a lost one is soon made up for
 _LOCK = threading.Lock()  # a session is not for several threads at once
+_OPEN_AT_MOST = 2  # an engine and its reference
 
 
 class Model(NamedTuple):
@@ -34,12 +37,35 @@ class Model(NamedTuple):
         target: of the engine; None for a reference.
         precision: of the engine; None likewise.
         weights: of the PyTorch reference; None is the canonical graph.
+        content: what the files held, so that a worker does not go on with those that it opened
+            before they were replaced.
     """
 
     bundle: str
     target: str | None = None
     precision: str | None = None
     weights: str | None = None
+    content: str = ""
+
+    @classmethod
+    def of(
+        cls,
+        bundle: Bundle,
+        target: Target | None = None,
+        precision: Precision | None = None,
+        weights: Path | str | None = None,
+    ) -> "Model":
+        """Name a model by the files that hold it, as they are now."""
+        digest = hashlib.sha256(json.dumps(bundle.digests, sort_keys=True).encode())
+        if weights is not None and Path(weights).is_file():  # if not, the worker says so
+            digest.update(Path(weights).read_bytes())
+        return cls(
+            str(bundle.path.resolve()),
+            None if target is None else target.name,
+            None if precision is None else str(precision),
+            None if weights is None else str(Path(weights).resolve()),
+            digest.hexdigest(),
+        )
 
 
 class Prediction(NamedTuple):
@@ -48,6 +74,9 @@ class Prediction(NamedTuple):
     recorder: Recorder
     latencies_ms: list[float]
     about: dict[str, Any]
+
+
+_sessions: dict[Model, Session] = {}  # of this process, a worker's
 
 
 @contextlib.contextmanager
@@ -110,9 +139,16 @@ def _predict(model: Model, source: str, images: tuple[CocoImage, ...]) -> Predic
         return Prediction(recorder, latencies, session.describe())
 
 
-@lru_cache(maxsize=2)
 def _opened(model: Model) -> Session:
-    """Open a model once in a worker's life; only under the lock."""
+    """Return a model's session, which stays open until others are in use; only under the lock."""
+    if model not in _sessions:
+        while len(_sessions) >= _OPEN_AT_MOST:
+            _sessions.pop(next(iter(_sessions))).close()
+        _sessions[model] = _open(model)
+    return _sessions[model]
+
+
+def _open(model: Model) -> Session:
     bundle = Bundle.open(model.bundle)
     if model.target is not None and model.precision is not None:
         target, precision = Target.parse(model.target), Precision.parse(model.precision)
