@@ -45,7 +45,7 @@ __all__ = ["Bundle", "Manifest", "engine_folder"]
 
 FORMAT_VERSION = 1
 MODEL, RECIPE, MANIFEST = "model.onnx", "recipe.json", "manifest.json"
-SEARCH = "search.json"
+SEARCH, REPORT = "search.json", "report/report.json"
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@
 stages do is in `stages`, what they refuse beforehand in `arguments`.
 """
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -257,9 +258,10 @@ def check(
         progress: told what goes on.
 
     Returns:
-        The report; it is also written to the bundle's `report/`.
+        The report; it is also written to the bundle's `report/`, and a warning says if it could
+        not be.
     """
-    return measure(
+    measured = measure(
         Bundle.open(bundle),
         CocoDataset.load(images, annotations),
         target=target,
@@ -270,3 +272,6 @@ def check(
         dask=dask,
         progress=progress,
     )
+    if measured.unsaved:
+        warnings.warn(f"the report is not in the bundle: {measured.unsaved}", stacklevel=2)
+    return measured.report
