@@ -27,6 +27,10 @@ def print_bundle(bundle: Bundle) -> None:
     screen.print(f"  fidelity  {_fidelity(manifest.fidelity)}")
     for warning in manifest.fidelity.get("violations", []):
         screen.print(f"  warning   the conversion is not exact. {warning}", style="yellow")
+    if manifest.fidelity.get("violations"):
+        screen.print(
+            "            maskrt check --weights says what that costs in AP", style="yellow"
+        )
     if "warning" in manifest.source:
         screen.print(f"  warning   {manifest.source['warning']}", style="yellow")
     if RECIPE in bundle:
