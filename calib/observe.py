@@ -20,7 +20,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from ..core import InputError, require
-from .graph import fingerprint
+from .fingerprint import fingerprint
 from .histogram import Histogram
 from .placement import place
 from .statistics import Range, Statistics

@@ -1,6 +1,6 @@
 """The recipe: precision as data. What `recipe.json` holds, and every rendering reads.
 
-    {"format_version": 1, "graph": <fingerprint>, "precision": "int8", "rest": "fp32",
+    {"format_version": 3, "graph": <fingerprint>, "precision": "int8", "rest": "fp32",
      "method": "minmax", "calibration": {"pictures": 100},
      "tensors": {<tensor>: {"min": -2.1, "max": 2.6, "scales": {"minmax": 0.0207, "mse": 0.0189}}},
      "layers":  {<layer>: {"precision": "int8", "reason": "as asked", "refuses": {}}},
@@ -9,7 +9,7 @@
 Ranges and scales are facts about the model; `precision` and the layers' precisions are choices.
 `with_precision` changes the choices and keeps the facts, so one calibration serves every engine.
 `factors` and `corrections`, both mostly absent, are what INT8 was improved by: see `improved`. A
-recipe that has them says format version 2, so that no program ignores them.
+recipe that has them says format version 4, so that no program ignores them.
 """
 
 import math
@@ -20,12 +20,12 @@ from typing import Any
 import onnx
 
 from ..core import InputError, Precision, UsageError
-from .graph import fingerprint
+from .fingerprint import fingerprint
 from .methods import METHODS
 
 __all__ = ["LayerChoice", "Recipe", "TensorScale"]
 
-FORMAT_VERSION, IMPROVED_FORMAT_VERSION = 1, 2
+FORMAT_VERSION, IMPROVED_FORMAT_VERSION = 3, 4
 MINMAX = "minmax"
 _AS_ASKED = "as asked"
 

@@ -19,7 +19,7 @@ from .statistics import Range, Statistics
 
 __all__ = ["read_statistics", "write_statistics"]
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 
 def write_statistics(statistics: Statistics) -> bytes:

@@ -31,7 +31,7 @@ import numpy as np
 import onnx
 
 from . import calib
-from .calib.graph import fingerprint
+from .calib.fingerprint import fingerprint
 from .calib.stored import read_statistics, write_statistics
 from .core import InputError, InputSpec, Progress, require, silent
 from .runtime import letterbox_batches

@@ -176,9 +176,9 @@ def test_no_picture_is_an_error() -> None:
 
 def test_improvements_survive_json_and_are_not_ignored_by_older_readers() -> None:
     recipe = int8_recipe(detector())
-    assert recipe.to_json()["format_version"] == 1
+    assert recipe.to_json()["format_version"] == 3
     better = replace(recipe, factors={"t1": (2.0, 0.5)}, corrections={"Conv_1": (0.25, -1.0)})
-    assert better.to_json()["format_version"] == 2
+    assert better.to_json()["format_version"] == 4
     assert Recipe.from_json(better.to_json()) == better
     for broken in ({"factors": {"t1": [0.0]}}, {"corrections": {"Conv_1": [float("nan")]}}):
         with pytest.raises(InputError, match="damaged"):
