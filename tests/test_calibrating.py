@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 
 import maskrt
-from maskrt.calib import Collector, collect_statistics
+from maskrt.calib import Collector, Histogram, Range, Statistics, collect_statistics
 from maskrt.calib.stored import read_statistics, write_statistics
 from maskrt.calibrating import observe, settled
 from maskrt.cli import main
@@ -150,6 +150,15 @@ def test_stored_statistics_come_back_exactly() -> None:
     for damaged in (stored[:-100], b"", b"PK\x03\x04", stored.replace(b"ranges", b"rangez")):
         with pytest.raises(InputError, match="cannot be read"):
             read_statistics(damaged)
+
+
+def test_stored_statistics_hold_histograms_of_any_length() -> None:
+    seen = {"usual": Histogram(), "huge": Histogram()}
+    seen["usual"].add(np.float32([0.5, 3.0]))
+    seen["huge"].add(np.float32([4e6, 1e30]))
+    for histograms in (seen, {}):
+        statistics = Statistics("g", 2, {"usual": Range(0, 3), "huge": Range(0, 1e30)}, histograms)
+        assert read_statistics(write_statistics(statistics)) == statistics
 
 
 def test_a_collector_goes_on_from_statistics_of_its_own_graph_only() -> None:
