@@ -54,7 +54,7 @@ def improve(
         asked: of `EQUALISATION`, `BIAS_CORRECTION`.
         progress: told what goes on.
     """
-    judge = Judge(bundle, model, dataset.share(SCORED_PICTURES), targets, recipe)
+    judge = Judge(bundle, model, dataset.share(SCORED_PICTURES), targets)
     candidates = {(): recipe, **improvements(bundle, model, recipe, pictures, asked, progress)}
     drops: dict[tuple[str, ...], float] = {}
     for names, candidate in candidates.items():

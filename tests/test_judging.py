@@ -5,8 +5,9 @@ The engine is not run: `evaluate` is told what AP it would find.
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import onnx
@@ -14,9 +15,11 @@ import pytest
 from PIL import Image
 
 from maskrt import calib
-from maskrt.core import Bundle, InputSpec, Manifest, Precision, Target
+from maskrt.calib.cost import MACHINES, layer_seconds, recipe_seconds
+from maskrt.calib.search import Score
+from maskrt.core import Bundle, InputSpec, Manifest, Precision, Target, silent
 from maskrt.runtime.check import CocoDataset, Report
-from maskrt.searching import Judge
+from maskrt.searching import Judge, fit_recipe
 
 from .calib.graphs import SIZE, detector, int8_recipe
 
@@ -57,29 +60,29 @@ def dataset(tmp_path: Path) -> CocoDataset:
     return CocoDataset.load(tmp_path, file)
 
 
-class _Measured:
-    """Stands for all that runs: the first data set it is shown is the reference's.
+class _Found:
+    """Stands for all that runs: the FP32 graph finds `REFERENCE`, each engine what is planted.
 
     Attributes:
         runs: how often something was run.
     """
 
-    def __init__(self, *found: dict[str, float]) -> None:
-        self._found = [REFERENCE, *found]
+    latency_ms: ClassVar = {"p50": 7.0}
+
+    def __init__(self, reference: bytes, engine: dict[str, float]) -> None:
+        self._reference, self._engine = reference, engine
         self.runs = 0
 
-    def __call__(self, *_: Any, **__: Any) -> Any:
-        found = self._found[min(self.runs, len(self._found) - 1)]
+    def __call__(self, predict: bytes, *_: Any, **__: Any) -> "_Found":
+        found = REFERENCE if predict == self._reference else self._engine
         self.metrics = {kind: {"AP": ap} for kind, ap in found.items()}
-        self.latency_ms = {"p50": 7.0}
         self.runs += 1
         return self
 
 
 class _Session:
-    predict = None
-
-    def __init__(self, *_: Any, **__: Any) -> None: ...
+    def __init__(self, engine: bytes, *_: Any, **__: Any) -> None:
+        self.predict = engine
 
     def __enter__(self) -> "_Session":
         return self
@@ -87,20 +90,20 @@ class _Session:
     def __exit__(self, *_: object) -> None: ...
 
 
-Plant = Callable[..., _Measured]
+Plant = Callable[[dict[str, float]], _Found]
 
 
 @pytest.fixture
-def plant(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Plant:
-    """Return what plants the AP that engines are found to have, one after another."""
+def plant(model: onnx.ModelProto, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Plant:
+    """Return what plants the AP that engines are found to have."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr("maskrt.searching.CpuBackend", lambda engine: engine)
     monkeypatch.setattr("maskrt.searching.Session", _Session)
 
-    def planted(*found: dict[str, float]) -> _Measured:
-        measured = _Measured(*found)
-        monkeypatch.setattr("maskrt.searching.evaluate", measured)
-        return measured
+    def planted(ap: dict[str, float]) -> _Found:
+        found = _Found(model.SerializeToString(), ap)
+        monkeypatch.setattr("maskrt.searching.evaluate", found)
+        return found
 
     return planted
 
@@ -119,9 +122,54 @@ def test_what_is_lost_is_what_the_final_check_says(
     plant: Plant, found: dict[str, float], drop: float,
 ) -> None:  # fmt: skip
     plant(found)
-    score = Judge(bundle, model, dataset, [Target.parse("orin-nx")], recipe).score(recipe)
+    score = Judge(bundle, model, dataset, [Target.parse("orin-nx")]).score(recipe)
     assert score.drop == drop
     metrics = [{kind: {"AP": ap} for kind, ap in each.items()} for each in (found, REFERENCE)]
     for budget in (0.0, 1.5, 2.9):
         report = Report("cpu", Precision.INT8, 1, metrics[0], reference=metrics[1], budget=budget)
         assert report.passed == (score.drop <= budget)
+
+
+def _fit(
+    bundle: Bundle, model: onnx.ModelProto, dataset: CocoDataset, recipe: calib.Recipe, target: str
+) -> Score:
+    found = fit_recipe(bundle, model, recipe, dataset, [], 5.0, [Target.parse(target)], silent)
+    assert found.best is not None
+    return found.best.score
+
+
+def test_another_device_has_its_own_costs_and_the_same_ap(
+    bundle: Bundle, model: onnx.ModelProto, dataset: CocoDataset, recipe: calib.Recipe, plant: Plant
+) -> None:
+    found = plant({"box": 58.0, "mask": 50.0})
+    for target in ("orin-nano", "agx-orin", "orin-nano"):
+        seconds = layer_seconds(model, MACHINES[target])
+        score = _fit(bundle, model, dataset, recipe, target)
+        assert score.drop == 2.0
+        assert score.cost == pytest.approx(1e3 * recipe_seconds(recipe, seconds), rel=1e-12)
+        assert found.runs == 2  # reference and engine, for the first device
+
+
+@pytest.mark.parametrize("package", ["maskrt.journal", "onnxruntime"])
+def test_what_another_version_found_is_not_relied_on(
+    bundle: Bundle, model: onnx.ModelProto, dataset: CocoDataset, recipe: calib.Recipe,
+    plant: Plant, monkeypatch: pytest.MonkeyPatch, package: str,
+) -> None:  # fmt: skip
+    plant({"box": 58.0, "mask": 50.0})
+    assert _fit(bundle, model, dataset, recipe, "orin-nx").drop == 2.0
+    monkeypatch.setattr(f"{package}.__version__", "99.0")
+    found = plant({"box": 57.0, "mask": 50.0})
+    assert _fit(bundle, model, dataset, recipe, "orin-nx").drop == 3.0
+    assert found.runs == 2
+
+
+def test_other_scales_are_another_recipe(
+    bundle: Bundle, model: onnx.ModelProto, dataset: CocoDataset, recipe: calib.Recipe, plant: Plant
+) -> None:
+    plant({"box": 58.0, "mask": 50.0})
+    assert _fit(bundle, model, dataset, recipe, "orin-nx").drop == 2.0
+    name, scale = next(iter(recipe.tensors.items()))
+    coarse = replace(scale, scales={m: 2 * s for m, s in scale.scales.items()})
+    other = replace(recipe, tensors={**recipe.tensors, name: coarse})
+    plant({"box": 56.0, "mask": 50.0})
+    assert _fit(bundle, model, dataset, other, "orin-nx").drop == 4.0
