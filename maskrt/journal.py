@@ -2,18 +2,25 @@
 
 A journal belongs to one graph and data set, and maps a recipe's digest to the AP of its engine. It
 holds what was measured alone: what a recipe loses and costs follows from that, for any device.
+
+It is a cache: `MASKRT_CACHE` moves it or switches it off, an error of the disk stops nobody, and a
+file that is damaged or of another layout is begun anew.
 """
 
+import contextlib
 import hashlib
 import json
+import math
 import os
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from . import __version__
-from .core import cache_folder, require
+from .core import require
+from .runtime.build.cache import kept_folder
 
 __all__ = ["Journal", "Measured"]
 
@@ -39,13 +46,9 @@ class Journal:
         versions = [__version__, require("onnxruntime", "measure AP").__version__]
         written = json.dumps([*facts, versions], sort_keys=True, default=_plain)
         key = hashlib.sha256(written.encode()).hexdigest()[:24]
-        self._file = cache_folder() / "search" / f"{key}.json"
-        self._known: dict[str, Measured] = {}
-        try:
-            read = json.loads(self._file.read_text())
-            self._known = {name: Measured(**found) for name, found in read.items()}
-        except (OSError, ValueError):
-            pass
+        folder = kept_folder()
+        self._file = None if folder is None else folder / "search" / f"{key}.json"
+        self._known = {} if self._file is None else _read(self._file)
 
     def get(self, name: str) -> Measured | None:
         """Return what was measured of `name`, if it was."""
@@ -54,10 +57,26 @@ class Journal:
     def put(self, name: str, measured: Measured) -> None:
         """Remember what was measured of `name`."""
         self._known[name] = measured
-        self._file.parent.mkdir(parents=True, exist_ok=True)
-        staged = self._file.with_suffix(f".{os.getpid()}")
-        staged.write_text(json.dumps({n: asdict(found) for n, found in self._known.items()}))
-        staged.replace(self._file)
+        if self._file is None:
+            return
+        written = json.dumps({n: asdict(found) for n, found in self._known.items()})
+        with contextlib.suppress(OSError):
+            self._file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            staged = self._file.with_suffix(f".{os.getpid()}")
+            staged.write_text(written)
+            staged.replace(self._file)
+
+
+def _read(file: Path) -> dict[str, Measured]:
+    """Return what a journal holds; nothing if it is not there, damaged, or of another layout."""
+    try:
+        found = {name: Measured(**entry) for name, entry in json.loads(file.read_text()).items()}
+        numbers = [x for entry in found.values() for x in (*entry.ap.values(), entry.latency_ms)]
+        kinds = {frozenset(entry.ap) for entry in found.values()}
+        sound = all(map(math.isfinite, numbers)) and all("box" in kind for kind in kinds)
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError):
+        return {}
+    return found if sound and len(kinds) <= 1 else {}
 
 
 def _plain(value: Any) -> Any:

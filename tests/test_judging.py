@@ -70,7 +70,7 @@ class _Found:
     latency_ms: ClassVar = {"p50": 7.0}
 
     def __init__(self, reference: bytes, engine: dict[str, float]) -> None:
-        self._reference, self._engine = reference, engine
+        self._reference, self._engine = reference, {**REFERENCE, **engine}
         self.runs = 0
 
     def __call__(self, predict: bytes, *_: Any, **__: Any) -> "_Found":
@@ -96,7 +96,8 @@ Plant = Callable[[dict[str, float]], _Found]
 @pytest.fixture
 def plant(model: onnx.ModelProto, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Plant:
     """Return what plants the AP that engines are found to have."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("MASKRT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "elsewhere"))
     monkeypatch.setattr("maskrt.searching.CpuBackend", lambda engine: engine)
     monkeypatch.setattr("maskrt.searching.Session", _Session)
 
@@ -173,3 +174,68 @@ def test_other_scales_are_another_recipe(
     other = replace(recipe, tensors={**recipe.tensors, name: coarse})
     plant({"box": 56.0, "mask": 50.0})
     assert _fit(bundle, model, dataset, other, "orin-nx").drop == 4.0
+
+
+def test_a_cache_that_is_switched_off_stays_empty(
+    bundle: Bundle, model: onnx.ModelProto, dataset: CocoDataset, recipe: calib.Recipe,
+    plant: Plant, monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
+) -> None:  # fmt: skip
+    found = plant({"box": 58.0, "mask": 50.0})
+    monkeypatch.setenv("MASKRT_CACHE", "off")
+    for runs in (2, 4):
+        assert _fit(bundle, model, dataset, recipe, "orin-nx").drop == 2.0
+        assert found.runs == runs
+    assert not (tmp_path / "cache").exists()
+    assert not (tmp_path / "elsewhere").exists()
+
+
+def test_a_cache_elsewhere_is_used_alone(
+    bundle: Bundle, model: onnx.ModelProto, dataset: CocoDataset, recipe: calib.Recipe,
+    plant: Plant, tmp_path: Path,
+) -> None:  # fmt: skip
+    plant({"box": 58.0, "mask": 50.0})
+    _fit(bundle, model, dataset, recipe, "orin-nx")
+    assert len(list((tmp_path / "cache" / "search").iterdir())) == 1
+    assert not (tmp_path / "elsewhere").exists()
+
+
+def test_a_cache_that_cannot_be_written_stops_no_search(
+    bundle: Bundle, model: onnx.ModelProto, dataset: CocoDataset, recipe: calib.Recipe,
+    plant: Plant, tmp_path: Path,
+) -> None:  # fmt: skip
+    (tmp_path / "cache").write_text("a file where the folder should be")
+    found = plant({"box": 58.0, "mask": 50.0})
+    assert _fit(bundle, model, dataset, recipe, "orin-nx").drop == 2.0
+    assert found.runs == 2
+
+
+@pytest.mark.parametrize(
+    "damaged",
+    [
+        b"",
+        b"[]",
+        b"[" * 100_000,
+        b"\xff\xfe",
+        b'{"reference": {"drop": 0.5, "cost": 1.0, "latency_ms": 0.0}}',
+        b'{"reference": {"box": 90.0, "mask": 90.0}}',
+        b'{"reference": {"ap": {"box": "90"}, "latency_ms": 1.0}}',
+        b'{"reference": {"ap": {"box": NaN}, "latency_ms": 1.0}}',
+        b'{"reference": {"ap": {}, "latency_ms": 1.0}}',
+        b'{"reference": {"ap": {"box": 90.0}, "latency_ms": 1.0, "cost": 2.0}}',
+        b'{"reference": {"ap": {"box": 9, "mask": 9}, "latency_ms": 1}, "x": {"ap": {"box": 9}, '
+        b'"latency_ms": 1}}',
+        b'{"reference": 3}',
+    ],
+)
+def test_a_damaged_or_older_journal_is_begun_anew(
+    bundle: Bundle, model: onnx.ModelProto, dataset: CocoDataset, recipe: calib.Recipe,
+    plant: Plant, tmp_path: Path, damaged: bytes,
+) -> None:  # fmt: skip
+    found = plant({"box": 58.0, "mask": 50.0})
+    _fit(bundle, model, dataset, recipe, "orin-nx")
+    (file,) = (tmp_path / "cache" / "search").iterdir()
+    good = file.read_bytes()
+    file.write_bytes(damaged)
+    assert _fit(bundle, model, dataset, recipe, "orin-nx").drop == 2.0
+    assert found.runs == 4
+    assert file.read_bytes() == good
