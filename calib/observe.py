@@ -93,7 +93,9 @@ class Collector:
         self._input = self._session.get_inputs()[0]
 
     def _go_on(self, start: Statistics) -> None:
-        if start.graph != self._graph or set(start.tensors) != set(self._names):
+        names = set(self._names)
+        known = start.tensors.keys() == start.histograms.keys() == names
+        if start.graph != self._graph or not known:
             raise InputError("the statistics to go on from are of another pass: begin anew.")
         self._pictures, self._ranges = start.pictures, dict(start.tensors)
         for name, histogram in start.histograms.items():

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +18,9 @@ import pytest
 from PIL import Image
 
 import maskrt
-from maskrt.calib import Collector, Histogram, Range, Statistics, collect_statistics
+from maskrt.calib import Collector, Histogram, Range, Statistics, collect_statistics, place
 from maskrt.calib.stored import read_statistics, write_statistics
-from maskrt.calibrating import observe, settled
+from maskrt.calibrating import Observed, observe, settled
 from maskrt.cli import main
 from maskrt.core import Bundle, InputError, InputSpec, Manifest, MaskrtError
 
@@ -228,3 +229,62 @@ def test_a_damaged_checkpoint_is_left_alone(
     for damaged in (good[:-9], good.replace(b'"done": 3', b'"dune": 3'), b"", b"\n"):
         kept.write_bytes(damaged)
         assert observe(detector(), files, SPEC) == whole
+
+
+@pytest.fixture
+def kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """Have every checkpoint kept, and return their folder."""
+    monkeypatch.setenv("MASKRT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("maskrt.calibrating._EVERY_SECONDS", 0.0)
+    return tmp_path / "cache" / "calibration"
+
+
+def _began_at(model: onnx.ModelProto, files: list[Path]) -> tuple[int, Observed]:
+    done: list[int] = []
+    seen = observe(model, files, SPEC, lambda stage, now, total: done.append(now))
+    return done[0], seen
+
+
+@pytest.mark.parametrize("package", ["maskrt.calibrating", "onnxruntime", "numpy"])
+def test_a_checkpoint_of_another_version_is_not_gone_on_from(
+    kept: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, package: str
+) -> None:
+    files = _write_pictures(tmp_path / "pictures", 2)
+    _, whole = _began_at(detector(), files)
+    assert _began_at(detector(), files) == (2, whole)
+    monkeypatch.setattr(f"{package}.__version__", "99.0")
+    assert _began_at(detector(), files) == (0, whole)
+    assert len(list(kept.iterdir())) == 2
+
+
+def test_a_placement_that_changed_begins_anew(
+    kept: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a new release's may: other tensors are observed then."""
+    files, model = _write_pictures(tmp_path / "pictures", 2), detector()
+    every = place(model).tensors
+    _, before = _began_at(model, files)
+    assert tuple(before.statistics.tensors) == every
+    monkeypatch.setattr("maskrt.calib.placement._tensors", lambda layers, adds: every[:-1])
+    start, after = _began_at(model, files)
+    assert (start, tuple(after.statistics.tensors)) == (0, every[:-1])
+    for name in every[:-1]:  # fusion differs with what is observed, so the last bits of a sum may
+        amax = before.statistics.tensors[name].amax
+        assert after.statistics.tensors[name].amax == pytest.approx(amax, rel=1e-5)
+
+
+def test_a_checkpoint_that_does_not_fit_is_none(kept: Path, tmp_path: Path) -> None:
+    files, model = _write_pictures(tmp_path / "pictures", 2), detector()
+    _, whole = _began_at(model, files)
+    (file,) = kept.iterdir()
+    head, _, _ = file.read_bytes().partition(b"\n")
+    own = whole.statistics
+    fewer = dict(list(own.tensors.items())[:-1])
+    for other in (
+        replace(own, graph="another"),
+        replace(own, tensors=fewer, histograms={n: own.histograms[n] for n in fewer}),
+        replace(own, tensors={}, histograms={}, pictures=0),
+        replace(own, histograms={}),
+    ):
+        file.write_bytes(head + b"\n" + write_statistics(other))
+        assert _began_at(model, files) == (0, whole)
