@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from .calib import METHODS
 from .core import Precision, Target, UsageError, require
 from .runtime import list_images
 from .runtime.build import check_buildable
@@ -16,6 +17,7 @@ __all__ = [
     "calibration_pictures",
     "check_budget_arguments",
     "check_improvements",
+    "check_method",
     "check_size",
     "improvements_of",
     "parse_targets",
@@ -45,6 +47,12 @@ def check_size(input_size: tuple[int, int] | None) -> None:
         return
     if not isinstance(input_size, tuple | list) or len(input_size) != 2:
         raise UsageError(f"input_size is {input_size!r}, and must be (height, width) in pixels.")
+
+
+def check_method(method: str) -> None:
+    """Raise `UsageError` unless `method` is a calibration method."""
+    if method not in METHODS:
+        raise UsageError(f"method {method!r} is not one of {', '.join(METHODS)}.")
 
 
 def check_budget_arguments(

@@ -17,6 +17,7 @@ from .arguments import (
     calibration_pictures,
     check_budget_arguments,
     check_improvements,
+    check_method,
     check_size,
     improvements_of,
     parse_targets,
@@ -104,6 +105,7 @@ def compile(
     wanted = Precision.parse(precision)
     places = parse_targets(targets, wanted)
     check_size(input_size)
+    check_method(method)
     check_destination(Path(output))
     pictures = calibration_pictures(calibration, wanted)
     improvements = improvements_of(bias_correction, equalise)
@@ -172,6 +174,7 @@ def calibrate(
             "a mixed recipe is found by a search: use maskrt compile --precision mixed "
             "--max-ap-drop, or calibrate for int8."
         )
+    check_method(method)
     pictures = calibration_pictures(calibration, wanted)
     improvements = improvements_of(bias_correction, equalise)
     dataset = check_improvements(improvements, images, annotations, wanted)

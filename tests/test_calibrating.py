@@ -9,8 +9,10 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -22,7 +24,8 @@ from maskrt.calib import Collector, Histogram, Range, Statistics, collect_statis
 from maskrt.calib.stored import read_statistics, write_statistics
 from maskrt.calibrating import Observed, observe, settled
 from maskrt.cli import main
-from maskrt.core import Bundle, InputError, InputSpec, Manifest, MaskrtError
+from maskrt.core import Bundle, InputError, InputSpec, Manifest, MaskrtError, UsageError
+from maskrt.spread_calibration import calibrate_on_cluster
 
 from .calib.graphs import SIZE, GraphBuilder, detector, pictures, stem
 
@@ -88,6 +91,31 @@ def test_bad_pictures_are_one_sentence_and_the_recipe_stays(
     for index in range(broken):
         (tmp_path / f"broken{index}.jpg").write_bytes(b"\xff\xd8\xff no picture")
     assert sentence in _calibrate(template, tmp_path, capsys)
+    assert _recipe(template) == before
+
+
+def _nothing_may_happen(stage: str, done: int, total: int) -> None:
+    raise AssertionError(f"{stage} was begun")
+
+
+def _compile(bundle: Path, pictures: Path, **options: Any) -> None:
+    model = bundle / "model.onnx"
+    out = bundle.parent / "out.maskrt"
+    maskrt.compile(str(model), out, calibration=pictures, precision="int8", **options)
+
+
+def _on_cluster(bundle: Path, pictures: Path, **options: Any) -> None:
+    calibrate_on_cluster(bundle, pictures, "tcp://127.0.0.1:9", **options)
+
+
+@pytest.mark.parametrize("verb", [_compile, maskrt.calibrate, _on_cluster])
+def test_an_unknown_method_is_refused_before_anything_is_done(
+    template: Path, verb: Callable[..., object]
+) -> None:
+    before = _recipe(template)
+    said = "method 'guess' is not one of minmax, percentile, mse, entropy, best"
+    with pytest.raises(UsageError, match=said):
+        verb(template / "b.maskrt", template / "good", method="guess", progress=_nothing_may_happen)
     assert _recipe(template) == before
 
 
