@@ -14,6 +14,7 @@ from .runtime.cuda_device import can_run
 
 __all__ = [
     "Pictures",
+    "calibrated_precision",
     "calibration_pictures",
     "check_budget_arguments",
     "check_improvements",
@@ -47,6 +48,22 @@ def check_size(input_size: tuple[int, int] | None) -> None:
         return
     if not isinstance(input_size, tuple | list) or len(input_size) != 2:
         raise UsageError(f"input_size is {input_size!r}, and must be (height, width) in pixels.")
+
+
+def calibrated_precision(precision: Precision | str, method: str) -> Precision:
+    """Return the precision of a recipe that calibration alone makes, with the scales of `method`.
+
+    Raises:
+        UsageError: it takes a search, or the method is unknown.
+    """
+    wanted = Precision.parse(precision)
+    if wanted is Precision.MIXED:
+        raise UsageError(
+            "a mixed recipe is found by a search: use maskrt compile --precision mixed "
+            "--max-ap-drop, or calibrate for int8."
+        )
+    check_method(method)
+    return wanted
 
 
 def check_method(method: str) -> None:

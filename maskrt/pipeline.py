@@ -14,6 +14,7 @@ from . import calib
 from .accuracy import measure
 from .arguments import (
     Pictures,
+    calibrated_precision,
     calibration_pictures,
     check_budget_arguments,
     check_improvements,
@@ -23,7 +24,7 @@ from .arguments import (
     parse_targets,
 )
 from .checking import refuse_blind_engine
-from .core import Bundle, Precision, Progress, Target, UsageError, silent
+from .core import Bundle, Precision, Progress, Target, silent
 from .core.bundle import check_destination
 from .runtime import Session, open_session
 from .runtime.build import BuildOptions, is_buildable
@@ -168,13 +169,7 @@ def calibrate(
     it was. `bias_correction` and `equalise` are as in `compile`, measured for the target `cpu`.
     """
     opened = Bundle.open(bundle)
-    wanted = Precision.parse(precision)
-    if wanted is Precision.MIXED:
-        raise UsageError(
-            "a mixed recipe is found by a search: use maskrt compile --precision mixed "
-            "--max-ap-drop, or calibrate for int8."
-        )
-    check_method(method)
+    wanted = calibrated_precision(precision, method)
     pictures = calibration_pictures(calibration, wanted)
     improvements = improvements_of(bias_correction, equalise)
     dataset = check_improvements(improvements, images, annotations, wanted)

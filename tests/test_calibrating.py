@@ -119,6 +119,20 @@ def test_an_unknown_method_is_refused_before_anything_is_done(
     assert _recipe(template) == before
 
 
+@pytest.mark.parametrize("precision", ["mixed", maskrt.Precision.MIXED])
+@pytest.mark.parametrize("verb", [maskrt.calibrate, _on_cluster])
+def test_a_mixed_recipe_is_found_by_a_search_alone(
+    template: Path, verb: Callable[..., object], precision: Any
+) -> None:
+    before = _recipe(template)
+    with pytest.raises(UsageError, match="a mixed recipe is found by a search"):
+        verb(
+            template / "b.maskrt", template / "good", precision=precision,
+            progress=_nothing_may_happen,
+        )  # fmt: skip
+    assert _recipe(template) == before
+
+
 def test_one_black_picture_among_others_is_a_picture(tmp_path: Path) -> None:
     shown = [np.zeros((60, 90, 3), np.uint8), *pictures(2)]
     seen = observe(detector(), shown, SPEC)
