@@ -29,6 +29,7 @@ from .core import (
 from .core.bundle import MODEL, REPORT
 from .runtime import Session, open_session, read_image
 from .runtime.check import (
+    BUDGETED,
     Agreement,
     CocoDataset,
     CocoEvaluator,
@@ -42,14 +43,12 @@ from .runtime.check import (
     render_html,
     results_key,
 )
-from .runtime.check.average_precision import IouType
 from .runtime.session import which_engine
 
 __all__ = ["Reference", "find_reference", "measure", "store_reference"]
 
 STORED = "reference/results.npz"
 _REPORT_PICTURES = 6
-_BUDGETED: tuple[IouType, ...] = ("box", "mask")
 
 
 class Reference(NamedTuple):
@@ -286,7 +285,7 @@ def _confidence(ran: _Ran) -> dict[str, dict[str, Any]]:
     both = (ran.reference.evaluator, ran.evaluator)
     return {
         kind: drop_interval(both[0].tables(kind), both[1].tables(kind), ran.images)
-        for kind in _BUDGETED
+        for kind in BUDGETED
         if all(kind in evaluator.kinds for evaluator in both)
     }
 

@@ -15,16 +15,18 @@ from . import calib
 from .accuracy import measure
 from .arguments import (
     Pictures,
+    calibrated_precision,
     calibration_pictures,
     check_budget_arguments,
     check_improvements,
+    check_method,
     check_size,
     improvements_of,
     is_measurable,
     parse_targets,
 )
 from .checking import refuse_blind_engine
-from .core import Bundle, Precision, Progress, Target, UsageError, silent
+from .core import Bundle, Precision, Progress, Target, silent
 from .core.bundle import check_destination
 from .runtime import Session, open_session
 from .runtime.build import BuildOptions
@@ -105,6 +107,7 @@ def compile(
     wanted = Precision.parse(precision)
     places = parse_targets(targets, wanted)
     check_size(input_size)
+    check_method(method)
     check_destination(Path(output))
     pictures = calibration_pictures(calibration, wanted)
     improvements = improvements_of(bias_correction, equalise)
@@ -167,12 +170,7 @@ def calibrate(
     it was. `bias_correction` and `equalise` are as in `compile`, measured for the target `cpu`.
     """
     opened = Bundle.open(bundle)
-    wanted = Precision.parse(precision)
-    if wanted is Precision.MIXED:
-        raise UsageError(
-            "a mixed recipe is found by a search: use maskrt compile --precision mixed "
-            "--max-ap-drop, or calibrate for int8."
-        )
+    wanted = calibrated_precision(precision, method)
     pictures = calibration_pictures(calibration, wanted)
     improvements = improvements_of(bias_correction, equalise)
     dataset = check_improvements(improvements, images, annotations, wanted)
