@@ -1,6 +1,11 @@
-"""A TensorRT engine as frames take it: a context for each slot. Has not run on real hardware."""
+"""A TensorRT engine and its contexts, as the CUDA layer takes them. Has not run on real hardware.
+
+The backend executes in one context; each slot of a frame has one of its own.
+"""
 
 from typing import Any
+
+import numpy as np
 
 from ...core import BundleError, UnsupportedTargetError
 from ..cuda import DeviceEngine, EngineContext
@@ -9,19 +14,33 @@ __all__ = ["TensorRTDeviceEngine"]
 
 
 class TensorRTDeviceEngine(DeviceEngine):
-    """A deserialised engine, of which each slot of a frame makes a context."""
+    """A deserialised engine."""
 
-    def __init__(self, engine: Any, tensors: dict[str, Any], name: str) -> None:
-        """Keep an engine, shape and type of its tensors, and the product's name for messages."""
-        self._engine, self.tensors, self._name = engine, tensors, name
+    def __init__(self, trt: Any, engine: Any, name: str) -> None:
+        """Read what an engine takes and gives.
+
+        Args:
+            trt: the package.
+            engine: `ICudaEngine`.
+            name: of the product, for messages.
+        """
+        self._engine, self._name = engine, name
+        names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
+        self.tensors = {
+            name: (
+                tuple(engine.get_tensor_shape(name)),
+                np.dtype(trt.nptype(engine.get_tensor_dtype(name))),
+            )
+            for name in names
+        }
 
     def context(self) -> EngineContext:
         """Return a new execution context."""
         made = self._engine.create_execution_context()
         if made is None:
             raise UnsupportedTargetError(
-                f"{self._name} could not prepare the engine a second time, for the reason that it "
-                "printed above: free GPU memory, or load it without on_device."
+                f"{self._name} could not prepare the engine on this GPU, for the reason that it "
+                "printed above: free GPU memory, or run on target cpu."
             )
         return _Context(made, self._name)
 

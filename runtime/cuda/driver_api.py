@@ -8,17 +8,19 @@ Source: https://documen.tician.de/pycuda/driver.html.
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import numpy as np
 
-from ...core import require
+from ...core import UnsupportedTargetError, require
 from ...plugins.launch import LaunchPlan
 from ._kernels import launch_plan, load_plan
-from .contract import Cuda, Graph, Pinned
+from .contract import Cuda, Graph, Pinned, failure
 
 __all__ = ["DriverApiCuda"]
+
+_NON_BLOCKING = 1  # CU_STREAM_NON_BLOCKING
 
 
 class DriverApiCuda(Cuda):
@@ -26,16 +28,18 @@ class DriverApiCuda(Cuda):
 
     def __init__(self, device: int = 0) -> None:
         """Use GPU `device`."""
-        self._cuda = require("pycuda.driver", "run frames on a GPU")
-        self._cuda.init()
-        self._context = self._cuda.Device(device).retain_primary_context()
+        self._cuda = require("pycuda.driver", "run engines on a GPU")
+        with self._to(f"use GPU {device}"):
+            self._cuda.init()
+            self._context = self._cuda.Device(device).retain_primary_context()
         self._allocations: dict[int, Any] = {}  # freed as soon as nobody holds the object
         self.can_capture = hasattr(self._cuda.Stream, "begin_capture")
 
     @contextmanager
     def active(self) -> Iterator[None]:
         """Put the primary context onto this thread's stack."""
-        self._context.push()
+        with self._to("use the GPU on this thread"):
+            self._context.push()
         try:
             yield
         finally:
@@ -43,26 +47,31 @@ class DriverApiCuda(Cuda):
 
     def allocate(self, size: int) -> int:
         """Return the address of `size` bytes on the device."""
-        memory = self._cuda.mem_alloc(size)
+        with self._to(f"allocate {size} bytes"):
+            memory = self._cuda.mem_alloc(size)
         self._allocations[int(memory)] = memory
         return int(memory)
 
     def free(self, address: int) -> None:
         """Release device memory."""
-        self._allocations.pop(address).free()
+        with self._to("free memory"):
+            self._allocations.pop(address).free()
 
     def pin(self, size: int) -> Pinned:
         """Return page-locked host memory."""
-        array = self._cuda.pagelocked_empty(size, np.uint8)
+        with self._to(f"lock {size} bytes"):
+            array = self._cuda.pagelocked_empty(size, np.uint8)
         return Pinned(array, array.base)
 
     def unpin(self, memory: Pinned) -> None:
         """Release it."""
-        memory.keep.free()
+        with self._to("free pinned memory"):
+            memory.keep.free()
 
     def stream(self) -> Any:
-        """Open a stream."""
-        return self._cuda.Stream()
+        """Open a stream that does not wait for the default one."""
+        with self._to("open a stream"):
+            return self._cuda.Stream(_NON_BLOCKING)
 
     def handle(self, stream: Any) -> int:
         """Return the stream's handle."""
@@ -70,21 +79,24 @@ class DriverApiCuda(Cuda):
 
     def close_stream(self, stream: Any) -> None:
         """Wait for a stream; pycuda closes it when nobody holds it."""
-        stream.synchronize()
+        self.synchronise(stream)
 
     def upload(self, address: int, source: np.ndarray, stream: Any) -> None:
         """Queue a copy to the device."""
         if source.nbytes:
-            self._cuda.memcpy_htod_async(address, source, stream)
+            with self._to("copy"):
+                self._cuda.memcpy_htod_async(address, source, stream)
 
     def download(self, target: np.ndarray, address: int, stream: Any) -> None:
         """Queue a copy from the device."""
         if target.nbytes:
-            self._cuda.memcpy_dtoh_async(target, address, stream)
+            with self._to("copy"):
+                self._cuda.memcpy_dtoh_async(target, address, stream)
 
     def synchronise(self, stream: Any) -> None:
         """Wait for the stream."""
-        stream.synchronize()
+        with self._to("run what was queued"):
+            stream.synchronize()
 
     def capture(self, work: Callable[[], None], stream: Any) -> Graph:
         """Record what `work` queues."""
@@ -111,3 +123,15 @@ class DriverApiCuda(Cuda):
     ) -> None:
         """Queue every stage of a plan."""
         launch_plan(kernels, plan, addresses, self.handle(stream))
+
+    def _to(self, action: str) -> AbstractContextManager[None]:
+        """Turn pycuda's errors inside the block into one sentence; see `contract.failure`."""
+        return _said(self._cuda.Error, action)
+
+
+@contextmanager
+def _said(kind: type[Exception], action: str) -> Iterator[None]:
+    try:
+        yield
+    except kind as error:
+        raise UnsupportedTargetError(failure(action, error)) from error

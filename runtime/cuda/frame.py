@@ -28,7 +28,8 @@ from ...plugins.launch import LaunchPlan
 from ..letterbox import Placement, placement
 from ..packed import PackedMasks
 from . import plans
-from .contract import Cuda, Graph, Pinned
+from .buffer import Buffer
+from .contract import Cuda, Graph
 
 __all__ = ["DeviceEngine", "EngineContext", "FrameSlots", "Frames"]
 
@@ -78,37 +79,6 @@ class Frames:
     masks: list[PackedMasks | None]
 
 
-class _Buffer:
-    """Device memory, with a pinned twin if the host sees it; it only grows."""
-
-    def __init__(self, cuda: Cuda, *, pinned: bool) -> None:
-        self._cuda, self._with_host = cuda, pinned
-        self.address, self.size = 0, 0
-        self.host: Pinned | None = None
-
-    def reserve(self, size: int) -> bool:
-        """Make room for `size` bytes; whether the addresses changed."""
-        if size <= self.size:
-            return False
-        self.release()
-        self.address = self._cuda.allocate(size)
-        self.host = self._cuda.pin(size) if self._with_host else None
-        self.size = size
-        return True
-
-    def array(self, offset: int, size: int) -> np.ndarray:
-        """Return a part of the pinned twin."""
-        assert self.host is not None  # only asked of buffers that have one
-        return self.host.array[offset : offset + size]
-
-    def release(self) -> None:
-        if self.size:
-            self._cuda.free(self.address)
-            if self.host is not None:
-                self._cuda.unpin(self.host)
-        self.address, self.size, self.host = 0, 0, None
-
-
 @dataclass
 class _Work:
     """A captured or not yet captured frame of some sizes."""
@@ -126,10 +96,10 @@ class _Slot:
         self._paste = paste and "masks" in engine.tensors
         self._stream = cuda.stream()
         self._context = engine.context()
-        self._pictures = _Buffer(cuda, pinned=True)
-        self._pasted = _Buffer(cuda, pinned=True)
-        self._scratch = _Buffer(cuda, pinned=False)
-        self._fixed = {name: _Buffer(cuda, pinned=name != "images") for name in engine.tensors}
+        self._pictures = Buffer(cuda, pinned=True)
+        self._pasted = Buffer(cuda, pinned=True)
+        self._scratch = Buffer(cuda, pinned=False)
+        self._fixed = {name: Buffer(cuda, pinned=name != "images") for name in engine.tensors}
         for name, (shape, dtype) in engine.tensors.items():
             self._fixed[name].reserve(math.prod(shape) * np.dtype(dtype).itemsize)
             self._context.bind(name, self._fixed[name].address)
