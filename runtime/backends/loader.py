@@ -82,6 +82,7 @@ def open_engine(files: Mapping[str, bytes], info: Mapping[str, Any], target: Tar
         device=device,
         package=target.backend,
         plugins=info["form"] == "plugins",
+        user_allocation=info.get("user_allocation", False),
     )
 
 
@@ -139,8 +140,9 @@ def _open_rtx(
     check_version(bundle, target, precision, info, rtx.__version__)
     engine = _read_engine(bundle, target, precision, "engine.trt")
     return TensorRTBackend(
-        engine, device=device, on_device=options.on_device, paste=_pastes(bundle)
-    )
+        engine, device=device, on_device=options.on_device, paste=_pastes(bundle),
+        user_allocation=info.get("user_allocation", False),
+    )  # fmt: skip
 
 
 def _open_tensorrt(

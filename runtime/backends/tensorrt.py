@@ -42,6 +42,7 @@ class TensorRTBackend(Backend):
         portable: bool = False,
         on_device: bool = False,
         paste: bool = True,
+        user_allocation: bool = False,
     ) -> None:
         """Load an engine.
 
@@ -53,6 +54,7 @@ class TensorRTBackend(Backend):
             portable: the engine is version-compatible, and brings code of its own.
             on_device: letterbox and paste on the GPU, too (`runtime/cuda/frame.py`).
             paste: the masks are over boxes, which the GPU pastes; others the host resamples.
+            user_allocation: the engine was built to be given its memory (`tensorrt_frames.py`).
 
         Raises:
             MissingDependencyError: the package is not installed, or neither cuda-python nor pycuda.
@@ -69,7 +71,7 @@ class TensorRTBackend(Backend):
 
             register_plugins(self._trt)
         self._device, self._portable, self._on_device = device, portable, on_device
-        self._paste = paste
+        self._paste, self._user_allocation = paste, user_allocation
         self._buffers: dict[str, Buffer] = {}
         self._stream: Any = None
         self._runtime: Any = None
@@ -105,13 +107,23 @@ class TensorRTBackend(Backend):
         return FrameSlots(self._cuda, self._engine, spec, slots=slots, paste=self._paste)
 
     def describe(self) -> dict[str, Any]:
-        """Return the package, its version, the GPU's number, and where pictures are letterboxed."""
+        """Return the package, its version, the GPU's number, and where pictures are letterboxed.
+
+        With frames on the GPU also whether they are a CUDA graph: None as long as no size of
+        pictures has come twice, or False with the reason.
+        """
         return {
             "backend": self._package,
             "version": self._trt.__version__,
             "device": self._device,
             "frames": "gpu" if self._on_device else "cpu",
+            **(self._graph() if self._on_device else {}),
         }
+
+    def _graph(self) -> dict[str, Any]:
+        if self._engine is not None and self._engine.no_graph:
+            return {"cuda_graph": False, "no_cuda_graph_because": self._engine.no_graph}
+        return {"cuda_graph": (self._engine is not None and self._engine.captured) or None}
 
     def close(self) -> None:
         """Release context, engine, memory and stream, in that order."""
@@ -120,7 +132,10 @@ class TensorRTBackend(Backend):
             if stream is not None:
                 with contextlib.suppress(UnsupportedTargetError):  # of a run that was broken off
                     self._cuda.synchronise(stream)
-            self._context = self._engine = self._runtime = None
+            context, self._context = self._context, None
+            if context is not None:
+                context.close()
+            self._engine = self._runtime = None
             buffers, self._buffers = self._buffers, {}
             for buffer in buffers.values():
                 buffer.release()
@@ -141,7 +156,9 @@ class TensorRTBackend(Backend):
                 f"{self._name} {trt.__version__} does not load engine.trt, for the reason that it "
                 "printed above: build the engine again with this version."
             )
-        self._engine = TensorRTDeviceEngine(trt, loaded, self._name)
+        self._engine = TensorRTDeviceEngine(
+            self._cuda, trt, loaded, self._name, user_allocation=self._user_allocation
+        )
         self._context = self._engine.context()
         self._stream = self._cuda.stream()
         for name, (shape, dtype) in self._engine.tensors.items():

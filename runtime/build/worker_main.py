@@ -9,11 +9,12 @@ the process, and hold on to the memory of a build. None of that may happen to th
 | `model.onnx` | parent | standard operators, and plugin nodes for full TensorRT |
 | `request.json` | parent | `package`, `form`, `sms`, `workspace` (bytes, or 0), options, `parent` |
 | `engine.trt` | child | the serialized engine, only when the build succeeded |
-| `report.json` | child | `version`, `errors`, `messages`, `network`, `layers`, memory |
+| `report.json` | child | `version`, `errors`, `messages`, `network`, `layers`, memory, ... |
 
 `errors` holds `{"node", "operator", "text"}` of each failure; `messages` what TensorRT logged at
 WARNING or above; `network` the type of each convolution's and matrix product's input; `layers` the
-engine inspector's entries, which need a GPU and are empty for TensorRT-RTX.
+engine inspector's entries, which need a GPU and are empty for TensorRT-RTX;
+`user_allocation` whether the engine allocates nothing while it runs, and is to be given its memory.
 
 Lines on standard output that start with `PROGRESS` say how far the build is. Should the parent be
 gone, the build ends at its next step and takes the folder with it. TF32 is switched off: an engine
@@ -78,6 +79,9 @@ def _build(trt: Any, folder: Path, request: dict[str, Any], report: dict[str, An
         config.progress_monitor = monitor
     timing = _read_timing(config, request["timing_cache"])
     plan = builder.build_serialized_network(network, config)
+    report["user_allocation"] = _needs_user_allocation(trt, config)
+    if plan is None and report["user_allocation"]:
+        plan = _build_allocating(trt, builder, network, config, report)
     if plan is None:
         failures = [text for severity, text in report["messages"] if severity == "ERROR"]
         report["errors"] = [{"node": "", "operator": "", "text": text} for text in failures]
@@ -86,6 +90,23 @@ def _build(trt: Any, folder: Path, request: dict[str, Any], report: dict[str, An
     if request["package"] == "tensorrt":
         _inspect(trt, builder.logger, plan, report)
     return plan
+
+
+def _needs_user_allocation(trt: Any, config: Any) -> bool:
+    flag = getattr(trt.BuilderFlag, "REQUIRE_USER_ALLOCATION", None)
+    return flag is not None and bool(config.get_flag(flag))
+
+
+def _build_allocating(
+    trt: Any, builder: Any, network: Any, config: Any, report: dict[str, Any]
+) -> Any:
+    """Build an engine that may allocate while it runs, where TensorRT-RTX builds no other."""
+    config.clear_flag(trt.BuilderFlag.REQUIRE_USER_ALLOCATION)
+    messages, report["user_allocation"] = report["messages"], False
+    reasons = [text for severity, text in messages if severity == "ERROR"] or ["no reason given"]
+    text = f"The engine allocates while it runs, so its frames are no CUDA graph ({reasons[0]})."
+    messages[:] = [m for m in messages if m[0] != "ERROR"] + [("WARNING", text)]  # the logger's
+    return builder.build_serialized_network(network, config)
 
 
 def _register(trt: Any, folder: Path, form: str) -> None:
@@ -161,6 +182,8 @@ def _config(trt: Any, builder: Any, request: dict[str, Any]) -> Any:
         config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, request["workspace"])
     if request["package"] == "tensorrt":
         config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
+    elif hasattr(trt.BuilderFlag, "REQUIRE_USER_ALLOCATION"):  # from 1.2 on
+        config.set_flag(trt.BuilderFlag.REQUIRE_USER_ALLOCATION)  # else no capture of a stream
     if request["version_compatible"]:
         config.set_flag(trt.BuilderFlag.VERSION_COMPATIBLE)
     if request["strip_weights"]:

@@ -12,6 +12,10 @@ graph, and replayed from then on: kernels are loaded and the engine is warm by t
 that never repeat a size pay for no capture. Buffers only grow; when one does, the slot's graphs,
 which hold addresses, are dropped. Nothing is allocated inside a frame of sizes that were seen.
 
+Not every engine can be captured: TensorRT-RTX's cannot if it allocates while it runs, as some
+control flow does. So the engine is asked first; where it says no, or a capture fails, the same work
+is queued piece by piece from then on, by every slot, and `DeviceEngine.no_graph` says why.
+
 Tested on the CPU through `host.py`; has not run on real hardware.
 """
 
@@ -23,7 +27,7 @@ from typing import Any
 
 import numpy as np
 
-from ...core import InputSpec, UsageError
+from ...core import InputSpec, UnsupportedTargetError, UsageError
 from ...plugins.launch import LaunchPlan
 from ..letterbox import Placement, placement
 from ..packed import PackedMasks
@@ -47,7 +51,14 @@ class EngineContext(abc.ABC):
 
     @abc.abstractmethod
     def enqueue(self, stream: int) -> None:
-        """Queue the engine on a stream, by its handle; may be captured after the first time."""
+        """Queue the engine on a stream, by its handle; after the first time, also in a capture."""
+
+    def is_capturable(self, stream: int) -> bool:
+        """Whether the engine says that a capture of that stream may hold it."""
+        return True
+
+    def close(self) -> None:  # noqa: B027  # most hold nothing
+        """Release what the context holds, once nothing of it is queued."""
 
 
 class DeviceEngine(abc.ABC):
@@ -55,9 +66,13 @@ class DeviceEngine(abc.ABC):
 
     Attributes:
         tensors: shape and type of the input `images` and of every output.
+        captured: some frame of it is a CUDA graph.
+        no_graph: why none will be, or empty.
     """
 
     tensors: dict[str, tuple[tuple[int, ...], np.dtype]]
+    captured: bool = False
+    no_graph: str = ""
 
     @abc.abstractmethod
     def context(self) -> EngineContext:
@@ -117,8 +132,8 @@ class _Slot:
             np.copyto(self._pictures.array(offset, picture.size), picture.reshape(-1))
         work = self._works.pop(sizes, None) or _Work()
         self._works[sizes] = work  # the latest last
-        if work.graph is None and work.seen and self._cuda.can_capture:
-            work.graph = self._cuda.capture(lambda: self._queue(sizes, work), self._stream)
+        if work.graph is None and work.seen and not self._engine.no_graph:
+            work.graph = self._captured(sizes, work)
         if work.graph is not None:
             self._cuda.replay(work.graph, self._stream)
         else:
@@ -127,6 +142,23 @@ class _Slot:
         self._sizes = sizes
         while len(self._works) > _GRAPHS:
             self._drop(next(iter(self._works)))
+
+    def _captured(self, sizes: Sizes, work: _Work) -> Graph | None:
+        """Return the frame as a graph, or None and note why there will be none."""
+        engine = self._engine
+        if not self._cuda.can_capture:
+            engine.no_graph = "this CUDA driver or package has no graphs"
+        elif not self._context.is_capturable(self._cuda.handle(self._stream)):
+            engine.no_graph = "the engine says that it cannot be captured"
+        else:
+            try:
+                graph = self._cuda.capture(lambda: self._queue(sizes, work), self._stream)
+            except (UnsupportedTargetError, RuntimeError) as error:  # the driver's are the latter
+                engine.no_graph = f"a capture failed: {error}"
+            else:
+                engine.captured = True
+                return graph
+        return None
 
     def collect(self) -> Frames:
         assert self._sizes is not None  # FrameSlots asks of busy ones alone
@@ -144,6 +176,7 @@ class _Slot:
         if self.is_busy:
             self._cuda.synchronise(self._stream)
         self._forget()
+        self._context.close()
         for buffer in (self._pictures, self._pasted, self._scratch, *self._fixed.values()):
             buffer.release()
         self._cuda.close_stream(self._stream)

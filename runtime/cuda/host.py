@@ -29,7 +29,7 @@ _kernels_turn = threading.Lock()  # the host adapter runs one kernel at a time
 Work = Callable[[], None]
 
 
-class HostFaultError(RuntimeError):
+class HostFaultError(AssertionError):
     """Something that a device would crash on, or do wrong without a word."""
 
 
@@ -183,6 +183,10 @@ class HostCuda(Cuda):
             raise HostFaultError(f"{name} on a stream that is not open.")
         self._note(name, during_capture=True)
         (stream.queued if stream.recorded is None else stream.recorded).append(work)
+
+    def is_capturing(self, handle: int) -> bool:
+        """Whether a capture of that stream is on, for a stand-in engine that minds."""
+        return self._streams[handle].recorded is not None
 
     def view(self, address: int, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
         """Return a block's content as an array, for a stand-in engine."""

@@ -5,6 +5,7 @@ copies and the stream by `HostCuda`, where nothing runs before it is waited for,
 for pycuda and cuda-python, one of them at a time.
 """
 
+import contextlib
 import ctypes
 import sys
 from collections.abc import Callable
@@ -14,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from maskrt.core import BundleError, MissingDependencyError, UnsupportedTargetError
+from maskrt.core import BundleError, InputSpec, MissingDependencyError, UnsupportedTargetError
 from maskrt.runtime.backends import tensorrt
 from maskrt.runtime.cuda import contract
 from maskrt.runtime.cuda.driver_api import DriverApiCuda
@@ -35,6 +36,15 @@ class FakeContext:
     def __init__(self, engine: "FakeEngine") -> None:
         self._engine = engine
         self._address: dict[str, int] = {}
+        self._memory: tuple[int, int] | None = None
+
+    def set_device_memory(self, memory: int, size: int) -> None:
+        assert memory % 256 == 0
+        assert size >= self._engine.device_memory_size_v2
+        self._memory = memory, size
+
+    def is_stream_capturable(self, stream: int) -> bool:
+        return self._engine.capturable(stream)
 
     def set_tensor_address(self, name: str, address: int) -> bool:
         assert name in self._engine.about
@@ -43,11 +53,15 @@ class FakeContext:
 
     def execute_async_v3(self, stream: int) -> bool:
         assert set(self._address) == set(self._engine.about)
-        if self._engine.works:
+        assert (self._memory is not None) == self._engine.user_allocation
+        works = self._engine.works(stream)
+        if works:
             self._engine.queue(self._run, stream)
-        return self._engine.works
+        return works
 
     def _run(self) -> None:
+        if self._memory is not None:
+            view_at(self._memory[0], (self._memory[1],), np.dtype(np.uint8))[:] = 7
         about = self._engine.about
         self._engine.compute({n: view_at(at, *about[n]) for n, at in self._address.items()})
 
@@ -55,8 +69,12 @@ class FakeContext:
 class FakeEngine:
     """`ICudaEngine`: the first score is the picture's mean, and `count` is 3."""
 
+    device_memory_size_v2 = 1000
+
     def __init__(self, queue: Queue) -> None:
-        self.queue, self.works = queue, True
+        self.queue, self.user_allocation = queue, False
+        self.works: Callable[[int], bool] = lambda stream: True
+        self.capturable: Callable[[int], bool] = lambda stream: True
         self.about = {name: (SHAPES[name], np.dtype(TYPES[name])) for name in SHAPES}
 
     def compute(self, views: Views) -> None:
@@ -67,8 +85,11 @@ class FakeEngine:
     def num_io_tensors(self) -> int:
         return len(self.about)
 
-    def create_execution_context(self) -> FakeContext:
-        return FakeContext(self)
+    def create_execution_context(self, strategy: str = "static") -> FakeContext | None:
+        """Return nothing where the engine is to be given its memory, and nobody intends to."""
+        assert self.user_allocation or strategy == "static"
+        given = strategy == "user managed"
+        return FakeContext(self) if given == self.user_allocation else None
 
     def get_tensor_name(self, index: int) -> str:
         return list(self.about)[index]
@@ -103,8 +124,9 @@ def tensorrt_module(made: FakeEngine) -> SimpleNamespace:
             return made if plan == b"plan" else None
 
     return SimpleNamespace(
-        __version__="1.7.1", Logger=Logger, Runtime=Runtime, nptype=lambda kind: kind.type
-    )
+        __version__="1.7.1", Logger=Logger, Runtime=Runtime, nptype=lambda kind: kind.type,
+        ExecutionContextAllocationStrategy=SimpleNamespace(USER_MANAGED="user managed"),
+    )  # fmt: skip
 
 
 def stand_in(cuda: Any, made: FakeEngine, monkeypatch: pytest.MonkeyPatch) -> list[int]:
@@ -208,7 +230,7 @@ def test_a_foreign_plan_is_refused(cuda: HostCuda, engine: FakeEngine) -> None:
 
 
 def test_a_failed_execution_is_an_error(cuda: HostCuda, engine: FakeEngine) -> None:
-    engine.works = False
+    engine.works = lambda stream: False
     with (
         tensorrt.TensorRTBackend(b"plan") as backend,
         pytest.raises(UnsupportedTargetError, match="could not execute"),
@@ -217,10 +239,75 @@ def test_a_failed_execution_is_an_error(cuda: HostCuda, engine: FakeEngine) -> N
     cuda.close()
 
 
+@pytest.mark.parametrize("size", [0, 1000])
+def test_an_engine_that_allocates_nothing_is_given_its_memory(
+    cuda: HostCuda, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    engine.user_allocation = True
+    monkeypatch.setattr(FakeEngine, "device_memory_size_v2", size)
+    with pytest.raises(UnsupportedTargetError, match="could not prepare"):
+        tensorrt.TensorRTBackend(b"plan")
+    cuda.close()
+    with tensorrt.TensorRTBackend(b"plan", user_allocation=True) as backend:
+        assert cuda.calls.count("allocate") == len(SHAPES) + 1
+        assert backend.run(np.full(SHAPES["images"], 9, np.uint8))["scores"][0, 0] == 9
+    cuda.close()
+
+
+def _frames(backend: tensorrt.TensorRTBackend, slots: int = 2) -> None:
+    """Run frames of one size, and check every result."""
+    with contextlib.closing(backend.open_frames(InputSpec(32, 32), slots)) as frames:  # type: ignore[type-var]
+        for value in range(10, 18):
+            frames.submit([np.full((32, 32, 3), value, np.uint8)])
+            assert frames.collect().outputs["scores"][0, 0] == value
+
+
+@pytest.mark.parametrize("user_allocation", [False, True])
+def test_frames_of_one_size_become_a_graph(
+    cuda: HostCuda, engine: FakeEngine, user_allocation: bool
+) -> None:
+    engine.user_allocation = user_allocation
+    with tensorrt.TensorRTBackend(
+        b"plan", on_device=True, user_allocation=user_allocation
+    ) as backend:
+        assert backend.describe()["cuda_graph"] is None
+        _frames(backend)
+        assert backend.describe()["cuda_graph"] is True
+    cuda.close()
+    assert (cuda.calls.count("capture"), cuda.calls.count("replay")) == (2, 6)
+
+
+def test_an_engine_that_says_it_cannot_be_captured_is_queued_piece_by_piece(
+    cuda: HostCuda, engine: FakeEngine
+) -> None:
+    engine.capturable = lambda stream: False
+    with tensorrt.TensorRTBackend(b"plan", on_device=True) as backend:
+        _frames(backend)
+        about = backend.describe()
+    cuda.close()
+    assert about["cuda_graph"] is False
+    assert "says that it cannot be captured" in about["no_cuda_graph_because"]
+    assert not {"capture", "replay"} & set(cuda.calls)
+
+
+def test_a_capture_that_fails_is_not_tried_again(cuda: HostCuda, engine: FakeEngine) -> None:
+    engine.works = lambda stream: not cuda.is_capturing(stream)
+    with tensorrt.TensorRTBackend(b"plan", on_device=True) as backend:
+        _frames(backend)
+        _frames(backend)  # another stream's slots
+        about = backend.describe()
+    cuda.close()
+    assert about["cuda_graph"] is False
+    assert "a capture failed: TensorRT-RTX could not execute" in about["no_cuda_graph_because"]
+    assert cuda.calls.count("capture") == 1
+    assert "replay" not in cuda.calls
+
+
 @pytest.mark.rtx
 def test_the_real_library_has_what_is_called() -> None:
     trt = pytest.importorskip("tensorrt_rtx")
-    mine = {"compute", "about", "queue", "works"}
+    mine = {"compute"}
     for played, real in ((FakeEngine, trt.ICudaEngine), (FakeContext, trt.IExecutionContext)):
         assert {n for n in vars(played) if not n.startswith("_")} - mine - set(dir(real)) == set()
+    assert hasattr(trt.ExecutionContextAllocationStrategy, "USER_MANAGED")
     assert trt.nptype(trt.DataType.UINT8) is np.uint8

@@ -1,6 +1,7 @@
 """Real builds, without a GPU. Each takes about a second: a process that imports TensorRT-RTX."""
 
 import json
+import os
 import sys
 
 import numpy as np
@@ -10,7 +11,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from maskrt.core import LAYER_PRECISIONS, Precision, PrecisionError, Target, UnsupportedTargetError
 from maskrt.runtime import cuda_device
-from maskrt.runtime.build import build_engine, rtx, worker
+from maskrt.runtime.build import build_engine, rtx, worker, worker_main
+from maskrt.runtime.build.lowered import lower_for
 
 pytestmark = pytest.mark.rtx
 RTX = Target.parse("rtx")
@@ -26,6 +28,7 @@ def test_an_engine_computes_in_what_was_asked(small_network, precision, target):
     assert info["wider"] == []
     assert info["accelerators"] == (["sm89"] if target == "rtx-89" else ["sm80"])
     assert info["kernels"]["convolution"] == 3
+    assert info["user_allocation"] is True  # so that a CUDA graph may hold it
     assert info["bytes"] == len(engine.files["engine.trt"])
     assert json.loads(json.dumps(info)) == info
 
@@ -126,3 +129,38 @@ def test_an_engine_runs_here_where_its_gpu_is(monkeypatch, capabilities, expecte
     found = tuple(cuda_device.can_run(target) for target in (RTX, Target.parse("rtx-89")))
     assert found == expected
     assert cuda_device.can_run(Target.parse("cpu"))
+
+
+class _AllocatingBuilder:
+    """TensorRT-RTX's builder, which refuses engines that may not allocate."""
+
+    def __init__(self, real, logger):
+        self._real, self._logger = real, logger
+
+    def __getattr__(self, name):
+        return getattr(self._real, name)
+
+    def build_serialized_network(self, network, config):
+        import tensorrt_rtx as trt
+
+        if config.get_flag(trt.BuilderFlag.REQUIRE_USER_ALLOCATION):
+            self._logger.log(trt.ILogger.Severity.ERROR, "a layer allocates")
+            return None
+        return self._real.build_serialized_network(network, config)
+
+
+def test_an_engine_that_has_to_allocate_is_built_and_says_so(small_network, monkeypatch, tmp_path):
+    trt = pytest.importorskip("tensorrt_rtx")
+    monkeypatch.setattr(trt, "Builder", lambda logger, make=trt.Builder: _AllocatingBuilder(
+        make(logger), logger))  # fmt: skip
+    onnx.save(lower_for(RTX, small_network("fp32"), "pluginless").model, tmp_path / "model.onnx")
+    request = {"package": "tensorrt_rtx", "form": "pluginless", "sms": [], "workspace": 0,
+               "parent": os.getppid(), "timing_cache": "", "version_compatible": False,
+               "strip_weights": False, "dla": None}  # fmt: skip
+    (tmp_path / "request.json").write_text(json.dumps(request))
+    assert worker_main.main(tmp_path) == 0
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report["user_allocation"] is False
+    assert report["errors"] == []
+    assert [m for m in report["messages"] if "no CUDA graph (a layer allocates)" in m[1]]
+    assert (tmp_path / "engine.trt").stat().st_size > 1000
