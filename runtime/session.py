@@ -86,7 +86,11 @@ class Session:
         self._mask_frame = mask_frame
         self._paste = paste_with
         self._turn = contextlib.nullcontext() if backend.concurrent else threading.Lock()
-        self._slots = backend.open_frames(spec, 1)
+        try:
+            self._slots = backend.open_frames(spec, 1)
+        except BaseException:
+            backend.close()
+            raise
         self._local = threading.local()
 
     @property

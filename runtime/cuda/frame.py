@@ -20,6 +20,7 @@ Tested on the CPU through `host.py`; has not run on real hardware.
 """
 
 import abc
+import contextlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -109,17 +110,22 @@ class _Slot:
     def __init__(self, cuda: Cuda, engine: DeviceEngine, spec: InputSpec, *, paste: bool) -> None:
         self._cuda, self._engine, self._spec = cuda, engine, spec
         self._paste = paste and "masks" in engine.tensors
-        self._stream = cuda.stream()
-        self._context = engine.context()
         self._pictures = Buffer(cuda, pinned=True)
         self._pasted = Buffer(cuda, pinned=True)
         self._scratch = Buffer(cuda, pinned=False)
         self._fixed = {name: Buffer(cuda, pinned=name != "images") for name in engine.tensors}
-        for name, (shape, dtype) in engine.tensors.items():
-            self._fixed[name].reserve(math.prod(shape) * np.dtype(dtype).itemsize)
-            self._context.bind(name, self._fixed[name].address)
         self._works: dict[Sizes, _Work] = {}
         self._sizes: Sizes | None = None
+        with contextlib.ExitStack() as undo:  # nothing is left should memory run out
+            self._stream = cuda.stream()
+            undo.callback(cuda.close_stream, self._stream)
+            self._context = engine.context()
+            undo.callback(self._context.close)
+            for name, (shape, dtype) in engine.tensors.items():
+                undo.callback(self._fixed[name].release)
+                self._fixed[name].reserve(math.prod(shape) * np.dtype(dtype).itemsize)
+                self._context.bind(name, self._fixed[name].address)
+            undo.pop_all()
 
     @property
     def is_busy(self) -> bool:
@@ -134,14 +140,23 @@ class _Slot:
         self._works[sizes] = work  # the latest last
         if work.graph is None and work.seen and not self._engine.no_graph:
             work.graph = self._captured(sizes, work)
-        if work.graph is not None:
-            self._cuda.replay(work.graph, self._stream)
-        else:
-            self._queue(sizes, work)
+        try:
+            if work.graph is not None:
+                self._cuda.replay(work.graph, self._stream)
+            else:
+                self._queue(sizes, work)
+        except BaseException:
+            self._wait_for_the_rest()
+            raise
         work.seen += 1
         self._sizes = sizes
         while len(self._works) > _GRAPHS:
             self._drop(next(iter(self._works)))
+
+    def _wait_for_the_rest(self) -> None:
+        """Wait for what was queued of a frame that failed: the next one uses the same memory."""
+        with contextlib.suppress(UnsupportedTargetError):  # the reason is already on its way
+            self._cuda.synchronise(self._stream)
 
     def _captured(self, sizes: Sizes, work: _Work) -> Graph | None:
         """Return the frame as a graph, or None and note why there will be none."""
@@ -183,13 +198,16 @@ class _Slot:
 
     def _reserve(self, sizes: Sizes) -> None:
         """Make room for pictures of these sizes, before anything is queued."""
-        grown = self._pictures.reserve(_total(_picture_bytes(sizes)))
-        scratch = max(self._scratch_bytes(size) for size in sizes)
-        grown |= self._scratch.reserve(scratch)
+        needed = [
+            (self._pictures, _total(_picture_bytes(sizes))),
+            (self._scratch, max(self._scratch_bytes(size) for size in sizes)),
+        ]
         if self._paste:
-            grown |= self._pasted.reserve(_total(self._pasted_bytes(sizes)))
-        if grown:
-            self._forget()
+            needed.append((self._pasted, _total(self._pasted_bytes(sizes))))
+        if any(size > buffer.size for buffer, size in needed):
+            self._forget()  # first: should memory run out, no graph may hold what was freed
+        for buffer, size in needed:
+            buffer.reserve(size)
 
     def _queue(self, sizes: Sizes, work: _Work) -> None:
         """Queue the whole frame."""
@@ -311,9 +329,13 @@ class FrameSlots:
         self._slots: list[_Slot] = []
         self._next = 0
         self._waiting: list[_Slot] = []
-        with cuda.active():
-            for _ in range(slots):
-                self._slots.append(_Slot(cuda, engine, spec, paste=paste))
+        try:
+            with cuda.active():
+                for _ in range(slots):
+                    self._slots.append(_Slot(cuda, engine, spec, paste=paste))
+        except BaseException:
+            self.close()
+            raise
 
     def submit(self, pictures: Sequence[np.ndarray]) -> None:
         """Queue a frame of 1 to `spec.batch` pictures, uint8 `[H, W, 3]`, of any sizes.
@@ -326,9 +348,9 @@ class FrameSlots:
         if len(self._waiting) == self.depth:
             raise UsageError(f"{self.depth} frames are in flight: collect one first.")
         slot = self._slots[self._next]
-        self._next = (self._next + 1) % self.depth
         with self._cuda.active():
             slot.submit(pictures)
+        self._next = (self._next + 1) % self.depth  # after it succeeded: the next may be busy
         self._waiting.append(slot)
 
     def collect(self) -> Frames:
