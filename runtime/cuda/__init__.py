@@ -1,7 +1,8 @@
 """The CUDA layer: one contract, and whole frames on the device.
 
     contract.py     what is needed of CUDA: memory, pinned memory, streams, graphs, kernels
-    runtime_api.py  by cuda-python;  driver_api.py  by pycuda, which Jetsons have
+    runtime_api.py  by cuda-python;  driver_api.py  by pycuda, which Jetsons have,
+                    with graphs by the driver itself (driver_graphs.py)
     host.py         the same on the CPU, and stricter: what a device would forgive, it refuses
     buffer.py       device memory and its page-locked twin
     frame.py        a batch of pictures: upload → preprocess → engine → paste → download

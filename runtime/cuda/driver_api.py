@@ -1,10 +1,11 @@
 """The contract by pycuda, which is what Jetsons have. Has not run on real hardware.
 
 pycuda puts a context onto a stack of the thread's, so `active` pushes the device's primary context,
-which TensorRT uses, too, and pops it again. Graphs are in pycuda from 2022.2 on; with an older one
-`can_capture` is false, and the same work is queued piece by piece.
+which TensorRT uses, too, and pops it again. It has no graphs: those are the driver's
+(`driver_graphs.py`); with one before CUDA 11.4 `can_capture` is false, and the same work is queued
+piece by piece.
 
-Source: https://documen.tician.de/pycuda/driver.html.
+Source: https://documen.tician.de/pycuda/driver.html, and pycuda's src/wrapper/wrap_cudadrv.cpp.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -15,6 +16,7 @@ import numpy as np
 
 from ...core import UnsupportedTargetError, require
 from ...plugins.launch import LaunchPlan
+from . import driver_graphs
 from ._kernels import launch_plan, load_plan
 from .contract import Cuda, Graph, Pinned, failure
 
@@ -33,7 +35,7 @@ class DriverApiCuda(Cuda):
             self._cuda.init()
             self._context = self._cuda.Device(device).retain_primary_context()
         self._allocations: dict[int, Any] = {}  # freed as soon as nobody holds the object
-        self.can_capture = hasattr(self._cuda.Stream, "begin_capture")
+        self.can_capture = driver_graphs.can_capture()
 
     @contextmanager
     def active(self) -> Iterator[None]:
@@ -100,19 +102,15 @@ class DriverApiCuda(Cuda):
 
     def capture(self, work: Callable[[], None], stream: Any) -> Graph:
         """Record what `work` queues."""
-        stream.begin_capture()
-        try:
-            work()
-        finally:
-            graph = stream.end_capture()
-        return graph.instantiate()
+        return driver_graphs.capture(work, self.handle(stream))
 
     def replay(self, graph: Graph, stream: Any) -> None:
         """Queue all of a graph."""
-        graph.launch(stream)
+        driver_graphs.replay(graph, self.handle(stream))
 
     def drop_graph(self, graph: Graph) -> None:
-        """Do nothing: pycuda releases a graph when nobody holds it."""
+        """Release a graph."""
+        driver_graphs.drop(graph)
 
     def prepare(self, plan: LaunchPlan) -> Any:
         """Compile and load the kernels of a plan."""

@@ -162,7 +162,7 @@ class _Slot:
         """Return the frame as a graph, or None and note why there will be none."""
         engine = self._engine
         if not self._cuda.can_capture:
-            engine.no_graph = "this CUDA driver or package has no graphs"
+            engine.no_graph = "this CUDA driver is too old for graphs"
         elif not self._context.is_capturable(self._cuda.handle(self._stream)):
             engine.no_graph = "the engine says that it cannot be captured"
         else:

@@ -105,12 +105,21 @@ class RuntimeApiCuda(Cuda):
         checked(cuda.cudaStreamBeginCapture(stream, mode), "begin a capture")
         try:
             work()
-        finally:
             graph = checked(cuda.cudaStreamEndCapture(stream), "end a capture")
+        except BaseException:
+            self._abandon(stream)
+            raise
         try:
             return checked(cuda.cudaGraphInstantiate(graph, 0), "make a graph")
         finally:
             checked(cuda.cudaGraphDestroy(graph), "free a graph")
+
+    def _abandon(self, stream: Any) -> None:
+        """End a capture that failed, whatever CUDA says to that, and leave no error behind."""
+        status, graph = self._cuda.cudaStreamEndCapture(stream)
+        if int(status) == 0:
+            self._cuda.cudaGraphDestroy(graph)
+        self._cuda.cudaGetLastError()  # or TensorRT's next call finds this one's error
 
     def replay(self, graph: Graph, stream: Any) -> None:
         """Queue all of a graph."""

@@ -18,6 +18,9 @@ class Memory:
         self.blocks: dict[int, Any] = {}
         self.queued: dict[int, list[Callable[[], None]]] = {}
         self.recorded: list[Callable[[], None]] | None = None
+        self.graphs: set[int] = set()  # alive, executable or not
+        self.last_error = 0  # of the CUDA runtime on this thread
+        self.broken = False  # a capture that something has made fail
 
     def allocate(self, size: int) -> int:
         assert self.recorded is None
@@ -27,6 +30,28 @@ class Memory:
 
     def queue(self, work: Callable[[], None], stream: int) -> None:
         (self.queued[stream] if self.recorded is None else self.recorded).append(work)
+
+    def begin(self) -> None:
+        assert self.recorded is None
+        self.recorded, self.broken = [], False
+
+    def end(self) -> list[Callable[[], None]] | None:
+        """End a capture; None where there is none, or it was broken."""
+        recorded, self.recorded = self.recorded, None
+        if recorded is None or self.broken:
+            return None
+        self.graphs.add(id(recorded))
+        return recorded
+
+    def made(self, graph: list[Callable[[], None]]) -> list[Callable[[], None]]:
+        assert id(graph) in self.graphs
+        executable = list(graph)
+        self.graphs.add(id(executable))
+        return executable
+
+    def destroyed(self, graph: list[Callable[[], None]]) -> int:
+        self.graphs.remove(id(graph))
+        return 0
 
     def run(self, stream: int) -> None:
         for work in self.queued[stream]:
@@ -46,12 +71,17 @@ def runtime_module(memory: Memory) -> SimpleNamespace:
 
     def begin(stream: int, mode: str) -> tuple[int]:
         assert mode == "thread local"
-        memory.recorded = []
+        memory.begin()
         return (0,)
 
     def end(stream: int) -> tuple[int, Any]:
-        graph, memory.recorded = memory.recorded, None
-        return 0, graph
+        graph = memory.end()
+        memory.last_error = 901 if graph is None else 0
+        return memory.last_error, graph
+
+    def last_error() -> tuple[int]:
+        found, memory.last_error = memory.last_error, 0
+        return (found,)
 
     def copy(to: int, source: int, size: int, kind: int, stream: int) -> tuple[int]:
         memory.queue(lambda: ctypes.memmove(to, source, size) and None, stream)
@@ -72,10 +102,11 @@ def runtime_module(memory: Memory) -> SimpleNamespace:
         cudaMemcpyAsync=copy,
         cudaStreamBeginCapture=begin,
         cudaStreamEndCapture=end,
-        cudaGraphInstantiate=lambda graph, flags: (0, list(graph)),
-        cudaGraphDestroy=lambda graph: (0,),
+        cudaGetLastError=last_error,
+        cudaGraphInstantiate=lambda graph, flags: (0, memory.made(graph)),
+        cudaGraphDestroy=lambda graph: (memory.destroyed(graph),),
         cudaGraphLaunch=lambda graph, stream: (memory.queued[stream].extend(graph) or 0,),
-        cudaGraphExecDestroy=lambda graph: (0,),
+        cudaGraphExecDestroy=lambda graph: (memory.destroyed(graph),),
     )
 
 
@@ -100,17 +131,6 @@ def driver_module(memory: Memory) -> SimpleNamespace:
         def synchronize(self) -> None:
             assert stack
             memory.run(self.handle)
-
-        def begin_capture(self) -> None:
-            memory.recorded = []
-
-        def end_capture(self) -> Any:
-            recorded, memory.recorded = memory.recorded, None
-
-            def launch(stream: Stream) -> None:
-                memory.queued[stream.handle].extend(recorded or ())
-
-            return SimpleNamespace(instantiate=lambda: SimpleNamespace(launch=launch))
 
     def pagelocked_empty(size: int, dtype: Any) -> np.ndarray:
         address = memory.allocate(size)
@@ -151,3 +171,46 @@ def driver_module(memory: Memory) -> SimpleNamespace:
         memcpy_htod_async=to_device,
         memcpy_dtoh_async=to_host,
     )
+
+
+class DriverLibrary:
+    """`libcuda.so.1` as far as graphs go: handles are numbers, and results are written to places.
+
+    `Memory` has the graphs; `handles` says which number means which.
+    """
+
+    def __init__(self, memory: Memory) -> None:
+        self.memory, self.handles = memory, dict[int, Any]()
+
+    def _handle(self, graph: Any, place: Any) -> int:
+        self.handles[id(graph)] = graph
+        place._obj.value = id(graph)
+        return 0
+
+    def cuStreamBeginCapture_v2(self, stream: ctypes.c_void_p, mode: int) -> int:  # noqa: N802
+        assert stream.value in self.memory.queued
+        assert mode == 1  # this thread's alone
+        self.memory.begin()
+        return 0
+
+    def cuStreamEndCapture(self, stream: ctypes.c_void_p, place: Any) -> int:  # noqa: N802
+        assert stream.value in self.memory.queued
+        graph = self.memory.end()
+        return 901 if graph is None else self._handle(graph, place)
+
+    def cuGraphInstantiateWithFlags(self, place: Any, graph: Any, flags: Any) -> int:  # noqa: N802
+        assert isinstance(flags, ctypes.c_ulonglong)
+        return self._handle(self.memory.made(self.handles[graph.value]), place)
+
+    def cuGraphDestroy(self, graph: ctypes.c_void_p) -> int:  # noqa: N802
+        return self.memory.destroyed(self.handles.pop(graph.value or 0))
+
+    cuGraphExecDestroy = cuGraphDestroy  # noqa: N815
+
+    def cuGraphLaunch(self, graph: ctypes.c_void_p, stream: ctypes.c_void_p) -> int:  # noqa: N802
+        self.memory.queued[stream.value or 0].extend(self.handles[graph.value or 0])
+        return 0
+
+    def cuGetErrorString(self, status: int, place: Any) -> int:  # noqa: N802
+        place._obj.value = b"operation failed due to a previous error during capture"
+        return 0

@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 
 from maskrt.core import MissingDependencyError, UnsupportedTargetError
+from maskrt.plugins.adapters import cuda_driver
 from maskrt.runtime.cuda import Cuda, contract, open_cuda, plans
 from maskrt.runtime.cuda import _kernels as kernels
 from maskrt.runtime.cuda.driver_api import DriverApiCuda
 from maskrt.runtime.cuda.host import HostCuda
 from maskrt.runtime.cuda.runtime_api import RuntimeApiCuda
 
-from .stand_ins import Memory, driver_module, runtime_module
+from .stand_ins import DriverLibrary, Memory, driver_module, runtime_module
 
 
 @pytest.fixture
@@ -30,6 +31,8 @@ def cuda(request: Any, memory: Memory, monkeypatch: pytest.MonkeyPatch) -> Cuda:
     make = {"runtime_api": runtime_module, "driver_api": driver_module}[request.param]
     module = f"maskrt.runtime.cuda.{request.param}.require"
     monkeypatch.setattr(module, lambda name, purpose: make(memory))
+    library = DriverLibrary(memory)
+    monkeypatch.setattr(cuda_driver, "_library", lambda: library)
     return RuntimeApiCuda() if request.param == "runtime_api" else DriverApiCuda()
 
 
@@ -81,8 +84,49 @@ def test_a_graph_replays_with_the_contents_of_now(cuda: Cuda) -> None:
 def test_nothing_is_left(cuda: Cuda, memory: Memory) -> None:
     test_a_graph_replays_with_the_contents_of_now(cuda)
     assert not memory.blocks
+    assert not memory.graphs
     if isinstance(cuda, HostCuda):
         cuda.close()
+
+
+@pytest.mark.parametrize("breaks", [False, True], ids=["raises", "breaks the capture"])
+def test_a_capture_that_fails_raises_its_own_error_and_leaves_no_graph(
+    cuda: Cuda, memory: Memory, breaks: bool
+) -> None:
+    """An engine that fails also breaks the capture, which CUDA then refuses to end."""
+    with cuda.active():
+        stream = cuda.stream()
+
+        def work() -> None:
+            memory.broken = breaks
+            raise KeyError("the engine's own words")
+
+        with pytest.raises(KeyError, match="the engine's own words"):
+            cuda.capture(work, stream)
+        assert not memory.graphs
+        assert memory.recorded is None
+        assert memory.last_error == 0
+        cuda.drop_graph(cuda.capture(lambda: None, stream))  # the stream is as before
+        cuda.close_stream(stream)
+    assert not memory.graphs
+
+
+def test_a_capture_that_cannot_be_ended_is_an_error(cuda: Cuda, memory: Memory) -> None:
+    if isinstance(cuda, HostCuda):
+        pytest.skip("it refuses at once what would break a capture")
+    with cuda.active():
+        stream = cuda.stream()
+        with pytest.raises((UnsupportedTargetError, RuntimeError), match=r"end a cap|EndCapture"):
+            cuda.capture(lambda: setattr(memory, "broken", True), stream)
+        assert not memory.graphs
+        assert memory.last_error == 0
+        cuda.close_stream(stream)
+
+
+def test_an_old_driver_has_no_graphs(memory: Memory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("maskrt.runtime.cuda.driver_api.require", lambda *_: driver_module(memory))
+    monkeypatch.setattr(cuda_driver, "_library", lambda: object())
+    assert not DriverApiCuda().can_capture
 
 
 def test_kernels_go_to_the_streams_handle(cuda: Cuda, monkeypatch: pytest.MonkeyPatch) -> None:
