@@ -11,10 +11,11 @@ the process, and hold on to the memory of a build. None of that may happen to th
 | `engine.trt` | child | the serialized engine, only when the build succeeded |
 | `report.json` | child | `version`, `errors`, `messages`, `network`, `layers`, memory, ... |
 
-`errors` holds `{"node", "operator", "text"}` of each failure; `messages` what TensorRT logged at
-WARNING or above; `network` the type of each convolution's and matrix product's input; `layers` the
-engine inspector's entries, which need a GPU and are empty for TensorRT-RTX;
-`user_allocation` whether the engine allocates nothing while it runs, and is to be given its memory.
+`errors` holds `{"node", "operator", "text"}` of each failure, and a `remedy` where that is not to
+change an operator; `messages` what TensorRT logged at WARNING or above; `network` the type of each
+convolution's and matrix product's input; `layers` the engine inspector's entries, which need a GPU
+and are empty for TensorRT-RTX; `user_allocation` whether the engine allocates nothing while it
+runs, and is to be given its memory.
 
 Lines on standard output that start with `PROGRESS` say how far the build is. Should the parent be
 gone, the build ends at its next step and takes the folder with it. TF32 is switched off: an engine
@@ -41,6 +42,7 @@ __all__ = ["PROGRESS", "main"]
 PROGRESS = "maskrt-progress "
 
 _TYPES = {"FLOAT": "fp32", "HALF": "fp16", "BF16": "bf16", "INT8": "int8"}
+_RELOAD = "free memory on this machine, or report the model"
 _LAYERS = {"CONVOLUTION", "DECONVOLUTION", "MATRIX_MULTIPLY"}
 
 
@@ -87,8 +89,8 @@ def _build(trt: Any, folder: Path, request: dict[str, Any], report: dict[str, An
         report["errors"] = [{"node": "", "operator": "", "text": text} for text in failures]
         return None
     _keep_timing(timing, request["timing_cache"])
-    if request["package"] == "tensorrt":
-        _inspect(trt, builder.logger, plan, report)
+    if request["package"] == "tensorrt" and not _inspect(trt, builder.logger, plan, report):
+        return None
     return plan
 
 
@@ -160,19 +162,28 @@ def _keep_timing(cache: Any, path: str) -> None:
         os.replace(file.name, place)
 
 
-def _inspect(trt: Any, logger: Any, plan: Any, report: dict[str, Any]) -> None:
-    """Note what the finished engine says of its layers and of the memory that it will take."""
+def _inspect(trt: Any, logger: Any, plan: Any, report: dict[str, Any]) -> bool:
+    """Note what the finished engine says of its layers and of the memory that it will take.
+
+    Returns:
+        Whether it loads; if not, the reason is in the report.
+    """
+    said = len(report["messages"])
     runtime = trt.Runtime(logger)
     with contextlib.suppress(AttributeError):  # a version-compatible plan brings its own runtime
         runtime.engine_host_code_allowed = True
     engine = runtime.deserialize_cuda_engine(plan)
     if engine is None:
-        return
+        reasons = [text for severity, text in report["messages"][said:] if severity == "ERROR"]
+        text = ": ".join(["it does not load the engine that it built", *reasons[:1]])
+        report["errors"] = [{"node": "", "operator": "", "text": text, "remedy": _RELOAD}]
+        return False
     inspector = engine.create_engine_inspector()
     text = inspector.get_engine_information(trt.LayerInformationFormat.JSON)
     report["layers"] = json.loads(text)["Layers"]
     sizes = (getattr(engine, f"device_memory_size{v}", None) for v in ("_v2", ""))  # from 10.1, 8.5
     report["device_memory_bytes"] = next((size for size in sizes if size is not None), None)
+    return True
 
 
 def _config(trt: Any, builder: Any, request: dict[str, Any]) -> Any:

@@ -149,17 +149,48 @@ class _AllocatingBuilder:
         return self._real.build_serialized_network(network, config)
 
 
+def _ask_child(folder, model, package="tensorrt_rtx"):
+    """Let the child's code build in this process; return its status and report."""
+    onnx.save(lower_for(RTX, model, "pluginless").model, folder / "model.onnx")
+    request = {"package": package, "form": "pluginless", "sms": [], "workspace": 0,
+               "parent": os.getppid(), "timing_cache": "", "version_compatible": False,
+               "strip_weights": False, "dla": None}  # fmt: skip
+    (folder / "request.json").write_text(json.dumps(request))
+    return worker_main.main(folder), json.loads((folder / "report.json").read_text())
+
+
+@pytest.mark.parametrize("said", [(), ("out of memory",)])
+def test_a_plan_that_does_not_load_again_is_no_engine(small_network, monkeypatch, tmp_path, said):
+    """TensorRT-RTX's builder in full TensorRT's place, whose runtime then loads nothing."""
+    trt = pytest.importorskip("tensorrt_rtx")
+
+    class Runtime:
+        def __init__(self, logger):
+            self.logger = logger
+
+        def deserialize_cuda_engine(self, plan):
+            assert len(bytes(plan)) > 1000
+            for text in said:
+                self.logger.log(trt.ILogger.Severity.ERROR, text)
+
+    monkeypatch.setattr(worker_main, "require", lambda name, purpose: trt)
+    monkeypatch.setattr(trt, "Runtime", Runtime)
+    monkeypatch.setattr(trt, "__version__", "10.3.0")
+    status, report = _ask_child(tmp_path, small_network("fp32"), "tensorrt")
+    assert status == 1
+    assert not (tmp_path / "engine.trt").exists()
+    sentence = worker._failure(report["errors"], Target.parse("orin-nx"), "TensorRT")
+    assert "it does not load the engine that it built" in sentence
+    assert all(text in sentence for text in said)
+    assert sentence.endswith("free memory on this machine, or report the model.")
+
+
 def test_an_engine_that_has_to_allocate_is_built_and_says_so(small_network, monkeypatch, tmp_path):
     trt = pytest.importorskip("tensorrt_rtx")
     monkeypatch.setattr(trt, "Builder", lambda logger, make=trt.Builder: _AllocatingBuilder(
         make(logger), logger))  # fmt: skip
-    onnx.save(lower_for(RTX, small_network("fp32"), "pluginless").model, tmp_path / "model.onnx")
-    request = {"package": "tensorrt_rtx", "form": "pluginless", "sms": [], "workspace": 0,
-               "parent": os.getppid(), "timing_cache": "", "version_compatible": False,
-               "strip_weights": False, "dla": None}  # fmt: skip
-    (tmp_path / "request.json").write_text(json.dumps(request))
-    assert worker_main.main(tmp_path) == 0
-    report = json.loads((tmp_path / "report.json").read_text())
+    status, report = _ask_child(tmp_path, small_network("fp32"))
+    assert status == 0
     assert report["user_allocation"] is False
     assert report["errors"] == []
     assert [m for m in report["messages"] if "no CUDA graph (a layer allocates)" in m[1]]
