@@ -79,7 +79,7 @@ def _build(trt: Any, folder: Path, request: dict[str, Any], report: dict[str, An
     monitor = _monitor(trt, request)
     if monitor is not None:
         config.progress_monitor = monitor
-    timing = _read_timing(config, request["timing_cache"])
+    timing = _read_timing(config, request["timing_cache"], report["messages"])
     plan = builder.build_serialized_network(network, config)
     report["user_allocation"] = _needs_user_allocation(trt, config)
     if plan is None and report["user_allocation"]:
@@ -136,18 +136,19 @@ def _monitor(trt: Any, request: dict[str, Any]) -> Any:
     return make_monitor(trt, report, lambda: os.getppid() == parent)
 
 
-def _read_timing(config: Any, path: str) -> Any:
+def _read_timing(config: Any, path: str, messages: list[tuple[str, str]]) -> Any:
     """Give the builder what was measured on this device before; return the cache, or None."""
     if not path:
         return None
     known = Path(path).read_bytes() if Path(path).is_file() else b""
-    cache = config.create_timing_cache(known)
-    if known and not config.set_timing_cache(cache, False):
-        cache = config.create_timing_cache(b"")  # of another device or version: begin anew
-        config.set_timing_cache(cache, False)
-    elif not known:
-        config.set_timing_cache(cache, False)
-    return cache
+    for content in (known, b""):
+        cache = config.create_timing_cache(content)  # None for what it cannot read
+        if cache is not None and config.set_timing_cache(cache, False):
+            return cache
+        if content:
+            text = f"{path} is of another device or TensorRT, or damaged: kernels are timed anew."
+            messages.append(("WARNING", text))
+    return None
 
 
 def _keep_timing(cache: Any, path: str) -> None:
