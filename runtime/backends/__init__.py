@@ -11,7 +11,7 @@
 """
 
 from .base import Backend
-from .loader import choose_target, open_backend, open_engine
+from .loader import choose_target, gpu_of, open_backend, open_engine
 from .null import NullBackend
 
-__all__ = ["Backend", "NullBackend", "choose_target", "open_backend", "open_engine"]
+__all__ = ["Backend", "NullBackend", "choose_target", "gpu_of", "open_backend", "open_engine"]

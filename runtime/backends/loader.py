@@ -27,7 +27,7 @@ from .fits import check_files, check_version, rebuild_command
 from .null import NullBackend
 from .tensorrt import TensorRTBackend
 
-__all__ = ["choose_target", "open_backend", "open_engine"]
+__all__ = ["choose_target", "gpu_of", "open_backend", "open_engine"]
 
 
 def open_backend(
@@ -112,6 +112,16 @@ def choose_target(bundle: Bundle, precision: Precision | None = None) -> Target:
     return min(runnable, key=lambda t: t.backend == "onnxruntime")
 
 
+def gpu_of(bundle: Bundle, target: Target, precision: Precision | None = None) -> int | None:
+    """Return the number of the GPU that `open_backend` opens an engine on; None without one."""
+    if target.backend == "tensorrt_rtx":
+        return _gpu_for(target)
+    place = f"{bundle.engine_folder(target, precision)}/engine.json"
+    if target.backend != "tensorrt" or place not in bundle:
+        return None
+    return _first_gpu(tuple(bundle.read_json(place)["sms"]))
+
+
 @dataclass(frozen=True)
 class _Options:
     """What a backend is opened with; see `open_backend`."""
@@ -133,7 +143,7 @@ def _open_rtx(
     bundle: Bundle, target: Target, precision: Precision | None, options: _Options
 ) -> Backend:
     info = check_files(bundle, target, precision)
-    device = _gpu_for(target)
+    device = gpu_of(bundle, target, precision)
     if device is None:
         raise UnsupportedTargetError(_no_gpu(target, target.runs_on))
     rtx = require("tensorrt_rtx", f"run the engine for target {target.name}")
@@ -157,7 +167,7 @@ def _open_tensorrt(
             f"{command}."
         )
     info = check_files(bundle, target, precision)
-    device = _first_gpu(tuple(info["sms"]))
+    device = gpu_of(bundle, target, precision)
     if device is None:
         raise UnsupportedTargetError(_no_gpu(target, tuple(info["sms"])))
     _check_model_of_gpu(bundle, target, precision, info.get("gpu", ""), device)

@@ -16,7 +16,7 @@ from maskrt.core import (
     UnsupportedTargetError,
 )
 from maskrt.runtime import NullBackend, choose_target, open_backend
-from maskrt.runtime.backends import loader
+from maskrt.runtime.backends import gpu_of, loader
 from maskrt.runtime.backends.cpu import CpuBackend
 
 MakeBundle = Callable[..., Bundle]
@@ -144,8 +144,18 @@ def test_an_engine_is_opened_as_it_was_built_and_on_the_gpu_that_fits(
     opened: list[dict[str, Any]] = []
     monkeypatch.setattr(loader, "TensorRTBackend", lambda engine, **how: opened.append(how))
     open_backend(bundle, "rtx")
-    assert opened[0]["device"] == 1
+    assert opened[0]["device"] == gpu_of(bundle, Target.parse("rtx")) == 1
     assert opened[0]["user_allocation"] is bool(noted)
+
+
+def test_the_gpu_of_an_engine_is_the_first_that_fits(
+    make_bundle: MakeBundle, gpus: Callable[..., None]
+) -> None:
+    gpus(75, 87, 87)
+    bundle = _tensorrt_bundle(make_bundle, [87])
+    assert gpu_of(bundle, Target.parse("orin-nano")) == 1
+    assert gpu_of(bundle, Target.parse("thor")) is None  # not built
+    assert gpu_of(bundle, Target.parse("cpu")) is None
 
 
 def test_a_prepared_engine_says_what_to_run_where(make_bundle: MakeBundle) -> None:
