@@ -120,6 +120,18 @@ def test_a_session_without_memory_for_frames_closes_its_backend(
     assert closed == [True]
 
 
+@pytest.mark.parametrize("name", ["letterbox_with", "paste_with"])
+def test_what_the_device_does_is_not_put_in_its_place(
+    make_engine: Callable[..., bytes], name: str
+) -> None:
+    pytest.importorskip("onnxruntime")
+    backend = OnHost(make_engine(SPEC, BOXES, [1, 2, 1], np.zeros((3, 28, 28), np.float32)))
+    with pytest.raises(UsageError, match=f"no {name}: open it without on_device"):
+        Session(backend, SPEC, **{name: lambda *_: None})  # type: ignore[arg-type]
+    for cuda in backend.devices:
+        cuda.close()
+
+
 def test_an_abandoned_stream_gives_its_memory_back(sessions: tuple[Session, Session]) -> None:
     device, _ = sessions
     stream = device.predict_stream(pictures((30, 30)) * 50)
