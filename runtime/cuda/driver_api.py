@@ -34,7 +34,9 @@ class DriverApiCuda(Cuda):
         with self._to(f"use GPU {device}"):
             self._cuda.init()
             self._context = self._cuda.Device(device).retain_primary_context()
-        self._allocations: dict[int, Any] = {}  # freed as soon as nobody holds the object
+        # By address and by handle: pycuda gives back what nobody holds, in whatever thread.
+        self._allocations: dict[int, Any] = {}
+        self._streams: dict[int, Any] = {}
         self.can_capture = driver_graphs.can_capture()
 
     @contextmanager
@@ -70,43 +72,45 @@ class DriverApiCuda(Cuda):
         with self._to("free pinned memory"):
             memory.keep.free()
 
-    def stream(self) -> Any:
-        """Open a stream that does not wait for the default one."""
+    def stream(self) -> int:
+        """Open a stream that does not wait for the default one, and return its handle."""
         with self._to("open a stream"):
-            return self._cuda.Stream(_NON_BLOCKING)
+            made = self._cuda.Stream(_NON_BLOCKING)
+        self._streams[int(made.handle)] = made
+        return int(made.handle)
 
-    def handle(self, stream: Any) -> int:
+    def handle(self, stream: int) -> int:
         """Return the stream's handle."""
-        return int(stream.handle)
+        return stream
 
-    def close_stream(self, stream: Any) -> None:
-        """Wait for a stream; pycuda closes it when nobody holds it."""
-        self.synchronise(stream)
+    def close_stream(self, stream: int) -> None:
+        """Close a stream, by holding it no longer."""
+        del self._streams[stream]
 
-    def upload(self, address: int, source: np.ndarray, stream: Any) -> None:
+    def upload(self, address: int, source: np.ndarray, stream: int) -> None:
         """Queue a copy to the device."""
         if source.nbytes:
             with self._to("copy"):
-                self._cuda.memcpy_htod_async(address, source, stream)
+                self._cuda.memcpy_htod_async(address, source, self._streams[stream])
 
-    def download(self, target: np.ndarray, address: int, stream: Any) -> None:
+    def download(self, target: np.ndarray, address: int, stream: int) -> None:
         """Queue a copy from the device."""
         if target.nbytes:
             with self._to("copy"):
-                self._cuda.memcpy_dtoh_async(target, address, stream)
+                self._cuda.memcpy_dtoh_async(target, address, self._streams[stream])
 
-    def synchronise(self, stream: Any) -> None:
+    def synchronise(self, stream: int) -> None:
         """Wait for the stream."""
         with self._to("run what was queued"):
-            stream.synchronize()
+            self._streams[stream].synchronize()
 
-    def capture(self, work: Callable[[], None], stream: Any) -> Graph:
+    def capture(self, work: Callable[[], None], stream: int) -> Graph:
         """Record what `work` queues."""
-        return driver_graphs.capture(work, self.handle(stream))
+        return driver_graphs.capture(work, stream)
 
-    def replay(self, graph: Graph, stream: Any) -> None:
+    def replay(self, graph: Graph, stream: int) -> None:
         """Queue all of a graph."""
-        driver_graphs.replay(graph, self.handle(stream))
+        driver_graphs.replay(graph, stream)
 
     def drop_graph(self, graph: Graph) -> None:
         """Release a graph."""
@@ -117,10 +121,10 @@ class DriverApiCuda(Cuda):
         return load_plan(plan)
 
     def launch(
-        self, kernels: Any, plan: LaunchPlan, addresses: Mapping[str, int], stream: Any
+        self, kernels: Any, plan: LaunchPlan, addresses: Mapping[str, int], stream: int
     ) -> None:
         """Queue every stage of a plan."""
-        launch_plan(kernels, plan, addresses, self.handle(stream))
+        launch_plan(kernels, plan, addresses, stream)
 
     def _to(self, action: str) -> AbstractContextManager[None]:
         """Turn pycuda's errors inside the block into one sentence; see `contract.failure`."""

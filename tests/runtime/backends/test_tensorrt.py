@@ -212,6 +212,7 @@ def test_either_package_alone_is_enough(package: str, monkeypatch: pytest.Monkey
             assert outputs["scores"][0, 0] == value
             assert outputs["count"] == [3]
     assert not memory.blocks
+    assert not memory.queued  # no stream is open
 
 
 def test_neither_package_is_one_sentence(

@@ -128,6 +128,11 @@ def driver_module(memory: Memory) -> SimpleNamespace:
             self.handle = next(opened)
             memory.queued[self.handle] = []
 
+        def __del__(self) -> None:
+            """Close it: in a thread without the context pycuda warns, and leaves it open."""
+            if stack:
+                del memory.queued[self.handle]
+
         def synchronize(self) -> None:
             assert stack
             memory.run(self.handle)

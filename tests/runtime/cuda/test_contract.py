@@ -85,6 +85,7 @@ def test_nothing_is_left(cuda: Cuda, memory: Memory) -> None:
     test_a_graph_replays_with_the_contents_of_now(cuda)
     assert not memory.blocks
     assert not memory.graphs
+    assert not memory.queued
     if isinstance(cuda, HostCuda):
         cuda.close()
 
