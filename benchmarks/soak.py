@@ -61,7 +61,7 @@ def soak(session: Session, frames: int, *, trim: bool = False) -> dict[str, floa
         if frame.error is None:
             frame.result().to_coco(0)
     threads, files = threading.active_count(), len(os.listdir("/proc/self/fd"))
-    memory: list[int] = []
+    memory = np.zeros(frames, np.int64)  # all of it now: a growing list would be measured, too
     started = time.perf_counter()
     found = 0
     for expected, frame in enumerate(session.predict_stream(pictures(frames))):
@@ -70,10 +70,10 @@ def soak(session: Session, frames: int, *, trim: bool = False) -> dict[str, floa
         assert (frame.error is not None) == bad, f"frame {expected}: {frame.error}"
         if not bad:
             found += len(frame.result().to_coco(expected))
-        memory.append(resident_bytes(trim=trim))
-        tell(expected + 1, frames, time.perf_counter() - started, memory[-1])
+        memory[expected] = resident_bytes(trim=trim)
+        tell(expected + 1, frames, time.perf_counter() - started, int(memory[expected]))
     seconds = time.perf_counter() - started
-    assert len(memory) == frames, f"{len(memory)} frames of {frames} came"
+    assert memory.all(), f"{np.count_nonzero(memory)} frames of {frames} came"
     del frame
     gc.collect()
     assert threading.active_count() <= threads, "a thread is left"

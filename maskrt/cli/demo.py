@@ -1,6 +1,7 @@
 """`maskrt demo`: the whole job once, on what ships with maskrt."""
 
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING
 
 import click
@@ -42,6 +43,11 @@ def command(output: Path, pictures: int | None, quick: bool) -> None:
             screen.print(f"{row.name}: {row.note}")
     screen.print(f"bundle    {bundle.path}")
     screen.print(f"pictures  {drawn[0].parent} ({len(drawn)} scenes, drawn by the INT8 engine)")
+    scenes = bundle.path.parent / "demo-scenes"
+    screen.print(
+        f"scenes    {scenes}, to go on with: maskrt check {quote(str(output))} --images "
+        f"{quote(str(scenes / 'images'))} --annotations {quote(str(scenes / 'annotations.json'))}"
+    )
 
 
 def _table(rows: "list[Row]", count: int) -> Table:

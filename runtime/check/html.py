@@ -34,6 +34,9 @@ table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nu
 th, td { padding: .35rem .6rem; text-align: right; border-bottom: 1px solid var(--line); }
 th:first-child, td:first-child { text-align: left; overflow-wrap: anywhere;
   min-width: 7rem; }
+.wide { font-size: .8rem; }
+.wide th, .wide td { padding: .3rem .3rem; }
+.wide th:first-child, .wide td:first-child { min-width: 5rem; }
 thead th { opacity: .75; font-weight: 600; }
 .pair { display: grid; gap: .6rem; grid-template-columns: 1fr 1fr; margin: 0 0 1.2rem; }
 .pair figcaption { grid-column: 1 / -1; opacity: .75; font-size: .9rem; overflow-wrap: anywhere; }
@@ -42,6 +45,7 @@ img { width: 100%; border-radius: 6px; display: block; }
 _SIZES = {"APS": "small", "APM": "medium", "APL": "large"}
 _WORST_LAYERS = 8
 _DASH = "\N{EN DASH}"
+_WIDE = 8  # columns beyond which a table is set smaller
 
 
 def render_html(report: Report, pictures: Sequence[tuple[str, np.ndarray, np.ndarray]] = ()) -> str:
@@ -245,12 +249,13 @@ def _gallery(pictures: Sequence[tuple[str, np.ndarray, np.ndarray]]) -> str:
 
 
 def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    style = ' class="wide"' if len(heads) > _WIDE else ""
     head = "".join(f"<th>{escape(name)}</th>" for name in heads)
     body = "\n".join(
         "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows
     )
     return (
-        f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>\n{body}\n'
+        f'<div class="scroll"><table{style}><thead><tr>{head}</tr></thead><tbody>\n{body}\n'
         "</tbody></table></div>\n"
     )
 
