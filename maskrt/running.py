@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from .choosing import check_can_exist
 from .core import Bundle, Precision, Progress, Target, UsageError, require, silent
 from .filming import film
 from .runtime import open_session, read_image
@@ -53,8 +54,10 @@ def run_pictures(
             target without a device; nothing was written.
         InputError: a picture cannot be used; pictures before it are written, `results.json` is not.
         MissingDependencyError: a package is not installed; nothing was written.
+        UnsupportedTargetError: no engine of that precision can be had there, or run here.
     """
     opened = Bundle.open(bundle)
+    check_can_exist(opened, target, precision)
     videos = [str(source) for source in sources if is_video(source)]
     pictures = [source for source in sources if not is_video(source)]
     files = [file for source in pictures for file in list_sources(source)]

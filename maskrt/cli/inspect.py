@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 from rich.table import Table
 
-from ..core import Bundle
+from ..core import Bundle, BundleError
 from .inspect_onnx import print_onnx
 from .options import bundle_argument, console
 from .summary import print_bundle
@@ -27,6 +27,11 @@ def command(bundle: Path) -> None:
     if bundle.suffix == ".onnx" and not bundle.is_dir():
         print_onnx(bundle)
         return
+    if bundle.is_file():
+        raise BundleError(
+            f"{bundle} is neither a bundle nor an .onnx file: name the folder that maskrt compile "
+            "wrote, or another exporter's ONNX file."
+        )
     from ..calib import Recipe
     from ..core.bundle import RECIPE
     from ..stages import read_model

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from ..core import command
 from .options import console
 
 __all__ = ["print_onnx"]
@@ -27,7 +28,7 @@ def print_onnx(path: Path) -> None:
         for declined in found.declined:
             screen.print(f"  {declined}")
     else:
-        screen.print(f"\nmaskrt compile {path} rewrites it whole.")
+        screen.print(f"\n{command('maskrt', 'compile', path)} rewrites it whole.")
 
 
 def _listed(nodes: tuple[str, ...]) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 import click
 
 from ..core import MaskrtError, UsageError
+from ..core.staging import asked_for
 
 __all__ = ["main"]
 
@@ -77,7 +78,7 @@ def main(arguments: list[str] | None = None) -> None:
         _report(str(error), debug)
         sys.exit(2 if isinstance(error, UsageError) else 1)
     except OSError as error:
-        where = f" {error.filename}" if error.filename else ""
+        where = f" {asked_for(str(error.filename))}" if error.filename else ""
         _report(f"the operating system refused{where}: {error.strerror or error}.", debug)
         sys.exit(1)
     except Exception as error:  # a defect of ours: said in one sentence all the same

@@ -105,6 +105,8 @@ def _engines(bundle: Bundle) -> Table:
 
 def _print_prepared(bundle: Bundle, name: str) -> None:
     """Print what is ready for a device, and the one command to run there."""
+    from ..runtime.build.prepared_text import build_command
+
     screen, folder = console(), f"engines/{name}"
     info = bundle.read_json(f"{folder}/prepared.json")
     screen.print(f"{name}: prepared at {info['precision']}, to be built on the device.")
@@ -119,7 +121,8 @@ def _print_prepared(bundle: Bundle, name: str) -> None:
         )
     if text := _payoff(info):
         screen.print(f"  int8      {text}", soft_wrap=True)
-    screen.print(f"  there     {info['commands']['build']}", soft_wrap=True)
+    there = build_command(info, bundle.path.resolve().name)
+    screen.print(f"  there     {there}", soft_wrap=True)
     screen.print(
         f"  memory    at most {info['build_memory_mib']} MiB expected during the build; more in "
         f"{bundle.path}/{folder}/README.md",
