@@ -5,7 +5,8 @@ its `image_id`s their files: `COCO("images.json").loadRes("results.json")` reads
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +70,10 @@ def run_pictures(
     images, annotations = [], []
     if files:
         progress("run", 0, len(files))
-    with open_session(opened, target, precision, on_device=on_device) as session:
+    with (
+        _none_left_empty(folder),
+        open_session(opened, target, precision, on_device=on_device) as session,
+    ):
         for number, (file, name) in enumerate(zip(files, names, strict=True), 1):
             picture = read_image(file)
             found = session.predict(picture)
@@ -109,6 +113,19 @@ def _check_output(folder: Path, names: Sequence[str], files: Sequence[Path]) -> 
                 f"{written} would overwrite the input picture {inputs[_identity(written)]}: name "
                 "another output folder."
             )
+
+
+@contextmanager
+def _none_left_empty(folder: Path) -> Iterator[None]:
+    """On an error, remove `folder` and its parents again where they are new and hold nothing."""
+    new = [place for place in (folder, *folder.parents) if not place.exists()]
+    try:
+        yield
+    except BaseException:
+        with suppress(OSError):  # what is not there, or holds something
+            for place in new:
+                place.rmdir()
+        raise
 
 
 def _identity(file: Path) -> tuple[int, int]:

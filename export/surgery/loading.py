@@ -36,7 +36,7 @@ def load_onnx(path: Path | str) -> onnx.ModelProto:
         raise InputError(f"{file} is damaged or no ONNX file: copy or export it again.") from error
     if not model.graph.node:
         raise InputError(f"{file} is damaged or no ONNX file: it holds no graph.")
-    if any(opset.domain == DOMAIN for opset in model.opset_import):
+    if model.producer_name == "maskrt" or any(o.domain == DOMAIN for o in model.opset_import):
         raise UsageError(_ours(file))
     version = next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), 0)
     if not _OLDEST <= version <= _NEWEST:
