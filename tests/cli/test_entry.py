@@ -75,3 +75,17 @@ def test_layers_that_are_run_again_are_explained_once() -> None:
     again = {"layer_precisions": {"head": "int8", "head.2": "int8"}}
     assert summary._counting([once]) == []
     assert len(summary._counting([once, again, again])) == 1
+
+
+def test_a_refusal_names_the_file_that_was_asked_for(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: object) -> None:
+        raise PermissionError(13, "Permission denied", "out/.b2.json.j804wn36")
+
+    monkeypatch.setattr("maskrt.core.Bundle.open", refuse)
+    with pytest.raises(SystemExit):
+        main(["inspect", "x.maskrt"])
+    assert capsys.readouterr().err.strip() == (
+        "error: the operating system refused out/b2.json: Permission denied."
+    )
