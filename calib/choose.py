@@ -7,7 +7,8 @@ from typing import Any
 import onnx
 
 from ..core import InputError, Precision
-from .graph import GraphIndex, fingerprint
+from .fingerprint import fingerprint
+from .graph import GraphIndex
 from .histogram import Histogram
 from .layers import Layer
 from .methods import METHODS, thresholds

@@ -4,7 +4,6 @@ Nodes with subgraphs (`If`, `Loop`, `Scan`) count as readers of every outer tens
 mention, so a rule that asks for the readers of a tensor never misses one.
 """
 
-import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,7 +13,7 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
-__all__ = ["GraphIndex", "attribute", "captured", "fingerprint", "is_standard"]
+__all__ = ["GraphIndex", "attribute", "captured", "is_standard"]
 
 _STANDARD_DOMAINS = ("", "ai.onnx")
 
@@ -90,18 +89,6 @@ def attribute(node: onnx.NodeProto, name: str, default: Any = None) -> Any:
             value = onnx.helper.get_attribute_value(item)
             return value.decode() if isinstance(value, bytes) else value
     return default
-
-
-def fingerprint(model: onnx.ModelProto) -> str:
-    """Return a digest of the graph's nodes, tensor names and constants: what scales depend on."""
-    digest = hashlib.sha256()
-    for node in model.graph.node:
-        line = (node.domain, node.op_type, node.name, *node.input, "->", *node.output)
-        digest.update("\x1f".join(line).encode() + b"\n")
-    for tensor in model.graph.initializer:
-        digest.update(f"{tensor.name} {tensor.data_type} {list(tensor.dims)}\n".encode())
-        digest.update(tensor.raw_data or tensor.SerializeToString(deterministic=True))
-    return digest.hexdigest()[:16]
 
 
 def captured(node: onnx.NodeProto) -> list[str]:

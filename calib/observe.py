@@ -20,7 +20,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from ..core import InputError, require
-from .graph import fingerprint
+from .fingerprint import fingerprint
 from .histogram import Histogram
 from .placement import place
 from .statistics import Range, Statistics
@@ -93,7 +93,9 @@ class Collector:
         self._input = self._session.get_inputs()[0]
 
     def _go_on(self, start: Statistics) -> None:
-        if start.graph != self._graph or set(start.tensors) != set(self._names):
+        names = set(self._names)
+        known = start.tensors.keys() == start.histograms.keys() == names
+        if start.graph != self._graph or not known:
             raise InputError("the statistics to go on from are of another pass: begin anew.")
         self._pictures, self._ranges = start.pictures, dict(start.tensors)
         for name, histogram in start.histograms.items():
@@ -116,7 +118,7 @@ class Collector:
             self._ranges[name] = seen.union(self._ranges.get(name, seen))
         for index, name in enumerate(self._names):
             sample = found[_OUTPUTS * index + len(_REDUCTIONS)]
-            self._histograms[name].add(sample[: len(batch)] if len(sample) == len(feed) else sample)
+            self._histograms[name].add(_without_filler(sample, len(batch), len(feed)))
         self._pictures += len(batch)
 
 
@@ -148,7 +150,7 @@ def _with_reductions(model: onnx.ModelProto, names: Sequence[str]) -> onnx.Model
 
 
 def _add_sample(graph: onnx.GraphProto, name: str, output: str) -> None:
-    """Append every 17th element of each row of `name`, a row for each picture or RoI."""
+    """Append every 17th element of each row of `name`: a row is a picture, or a RoI of one."""
     rows = helper.make_node("Flatten", [name], [f"{output}_rows"], f"{output}_rows", axis=1)
     inputs = [rows.output[0], *(f"maskrt_observed_{n}" for n in _CONSTANTS)]
     graph.node.extend([rows, helper.make_node("Slice", inputs, [output], output)])
@@ -199,7 +201,7 @@ def _give_back_large_blocks() -> None:
 def _filled(batch: np.ndarray, shape: Sequence[int]) -> np.ndarray:
     """Return `batch` with its last picture repeated up to the graph's static batch.
 
-    A repeated picture changes neither minimum nor maximum.
+    A repeated picture changes neither minimum nor maximum, and `_without_filler` counts it once.
     """
     rest = tuple(shape[1:])
     if batch.dtype != np.uint8 or batch.shape[1:] != rest or not 0 < len(batch) <= shape[0]:
@@ -208,6 +210,11 @@ def _filled(batch: np.ndarray, shape: Sequence[int]) -> np.ndarray:
             f"uint8{list(shape)}: letterbox the pictures to the model's input size."
         )
     return np.concatenate([batch, np.repeat(batch[-1:], shape[0] - len(batch), axis=0)])
+
+
+def _without_filler(sample: np.ndarray, pictures: int, batch: int) -> np.ndarray:
+    """Return the rows of the first `pictures` of `batch`; each has as many, such as its regions."""
+    return sample[: len(sample) * pictures // batch] if len(sample) % batch == 0 else sample
 
 
 def _ranges(names: Sequence[str], found: Sequence[np.ndarray]) -> Iterator[Range]:

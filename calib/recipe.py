@@ -1,15 +1,18 @@
 """The recipe: precision as data. What `recipe.json` holds, and every rendering reads.
 
-    {"format_version": 1, "graph": <fingerprint>, "precision": "int8", "rest": "fp32",
+    {"format_version": 3, "graph": <fingerprint>, "precision": "int8", "rest": "fp32",
      "method": "minmax", "calibration": {"pictures": 100},
      "tensors": {<tensor>: {"min": -2.1, "max": 2.6, "scales": {"minmax": 0.0207, "mse": 0.0189}}},
      "layers":  {<layer>: {"precision": "int8", "reason": "as asked", "refuses": {}}},
-     "factors": {<tensor>: [1.2, ...]}, "corrections": {<layer>: [0.01, ...]}}
+     "factors": {<tensor>: [1.2, ...]}, "corrections": {<layer>: [0.01, ...]},
+     "original": {"tensors": {...}, "refuses": {<layer>: {"fp16": <reason>}}}}
 
 Ranges and scales are facts about the model; `precision` and the layers' precisions are choices.
 `with_precision` changes the choices and keeps the facts, so one calibration serves every engine.
 `factors` and `corrections`, both mostly absent, are what INT8 was improved by: see `improved`. A
-recipe that has them says format version 2, so that no program ignores them.
+recipe that has them says format version 4, so that no program ignores them. With `factors`, tensors
+and layers are those of the equalised graph, which only INT8 is rendered from; `original` has the
+facts of the graph that was exported, and every other precision is chosen by them.
 """
 
 import math
@@ -20,12 +23,12 @@ from typing import Any
 import onnx
 
 from ..core import InputError, Precision, UsageError
-from .graph import fingerprint
+from .fingerprint import fingerprint
 from .methods import METHODS
 
-__all__ = ["LayerChoice", "Recipe", "TensorScale"]
+__all__ = ["Facts", "LayerChoice", "Recipe", "TensorScale"]
 
-FORMAT_VERSION, IMPROVED_FORMAT_VERSION = 1, 2
+FORMAT_VERSION, IMPROVED_FORMAT_VERSION = 3, 4
 MINMAX = "minmax"
 _AS_ASKED = "as asked"
 
@@ -71,6 +74,19 @@ class LayerChoice:
 
 
 @dataclass(frozen=True)
+class Facts:
+    """What calibration found out about a graph: all of a recipe that is no choice.
+
+    Attributes:
+        tensors: tensor name -> range and scales.
+        refuses: layer name -> precisions that it may not have, each with the reason.
+    """
+
+    tensors: Mapping[str, TensorScale]
+    refuses: Mapping[str, Mapping[Precision, str]]
+
+
+@dataclass(frozen=True)
 class Recipe:
     """Scales of all tensors and precisions of all layers of one graph.
 
@@ -84,6 +100,7 @@ class Recipe:
         calibration: how the ranges were found, such as `{"pictures": 100}`.
         factors: tensor -> divisor of each channel: the ranges are those of the equalised graph.
         corrections: layer -> what its bias is lowered by in INT8, with the scales of `method`.
+        original: with `factors`, the facts of the graph before it was equalised.
     """
 
     graph: str
@@ -95,6 +112,12 @@ class Recipe:
     calibration: Mapping[str, Any] = field(default_factory=dict)
     factors: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     corrections: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    original: Facts | None = None
+
+    @property
+    def facts(self) -> Facts:
+        """What is known of the graph that `tensors` and `layers` are of."""
+        return Facts(self.tensors, {name: choice.refuses for name, choice in self.layers.items()})
 
     def scale(self, tensor: str) -> float:
         """Return the scale of `tensor` on the symmetric grid.
@@ -110,6 +133,8 @@ class Recipe:
 
     def with_precision(self, precision: Precision, *, rest: Precision = Precision.FP32) -> "Recipe":
         """Return the recipe of the same calibration for another precision.
+
+        Improvements are for INT8 layers, and stay behind where it is asked for none.
 
         Args:
             precision: what every layer gets that does not refuse it; mixed is INT8 with FP16 for
@@ -130,9 +155,17 @@ class Recipe:
             )
         if precision is Precision.MIXED:
             rest = Precision.FP16
+        if self.original is not None and precision not in (Precision.INT8, Precision.MIXED):
+            return self._not_equalised(self.original).with_precision(precision, rest=rest)
         wanted = Precision.INT8 if precision is Precision.MIXED else precision
         layers = {name: choice.asked(wanted, rest) for name, choice in self.layers.items()}
         return replace(self, precision=precision, rest=rest, layers=layers)
+
+    def _not_equalised(self, original: Facts) -> "Recipe":
+        layers = {n: LayerChoice(Precision.FP32, refuses=r) for n, r in original.refuses.items()}
+        return replace(
+            self, tensors=original.tensors, layers=layers, factors={}, corrections={}, original=None
+        )
 
     def widen(self, names: Collection[str], reason: str) -> "Recipe":
         """Return the recipe with the layers `names` in `rest`, or FP32 where they refuse that.
@@ -163,7 +196,8 @@ class Recipe:
         """
         if method not in METHODS:
             raise UsageError(f"method {method!r} is not one of {', '.join(METHODS)}.")
-        if any(method not in tensor.scales for tensor in self.tensors.values()):
+        known = [*self.tensors.values(), *(self.original.tensors.values() if self.original else ())]
+        if any(method not in tensor.scales for tensor in known):
             raise UsageError(
                 f"the recipe has no scales of method {method}: run maskrt calibrate again."
             )
@@ -193,12 +227,10 @@ class Recipe:
             "rest": self.rest.value,
             "method": self.method,
             "calibration": dict(self.calibration),
-            "tensors": {
-                name: {"min": t.minimum, "max": t.maximum, "scales": dict(t.scales)}
-                for name, t in self.tensors.items()
-            },
+            "tensors": _tensors_to_json(self.tensors),
             "layers": {name: _choice_to_json(choice) for name, choice in self.layers.items()},
             **improvements,
+            **({"original": _facts_to_json(self.original)} if self.original else {}),
         }
 
     @classmethod
@@ -222,12 +254,13 @@ class Recipe:
                 graph=data["graph"],
                 precision=Precision.parse(data["precision"]),
                 layers={n: _choice_from_json(c) for n, c in data["layers"].items()},
-                tensors={n: _tensor_from_json(n, t) for n, t in data["tensors"].items()},
+                tensors=_tensors_from_json(data["tensors"]),
                 rest=Precision.parse(data["rest"]),
                 method=data["method"],
                 calibration=data["calibration"],
                 factors=_numbers(data.get("factors", {}), positive=True),
                 corrections=_numbers(data.get("corrections", {})),
+                original=_facts_from_json(data["original"]) if data.get("factors") else None,
             )
         except InputError:
             raise
@@ -243,7 +276,10 @@ def _check_types(data: dict[str, Any]) -> None:
             raise TypeError(f"{name} is {type(data[name]).__name__}")
     if data["method"] not in METHODS:
         raise ValueError(f"method {data['method']!r} is not one of {', '.join(METHODS)}")
-    without = [n for n, t in data["tensors"].items() if data["method"] not in t["scales"]]
+    tensors = [*data["tensors"].items(), *data.get("original", {"tensors": {}})["tensors"].items()]
+    without = [name for name, tensor in tensors if data["method"] not in tensor["scales"]]
+    if data.get("factors") and data["original"]["refuses"].keys() != data["layers"].keys():
+        raise ValueError("original has other layers")
     if without:
         raise ValueError(f"tensor {without[0]} has no scale of method {data['method']}")
 
@@ -252,12 +288,43 @@ def _choice_to_json(choice: LayerChoice) -> dict[str, Any]:
     return {
         "precision": choice.precision.value,
         "reason": choice.reason,
-        "refuses": {precision.value: why for precision, why in choice.refuses.items()},
+        "refuses": _refuses_to_json(choice.refuses),
     }
 
 
+def _refuses_to_json(refuses: Mapping[Precision, str]) -> dict[str, str]:
+    return {precision.value: why for precision, why in refuses.items()}
+
+
+def _refuses_from_json(data: dict[str, str]) -> dict[Precision, str]:
+    return {Precision.parse(name): why for name, why in data.items()}
+
+
+def _facts_to_json(facts: Facts) -> dict[str, Any]:
+    return {
+        "tensors": _tensors_to_json(facts.tensors),
+        "refuses": {name: _refuses_to_json(found) for name, found in facts.refuses.items()},
+    }
+
+
+def _facts_from_json(data: dict[str, Any]) -> Facts:
+    refuses = {name: _refuses_from_json(found) for name, found in data["refuses"].items()}
+    return Facts(_tensors_from_json(data["tensors"]), refuses)
+
+
+def _tensors_to_json(tensors: Mapping[str, TensorScale]) -> dict[str, Any]:
+    return {
+        name: {"min": t.minimum, "max": t.maximum, "scales": dict(t.scales)}
+        for name, t in tensors.items()
+    }
+
+
+def _tensors_from_json(data: dict[str, Any]) -> dict[str, TensorScale]:
+    return {name: _tensor_from_json(name, tensor) for name, tensor in data.items()}
+
+
 def _choice_from_json(data: dict[str, Any]) -> LayerChoice:
-    refuses = {Precision.parse(name): why for name, why in data["refuses"].items()}
+    refuses = _refuses_from_json(data["refuses"])
     return LayerChoice(Precision.parse(data["precision"]), data["reason"], refuses)
 
 

@@ -10,12 +10,12 @@ Narrow is fast, so the search starts at INT8 everywhere and gives way where it m
    stay so if the budget still holds: noise ranks layers well and not perfectly.
 
 Every answer was scored itself: nothing relies on accuracy being monotone. What scoring means is the
-caller's (`score`), and so is memory: a journal that outlives the program lets a search be resumed.
+caller's (`score`), and so is memory beyond this search: `digest` tells recipes apart.
 """
 
 import hashlib
 import json
-from collections.abc import Callable, MutableMapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -23,7 +23,7 @@ from ..core import Progress, silent
 from .methods import METHODS
 from .recipe import Recipe
 
-__all__ = ["Outcome", "Score", "Trial", "pareto", "search"]
+__all__ = ["Outcome", "Score", "Trial", "digest", "pareto", "search"]
 
 Unit = tuple[str, ...]
 _MOST_RETURNS = 24
@@ -87,16 +87,16 @@ class _Search:
 
     score: Callable[[Recipe], Score]
     budget: float
-    journal: MutableMapping[str, dict[str, float]]
     progress: Progress
+    known: dict[str, Score] = field(default_factory=dict)
     trials: list[Trial] = field(default_factory=list)
 
     def passes(self, recipe: Recipe) -> bool:
-        """Score `recipe`, unless the journal knows it, and say whether it is inside the budget."""
-        key = _digest(recipe)
-        if key not in self.journal:
-            self.journal[key] = asdict(self.score(recipe))
-        trial = Trial(recipe, Score(**self.journal[key]))
+        """Score `recipe`, unless that was done, and say whether it is inside the budget."""
+        key = digest(recipe)
+        if key not in self.known:
+            self.known[key] = self.score(recipe)
+        trial = Trial(recipe, self.known[key])
         self.trials.append(trial)
         self.progress("search", len(self.trials), max(_EXPECTED_TRIALS, len(self.trials)))
         return trial.score.drop <= self.budget
@@ -112,7 +112,6 @@ def search(
     rank: Callable[[Recipe], Sequence[Unit]],
     *,
     least: int = 1,
-    journal: MutableMapping[str, dict[str, float]] | None = None,
     progress: Progress = silent,
 ) -> Outcome:
     """Find the cheapest recipe that loses at most `budget` points of AP.
@@ -123,10 +122,9 @@ def search(
         score: measures a recipe; the expensive part, never asked twice for the same one.
         rank: a recipe's units, those first that are to be widened first; asked at most once.
         least: how many layers an answer has in INT8 at least.
-        journal: recipe digest -> score, of this and earlier searches over the same data.
         progress: told of each trial.
     """
-    state = _Search(score, budget, {} if journal is None else journal, progress)
+    state = _Search(score, budget, progress)
     methods = [recipe.method, *(m for m in _methods(recipe) if m != recipe.method)]
     if not any(state.passes(recipe.with_method(method)) for method in methods):
         best = min(state.trials, key=lambda trial: trial.score.drop).recipe
@@ -136,7 +134,7 @@ def search(
             _give_back(state, best, order[:fewest])
     progress("search", len(state.trials), len(state.trials))
     found = {
-        _digest(trial.recipe): trial
+        digest(trial.recipe): trial
         for trial in state.trials
         if trial.score.drop <= budget and len(trial.recipe.narrow_layers()) >= least
     }
@@ -201,10 +199,10 @@ def _cheapest(trial: Trial) -> tuple[float, float]:
     return trial.score.cost, trial.score.drop
 
 
-def _digest(recipe: Recipe) -> str:
-    """Return what makes two recipes the same engine: method, and a precision a layer."""
-    chosen = [(name, c.precision.value) for name, c in recipe.layers.items()]
-    facts: list[Any] = [recipe.graph, recipe.rest.value, recipe.method, chosen]
-    if recipe.factors or recipe.corrections:
-        facts += [dict(recipe.factors), dict(recipe.corrections)]
+def digest(recipe: Recipe) -> str:
+    """Return what makes two recipes the same engine: scales, and a precision a layer."""
+    data = recipe.to_json()
+    layers = [(name, layer["precision"]) for name, layer in data["layers"].items()]
+    facts: list[Any] = [recipe.graph, recipe.rest.value, recipe.method, layers, data["tensors"]]
+    facts += [data.get(name) for name in ("factors", "corrections")]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:24]

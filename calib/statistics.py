@@ -16,7 +16,7 @@ from .histogram import Histogram
 
 __all__ = ["Range", "Statistics"]
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,8 @@
 
     meta        JSON: format version, graph, pictures, names of the tensors
     ranges      float64 [N, 2]: smallest and largest value of each tensor
-    counts      int64 [N, BINS]: its histogram; [0, BINS] where ranges alone were collected
+    counts      int64 [n]: the histograms of all tensors, one behind the other
+    bins        int64 [N]: how many of the counts are of each; [0] where ranges alone were collected
 
 Nothing is rounded on the way: `read_statistics(write_statistics(s)) == s`.
 """
@@ -14,12 +15,12 @@ import zipfile
 import numpy as np
 
 from ..core import InputError
-from .histogram import BINS, Histogram
+from .histogram import Histogram
 from .statistics import Range, Statistics
 
 __all__ = ["read_statistics", "write_statistics"]
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 
 def write_statistics(statistics: Statistics) -> bytes:
@@ -34,12 +35,14 @@ def write_statistics(statistics: Statistics) -> bytes:
     seen = [statistics.tensors[name] for name in names]
     ranges = np.array([[r.minimum, r.maximum] for r in seen], np.float64).reshape(-1, 2)
     counts = [statistics.histograms[name].counts for name in names if statistics.histograms]
+    bins = np.array([len(own) for own in counts], np.int64)
     target = io.BytesIO()
     np.savez(
         target,
         meta=np.frombuffer(json.dumps(meta).encode(), np.uint8),
         ranges=ranges,
-        counts=np.array(counts, np.int64).reshape(-1, BINS),
+        counts=np.concatenate([np.zeros(0, np.int64), *counts]),
+        bins=bins,
     )
     return target.getvalue()
 
@@ -53,13 +56,16 @@ def read_statistics(data: bytes) -> Statistics:
     try:
         with np.load(io.BytesIO(data), allow_pickle=False) as archive:
             meta = json.loads(archive["meta"].tobytes())
-            ranges, counts = archive["ranges"], archive["counts"]
+            ranges, counts, bins = archive["ranges"], archive["counts"], archive["bins"]
         if meta["format_version"] != FORMAT_VERSION:
             raise ValueError(f"format version {meta['format_version']!r}")
         names = meta["tensors"]
         tensors = {n: Range(float(r[0]), float(r[1])) for n, r in zip(names, ranges, strict=True)}
-        counted = zip(names, counts, strict=True) if len(counts) else ()
-        histograms = {name: Histogram(row.copy()) for name, row in counted}
+        if bins.sum() != len(counts):
+            raise ValueError(f"{len(counts)} counts for {bins.sum()} bins")
+        each = np.split(counts, np.cumsum(bins)[:-1])
+        counted = zip(names, each, strict=True) if len(bins) else ()
+        histograms = {name: Histogram(own.copy()) for name, own in counted}
         return Statistics(meta["graph"], int(meta["pictures"]), tensors, histograms)
     except (
         KeyError,

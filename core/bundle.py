@@ -12,8 +12,9 @@ Nobody ever sees half a bundle: every change is made in a hidden folder beside i
 place when it is complete. Files that a change leaves alone are hard links, so editing is cheap, and
 files in the folder that the manifest does not list are the user's: an edit carries them over.
 
-Two programs may edit one bundle: the one that ends later finds another manifest than it opened, and
-its change is refused, so that no update is lost.
+Two programs may edit one bundle, build two targets, say: the one that ends later takes over what
+the other one did. It is refused where the two do not go together: both wrote one file, or one of
+them replaced the graph or the recipe that the other worked from. So no update is lost.
 """
 
 import contextlib
@@ -45,7 +46,7 @@ __all__ = ["Bundle", "Manifest", "engine_folder"]
 
 FORMAT_VERSION = 1
 MODEL, RECIPE, MANIFEST = "model.onnx", "recipe.json", "manifest.json"
-SEARCH = "search.json"
+SEARCH, REPORT = "search.json", "report/report.json"
 
 
 @dataclass(frozen=True)
@@ -117,6 +118,7 @@ class Bundle:
     digests: dict[str, str] = field(default_factory=dict)
     # The bytes of the manifest as last read or written here; None while the bundle is being made.
     _known: bytes | None = field(default=None, init=False, repr=False, compare=False)
+    _removed: list[str] = field(default_factory=list, init=False, repr=False, compare=False)
 
     @classmethod
     def open(cls, path: "Path | str | Bundle") -> "Bundle":
@@ -178,17 +180,20 @@ class Bundle:
         """Change this bundle: yields a copy to write to, put in place when the block ends well.
 
         Raises:
-            BundleError: a listed file is missing, or another program changed the bundle since it
-                was opened; the bundle is left as it is.
+            BundleError: a listed file is missing, or another program made a change meanwhile that
+                this one does not go together with; the bundle is left as it is.
             UsageError: the program is working inside the bundle.
         """
         folder = self.path.resolve()  # a link stays, and what it points to is replaced
-        self._check_unchanged(folder)
+        self._catch_up(folder)
         with staging(folder, self._check_unchanged) as staged:
             for relative in self.digests:
                 link(locate(folder, relative), staged / relative)
             copy = Bundle(staged, self.manifest, dict(self.digests))
+            before = Bundle(folder, self.manifest, dict(self.digests))
             yield copy
+            self._catch_up(folder)
+            copy._take_over(before, self)
             known = copy._write_manifest()
             self._carry_unlisted(folder, staged)
         self.manifest, self.digests, self._known = copy.manifest, copy.digests, known
@@ -212,6 +217,7 @@ class Bundle:
 
     def remove(self, prefix: str) -> None:
         """Drop every file whose path starts with `prefix`; only inside `create` or `edit`."""
+        self._removed.append(prefix)
         for relative in [r for r in self.digests if r.startswith(prefix)]:
             locate(self.path, relative).unlink()
             del self.digests[relative]
@@ -271,10 +277,47 @@ class Bundle:
         """Raise `BundleError` unless `folder` has the manifest that this object knows."""
         file = folder / MANIFEST
         if (file.read_bytes() if file.is_file() else None) != self._known:
-            raise BundleError(
-                f"{self.path} was changed by another program meanwhile, so this change was not "
-                "made: open the bundle again and repeat it."
-            )
+            raise self._changed()
+
+    def _changed(self) -> BundleError:
+        return BundleError(
+            f"{self.path} was changed by another program meanwhile in a way that this change does "
+            "not go together with, so it was not made: run it again."
+        )
+
+    def _catch_up(self, folder: Path) -> None:
+        """Know `folder` as it is now, if the graph and the recipe are those that were opened."""
+        file = folder / MANIFEST
+        if (file.read_bytes() if file.is_file() else None) == self._known:
+            return
+        if not file.is_file():
+            raise self._changed()
+        now = Bundle.open(folder)
+        if now.manifest != self.manifest or now._sources() != self._sources():
+            raise self._changed()
+        self.digests, self._known = now.digests, now._known
+
+    def _sources(self) -> tuple[str | None, ...]:
+        return tuple(self.digests.get(name) for name in (MODEL, RECIPE))
+
+    def _take_over(self, before: "Bundle", now: "Bundle") -> None:
+        """Make the change that led from `before` to `now` in this edited copy of `before`, too."""
+        names = before.digests.keys() | now.digests.keys()
+        theirs = {n for n in names if before.digests.get(n) != now.digests.get(n)}
+        kept = {n for n in theirs if not n.startswith(tuple(self._removed))}
+        both = {
+            name for name in theirs
+            if self.digests.get(name) not in (None, before.digests.get(name), now.digests.get(name))
+        }  # fmt: skip
+        replaced = self.manifest != before.manifest or self._sources() != before._sources()
+        if both or (kept and replaced):
+            raise self._changed()
+        for relative in kept:
+            (self.path / relative).unlink(missing_ok=True)
+            self.digests.pop(relative, None)
+            if relative in now.digests:
+                link(locate(now.path, relative), self.path / relative)
+                self.digests[relative] = now.digests[relative]
 
     def _carry_unlisted(self, folder: Path, staged: Path) -> None:
         """Link the files in `folder` that are not ours into `staged`, where nothing lies yet."""

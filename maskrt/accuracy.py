@@ -16,10 +16,20 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .checking import canonical_session, evaluate_session, pytorch_session
-from .core import Bundle, Instances, Precision, Progress, Target, silent
-from .core.bundle import MODEL
+from .core import (
+    Bundle,
+    BundleError,
+    Instances,
+    Precision,
+    Progress,
+    StorageError,
+    Target,
+    silent,
+)  # fmt: skip
+from .core.bundle import MODEL, REPORT
 from .runtime import Session, open_session, read_image
 from .runtime.check import (
+    BUDGETED,
     Agreement,
     CocoDataset,
     CocoEvaluator,
@@ -33,14 +43,12 @@ from .runtime.check import (
     render_html,
     results_key,
 )
-from .runtime.check.average_precision import IouType
 from .runtime.session import which_engine
 
 __all__ = ["Reference", "find_reference", "measure", "store_reference"]
 
 STORED = "reference/results.npz"
 _REPORT_PICTURES = 6
-_BUDGETED: tuple[IouType, ...] = ("box", "mask")
 
 
 class Reference(NamedTuple):
@@ -57,6 +65,20 @@ class Reference(NamedTuple):
     evaluator: CocoEvaluator
 
 
+class Measured(NamedTuple):
+    """What a measurement gave, whether or not the bundle could take it in.
+
+    Attributes:
+        report: the numbers.
+        page: the same as one HTML page.
+        unsaved: why they are not in the bundle's `report/`, a sentence; empty if they are.
+    """
+
+    report: Report
+    page: str
+    unsaved: str = ""
+
+
 def measure(
     bundle: Bundle,
     dataset: CocoDataset,
@@ -68,11 +90,12 @@ def measure(
     explain: bool = False,
     dask: str | None = None,
     progress: Progress = silent,
-) -> Report:
+) -> Measured:
     """Measure an engine against its reference, and write the report into the bundle.
 
     With `dask`, the address of a scheduler, its workers run both models.
     """
+    opened = dict(bundle.digests)
     if dask is not None:
         ran = _run_on_cluster(bundle, dataset, target, precision, weights, dask, progress)
     else:
@@ -81,10 +104,29 @@ def measure(
     if explain:
         how = _explained(bundle, dataset, ran.target, ran.precision, weights, progress)
         report = replace(report, **how)
-    with bundle.edit() as staged:
-        staged.write("report/report.json", report.to_json())
-        staged.write("report/report.html", render_html(report, ran.worst.pictures()))
-    return report
+    page = render_html(report, ran.worst.pictures())
+    engine = bundle.engine_folder(ran.target, ran.precision) + "/"
+    try:
+        with bundle.edit() as staged:
+            _check_same_engine(staged, opened, engine)
+            staged.write(REPORT, report.to_json())
+            staged.write("report/report.html", page)
+    except (BundleError, StorageError) as error:
+        return Measured(report, page, str(error))
+    return Measured(report, page)
+
+
+def _check_same_engine(bundle: Bundle, opened: dict[str, str], engine: str) -> None:
+    """Raise `BundleError` if another program built the engine anew since it was opened."""
+    then, now = (
+        {name: digest for name, digest in digests.items() if name.startswith(engine)}
+        for digests in (opened, bundle.digests)
+    )
+    if then != now:
+        raise BundleError(
+            f"{engine.rstrip('/')} of the bundle was built anew while the one before was measured: "
+            "check it again."
+        )
 
 
 @dataclass(frozen=True)
@@ -243,7 +285,7 @@ def _confidence(ran: _Ran) -> dict[str, dict[str, Any]]:
     both = (ran.reference.evaluator, ran.evaluator)
     return {
         kind: drop_interval(both[0].tables(kind), both[1].tables(kind), ran.images)
-        for kind in _BUDGETED
+        for kind in BUDGETED
         if all(kind in evaluator.kinds for evaluator in both)
     }
 

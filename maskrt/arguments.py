@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from .calib import METHODS
 from .core import Precision, Target, UsageError, require
 from .runtime import list_images
 from .runtime.build import check_buildable, is_buildable
@@ -13,9 +14,11 @@ from .runtime.cuda_device import can_run
 
 __all__ = [
     "Pictures",
+    "calibrated_precision",
     "calibration_pictures",
     "check_budget_arguments",
     "check_improvements",
+    "check_method",
     "check_size",
     "improvements_of",
     "parse_targets",
@@ -45,6 +48,28 @@ def check_size(input_size: tuple[int, int] | None) -> None:
         return
     if not isinstance(input_size, tuple | list) or len(input_size) != 2:
         raise UsageError(f"input_size is {input_size!r}, and must be (height, width) in pixels.")
+
+
+def calibrated_precision(precision: Precision | str, method: str) -> Precision:
+    """Return the precision of a recipe that calibration alone makes, with the scales of `method`.
+
+    Raises:
+        UsageError: it takes a search, or the method is unknown.
+    """
+    wanted = Precision.parse(precision)
+    if wanted is Precision.MIXED:
+        raise UsageError(
+            "a mixed recipe is found by a search: use maskrt compile --precision mixed "
+            "--max-ap-drop, or calibrate for int8."
+        )
+    check_method(method)
+    return wanted
+
+
+def check_method(method: str) -> None:
+    """Raise `UsageError` unless `method` is a calibration method."""
+    if method not in METHODS:
+        raise UsageError(f"method {method!r} is not one of {', '.join(METHODS)}.")
 
 
 def check_budget_arguments(

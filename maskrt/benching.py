@@ -32,6 +32,7 @@ import numpy as np
 from .choosing import check_can_exist
 from .core import Bundle, InputSpec, Precision, Progress, Target, require, silent
 from .runtime import Session, list_images, open_session
+from .runtime.backends import gpu_of
 from .runtime.check import latency_percentiles
 from .runtime.cuda_memory_use import device_memory
 from .runtime.power import Power, Rail, find_rails, metered
@@ -131,7 +132,7 @@ def bench(
         calls = _calls(files, spec.batch)
         place, wanted = which_engine(opened, target, precision)
         with (
-            device_memory(place) as taken,
+            device_memory(gpu_of(opened, place, wanted)) as taken,
             open_session(opened, place, wanted, on_device=on_device) as session,
         ):
             found = replace(_bench(session, calls, runs, progress), device_bytes=taken())

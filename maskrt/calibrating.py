@@ -12,9 +12,10 @@
 An error leaves the recipe that the bundle had.
 
 **A pass that was stopped goes on.** Every few seconds the statistics so far are written to
-`calibration/` in the cache folder, under a key of graph, input and pictures (path, size, time). The
-next run of the same pass begins behind the last picture in them. Batches are cut where they would
-have been without the stop, so the recipe is the same to the last byte.
+`calibration/` in the cache folder, under a key of graph, observed tensors, input, pictures (path,
+size, time) and versions. The next run of the same pass begins behind the last picture in them.
+Batches are cut where they would have been without the stop, so the recipe is the same to the last
+byte. A checkpoint that does not fit is none.
 """
 
 import contextlib
@@ -30,8 +31,8 @@ from typing import Any
 import numpy as np
 import onnx
 
-from . import calib
-from .calib.graph import fingerprint
+from . import __version__, calib
+from .calib.fingerprint import fingerprint
 from .calib.stored import read_statistics, write_statistics
 from .core import InputError, InputSpec, Progress, require, silent
 from .runtime import letterbox_batches
@@ -89,9 +90,8 @@ def observe(
         InputError: more than 1 % of `total` cannot be read, or an activation is not finite.
     """
     checkpoint = _Checkpoint(model, pictures, spec)
-    done, before = checkpoint.read()
+    collector, done, before = _begun(model, checkpoint)
     skipped, plain = (list(before.skipped), before.plain) if before else ([], 0)
-    collector = calib.Collector(model, start=before.statistics if before else None)
     progress(_STAGE, done, len(pictures))
     while done < len(pictures):
         images: list[np.ndarray] = []
@@ -108,6 +108,17 @@ def observe(
         checkpoint.write_sometimes(done, collector, tuple(skipped), plain)
         progress(_STAGE, done, len(pictures))
     return Observed(collector.statistics, tuple(skipped), plain)
+
+
+def _begun(
+    model: onnx.ModelProto, checkpoint: "_Checkpoint"
+) -> tuple[calib.Collector, int, Observed | None]:
+    """Return a collector, how many pictures it has behind it, and what was seen in them."""
+    done, before = checkpoint.read()
+    if before is not None:
+        with contextlib.suppress(InputError):  # it is of another pass
+            return calib.Collector(model, start=before.statistics), done, before
+    return calib.Collector(model), 0, None
 
 
 def settled(observed: Observed, total: int) -> tuple[calib.Statistics, dict[str, Any]]:
@@ -234,7 +245,9 @@ def _key(model: onnx.ModelProto, pictures: Sequence[Any], spec: InputSpec) -> st
     """Return a digest of all that statistics depend on."""
     version = require("onnxruntime", "collect calibration statistics").__version__
     shown = [_identity(picture) for picture in pictures]
-    facts = [fingerprint(model), spec.to_json(), version, np.__version__, shown]
+    versions = [__version__, version, np.__version__]
+    tensors = list(calib.place(model).tensors)
+    facts = [fingerprint(model), tensors, spec.to_json(), versions, shown]
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:24]
 
 

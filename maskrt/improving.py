@@ -54,7 +54,7 @@ def improve(
         asked: of `EQUALISATION`, `BIAS_CORRECTION`.
         progress: told what goes on.
     """
-    judge = Judge(bundle, model, dataset.share(SCORED_PICTURES), targets, recipe)
+    judge = Judge(bundle, model, dataset.share(SCORED_PICTURES), targets)
     candidates = {(): recipe, **improvements(bundle, model, recipe, pictures, asked, progress)}
     drops: dict[tuple[str, ...], float] = {}
     for names, candidate in candidates.items():
@@ -104,14 +104,15 @@ def _equalised(
     pictures: Sequence[Any],
     progress: Progress,
 ) -> calib.Recipe:
-    """Calibrate the equalised graph; the recipe is for the original one."""
+    """Calibrate the equalised graph; the recipe is for the original one, and keeps its facts."""
     graph, spec = calib.equalise(model, factors), bundle.manifest.input
     statistics, _ = settled(observe(graph, pictures, spec, progress), len(pictures))
     made = calib.make_recipe(graph, recipe.precision, statistics, method=recipe.method)
     forget(graph, pictures, spec)
     return replace(
-        made, graph=recipe.graph, factors=factors, calibration=recipe.calibration, rest=recipe.rest
-    )
+        made, graph=recipe.graph, factors=factors, calibration=recipe.calibration, rest=recipe.rest,
+        original=recipe.facts,
+    )  # fmt: skip
 
 
 def _corrected(

@@ -6,6 +6,7 @@
 stages do is in `stages`, what they refuse beforehand in `arguments`.
 """
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,9 +15,11 @@ from . import calib
 from .accuracy import measure
 from .arguments import (
     Pictures,
+    calibrated_precision,
     calibration_pictures,
     check_budget_arguments,
     check_improvements,
+    check_method,
     check_size,
     improvements_of,
     is_measurable,
@@ -24,7 +27,7 @@ from .arguments import (
 )
 from .checking import refuse_blind_engine
 from .choosing import check_can_exist
-from .core import Bundle, Precision, Progress, Target, UsageError, silent
+from .core import Bundle, Precision, Progress, Target, silent
 from .core.bundle import check_destination
 from .runtime import Session, open_session
 from .runtime.build import BuildOptions
@@ -105,6 +108,7 @@ def compile(
     wanted = Precision.parse(precision)
     places = parse_targets(targets, wanted)
     check_size(input_size)
+    check_method(method)
     check_destination(Path(output))
     pictures = calibration_pictures(calibration, wanted)
     improvements = improvements_of(bias_correction, equalise)
@@ -167,12 +171,7 @@ def calibrate(
     it was. `bias_correction` and `equalise` are as in `compile`, measured for the target `cpu`.
     """
     opened = Bundle.open(bundle)
-    wanted = Precision.parse(precision)
-    if wanted is Precision.MIXED:
-        raise UsageError(
-            "a mixed recipe is found by a search: use maskrt compile --precision mixed "
-            "--max-ap-drop, or calibrate for int8."
-        )
+    wanted = calibrated_precision(precision, method)
     pictures = calibration_pictures(calibration, wanted)
     improvements = improvements_of(bias_correction, equalise)
     dataset = check_improvements(improvements, images, annotations, wanted)
@@ -259,9 +258,10 @@ def check(
         progress: told what goes on.
 
     Returns:
-        The report; it is also written to the bundle's `report/`.
+        The report; it is also written to the bundle's `report/`, and a warning says if it could
+        not be.
     """
-    return measure(
+    measured = measure(
         Bundle.open(bundle),
         CocoDataset.load(images, annotations),
         target=target,
@@ -272,3 +272,6 @@ def check(
         dask=dask,
         progress=progress,
     )
+    if measured.unsaved:
+        warnings.warn(f"the report is not in the bundle: {measured.unsaved}", stacklevel=2)
+    return measured.report

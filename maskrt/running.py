@@ -1,7 +1,8 @@
 """Running an engine over files: pictures and videos with masks drawn, all instances as COCO JSON.
 
 `results.json` is a COCO results array, `images.json` a COCO data set without annotations that gives
-its `image_id`s their files: `COCO("images.json").loadRes("results.json")` reads the two.
+its `image_id`s their files: `COCO("images.json").loadRes("results.json")` reads the two. A picture
+that cannot be used is left out and named; only if none can is that an error.
 """
 
 import json
@@ -11,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from .choosing import check_can_exist
-from .core import Bundle, Precision, Progress, Target, UsageError, require, silent
+from .core import Bundle, InputError, Precision, Progress, Target, UsageError, require, silent
 from .filming import film
-from .runtime import open_session, read_image
+from .runtime import open_session
 from .runtime.check.report import write_text
 from .runtime.sources import Video, is_video, list_sources
 
@@ -48,12 +49,13 @@ def run_pictures(
         progress: told how many pictures are done.
 
     Returns:
-        `images`, `annotations` (COCO results with `image_id`) and `categories`.
+        `images`, `annotations` (COCO results with `image_id`), `categories`, and `skipped`: a
+        sentence for each picture that cannot be used.
 
     Raises:
         UsageError: an output file would overwrite a picture of `sources`, or `on_device` for a
             target without a device; nothing was written.
-        InputError: a picture cannot be used; pictures before it are written, `results.json` is not.
+        InputError: no picture can be used, or a video cannot.
         MissingDependencyError: a package is not installed; nothing was written.
         UnsupportedTargetError: no engine of that precision can be had there, or run here.
     """
@@ -67,28 +69,38 @@ def run_pictures(
     folder = Path(output)
     _check_output(folder, [*names, *films, _RESULTS, _IMAGES], [*files, *map(Path, videos)])
     pillow = require("PIL.Image", "write pictures")
-    images, annotations = [], []
-    if files:
-        progress("run", 0, len(files))
+    images: list[dict[str, Any]] = []
+    annotations, skipped, stale = [], [], []
     with (
         _none_left_empty(folder),
         open_session(opened, target, precision, on_device=on_device) as session,
     ):
-        for number, (file, name) in enumerate(zip(files, names, strict=True), 1):
-            picture = read_image(file)
-            found = session.predict(picture)
+        for frame in session.predict_stream(files):
+            number = frame.index + 1
+            progress("run", number, len(files))
+            if frame.instances is None or frame.image is None:
+                skipped.append(str(frame.error))
+                stale.append(folder / names[frame.index])
+                continue
+            found = frame.instances
             folder.mkdir(parents=True, exist_ok=True)
             for earlier in (_RESULTS, _IMAGES):  # of other pictures
                 (folder / earlier).unlink(missing_ok=True)
-            pillow.fromarray(found.draw(picture, min_score=min_score)).save(folder / name)
+            drawn = found.draw(frame.image, min_score=min_score)
+            pillow.fromarray(drawn).save(folder / names[frame.index])
             height, width = found.image_size
-            images.append({"id": number, "file_name": str(file), "height": height, "width": width})
+            row = {"file_name": str(files[frame.index]), "height": height, "width": width}
+            images.append({"id": number, **row})
             annotations += found.to_coco(number)
-            progress("run", number, len(files))
+        if skipped and not images:
+            raise InputError(skipped[0])
+        for file in stale:  # an earlier run's
+            file.unlink(missing_ok=True)
         for video, name in zip(videos, films, strict=True):
             folder.mkdir(parents=True, exist_ok=True)
+            first_id = max((image["id"] for image in images), default=0) + 1
             more, found_there = film(
-                session, video, folder / name, min_score=min_score, first_id=len(images) + 1,
+                session, video, folder / name, min_score=min_score, first_id=first_id,
                 limit=max_frames, progress=progress,
             )  # fmt: skip
             images += more
@@ -96,7 +108,10 @@ def run_pictures(
         categories = [
             {"id": label, "name": text} for label, text in enumerate(session.class_names or ())
         ]
-    results = {"images": images, "annotations": annotations, "categories": categories[1:]}
+    results = {
+        "images": images, "annotations": annotations, "categories": categories[1:],
+        "skipped": skipped,
+    }  # fmt: skip
     write_text(folder / _IMAGES, json.dumps({**results, "annotations": []}) + "\n")
     write_text(folder / _RESULTS, json.dumps(annotations) + "\n")
     return results

@@ -5,15 +5,12 @@ the annotated pictures, and its COCO AP is taken from that of the FP32 graph. A 
 machine cannot run is stood in for by the CPU on TensorRT's 127-level grid, and its cost is
 modelled.
 
-Scores are kept in the user's cache folder, by graph, scales and pictures: a search that was stopped
-goes on where it was.
+What was measured is kept in the user's cache folder (`journal.py`), by graph and pictures: a search
+that was stopped goes on where it was, and one for another device measures nothing again.
 """
 
-import hashlib
-import json
-import os
 import time
-from collections.abc import Iterator, MutableMapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -22,14 +19,16 @@ import onnx
 
 from . import calib
 from .calib.cost import MACHINES, Machine, layer_seconds, machine_of, recipe_seconds
-from .calib.search import Outcome, Score, Trial, pareto, search
+from .calib.fingerprint import fingerprint
+from .calib.search import Outcome, Score, Trial, digest, pareto, search
 from .calib.sensitivity import measure_sensitivity, units
 from .calibrating import first_readable
-from .core import Bundle, CheckFailedError, Precision, Progress, Target, cache_folder
+from .core import Bundle, CheckFailedError, Precision, Progress, Target
+from .journal import Journal, Measured
 from .runtime import Session, letterbox_batches
 from .runtime.backends.cpu import CpuBackend
 from .runtime.build import build_engine
-from .runtime.check import CocoDataset, evaluate
+from .runtime.check import BUDGETED, CocoDataset, evaluate
 
 __all__ = ["SCORED_PICTURES", "Judge", "fit_recipe", "search_report"]
 
@@ -63,7 +62,7 @@ def fit_recipe(
     Raises:
         CheckFailedError: no recipe is inside the budget, not even without INT8.
     """
-    judge = Judge(bundle, model, dataset.share(SCORED_PICTURES), targets, recipe)
+    judge = Judge(bundle, model, dataset.share(SCORED_PICTURES), targets)
     seconds = layer_seconds(model, _machine(targets))
     price = {
         unit: sum(seconds[n][recipe.rest] - seconds[n][Precision.INT8] for n in unit)
@@ -80,9 +79,7 @@ def fit_recipe(
 
     # Who asks for INT8 is not handed something else under that name.
     least = len(recipe.narrow_layers()) // 2 if recipe.precision is Precision.INT8 else 1
-    outcome = search(
-        recipe, budget, judge.score, rank, least=least, journal=judge.journal, progress=progress
-    )
+    outcome = search(recipe, budget, judge.score, rank, least=least, progress=progress)
     if outcome.best is None:
         int8 = outcome.trials[0]
         raise CheckFailedError(
@@ -113,11 +110,7 @@ def _wider(precision: Precision) -> str:
 
 
 class Judge:
-    """Scores recipes on annotated pictures.
-
-    Attributes:
-        journal: recipe digest -> score, on disk.
-    """
+    """Scores recipes on annotated pictures; what it measured once, it reads from its journal."""
 
     def __init__(
         self,
@@ -125,24 +118,23 @@ class Judge:
         model: onnx.ModelProto,
         dataset: CocoDataset,
         targets: Sequence[Target],
-        recipe: calib.Recipe,
     ) -> None:
         """Take the arguments of `fit_recipe`; `dataset` is all that is run."""
         self._manifest, self._model, self._dataset = bundle.manifest, model, dataset
         self._here = any(target.name == "cpu" for target in targets)
-        machine = _machine(targets)
-        self._seconds = layer_seconds(model, machine)
-        self.journal = _Journal(_key(dataset, recipe, self._here, machine))
+        self._seconds = layer_seconds(model, _machine(targets))
+        pictures = [(str(i.path), i.path.stat().st_mtime_ns) for i in dataset.images]
+        labels = [dataset.categories, self._manifest.class_names]
+        engine = [fingerprint(model), self._manifest.input.to_json(), self._here]
+        self._journal = Journal(engine, labels, list(dataset.annotations), pictures)
 
     def score(self, recipe: calib.Recipe) -> Score:
         """Return what `recipe` loses, and what it costs."""
-        if "reference" not in self.journal:
-            self.journal["reference"] = self._metrics(self._model.SerializeToString())[0]
-        expected = self.journal["reference"]
-        found, latency_ms = self._metrics(self._engine(recipe))
-        drop = max(expected[kind] - found[kind] for kind in expected)
+        expected = self._measured("reference", self._model.SerializeToString)
+        found = self._measured(digest(recipe), lambda: self._engine(recipe))
+        drop = max(expected.ap[kind] - found.ap[kind] for kind in BUDGETED if kind in expected.ap)
         modelled = recipe_seconds(recipe, self._seconds) * 1e3
-        return Score(drop, modelled, latency_ms if self._here else 0.0)
+        return Score(drop, modelled, found.latency_ms if self._here else 0.0)
 
     def fastest(self, trials: Sequence[Trial]) -> Trial:
         """Return the trial whose engine is the fastest here, timed in turns on one picture."""
@@ -159,13 +151,21 @@ class Judge:
         rendered = calib.render(self._model, recipe, calib.Style.ORT, full_range=self._here)
         return build_engine(rendered, Target.parse("cpu"), Precision.MIXED).files["engine.onnx"]
 
-    def _metrics(self, engine: bytes) -> tuple[dict[str, float], float]:
+    def _measured(self, name: str, engine: Callable[[], bytes]) -> Measured:
+        """Return what the journal knows of `name`; else run the engine over the pictures."""
+        known = self._journal.get(name)
+        if known is None:
+            known = self._run(engine())
+            self._journal.put(name, known)
+        return known
+
+    def _run(self, engine: bytes) -> Measured:
         spec, names = self._manifest.input, self._manifest.class_names
         frame = self._manifest.mask_frame
         with Session(CpuBackend(engine), spec, class_names=names, mask_frame=frame) as session:
             found = evaluate(session.predict, self._dataset, batch=spec.batch, class_names=names)
-        values = {kind: metrics["AP"] or 0.0 for kind, metrics in found.metrics.items()}
-        return values, found.latency_ms["p50"]
+        ap = {kind: metrics["AP"] or 0.0 for kind, metrics in found.metrics.items()}
+        return Measured(ap, found.latency_ms["p50"])
 
 
 def _milliseconds(engine: CpuBackend, picture: np.ndarray) -> float:
@@ -174,56 +174,7 @@ def _milliseconds(engine: CpuBackend, picture: np.ndarray) -> float:
     return (time.perf_counter() - started) * 1e3
 
 
-class _Journal(MutableMapping[str, dict[str, float]]):
-    """A mapping that is on disk after every change."""
-
-    def __init__(self, key: str) -> None:
-        self._file = cache_folder() / "search" / f"{key}.json"
-        try:
-            self._known: dict[str, dict[str, float]] = json.loads(self._file.read_text())
-        except (OSError, ValueError):
-            self._known = {}
-
-    def __getitem__(self, key: str) -> dict[str, float]:
-        return self._known[key]
-
-    def __setitem__(self, key: str, value: dict[str, float]) -> None:
-        self._known[key] = value
-        self._file.parent.mkdir(parents=True, exist_ok=True)
-        staged = self._file.with_suffix(f".{os.getpid()}")
-        staged.write_text(json.dumps(self._known))
-        staged.replace(self._file)
-
-    def __delitem__(self, key: str) -> None:
-        del self._known[key]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._known)
-
-    def __len__(self) -> int:
-        return len(self._known)
-
-
 def _machine(targets: Sequence[Target]) -> Machine:
     """Return whose time is modelled: of the first target that is a GPU, else an Orin NX's."""
     devices = [target for target in targets if target.backend != "onnxruntime"]
     return machine_of(devices[0]) if devices else MACHINES["orin-nx"]
-
-
-def _key(dataset: CocoDataset, recipe: calib.Recipe, here: bool, machine: Machine) -> str:
-    """Return a digest of all that a score depends on besides the choices in the recipe."""
-    pictures = [(str(i.path), i.path.stat().st_mtime_ns) for i in dataset.images]
-    facts: list[Any] = [
-        recipe.to_json()["tensors"],
-        recipe.graph,
-        list(dataset.annotations),
-        pictures,
-        here,
-    ]
-    return hashlib.sha256(json.dumps(facts, sort_keys=True, default=_plain).encode()).hexdigest()[
-        :24
-    ]
-
-
-def _plain(value: Any) -> Any:
-    return value.tolist() if isinstance(value, np.ndarray | np.generic) else str(value)

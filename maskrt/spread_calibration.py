@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from . import calib
-from .arguments import calibration_pictures
+from .arguments import calibrated_precision, calibration_pictures
 from .calibrating import Observed, forget, observe, settled
 from .core import Bundle, InputError, Precision, Progress, silent
 from .spreading import cluster, shards_of
@@ -32,7 +32,7 @@ def calibrate_on_cluster(
     Every worker must see bundle and pictures under the same paths.
     """
     opened = Bundle.open(bundle)
-    wanted = Precision.parse(precision)
+    wanted = calibrated_precision(precision, method)
     files = calibration_pictures(Path(calibration).resolve(), wanted)
     if not files:
         raise InputError(f"there is no picture in {calibration}: name a folder that holds some.")

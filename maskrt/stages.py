@@ -293,13 +293,15 @@ def hold_to_budget(
     progress: Progress,
 ) -> None:
     """Raise `CheckFailedError` if the engine misses the budget, before the bundle appears."""
-    report = measure(
+    report, _, unsaved = measure(
         bundle,
         dataset,
         target=target,
         max_ap_drop=budget,
         progress=progress,
     )
+    if unsaved:
+        raise BundleError(unsaved)
     if not report.passed:
         raise CheckFailedError(f"{budget_sentence(report)} No bundle was written.")
 

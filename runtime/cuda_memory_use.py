@@ -9,23 +9,23 @@ import ctypes
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from ..core import Target
-from .cuda_device import can_run, open_driver
+from .cuda_device import open_driver
 
 __all__ = ["device_memory"]
 
-DEVICE = 0  # engines run on the first GPU
-
 
 @contextmanager
-def device_memory(target: Target) -> Iterator[Callable[[], int | None]]:
-    """Yield a function that returns the bytes taken on the GPU since the block began.
+def device_memory(device: int | None) -> Iterator[Callable[[], int | None]]:
+    """Yield a function that returns the bytes taken on a GPU since the block began.
 
-    It returns None where `target` runs without a GPU, or the driver does not tell.
+    Args:
+        device: its number, as CUDA counts (`backends.gpu_of`); None for an engine that needs none.
+
+    It returns None without a GPU, or where the driver does not tell.
     """
-    driver = open_driver() if target.backend != "onnxruntime" and can_run(target) else None
-    context = None if driver is None else _retain(driver)
-    if driver is None or context is None:
+    driver = None if device is None else open_driver()
+    context = None if driver is None or device is None else _retain(driver, device)
+    if driver is None or device is None or context is None:
         yield lambda: None
         return
     try:
@@ -37,15 +37,15 @@ def device_memory(target: Target) -> Iterator[Callable[[], int | None]]:
 
         yield taken
     finally:
-        driver.cuDevicePrimaryCtxRelease(DEVICE)
+        driver.cuDevicePrimaryCtxRelease(device)
 
 
-def _retain(driver: ctypes.CDLL) -> ctypes.c_void_p | None:
+def _retain(driver: ctypes.CDLL, device: int) -> ctypes.c_void_p | None:
     """Return the primary context, which CUDA's runtime, TensorRT and PyTorch share."""
-    device, context = ctypes.c_int(), ctypes.c_void_p()
-    if driver.cuDeviceGet(ctypes.byref(device), DEVICE) != 0:
+    handle, context = ctypes.c_int(), ctypes.c_void_p()
+    if driver.cuDeviceGet(ctypes.byref(handle), device) != 0:
         return None
-    failed = driver.cuDevicePrimaryCtxRetain(ctypes.byref(context), device)
+    failed = driver.cuDevicePrimaryCtxRetain(ctypes.byref(context), handle)
     return None if failed else context
 
 

@@ -10,10 +10,10 @@ import contextlib
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, TypeAlias, overload
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
@@ -33,7 +33,7 @@ from .letterbox import Placement, fill_batch, letterbox
 from .packed import PackedMasks
 from .pictures import Picture, load_picture
 from .postprocess import Paste, instances_of
-from .stream import Frame, Placed, prefetched
+from .stream import Frame, Letterbox, Placed, prefetched
 
 if TYPE_CHECKING:
     from .cuda import FrameSlots
@@ -41,8 +41,6 @@ if TYPE_CHECKING:
 __all__ = ["STAGES", "Session", "open_session"]
 
 _IN_FLIGHT = 2  # frames of a stream on the device: one is uploaded while one is computed
-
-Letterbox: TypeAlias = Callable[[np.ndarray, InputSpec], tuple[np.ndarray, Placement]]
 
 STAGES = ("read", "letterbox", "engine", "postprocess")
 
@@ -76,17 +74,26 @@ class Session:
 
         Letterboxing and pasting are the runtime's own, unless a check puts others in their place;
         `mask_frame` is the manifest's.
+
+        Raises:
+            UsageError: another letterbox or paste for a backend whose device does both.
         """
         self.spec = spec
         self.class_names = class_names
         self.target = target
         self.precision = precision
         self._backend: Backend | None = backend
-        self._letterbox = letterbox_with
+        self._letterbox = letterbox_with or letterbox
         self._mask_frame = mask_frame
         self._paste = paste_with
+        self._slots: FrameSlots | None = None
         self._turn = contextlib.nullcontext() if backend.concurrent else threading.Lock()
-        self._slots = backend.open_frames(spec, 1)
+        try:
+            self._slots = backend.open_frames(spec, 1)
+            _check_device(self._slots, letterbox_with=letterbox_with, paste_with=paste_with)
+        except BaseException:
+            self.close()
+            raise
         self._local = threading.local()
 
     @property
@@ -163,7 +170,7 @@ class Session:
 
     def place(self, image: np.ndarray) -> tuple[np.ndarray, Placement]:
         """Letterbox a picture as `predict` does: the canvas, and where the picture lies on it."""
-        return (self._letterbox or letterbox)(image, self.spec)
+        return self._letterbox(image, self.spec)
 
     def describe(self) -> dict[str, Any]:
         """Return backend, version, target and precision as JSON data."""
@@ -233,7 +240,7 @@ class Session:
         if slots is None:
             yield from self._frames_on_host(source, prefetch)
         else:
-            batches = prefetched(source, self.spec, prefetch=prefetch, letterboxed=False)
+            batches = prefetched(source, self.spec, prefetch=prefetch, letterbox_with=None)
             with contextlib.closing(slots), contextlib.closing(batches):
                 yield from self._frames_in_flight(batches, slots)
 
@@ -268,7 +275,9 @@ class Session:
     def _frames_on_host(
         self, source: Iterable[Picture], prefetch: int
     ) -> Generator[Frame, None, None]:
-        with contextlib.closing(prefetched(source, self.spec, prefetch=prefetch)) as batches:
+        with contextlib.closing(
+            prefetched(source, self.spec, prefetch=prefetch, letterbox_with=self._letterbox)
+        ) as batches:
             for batch in batches:
                 canvases = [placed.canvas for placed in batch if placed.canvas is not None]
                 outputs = self.run(fill_batch(canvases, self.spec.batch)) if canvases else {}
@@ -309,6 +318,16 @@ class Session:
         started = time.perf_counter()
         yield
         self.timings[stage] += (time.perf_counter() - started) * 1e3
+
+
+def _check_device(slots: "FrameSlots | None", **others: object) -> None:
+    """Refuse what would be put in the place of a device's work, and never be called."""
+    given = [name for name, other in others.items() if other is not None]
+    if slots is not None and given:
+        raise UsageError(
+            f"a session whose GPU letterboxes and pastes takes no {given[0]}: open it without "
+            "on_device."
+        )
 
 
 def which_engine(

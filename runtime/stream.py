@@ -21,6 +21,7 @@ import threading
 from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
 from functools import partial
+from typing import TypeAlias
 
 import numpy as np
 
@@ -28,7 +29,9 @@ from ..core import InputError, InputSpec, Instances, MaskrtError
 from .letterbox import Placement, letterbox, placement
 from .pictures import Picture, load_picture
 
-__all__ = ["Frame", "Placed", "prefetched"]
+__all__ = ["Frame", "Letterbox", "Placed", "prefetched"]
+
+Letterbox: TypeAlias = Callable[[np.ndarray, InputSpec], tuple[np.ndarray, Placement]]
 
 _JOIN_SECONDS = 5.0
 _POLL_SECONDS = 0.1
@@ -89,7 +92,11 @@ class _End:
 
 
 def prefetched(
-    source: Iterable[Picture], spec: InputSpec, *, prefetch: int, letterboxed: bool = True
+    source: Iterable[Picture],
+    spec: InputSpec,
+    *,
+    prefetch: int,
+    letterbox_with: Letterbox | None = letterbox,
 ) -> Generator[list[Placed], None, None]:
     """Yield batches of pictures, read and letterboxed in a thread ahead of the caller.
 
@@ -97,13 +104,13 @@ def prefetched(
         source: of pictures; iterated in the thread.
         spec: canvas, and how many pictures a batch has at most.
         prefetch: how many batches may wait, at least 1.
-        letterboxed: False leaves the canvases to a device.
+        letterbox_with: makes the canvases; None leaves them to a device.
     """
     ready: queue.Queue[list[Placed] | _End] = queue.Queue(prefetch)
     stop = threading.Event()
     reader = threading.Thread(
         target=_read_ahead,
-        args=(source, partial(_place, spec, letterboxed), spec.batch, ready, stop),
+        args=(source, partial(_place, spec, letterbox_with), spec.batch, ready, stop),
         name="maskrt-reader",
         daemon=True,
     )
@@ -154,13 +161,15 @@ def _put(
             return
 
 
-def _place(spec: InputSpec, letterboxed: bool, index: int, picture: Picture) -> Placed:
+def _place(
+    spec: InputSpec, letterbox_with: Letterbox | None, index: int, picture: Picture
+) -> Placed:
     try:
         image = load_picture(picture)
-        if not letterboxed:
+        if letterbox_with is None:
             place = placement(image.shape[0], image.shape[1], spec)
             return Placed(index, picture, image, place=place)
-        canvas, place = letterbox(image, spec)
+        canvas, place = letterbox_with(image, spec)
     except MaskrtError as error:
         return Placed(index, picture, error=error)
     except Exception as error:  # a decoder's own; the pictures after it are none the worse

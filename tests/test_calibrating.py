@@ -9,7 +9,10 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -17,11 +20,12 @@ import pytest
 from PIL import Image
 
 import maskrt
-from maskrt.calib import Collector, collect_statistics
+from maskrt.calib import Collector, Histogram, Range, Statistics, collect_statistics, place
 from maskrt.calib.stored import read_statistics, write_statistics
-from maskrt.calibrating import observe, settled
+from maskrt.calibrating import Observed, observe, settled
 from maskrt.cli import main
-from maskrt.core import Bundle, InputError, InputSpec, Manifest, MaskrtError
+from maskrt.core import Bundle, InputError, InputSpec, Manifest, MaskrtError, UsageError
+from maskrt.spread_calibration import calibrate_on_cluster
 
 from .calib.graphs import SIZE, GraphBuilder, detector, pictures, stem
 
@@ -90,6 +94,45 @@ def test_bad_pictures_are_one_sentence_and_the_recipe_stays(
     assert _recipe(template) == before
 
 
+def _nothing_may_happen(stage: str, done: int, total: int) -> None:
+    raise AssertionError(f"{stage} was begun")
+
+
+def _compile(bundle: Path, pictures: Path, **options: Any) -> None:
+    model = bundle / "model.onnx"
+    out = bundle.parent / "out.maskrt"
+    maskrt.compile(str(model), out, calibration=pictures, precision="int8", **options)
+
+
+def _on_cluster(bundle: Path, pictures: Path, **options: Any) -> None:
+    calibrate_on_cluster(bundle, pictures, "tcp://127.0.0.1:9", **options)
+
+
+@pytest.mark.parametrize("verb", [_compile, maskrt.calibrate, _on_cluster])
+def test_an_unknown_method_is_refused_before_anything_is_done(
+    template: Path, verb: Callable[..., object]
+) -> None:
+    before = _recipe(template)
+    said = "method 'guess' is not one of minmax, percentile, mse, entropy, best"
+    with pytest.raises(UsageError, match=said):
+        verb(template / "b.maskrt", template / "good", method="guess", progress=_nothing_may_happen)
+    assert _recipe(template) == before
+
+
+@pytest.mark.parametrize("precision", ["mixed", maskrt.Precision.MIXED])
+@pytest.mark.parametrize("verb", [maskrt.calibrate, _on_cluster])
+def test_a_mixed_recipe_is_found_by_a_search_alone(
+    template: Path, verb: Callable[..., object], precision: Any
+) -> None:
+    before = _recipe(template)
+    with pytest.raises(UsageError, match="a mixed recipe is found by a search"):
+        verb(
+            template / "b.maskrt", template / "good", precision=precision,
+            progress=_nothing_may_happen,
+        )  # fmt: skip
+    assert _recipe(template) == before
+
+
 def test_one_black_picture_among_others_is_a_picture(tmp_path: Path) -> None:
     shown = [np.zeros((60, 90, 3), np.uint8), *pictures(2)]
     seen = observe(detector(), shown, SPEC)
@@ -150,6 +193,15 @@ def test_stored_statistics_come_back_exactly() -> None:
     for damaged in (stored[:-100], b"", b"PK\x03\x04", stored.replace(b"ranges", b"rangez")):
         with pytest.raises(InputError, match="cannot be read"):
             read_statistics(damaged)
+
+
+def test_stored_statistics_hold_histograms_of_any_length() -> None:
+    seen = {"usual": Histogram(), "huge": Histogram()}
+    seen["usual"].add(np.float32([0.5, 3.0]))
+    seen["huge"].add(np.float32([4e6, 1e30]))
+    for histograms in (seen, {}):
+        statistics = Statistics("g", 2, {"usual": Range(0, 3), "huge": Range(0, 1e30)}, histograms)
+        assert read_statistics(write_statistics(statistics)) == statistics
 
 
 def test_a_collector_goes_on_from_statistics_of_its_own_graph_only() -> None:
@@ -219,3 +271,62 @@ def test_a_damaged_checkpoint_is_left_alone(
     for damaged in (good[:-9], good.replace(b'"done": 3', b'"dune": 3'), b"", b"\n"):
         kept.write_bytes(damaged)
         assert observe(detector(), files, SPEC) == whole
+
+
+@pytest.fixture
+def kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """Have every checkpoint kept, and return their folder."""
+    monkeypatch.setenv("MASKRT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("maskrt.calibrating._EVERY_SECONDS", 0.0)
+    return tmp_path / "cache" / "calibration"
+
+
+def _began_at(model: onnx.ModelProto, files: list[Path]) -> tuple[int, Observed]:
+    done: list[int] = []
+    seen = observe(model, files, SPEC, lambda stage, now, total: done.append(now))
+    return done[0], seen
+
+
+@pytest.mark.parametrize("package", ["maskrt.calibrating", "onnxruntime", "numpy"])
+def test_a_checkpoint_of_another_version_is_not_gone_on_from(
+    kept: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, package: str
+) -> None:
+    files = _write_pictures(tmp_path / "pictures", 2)
+    _, whole = _began_at(detector(), files)
+    assert _began_at(detector(), files) == (2, whole)
+    monkeypatch.setattr(f"{package}.__version__", "99.0")
+    assert _began_at(detector(), files) == (0, whole)
+    assert len(list(kept.iterdir())) == 2
+
+
+def test_a_placement_that_changed_begins_anew(
+    kept: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a new release's may: other tensors are observed then."""
+    files, model = _write_pictures(tmp_path / "pictures", 2), detector()
+    every = place(model).tensors
+    _, before = _began_at(model, files)
+    assert tuple(before.statistics.tensors) == every
+    monkeypatch.setattr("maskrt.calib.placement._tensors", lambda layers, adds: every[:-1])
+    start, after = _began_at(model, files)
+    assert (start, tuple(after.statistics.tensors)) == (0, every[:-1])
+    for name in every[:-1]:  # fusion differs with what is observed, so the last bits of a sum may
+        amax = before.statistics.tensors[name].amax
+        assert after.statistics.tensors[name].amax == pytest.approx(amax, rel=1e-5)
+
+
+def test_a_checkpoint_that_does_not_fit_is_none(kept: Path, tmp_path: Path) -> None:
+    files, model = _write_pictures(tmp_path / "pictures", 2), detector()
+    _, whole = _began_at(model, files)
+    (file,) = kept.iterdir()
+    head, _, _ = file.read_bytes().partition(b"\n")
+    own = whole.statistics
+    fewer = dict(list(own.tensors.items())[:-1])
+    for other in (
+        replace(own, graph="another"),
+        replace(own, tensors=fewer, histograms={n: own.histograms[n] for n in fewer}),
+        replace(own, tensors={}, histograms={}, pictures=0),
+        replace(own, histograms={}),
+    ):
+        file.write_bytes(head + b"\n" + write_statistics(other))
+        assert _began_at(model, files) == (0, whole)

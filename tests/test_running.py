@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +13,32 @@ from PIL import Image
 from pycocotools.coco import COCO
 
 from maskrt import running
+from maskrt.cli import main
 from maskrt.core import Bundle, InputSpec, Instances, Manifest, UsageError
-from maskrt.core.errors import InputError
+from maskrt.core.errors import InputError, MaskrtError
 from maskrt.running import run_pictures
+from maskrt.runtime import read_image
+from maskrt.runtime.stream import Frame
 
 
 class _OneBox:
-    """A session that finds one box in every picture, with a mask if it `has_masks`."""
+    """A session that finds one box in every picture, with a mask if it `has_masks`.
+
+    Its engine fails at a picture of one pixel.
+    """
 
     class_names = ("background", "ball")
+
+    def predict_stream(self, files: list[Path]) -> Iterator[Frame]:
+        for index, file in enumerate(files):
+            try:
+                picture = read_image(file)
+            except MaskrtError as error:
+                yield Frame(index, file, None, None, error)
+                continue
+            if picture.size == 3:
+                raise MaskrtError("the engine failed.")
+            yield Frame(index, file, picture, self.predict(picture))
 
     def __init__(self, has_masks: bool) -> None:
         self._has_masks = has_masks
@@ -139,10 +157,40 @@ def test_a_failure_in_the_middle_leaves_no_results(
     """Not even those of an earlier run, whose pictures are being overwritten."""
     output = tmp_path / "out"
     run_pictures(bundle, [pictures], output)
-    (pictures / "b.png").write_bytes(b"no picture")
-    with pytest.raises(InputError, match=r"b\.png"):
+    Image.new("RGB", (1, 1)).save(pictures / "b.png")
+    with pytest.raises(MaskrtError, match="the engine failed"):
         run_pictures(bundle, [pictures], output)
     assert sorted(_content(output)) == ["a.png", "b.png"]
+
+
+def test_a_picture_that_cannot_be_used_is_left_out_and_named(
+    bundle: Bundle, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "out"
+    run_pictures(bundle, [pictures], output)
+    Image.new("RGB", (16, 12)).save(pictures / "c.png")
+    (pictures / "b.png").write_bytes(b"no picture")
+    with pytest.raises(SystemExit) as ended:
+        main(["run", str(bundle.path), str(pictures), "-o", str(output)])
+    assert ended.value.code == 1
+    shown = capsys.readouterr().out
+    assert "2 instances of score 0.5 or more in 2 pictures:" in shown
+    assert f"left out: {pictures / 'b.png'}" in shown.replace("\n", " ")
+    assert sorted(_content(output)) == ["a.png", "c.png", "images.json", "results.json"]
+    images = json.loads((output / "images.json").read_text())
+    assert [Path(row["file_name"]).name for row in images["images"]] == ["a.png", "c.png"]
+    assert [row["image_id"] for row in json.loads((output / "results.json").read_text())] == [1, 3]
+    assert len(images["skipped"]) == 1
+
+
+def test_no_picture_that_can_be_used_is_an_error(
+    bundle: Bundle, pictures: Path, tmp_path: Path
+) -> None:
+    for file in pictures.iterdir():
+        file.write_bytes(b"no picture")
+    with pytest.raises(InputError, match=r"a\.png"):
+        run_pictures(bundle, [pictures], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_failure_at_the_first_picture_touches_nothing(

@@ -50,7 +50,7 @@ def _spoilt(bundle: maskrt.Bundle) -> calib.Recipe:
 def test_a_planted_bad_scale_is_found(
     bundle: maskrt.Bundle, dataset: CocoDataset, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("MASKRT_CACHE", str(tmp_path))
     model = onnx.load_model_from_string(bundle.read(MODEL))
     pictures = [scene(i, split="train", size=SIZE).image for i in range(2)]
 
@@ -78,7 +78,7 @@ def test_a_planted_bad_scale_is_found(
 def test_a_budget_out_of_reach_is_refused(
     bundle: maskrt.Bundle, dataset: CocoDataset, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("MASKRT_CACHE", str(tmp_path))
     model = onnx.load_model_from_string(bundle.read(MODEL))
     recipe = calib.Recipe.from_json(bundle.read_json(RECIPE))
     pictures = [scene(0, split="train", size=SIZE).image]

@@ -29,7 +29,7 @@ _LIGHT = GridSettings(scale_ranges=((1, 56), (28, 112), (56, 224), (112, 448), (
 SCENES = GridSettings(
     grids=(36, 24, 18, 14, 10),
     scale_ranges=((1, 36), (24, 72), (48, 144), (96, 288), (192, 640)),
-    candidates=120,
+    candidates=200,
 )
 
 

@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.table import Table
 
-from .options import bundle_argument, console, on_device_option, precision_option, progress_bars
+from .options import (
+    OUTPUT_FILE,
+    bundle_argument,
+    console,
+    on_device_option,
+    precision_option,
+    progress_bars,
+)  # fmt: skip
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -31,12 +38,8 @@ __all__ = ["command"]
     "--weights", type=click.Path(path_type=Path),
     help="The PyTorch weights that BUNDLE was compiled from: time PyTorch, too.",
 )  # fmt: skip
-@click.option(
-    "--json", "json_file", type=click.Path(path_type=Path), help="Write the figures here."
-)
-@click.option(
-    "--plot", type=click.Path(path_type=Path), metavar="FILE", help="Draw them: .svg or .png."
-)
+@click.option("--json", "json_file", type=OUTPUT_FILE, help="Write the figures here.")
+@click.option("--plot", type=OUTPUT_FILE, metavar="FILE", help="Draw them: .svg or .png.")
 def command(
     bundle: Path,
     target: str | None,

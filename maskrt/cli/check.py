@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.table import Table
 
-from .options import bundle_argument, console, precision_option, progress_bars
+from .options import OUTPUT_FILE, bundle_argument, console, precision_option, progress_bars
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -42,11 +42,9 @@ __all__ = ["command"]
     "--store-reference", is_flag=True,
     help="Only run the reference, and store its results in BUNDLE for a device that cannot.",
 )  # fmt: skip
-@click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write the report here.")
-@click.option("--html", "html_file", type=click.Path(path_type=Path), help="Write the page here.")
-@click.option(
-    "--junit", "junit_file", type=click.Path(path_type=Path), help="Write JUnit XML here, for CI."
-)
+@click.option("--json", "json_file", type=OUTPUT_FILE, help="Write the report here.")
+@click.option("--html", "html_file", type=OUTPUT_FILE, help="Write the page here.")
+@click.option("--junit", "junit_file", type=OUTPUT_FILE, help="Write JUnit XML here, for CI.")
 def command(
     bundle: Path,
     images: Path,
@@ -63,25 +61,29 @@ def command(
     junit_file: Path | None,
 ) -> None:
     """Measure COCO AP of BUNDLE's engine and what it lost against the FP32 reference."""
-    from ..pipeline import check
-    from ..runtime.check import enforce, render_junit
+    from ..accuracy import measure
+    from ..core import Bundle
+    from ..runtime.check import CocoDataset, enforce, render_junit
     from ..runtime.check.report import write_text
 
     if store_reference:
         _store(bundle, images, annotations, weights)
         return
     with progress_bars() as progress:
-        report = check(
-            bundle, images=images, annotations=annotations, target=target, precision=precision,
-            max_ap_drop=max_ap_drop, weights=weights, explain=explain, dask=dask,
-            progress=progress,
+        report, page, unsaved = measure(
+            Bundle.open(bundle), CocoDataset.load(images, annotations), target=target,
+            precision=precision, max_ap_drop=max_ap_drop, weights=weights, explain=explain,
+            dask=dask, progress=progress,
         )  # fmt: skip
     _print(report)
+    if unsaved:
+        console().print(f"warning   the report is not in the bundle: {unsaved}", style="red")
+    else:
+        console().print("report    in the bundle: report/report.html and report/report.json")
     if json_file is not None:
         report.save(json_file)
     if html_file is not None:
-        html_file.parent.mkdir(parents=True, exist_ok=True)
-        html_file.write_bytes((bundle / "report" / "report.html").read_bytes())
+        write_text(html_file, page)
     if junit_file is not None:
         write_text(junit_file, render_junit(report))
     if max_ap_drop is not None:
@@ -134,7 +136,6 @@ def _print(report: "Report") -> None:
         screen.print(f"note      {report.note}")
     if "mask" not in report.metrics:
         screen.print("note      no mask AP: the model or the annotations have no masks")
-    screen.print("report    in the bundle: report/report.html and report/report.json")
 
 
 def _print_agreement(screen: "Console", agreement: dict[str, Any]) -> None:

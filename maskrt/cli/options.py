@@ -1,5 +1,6 @@
 """Options that several verbs share, and the progress bar that all of them show."""
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +21,7 @@ from rich.progress import (
 from rich.text import Text
 
 __all__ = [
+    "OUTPUT_FILE",
     "bundle_argument",
     "console",
     "improvement_options",
@@ -40,6 +42,24 @@ precision_option = click.option(
 on_device_option = click.option(
     "--on-device", is_flag=True, help="Letterbox and paste on the GPU, too, in one CUDA graph."
 )
+
+
+class _OutputFile(click.Path):
+    """A file to be written in the end, refused at once if it cannot be."""
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path, dir_okay=False, writable=True)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the path, if the nearest folder above it that exists may be written to."""
+        path = Path(os.fsdecode(super().convert(value, param, ctx)))
+        folder = next(parent for parent in path.absolute().parents if parent.exists())
+        if not folder.is_dir() or not os.access(folder, os.W_OK):
+            self.fail(f"{path} cannot be written: {folder} is no folder that you may write to.")
+        return path
+
+
+OUTPUT_FILE = _OutputFile()
 
 
 def console() -> Console:

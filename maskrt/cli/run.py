@@ -40,9 +40,11 @@ def command(
     """Find instances in pictures and videos with an engine of BUNDLE.
 
     A video is a file, camera:N, or an rtsp:// or http:// address. Ctrl-C ends a camera or a network
-    stream, and what was found until then is written.
+    stream, and what was found until then is written. A picture that cannot be used is left out and
+    named, and the exit status is 1 then.
     """
     from ..running import run_pictures
+    from ..runtime.sources import is_video
 
     with progress_bars() as progress:
         results = run_pictures(
@@ -50,8 +52,13 @@ def command(
             on_device=on_device, max_frames=max_frames, progress=progress,
         )  # fmt: skip
     found = sum(entry["score"] >= min_score for entry in results["annotations"])
-    console().print(
-        f"{found} instances of score {min_score:g} or more in {len(results['images'])} pictures "
-        f"or frames: "
+    kind = "pictures and frames" if any(map(is_video, sources)) else "pictures"
+    screen = console()
+    screen.print(
+        f"{found} instances of score {min_score:g} or more in {len(results['images'])} {kind}: "
         f"{output / 'results.json'} and the pictures beside it."
     )
+    for sentence in results["skipped"]:
+        screen.print(f"left out: {sentence}", style="red")
+    if results["skipped"]:
+        raise SystemExit(1)

@@ -6,7 +6,7 @@ from typing import Any
 from rich.table import Table
 
 from ..core import Bundle, BundleError, Target, counted
-from ..core.bundle import RECIPE, SEARCH
+from ..core.bundle import RECIPE, REPORT, SEARCH
 from ..runtime.cuda_device import can_run
 from .options import console
 
@@ -29,12 +29,18 @@ def print_bundle(bundle: Bundle) -> None:
     screen.print(f"  fidelity  {_fidelity(manifest.fidelity)}")
     for warning in manifest.fidelity.get("violations", []):
         screen.print(f"  warning   the conversion is not exact. {warning}", style="yellow")
+    if manifest.fidelity.get("violations"):
+        screen.print(
+            "            maskrt check --weights says what that costs in AP", style="yellow"
+        )
     if "warning" in manifest.source:
         screen.print(f"  warning   {manifest.source['warning']}", style="yellow")
     if RECIPE in bundle:
         _print_calibration(bundle.read_json(RECIPE))
     if SEARCH in bundle:
         screen.print(f"  search    {_search(bundle.read_json(SEARCH))}")
+    if REPORT in bundle:
+        screen.print(f"  accuracy  {_accuracy(bundle.read_json(REPORT))}")
     if bundle.engines():
         screen.print(_engines(bundle))
     for name in bundle.prepared():
@@ -174,9 +180,26 @@ def _search(found: dict[str, Any]) -> str:
     best = found["best"]
     return (
         f"{best['int8_layers']} of {best['layers']} layers in INT8 with the scales of "
-        f"{best['method']} lose {best['drop']:.2f} AP of the {found['budget']:g} allowed; the "
-        f"fastest of {counted(len(found['trials']), 'recipe')} tried"
+        f"{best['method']} lose {max(best['drop'], 0):.2f} AP of the {found['budget']:g} allowed; "
+        f"the fastest of {counted(len(found['trials']), 'recipe')} tried"
     )
+
+
+def _accuracy(report: dict[str, Any]) -> str:
+    """Return AP and its change in one line, from the last check's report."""
+    drop = report["drop"] or {}
+    parts = []
+    for kind in ("box", "mask"):
+        if kind in report["metrics"]:
+            lost = drop.get(kind, {}).get("AP")
+            change = "" if lost is None else f" ({-lost:+.2f} against {report['reference_name']})"
+            parts.append(f"{kind} AP {report['metrics'][kind]['AP']:.2f}{change}")
+    verdict = ""
+    if report["budget"] is not None:
+        place = "inside" if report["passed"] else "outside"
+        verdict = f", {place} the budget of {report['budget']:g}"
+    where = f"{report['target']} {report['precision']} on {report['images']} pictures"
+    return f"{', '.join(parts)}: {where}{verdict}; report/report.html"
 
 
 def _fidelity(found: dict[str, Any]) -> str:

@@ -23,8 +23,10 @@ from .nvrtc import compile_plan
 __all__ = [
     "Function",
     "Module",
+    "call_driver",
     "compute_capability",
     "current_device",
+    "has_function",
     "launch",
     "launch_stage",
     "load_plan",
@@ -57,12 +59,12 @@ class Module:
         """
         _ensure_context()
         self._handle = ctypes.c_void_p()
-        _call("cuModuleLoadData", ctypes.byref(self._handle), code)
+        call_driver("cuModuleLoadData", ctypes.byref(self._handle), code)
 
     def function(self, name: str) -> Function:
         """Return the kernel whose `extern "C"` name is `name`."""
         handle = ctypes.c_void_p()
-        _call("cuModuleGetFunction", ctypes.byref(handle), self._handle, name.encode())
+        call_driver("cuModuleGetFunction", ctypes.byref(handle), self._handle, name.encode())
         return Function(handle, name)
 
 
@@ -84,7 +86,7 @@ def launch(
         stream: handle of the CUDA stream, 0 for the default one.
     """
     places = [ctypes.cast(ctypes.pointer(value), ctypes.c_void_p) for value in arguments]
-    _call(
+    call_driver(
         "cuLaunchKernel", function.handle, *grid, block, 1, 1, 0, ctypes.c_void_p(stream),
         (ctypes.c_void_p * len(places))(*places), None,
     )  # fmt: skip
@@ -132,7 +134,7 @@ def current_device() -> int:
     """Return the ordinal of the device of the current context."""
     _ensure_context()
     device = ctypes.c_int()
-    _call("cuCtxGetDevice", ctypes.byref(device))
+    call_driver("cuCtxGetDevice", ctypes.byref(device))
     return device.value
 
 
@@ -141,7 +143,7 @@ def compute_capability() -> int:
     device, numbers = current_device(), []
     for attribute in (_MAJOR, _MINOR):
         value = ctypes.c_int()
-        _call("cuDeviceGetAttribute", ctypes.byref(value), attribute, device)
+        call_driver("cuDeviceGetAttribute", ctypes.byref(value), attribute, device)
         numbers.append(value.value)
     return 10 * numbers[0] + numbers[1]
 
@@ -149,15 +151,27 @@ def compute_capability() -> int:
 def _ensure_context() -> int:
     """Return the current context's handle; without one, make the first device's current."""
     context = ctypes.c_void_p()
-    _call("cuInit", 0)
-    _call("cuCtxGetCurrent", ctypes.byref(context))
+    call_driver("cuInit", 0)
+    call_driver("cuCtxGetCurrent", ctypes.byref(context))
     if not context.value:
-        _call("cuDevicePrimaryCtxRetain", ctypes.byref(context), 0)
-        _call("cuCtxSetCurrent", context)
+        call_driver("cuDevicePrimaryCtxRetain", ctypes.byref(context), 0)
+        call_driver("cuCtxSetCurrent", context)
     return context.value or 0
 
 
-def _call(name: str, *arguments: Any) -> None:
+def has_function(name: str) -> bool:
+    """Whether the driver of this machine is new enough to have a function."""
+    return hasattr(_library(), name)
+
+
+def call_driver(name: str, *arguments: Any) -> None:
+    """Call a function of the driver.
+
+    Raises:
+        MissingDependencyError: no CUDA driver on this machine.
+        UnsupportedTargetError: no CUDA device.
+        RuntimeError: the call failed, with the driver's words.
+    """
     status = getattr(_library(), name)(*arguments)
     if status == _NO_DEVICE:
         raise UnsupportedTargetError(

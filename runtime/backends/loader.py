@@ -27,7 +27,7 @@ from .fits import check_files, check_version, rebuild_command
 from .null import NullBackend
 from .tensorrt import TensorRTBackend
 
-__all__ = ["choose_target", "open_backend", "open_engine"]
+__all__ = ["choose_target", "gpu_of", "open_backend", "open_engine"]
 
 
 def open_backend(
@@ -82,6 +82,7 @@ def open_engine(files: Mapping[str, bytes], info: Mapping[str, Any], target: Tar
         device=device,
         package=target.backend,
         plugins=info["form"] == "plugins",
+        user_allocation=info.get("user_allocation", False),
     )
 
 
@@ -111,6 +112,16 @@ def choose_target(bundle: Bundle, precision: Precision | None = None) -> Target:
     return min(runnable, key=lambda t: t.backend == "onnxruntime")
 
 
+def gpu_of(bundle: Bundle, target: Target, precision: Precision | None = None) -> int | None:
+    """Return the number of the GPU that `open_backend` opens an engine on; None without one."""
+    if target.backend == "tensorrt_rtx":
+        return _gpu_for(target)
+    place = f"{bundle.engine_folder(target, precision)}/engine.json"
+    if target.backend != "tensorrt" or place not in bundle:
+        return None
+    return _first_gpu(tuple(bundle.read_json(place)["sms"]))
+
+
 @dataclass(frozen=True)
 class _Options:
     """What a backend is opened with; see `open_backend`."""
@@ -132,15 +143,16 @@ def _open_rtx(
     bundle: Bundle, target: Target, precision: Precision | None, options: _Options
 ) -> Backend:
     info = check_files(bundle, target, precision)
-    device = _gpu_for(target)
+    device = gpu_of(bundle, target, precision)
     if device is None:
         raise UnsupportedTargetError(_no_gpu(target, target.runs_on))
     rtx = require("tensorrt_rtx", f"run the engine for target {target.name}")
     check_version(bundle, target, precision, info, rtx.__version__)
     engine = _read_engine(bundle, target, precision, "engine.trt")
     return TensorRTBackend(
-        engine, device=device, on_device=options.on_device, paste=_pastes(bundle)
-    )
+        engine, device=device, on_device=options.on_device, paste=_pastes(bundle),
+        user_allocation=info.get("user_allocation", False),
+    )  # fmt: skip
 
 
 def _open_tensorrt(
@@ -155,7 +167,7 @@ def _open_tensorrt(
             f"{command}."
         )
     info = check_files(bundle, target, precision)
-    device = _first_gpu(tuple(info["sms"]))
+    device = gpu_of(bundle, target, precision)
     if device is None:
         raise UnsupportedTargetError(_no_gpu(target, tuple(info["sms"])))
     _check_model_of_gpu(bundle, target, precision, info.get("gpu", ""), device)

@@ -14,6 +14,7 @@ not take, or takes and then computes in float, by operators that mean the same. 
 | `accelerators` | what it was compiled for, such as `["sm80"]` (which also runs on later GPUs) |
 | `device_memory_bytes` | activations and scratch on the device |
 | `peak_memory_bytes` | what the build took on this machine |
+| `user_allocation` | it allocates nothing while it runs, so that a CUDA graph may hold it |
 | `warnings` | what TensorRT-RTX warned of |
 
 `kernels` counts `convolution`, `gemm` and `other`; of the others, `rounding` quantise activations
@@ -121,6 +122,7 @@ def _program_info(plan: Plan | None, report: dict[str, Any]) -> dict[str, Any]:
         "accelerators": [] if plan is None else list(plan.accelerators),
         "device_memory_bytes": None if plan is None else plan.device_memory_bytes,
         "peak_memory_bytes": report["peak_memory_bytes"],
+        "user_allocation": report["user_allocation"],
         "warnings": warnings,
     }
 

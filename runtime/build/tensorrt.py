@@ -21,7 +21,7 @@ from ...plugins.adapters.tensorrt_nodes import lower_to_aot, lower_to_plugins
 from ...plugins.adapters.tensorrt_v3 import register_plugins
 from ..cuda_device import compute_capabilities, gpu_names
 from .capabilities import PluginForm, capabilities_of
-from .engine import Engine, operator_info, precision_info, verify, verify_graph
+from .engine import Engine, Found, operator_info, precision_info, verify, verify_graph
 from .inspected import inspected_precisions
 from .layers import find_heavy_layers, name_heavy_layers
 from .long_topk import split_long_topk
@@ -80,7 +80,7 @@ def build(
         "sms": list(compute_capabilities()[:1]),
         **operator_info(model, can.form),
         **precision_info(found, precision),
-        "note": _note(asked),
+        "note": _note(asked, found),
         "bytes": len(built.plan),
         "build_seconds": built.seconds,
         "cached": built.cached,
@@ -96,10 +96,16 @@ def build(
     return Engine(files, info)
 
 
-def _note(options: BuildOptions) -> str:
-    if not options.strip_weights:
-        return ""
-    return "Without weights: refit it from refit.onnx with TensorRT's OnnxParserRefitter."
+def _note(options: BuildOptions, found: Found) -> str:
+    notes = []
+    unknown = sum(got is None for got in found.values())
+    if unknown:
+        notes.append(f"The precision of {unknown} of {len(found)} layers could not be read.")
+    if options.strip_weights:
+        notes.append(
+            "Without weights: refit it from refit.onnx with TensorRT's OnnxParserRefitter."
+        )
+    return " ".join(notes)
 
 
 def refuse_here(model: onnx.ModelProto, target: Target) -> NoReturn:

@@ -226,7 +226,5 @@ def _failure(errors: list[dict[str, str]], target: Target, builder: str) -> str:
             f"{builder} cannot take {where} for target {target.name} ({reason}): express it in "
             "other operators, or build another target."
         )
-    return (
-        f"{builder} cannot build the graph for target {target.name} ({reason}): change the "
-        "operator that it names, or build another target."
-    )
+    remedy = first.get("remedy", "change the operator that it names, or build another target")
+    return f"{builder} cannot build the graph for target {target.name} ({reason}): {remedy}."

@@ -9,11 +9,13 @@ the process, and hold on to the memory of a build. None of that may happen to th
 | `model.onnx` | parent | standard operators, and plugin nodes for full TensorRT |
 | `request.json` | parent | `package`, `form`, `sms`, `workspace` (bytes, or 0), options, `parent` |
 | `engine.trt` | child | the serialized engine, only when the build succeeded |
-| `report.json` | child | `version`, `errors`, `messages`, `network`, `layers`, memory |
+| `report.json` | child | `version`, `errors`, `messages`, `network`, `layers`, memory, ... |
 
-`errors` holds `{"node", "operator", "text"}` of each failure; `messages` what TensorRT logged at
-WARNING or above; `network` the type of each convolution's and matrix product's input; `layers` the
-engine inspector's entries, which need a GPU and are empty for TensorRT-RTX.
+`errors` holds `{"node", "operator", "text"}` of each failure, and a `remedy` where that is not to
+change an operator; `messages` what TensorRT logged at WARNING or above; `network` the type of each
+convolution's and matrix product's input; `layers` the engine inspector's entries, which need a GPU
+and are empty for TensorRT-RTX; `user_allocation` whether the engine allocates nothing while it
+runs, and is to be given its memory.
 
 Lines on standard output that start with `PROGRESS` say how far the build is. Should the parent be
 gone, the build ends at its next step and takes the folder with it. TF32 is switched off: an engine
@@ -40,6 +42,7 @@ __all__ = ["PROGRESS", "main"]
 PROGRESS = "maskrt-progress "
 
 _TYPES = {"FLOAT": "fp32", "HALF": "fp16", "BF16": "bf16", "INT8": "int8"}
+_RELOAD = "free memory on this machine, or report the model"
 _LAYERS = {"CONVOLUTION", "DECONVOLUTION", "MATRIX_MULTIPLY"}
 
 
@@ -76,16 +79,36 @@ def _build(trt: Any, folder: Path, request: dict[str, Any], report: dict[str, An
     monitor = _monitor(trt, request)
     if monitor is not None:
         config.progress_monitor = monitor
-    timing = _read_timing(config, request["timing_cache"])
+    timing = _read_timing(config, request["timing_cache"], report["messages"])
     plan = builder.build_serialized_network(network, config)
+    report["user_allocation"] = _needs_user_allocation(trt, config)
+    if plan is None and report["user_allocation"]:
+        plan = _build_allocating(trt, builder, network, config, report)
     if plan is None:
         failures = [text for severity, text in report["messages"] if severity == "ERROR"]
         report["errors"] = [{"node": "", "operator": "", "text": text} for text in failures]
         return None
     _keep_timing(timing, request["timing_cache"])
-    if request["package"] == "tensorrt":
-        _inspect(trt, builder.logger, plan, report)
+    if request["package"] == "tensorrt" and not _inspect(trt, builder.logger, plan, report):
+        return None
     return plan
+
+
+def _needs_user_allocation(trt: Any, config: Any) -> bool:
+    flag = getattr(trt.BuilderFlag, "REQUIRE_USER_ALLOCATION", None)
+    return flag is not None and bool(config.get_flag(flag))
+
+
+def _build_allocating(
+    trt: Any, builder: Any, network: Any, config: Any, report: dict[str, Any]
+) -> Any:
+    """Build an engine that may allocate while it runs, where TensorRT-RTX builds no other."""
+    config.clear_flag(trt.BuilderFlag.REQUIRE_USER_ALLOCATION)
+    messages, report["user_allocation"] = report["messages"], False
+    reasons = [text for severity, text in messages if severity == "ERROR"] or ["no reason given"]
+    text = f"The engine allocates while it runs, so its frames are no CUDA graph ({reasons[0]})."
+    messages[:] = [m for m in messages if m[0] != "ERROR"] + [("WARNING", text)]  # the logger's
+    return builder.build_serialized_network(network, config)
 
 
 def _register(trt: Any, folder: Path, form: str) -> None:
@@ -113,18 +136,19 @@ def _monitor(trt: Any, request: dict[str, Any]) -> Any:
     return make_monitor(trt, report, lambda: os.getppid() == parent)
 
 
-def _read_timing(config: Any, path: str) -> Any:
+def _read_timing(config: Any, path: str, messages: list[tuple[str, str]]) -> Any:
     """Give the builder what was measured on this device before; return the cache, or None."""
     if not path:
         return None
     known = Path(path).read_bytes() if Path(path).is_file() else b""
-    cache = config.create_timing_cache(known)
-    if known and not config.set_timing_cache(cache, False):
-        cache = config.create_timing_cache(b"")  # of another device or version: begin anew
-        config.set_timing_cache(cache, False)
-    elif not known:
-        config.set_timing_cache(cache, False)
-    return cache
+    for content in (known, b""):
+        cache = config.create_timing_cache(content)  # None for what it cannot read
+        if cache is not None and config.set_timing_cache(cache, False):
+            return cache
+        if content:
+            text = f"{path} is of another device or TensorRT, or damaged: kernels are timed anew."
+            messages.append(("WARNING", text))
+    return None
 
 
 def _keep_timing(cache: Any, path: str) -> None:
@@ -139,19 +163,28 @@ def _keep_timing(cache: Any, path: str) -> None:
         os.replace(file.name, place)
 
 
-def _inspect(trt: Any, logger: Any, plan: Any, report: dict[str, Any]) -> None:
-    """Note what the finished engine says of its layers and of the memory that it will take."""
+def _inspect(trt: Any, logger: Any, plan: Any, report: dict[str, Any]) -> bool:
+    """Note what the finished engine says of its layers and of the memory that it will take.
+
+    Returns:
+        Whether it loads; if not, the reason is in the report.
+    """
+    said = len(report["messages"])
     runtime = trt.Runtime(logger)
     with contextlib.suppress(AttributeError):  # a version-compatible plan brings its own runtime
         runtime.engine_host_code_allowed = True
     engine = runtime.deserialize_cuda_engine(plan)
     if engine is None:
-        return
+        reasons = [text for severity, text in report["messages"][said:] if severity == "ERROR"]
+        text = ": ".join(["it does not load the engine that it built", *reasons[:1]])
+        report["errors"] = [{"node": "", "operator": "", "text": text, "remedy": _RELOAD}]
+        return False
     inspector = engine.create_engine_inspector()
     text = inspector.get_engine_information(trt.LayerInformationFormat.JSON)
     report["layers"] = json.loads(text)["Layers"]
     sizes = (getattr(engine, f"device_memory_size{v}", None) for v in ("_v2", ""))  # from 10.1, 8.5
     report["device_memory_bytes"] = next((size for size in sizes if size is not None), None)
+    return True
 
 
 def _config(trt: Any, builder: Any, request: dict[str, Any]) -> Any:
@@ -161,6 +194,8 @@ def _config(trt: Any, builder: Any, request: dict[str, Any]) -> Any:
         config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, request["workspace"])
     if request["package"] == "tensorrt":
         config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
+    elif hasattr(trt.BuilderFlag, "REQUIRE_USER_ALLOCATION"):  # from 1.2 on
+        config.set_flag(trt.BuilderFlag.REQUIRE_USER_ALLOCATION)  # else no capture of a stream
     if request["version_compatible"]:
         config.set_flag(trt.BuilderFlag.VERSION_COMPATIBLE)
     if request["strip_weights"]:

@@ -11,7 +11,7 @@ report.py     what a check found, as versioned JSON (report.schema.json); html.p
 """
 
 from .agreement import Agreement
-from .average_precision import METRICS
+from .average_precision import BUDGETED, METRICS
 from .bootstrap import drop_interval
 from .coco import CocoDataset, CocoImage
 from .evaluate import Evaluation, enforce, evaluate
@@ -23,6 +23,7 @@ from .report import Report, latency_percentiles
 from .stored import Recorder, StoredResults, evaluate_stored, results_key
 
 __all__ = [
+    "BUDGETED",
     "METRICS",
     "Agreement",
     "CocoDataset",

@@ -18,6 +18,7 @@ from .assignment import AREAS, THRESHOLDS, lane_bits
 from .records import Tables
 
 __all__ = [
+    "BUDGETED",
     "METRICS",
     "RECALLS",
     "IouType",
@@ -28,6 +29,9 @@ __all__ = [
 ]
 
 IouType = Literal["box", "mask", "boundary"]
+BUDGETED: tuple[IouType, ...] = ("box", "mask")
+"""The kinds whose AP a budget holds for; boundary AP is shown beside them, and judges nothing."""
+
 Metrics = dict[str, float | None]
 
 METRICS = (

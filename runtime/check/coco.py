@@ -9,14 +9,16 @@ Source: https://cocodataset.org/#format-data.
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from ...core import InputError
 
 __all__ = ["CocoDataset", "CocoImage"]
+
+_Entry = TypeVar("_Entry")
 
 
 @dataclass(frozen=True)
@@ -63,19 +65,10 @@ class CocoDataset:
         """
         source, folder = Path(annotations), Path(images)
         data = _read_json(source)
-        try:
-            pictures = tuple(_image(entry, folder) for entry in data["images"])
-            categories = {int(c["id"]): str(c["name"]) for c in data["categories"]}
-            entries = tuple(
-                _annotation(entry, number) for number, entry in enumerate(data["annotations"], 1)
-            )
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise InputError(
-                f"{source} is not a COCO instances file ({type(error).__name__}: {error}): it "
-                "needs the lists images, annotations and categories, as on "
-                "https://cocodataset.org/#format-data."
-            ) from error
-        dataset = cls(source, pictures, categories, entries)
+        pictures = _entries(source, data, "images", lambda entry, _: _image(entry, folder))
+        categories = _entries(source, data, "categories", _category)
+        entries = _entries(source, data, "annotations", _annotation)
+        dataset = cls(source, pictures, dict(categories), entries)
         _check_content(dataset)
         _check_files(dataset, folder)
         return dataset
@@ -138,6 +131,40 @@ def _read_json(source: Path) -> Any:
         ) from error
 
 
+_NEEDED = {
+    "images": "an id, a file_name, a height and a width",
+    "categories": "an id and a name",
+    "annotations": "an image_id, a category_id and a bbox of four finite numbers",
+}
+
+
+def _entries(
+    source: Path, data: Any, name: str, read: Callable[[dict[str, Any], int], _Entry]
+) -> tuple[_Entry, ...]:
+    """Read each entry of a list; an error names the one that cannot be read."""
+    listed = data.get(name) if isinstance(data, dict) else None
+    if not isinstance(listed, list):
+        raise InputError(
+            f"{source} has no list {name}: name a COCO instances file, which has images, "
+            "annotations and categories, as on https://cocodataset.org/#format-data."
+        )
+    found = []
+    for place, entry in enumerate(listed):
+        try:
+            found.append(read(entry, place + 1))
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            shown = f" (id {entry['id']})" if isinstance(entry, dict) and "id" in entry else ""
+            raise InputError(
+                f"entry {place} of {name}{shown} in {source} cannot be read: it needs "
+                f"{_NEEDED[name]}; mend the entry or make the file again."
+            ) from error
+    return tuple(found)
+
+
+def _category(entry: dict[str, Any], _number: int) -> tuple[int, str]:
+    return int(entry["id"]), str(entry["name"])
+
+
 def _image(entry: dict[str, Any], folder: Path) -> CocoImage:
     size = (int(entry["height"]), int(entry["width"]))
     return CocoImage(int(entry["id"]), folder / entry["file_name"], size)
@@ -148,7 +175,7 @@ def _annotation(entry: dict[str, Any], number: int) -> dict[str, Any]:
     x, y, width, height = (float(value) for value in entry["bbox"])
     area = float(entry.get("area", width * height))
     if not all(map(math.isfinite, (x, y, width, height, area))):
-        raise ValueError(f"annotation {number} has a box or area that is not a finite number")
+        raise ValueError("the box or area is not finite")
     return {
         "id": number,
         "image_id": int(entry["image_id"]),

@@ -105,11 +105,10 @@ def violations(match: Match, limits: Limits | None = None) -> list[str]:
     """Return one sentence for each limit that `match` breaks; an empty list is agreement."""
     limits = limits or Limits()
     broken = [
-        f"Without a partner in the {other}: {len(scores)} of the {side}, the best with score "
-        f"{max(scores):.4f}."
-        for side, other, scores in (
-            ("reference", "candidate", match.reference_only),
-            ("candidate", "reference", match.candidate_only),
+        f"{what}: {len(scores)}, the best with score {max(scores):.4f}."
+        for what, scores in (
+            ("Instances of the original model that are missing", match.reference_only),
+            ("Instances that the original model does not find", match.candidate_only),
         )
         if scores
     ]

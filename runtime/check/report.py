@@ -15,12 +15,11 @@ from typing import Any
 import numpy as np
 
 from ...core import InputError, Precision, UsageError
-from .average_precision import Metrics
+from .average_precision import BUDGETED, Metrics
 from .schema import FORMAT_VERSION
 
 __all__ = ["Report", "latency_percentiles"]
 
-_BUDGETED = ("box", "mask")
 _ROUNDING = 1e-9  # a drop of exactly the budget, computed as a difference of floats, is inside it
 
 
@@ -77,7 +76,7 @@ class Report:
         for kind, values in self.reference.items():
             if kind not in self.metrics:
                 raise InputError(f"the reference has {kind} AP and the engine none: compare alike.")
-            if kind in _BUDGETED and not values["AP"]:
+            if kind in BUDGETED and not values["AP"]:
                 raise InputError(
                     f"the reference's own {kind} AP is {values['AP'] or 0:g}, so there is nothing "
                     "to lose and the budget says nothing: name pictures and annotations that the "
@@ -113,7 +112,7 @@ class Report:
         """Return `(kind, drop)` of each AP that misses the budget, the worst first."""
         if self.budget is None or self.drop is None:
             return []
-        drops = ((kind, self.drop[kind]["AP"]) for kind in _BUDGETED if kind in self.drop)
+        drops = ((kind, self.drop[kind]["AP"]) for kind in BUDGETED if kind in self.drop)
         beyond = [(k, d) for k, d in drops if d is not None and not d <= self.budget + _ROUNDING]
         return sorted(beyond, key=lambda item: -item[1])
 

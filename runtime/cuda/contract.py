@@ -22,7 +22,7 @@ import numpy as np
 from ...core import MissingDependencyError
 from ...plugins.launch import LaunchPlan
 
-__all__ = ["Cuda", "Graph", "Pinned", "open_cuda"]
+__all__ = ["Cuda", "Graph", "Pinned", "failure", "open_cuda"]
 
 Graph = Any
 Stream = Any
@@ -129,8 +129,16 @@ def open_cuda(device: int = 0) -> Cuda:
 
         return DriverApiCuda(device)
     raise MissingDependencyError(
-        "cuda-python or pycuda is needed to run frames on a GPU and neither is installed: run "
+        "cuda-python or pycuda is needed to run engines on a GPU and neither is installed: run "
         "pip install 'maskrt[rtx]', or pip install pycuda on a Jetson."
+    )
+
+
+def failure(action: str, reason: object) -> str:
+    """Return the sentence for a call that failed; `action` is the end of "CUDA could not ..."."""
+    return (
+        f"CUDA could not {action} ({reason}): check the GPU's free memory and driver with "
+        "nvidia-smi, or run on target cpu."
     )
 
 

@@ -12,10 +12,15 @@ graph, and replayed from then on: kernels are loaded and the engine is warm by t
 that never repeat a size pay for no capture. Buffers only grow; when one does, the slot's graphs,
 which hold addresses, are dropped. Nothing is allocated inside a frame of sizes that were seen.
 
+Not every engine can be captured: TensorRT-RTX's cannot if it allocates while it runs, as some
+control flow does. So the engine is asked first; where it says no, or a capture fails, the same work
+is queued piece by piece from then on, by every slot, and `DeviceEngine.no_graph` says why.
+
 Tested on the CPU through `host.py`; has not run on real hardware.
 """
 
 import abc
+import contextlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -23,12 +28,13 @@ from typing import Any
 
 import numpy as np
 
-from ...core import InputSpec, UsageError
+from ...core import InputSpec, UnsupportedTargetError, UsageError
 from ...plugins.launch import LaunchPlan
 from ..letterbox import Placement, placement
 from ..packed import PackedMasks
 from . import plans
-from .contract import Cuda, Graph, Pinned
+from .buffer import Buffer
+from .contract import Cuda, Graph
 
 __all__ = ["DeviceEngine", "EngineContext", "FrameSlots", "Frames"]
 
@@ -46,7 +52,14 @@ class EngineContext(abc.ABC):
 
     @abc.abstractmethod
     def enqueue(self, stream: int) -> None:
-        """Queue the engine on a stream, by its handle; may be captured after the first time."""
+        """Queue the engine on a stream, by its handle; after the first time, also in a capture."""
+
+    def is_capturable(self, stream: int) -> bool:
+        """Whether the engine says that a capture of that stream may hold it."""
+        return True
+
+    def close(self) -> None:  # noqa: B027  # most hold nothing
+        """Release what the context holds, once nothing of it is queued."""
 
 
 class DeviceEngine(abc.ABC):
@@ -54,9 +67,13 @@ class DeviceEngine(abc.ABC):
 
     Attributes:
         tensors: shape and type of the input `images` and of every output.
+        captured: some frame of it is a CUDA graph.
+        no_graph: why none will be, or empty.
     """
 
     tensors: dict[str, tuple[tuple[int, ...], np.dtype]]
+    captured: bool = False
+    no_graph: str = ""
 
     @abc.abstractmethod
     def context(self) -> EngineContext:
@@ -78,37 +95,6 @@ class Frames:
     masks: list[PackedMasks | None]
 
 
-class _Buffer:
-    """Device memory, with a pinned twin if the host sees it; it only grows."""
-
-    def __init__(self, cuda: Cuda, *, pinned: bool) -> None:
-        self._cuda, self._with_host = cuda, pinned
-        self.address, self.size = 0, 0
-        self.host: Pinned | None = None
-
-    def reserve(self, size: int) -> bool:
-        """Make room for `size` bytes; whether the addresses changed."""
-        if size <= self.size:
-            return False
-        self.release()
-        self.address = self._cuda.allocate(size)
-        self.host = self._cuda.pin(size) if self._with_host else None
-        self.size = size
-        return True
-
-    def array(self, offset: int, size: int) -> np.ndarray:
-        """Return a part of the pinned twin."""
-        assert self.host is not None  # only asked of buffers that have one
-        return self.host.array[offset : offset + size]
-
-    def release(self) -> None:
-        if self.size:
-            self._cuda.free(self.address)
-            if self.host is not None:
-                self._cuda.unpin(self.host)
-        self.address, self.size, self.host = 0, 0, None
-
-
 @dataclass
 class _Work:
     """A captured or not yet captured frame of some sizes."""
@@ -124,17 +110,22 @@ class _Slot:
     def __init__(self, cuda: Cuda, engine: DeviceEngine, spec: InputSpec, *, paste: bool) -> None:
         self._cuda, self._engine, self._spec = cuda, engine, spec
         self._paste = paste and "masks" in engine.tensors
-        self._stream = cuda.stream()
-        self._context = engine.context()
-        self._pictures = _Buffer(cuda, pinned=True)
-        self._pasted = _Buffer(cuda, pinned=True)
-        self._scratch = _Buffer(cuda, pinned=False)
-        self._fixed = {name: _Buffer(cuda, pinned=name != "images") for name in engine.tensors}
-        for name, (shape, dtype) in engine.tensors.items():
-            self._fixed[name].reserve(math.prod(shape) * np.dtype(dtype).itemsize)
-            self._context.bind(name, self._fixed[name].address)
+        self._pictures = Buffer(cuda, pinned=True)
+        self._pasted = Buffer(cuda, pinned=True)
+        self._scratch = Buffer(cuda, pinned=False)
+        self._fixed = {name: Buffer(cuda, pinned=name != "images") for name in engine.tensors}
         self._works: dict[Sizes, _Work] = {}
         self._sizes: Sizes | None = None
+        with contextlib.ExitStack() as undo:  # nothing is left should memory run out
+            self._stream = cuda.stream()
+            undo.callback(cuda.close_stream, self._stream)
+            self._context = engine.context()
+            undo.callback(self._context.close)
+            for name, (shape, dtype) in engine.tensors.items():
+                undo.callback(self._fixed[name].release)
+                self._fixed[name].reserve(math.prod(shape) * np.dtype(dtype).itemsize)
+                self._context.bind(name, self._fixed[name].address)
+            undo.pop_all()
 
     @property
     def is_busy(self) -> bool:
@@ -147,16 +138,42 @@ class _Slot:
             np.copyto(self._pictures.array(offset, picture.size), picture.reshape(-1))
         work = self._works.pop(sizes, None) or _Work()
         self._works[sizes] = work  # the latest last
-        if work.graph is None and work.seen and self._cuda.can_capture:
-            work.graph = self._cuda.capture(lambda: self._queue(sizes, work), self._stream)
-        if work.graph is not None:
-            self._cuda.replay(work.graph, self._stream)
-        else:
-            self._queue(sizes, work)
+        if work.graph is None and work.seen and not self._engine.no_graph:
+            work.graph = self._captured(sizes, work)
+        try:
+            if work.graph is not None:
+                self._cuda.replay(work.graph, self._stream)
+            else:
+                self._queue(sizes, work)
+        except BaseException:
+            self._wait_for_the_rest()
+            raise
         work.seen += 1
         self._sizes = sizes
         while len(self._works) > _GRAPHS:
             self._drop(next(iter(self._works)))
+
+    def _wait_for_the_rest(self) -> None:
+        """Wait for what was queued of a frame that failed: the next one uses the same memory."""
+        with contextlib.suppress(UnsupportedTargetError):  # the reason is already on its way
+            self._cuda.synchronise(self._stream)
+
+    def _captured(self, sizes: Sizes, work: _Work) -> Graph | None:
+        """Return the frame as a graph, or None and note why there will be none."""
+        engine = self._engine
+        if not self._cuda.can_capture:
+            engine.no_graph = "this CUDA driver is too old for graphs"
+        elif not self._context.is_capturable(self._cuda.handle(self._stream)):
+            engine.no_graph = "the engine says that it cannot be captured"
+        else:
+            try:
+                graph = self._cuda.capture(lambda: self._queue(sizes, work), self._stream)
+            except (UnsupportedTargetError, RuntimeError) as error:  # the driver's are the latter
+                engine.no_graph = f"a capture failed: {error}"
+            else:
+                engine.captured = True
+                return graph
+        return None
 
     def collect(self) -> Frames:
         assert self._sizes is not None  # FrameSlots asks of busy ones alone
@@ -174,19 +191,23 @@ class _Slot:
         if self.is_busy:
             self._cuda.synchronise(self._stream)
         self._forget()
+        self._context.close()
         for buffer in (self._pictures, self._pasted, self._scratch, *self._fixed.values()):
             buffer.release()
         self._cuda.close_stream(self._stream)
 
     def _reserve(self, sizes: Sizes) -> None:
         """Make room for pictures of these sizes, before anything is queued."""
-        grown = self._pictures.reserve(_total(_picture_bytes(sizes)))
-        scratch = max(self._scratch_bytes(size) for size in sizes)
-        grown |= self._scratch.reserve(scratch)
+        needed = [
+            (self._pictures, _total(_picture_bytes(sizes))),
+            (self._scratch, max(self._scratch_bytes(size) for size in sizes)),
+        ]
         if self._paste:
-            grown |= self._pasted.reserve(_total(self._pasted_bytes(sizes)))
-        if grown:
-            self._forget()
+            needed.append((self._pasted, _total(self._pasted_bytes(sizes))))
+        if any(size > buffer.size for buffer, size in needed):
+            self._forget()  # first: should memory run out, no graph may hold what was freed
+        for buffer, size in needed:
+            buffer.reserve(size)
 
     def _queue(self, sizes: Sizes, work: _Work) -> None:
         """Queue the whole frame."""
@@ -308,9 +329,13 @@ class FrameSlots:
         self._slots: list[_Slot] = []
         self._next = 0
         self._waiting: list[_Slot] = []
-        with cuda.active():
-            for _ in range(slots):
-                self._slots.append(_Slot(cuda, engine, spec, paste=paste))
+        try:
+            with cuda.active():
+                for _ in range(slots):
+                    self._slots.append(_Slot(cuda, engine, spec, paste=paste))
+        except BaseException:
+            self.close()
+            raise
 
     def submit(self, pictures: Sequence[np.ndarray]) -> None:
         """Queue a frame of 1 to `spec.batch` pictures, uint8 `[H, W, 3]`, of any sizes.
@@ -323,9 +348,9 @@ class FrameSlots:
         if len(self._waiting) == self.depth:
             raise UsageError(f"{self.depth} frames are in flight: collect one first.")
         slot = self._slots[self._next]
-        self._next = (self._next + 1) % self.depth
         with self._cuda.active():
             slot.submit(pictures)
+        self._next = (self._next + 1) % self.depth  # after it succeeded: the next may be busy
         self._waiting.append(slot)
 
     def collect(self) -> Frames:

@@ -16,9 +16,10 @@ from typing import Any
 
 import numpy as np
 
+from ...core import UnsupportedTargetError
 from ...plugins.adapters.host import launch_stage_on_host
 from ...plugins.launch import LaunchPlan
-from .contract import Cuda, Graph, Pinned
+from .contract import Cuda, Graph, Pinned, failure
 
 __all__ = ["HostCuda", "HostFaultError"]
 
@@ -29,7 +30,7 @@ _kernels_turn = threading.Lock()  # the host adapter runs one kernel at a time
 Work = Callable[[], None]
 
 
-class HostFaultError(RuntimeError):
+class HostFaultError(AssertionError):
     """Something that a device would crash on, or do wrong without a word."""
 
 
@@ -47,11 +48,13 @@ class HostCuda(Cuda):
 
     Attributes:
         calls: what was asked for, by name, in order; the tests read it.
+        left: how many more blocks, pinned blocks and streams there are; None for any number.
     """
 
     def __init__(self) -> None:
         """Start with nothing allocated."""
         self.calls: list[str] = []
+        self.left: int | None = None
         self._blocks: dict[int, np.ndarray] = {}
         self._pinned: dict[int, np.ndarray] = {}
         self._streams: dict[int, _Stream] = {}
@@ -70,6 +73,7 @@ class HostCuda(Cuda):
     def allocate(self, size: int) -> int:
         """Return the address of `size` bytes."""
         self._note("allocate", during_capture=False)
+        self._take(f"allocate {size} bytes")
         raw = np.full(size + _ALIGNMENT, _PATTERN, np.uint8)
         start = -raw.ctypes.data % _ALIGNMENT
         block = raw[start : start + size]
@@ -85,6 +89,7 @@ class HostCuda(Cuda):
     def pin(self, size: int) -> Pinned:
         """Return host memory that copies accept."""
         self._note("pin", during_capture=False)
+        self._take(f"lock {size} bytes")
         array = np.full(size, _PATTERN, np.uint8)
         self._pinned[array.ctypes.data] = array
         return Pinned(array)
@@ -97,6 +102,7 @@ class HostCuda(Cuda):
     def stream(self) -> _Stream:
         """Open a stream."""
         self._note("stream", during_capture=False)
+        self._take("open a stream")
         made = _Stream(1000 + len(self.calls))
         self._streams[made.handle] = made
         return made
@@ -184,6 +190,10 @@ class HostCuda(Cuda):
         self._note(name, during_capture=True)
         (stream.queued if stream.recorded is None else stream.recorded).append(work)
 
+    def is_capturing(self, handle: int) -> bool:
+        """Whether a capture of that stream is on, for a stand-in engine that minds."""
+        return self._streams[handle].recorded is not None
+
     def view(self, address: int, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
         """Return a block's content as an array, for a stand-in engine."""
         size = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
@@ -203,6 +213,11 @@ class HostCuda(Cuda):
         if not during_capture and any(s.recorded is not None for s in self._streams.values()):
             raise HostFaultError(f"{name} while a capture is on.")
         self.calls.append(name)
+
+    def _take(self, action: str) -> None:
+        if self.left == 0:
+            raise UnsupportedTargetError(failure(action, "out of memory"))
+        self.left = None if self.left is None else self.left - 1
 
     def _check_block(self, address: int, size: int) -> None:
         for start, block in self._blocks.items():

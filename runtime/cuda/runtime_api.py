@@ -1,4 +1,8 @@
-"""The contract by cuda-python's `cuda.bindings.runtime`. Has not run on real hardware."""
+"""The contract by cuda-python's `cuda.bindings.runtime`. Has not run on real hardware.
+
+Its functions return `(status, value, ...)`. The device's current context is the one of
+`cudaSetDevice`, the primary one, which all of CUDA in the process shares.
+"""
 
 import ctypes
 from collections.abc import Callable, Iterator, Mapping
@@ -7,13 +11,28 @@ from typing import Any
 
 import numpy as np
 
-from ...core import require
+from ...core import UnsupportedTargetError, require
 from ...plugins.launch import LaunchPlan
-from ..backends.cuda_memory import checked
 from ._kernels import launch_plan, load_plan
-from .contract import Cuda, Graph, Pinned
+from .contract import Cuda, Graph, Pinned, failure
 
-__all__ = ["RuntimeApiCuda"]
+__all__ = ["RuntimeApiCuda", "checked"]
+
+
+def checked(result: tuple[Any, ...], action: str) -> Any:
+    """Return the value of a CUDA call, or None where it has none.
+
+    Args:
+        result: what a function of `cuda.bindings.runtime` returned.
+        action: the end of "CUDA could not ...".
+
+    Raises:
+        UnsupportedTargetError: the call failed.
+    """
+    status, *values = result
+    if int(status) != 0:
+        raise UnsupportedTargetError(failure(action, getattr(status, "name", status)))
+    return values[0] if values else None
 
 
 class RuntimeApiCuda(Cuda):
@@ -21,7 +40,7 @@ class RuntimeApiCuda(Cuda):
 
     def __init__(self, device: int = 0) -> None:
         """Use GPU `device`."""
-        self._cuda = require("cuda.bindings.runtime", "run frames on a GPU")
+        self._cuda = require("cuda.bindings.runtime", "run engines on a GPU")
         self._device = device
 
     @contextmanager
@@ -77,7 +96,7 @@ class RuntimeApiCuda(Cuda):
 
     def synchronise(self, stream: Any) -> None:
         """Wait for the stream."""
-        checked(self._cuda.cudaStreamSynchronize(stream), "run a frame")
+        checked(self._cuda.cudaStreamSynchronize(stream), "run what was queued")
 
     def capture(self, work: Callable[[], None], stream: Any) -> Graph:
         """Record what `work` queues."""
@@ -86,12 +105,21 @@ class RuntimeApiCuda(Cuda):
         checked(cuda.cudaStreamBeginCapture(stream, mode), "begin a capture")
         try:
             work()
-        finally:
             graph = checked(cuda.cudaStreamEndCapture(stream), "end a capture")
+        except BaseException:
+            self._abandon(stream)
+            raise
         try:
             return checked(cuda.cudaGraphInstantiate(graph, 0), "make a graph")
         finally:
             checked(cuda.cudaGraphDestroy(graph), "free a graph")
+
+    def _abandon(self, stream: Any) -> None:
+        """End a capture that failed, whatever CUDA says to that, and leave no error behind."""
+        status, graph = self._cuda.cudaStreamEndCapture(stream)
+        if int(status) == 0:
+            self._cuda.cudaGraphDestroy(graph)
+        self._cuda.cudaGetLastError()  # or TensorRT's next call finds this one's error
 
     def replay(self, graph: Graph, stream: Any) -> None:
         """Queue all of a graph."""

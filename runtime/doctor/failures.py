@@ -231,8 +231,8 @@ FAILURES: dict[str, Failure] = {
     "context-in-threads": Failure(
         "invalid device context, or a hang, when predicting in a thread",
         "pycuda's context belongs to the thread that made it (pycuda.autoinit in the main thread).",
-        "Push and pop the context in each thread, or use maskrt's session, which uses the "
-        "device's primary context and no pycuda; one session a thread.",
+        "Push and pop the context in each thread, or use maskrt's session, which does so with the "
+        "device's primary context, from any thread, also where it runs by pycuda.",
         "tensorrt_demos#63",
     ),
 }

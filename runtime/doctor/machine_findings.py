@@ -86,7 +86,9 @@ def _numpy(machine: Machine) -> Iterator[Finding]:
 
 def _pycuda(machine: Machine) -> Iterator[Finding]:
     if "pycuda" in machine.packages:
-        seen = f"pycuda {machine.packages['pycuda']} is installed; maskrt does not use it."
+        other = "cuda-bindings" in machine.packages
+        used = "uses cuda-bindings instead" if other else "runs engines by it"
+        seen = f"pycuda {machine.packages['pycuda']} is installed; maskrt {used}."
         yield Finding("context-in-threads", Level.NOTE, seen)
 
 

@@ -176,13 +176,23 @@ def test_no_picture_is_an_error() -> None:
 
 def test_improvements_survive_json_and_are_not_ignored_by_older_readers() -> None:
     recipe = int8_recipe(detector())
-    assert recipe.to_json()["format_version"] == 1
-    better = replace(recipe, factors={"t1": (2.0, 0.5)}, corrections={"Conv_1": (0.25, -1.0)})
-    assert better.to_json()["format_version"] == 2
+    assert recipe.to_json()["format_version"] == 3
+    improved = {"factors": {"t1": (2.0, 0.5)}, "corrections": {"Conv_1": (0.25, -1.0)}}
+    better = replace(recipe, **improved, original=recipe.facts)
+    assert better.to_json()["format_version"] == 4
     assert Recipe.from_json(better.to_json()) == better
-    for broken in ({"factors": {"t1": [0.0]}}, {"corrections": {"Conv_1": [float("nan")]}}):
+    for broken in (
+        {"factors": {"t1": [0.0]}},
+        {"corrections": {"Conv_1": [float("nan")]}},
+        {"original": {}},
+        {"original": {"tensors": {"t1": {"min": 0, "max": 1, "scales": {}}}, "refuses": {}}},
+        {"original": {"tensors": {}, "refuses": {"Conv_1": ["fp16"]}}},
+    ):
         with pytest.raises(InputError, match="damaged"):
             Recipe.from_json({**better.to_json(), **broken})
+    without = {name: value for name, value in better.to_json().items() if name != "original"}
+    with pytest.raises(InputError, match="damaged"):
+        Recipe.from_json(without)
 
 
 def test_equalised_is_the_graph_of_the_ranges() -> None:

@@ -4,13 +4,14 @@ import json
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from maskrt.calib import METHODS, Histogram
 from maskrt.calib.histogram import BINS, bin_edges, bin_of
 from maskrt.calib.methods import entropy_threshold, squared_error, thresholds
 
+LARGEST_FLOAT = float(np.finfo(np.float32).max)
 generator = np.random.default_rng(0)
 SAMPLES = {
     "half normal": np.abs(generator.normal(size=20000)),
@@ -19,6 +20,8 @@ SAMPLES = {
     "outlier": np.append(generator.uniform(0, 1, 20000), 400.0),
     "uniform": generator.uniform(0, 5, 20000),
     "two lumps": np.append(generator.normal(1, 0.1, 9000), generator.normal(30, 1, 9000)),
+    "millions": generator.uniform(0, 4e6, 20000),
+    "all of float32": generator.uniform(0, LARGEST_FLOAT, 20000),
 }
 
 
@@ -32,7 +35,8 @@ def _largest(values: np.ndarray) -> float:
     return float(np.abs(values.astype(np.float32)).max())
 
 
-@given(st.floats(min_value=2.0**-11, max_value=2.0**19, width=32))
+@given(st.floats(min_value=2.0**-11, max_value=LARGEST_FLOAT, width=32))
+@example(LARGEST_FLOAT)
 def test_a_value_lies_in_its_bin(value: float) -> None:
     place = int(bin_of(np.float32([value]))[0])
     low, high = bin_edges()[place : place + 2]
@@ -41,16 +45,42 @@ def test_a_value_lies_in_its_bin(value: float) -> None:
 
 
 def test_extremes_fall_into_the_outer_bins() -> None:
-    values = np.float32([0.0, 1e-30, -1e-30, 1e30, -3e38])
+    values = np.float32([0.0, 1e-30, -1e-30, LARGEST_FLOAT, -LARGEST_FLOAT])
     np.testing.assert_array_equal(bin_of(values), [0, 0, 0, BINS - 1, BINS - 1])
 
 
-@given(st.lists(st.floats(-1e6, 1e6, width=32), max_size=40), st.integers(0, 40))
+finite = st.floats(allow_nan=False, allow_infinity=False, width=32)
+
+
+@given(st.lists(finite, max_size=40), st.integers(0, 40))
 def test_two_halves_merged_are_the_whole(values: list[float], cut: int) -> None:
     array = np.float32(values)
     merged = _histogram(array[cut:]).merge(_histogram(array[:cut]))
     assert merged == _histogram(array)
     assert Histogram.from_json(json.loads(json.dumps(merged.to_json()))) == merged
+
+
+def test_memory_is_what_usual_magnitudes_need() -> None:
+    """Only a tensor that holds a huge value pays for its bins."""
+    usual, huge = _histogram(np.float32([2.0**20 * 0.99])), _histogram(np.float32([1e30]))
+    assert usual.counts.nbytes == 32 * 1024 * 8  # 32 exponents, 10 bits of the mantissa
+    assert usual.counts.nbytes < huge.counts.nbytes <= 8 * BINS
+    both = usual.merge(huge)
+    assert both == huge.merge(usual) == _histogram(np.float32([1e30, 2.0**20 * 0.99]))
+    assert both != huge
+    assert usual != _histogram(np.zeros(1))
+
+
+@pytest.mark.parametrize("power", [14, 17, 40, 120])
+@pytest.mark.parametrize("name", ["half normal", "long tail", "uniform", "two lumps"])
+def test_a_power_of_two_changes_a_threshold_by_itself(name: str, power: int) -> None:
+    """Exactly, wherever on the histogram the values lie; those in the first bin aside."""
+    small = 2.0 ** (6 - np.ceil(np.log2(_largest(SAMPLES[name]))))
+    values = np.maximum(np.abs(SAMPLES[name]) * small, 2.0**-11)
+    usual = thresholds(_histogram(values), _largest(values))
+    scaled = values * 2.0**power
+    found = thresholds(_histogram(scaled), _largest(scaled))
+    assert found == {method: threshold * 2.0**power for method, threshold in usual.items()}
 
 
 @pytest.mark.parametrize("name", SAMPLES)

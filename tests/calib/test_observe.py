@@ -61,6 +61,27 @@ def test_a_short_last_batch_counts_its_own_pictures_only() -> None:
         assert found.maximum == pytest.approx(single.tensors[name].maximum, abs=bound)
 
 
+def _regions(batch: int) -> onnx.ModelProto:
+    """A head that runs on four regions of each picture: rows of its tensors are regions."""
+    g = GraphBuilder(1)
+    cut = g.op("Reshape", stem(g), g.constant(np.int64([batch, 16, 2, 8, 2, 8])))
+    regions = g.op("Transpose", cut, perm=[0, 2, 4, 1, 3, 5])
+    rows = g.op("Reshape", regions, g.constant(np.int64([4 * batch, 16, 8, 8])))
+    return g.model([g.conv(g.relu(g.conv(rows, 16, 16)), 16, 16)], batch)
+
+
+def test_the_picture_that_fills_a_batch_is_not_counted_in_any_region() -> None:
+    model, images = _regions(2), np.concatenate([pictures(1, seed=seed) for seed in range(3)])
+    whole = collect_statistics(model, [images[:2], images[2:]])
+    first = collect_statistics(model, [images[:1]])
+    rest = collect_statistics(model, [images[1:]])
+    assert first.merge(rest) == whole
+    single = collect_statistics(_regions(1), (image[None] for image in images))
+    for name in place(model).tensors[-2:]:  # of the regions: the rows of three pictures
+        counted = [found.histograms[name].counts.sum() for found in (whole, single)]
+        assert counted == [3 * 4 * -(-16 * 8 * 8 // 17)] * 2
+
+
 def test_chosen_tensors_only(model: onnx.ModelProto) -> None:
     name = place(model).tensors[3]
     assert list(collect_statistics(model, [pictures(1)], tensors=[name]).tensors) == [name]

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from maskrt.calib import LayerChoice, Recipe, TensorScale
-from maskrt.calib.search import Score, pareto, search
+from maskrt.calib.search import Score, digest, pareto, search
 from maskrt.core import Precision
 
 LAYERS = [f"layer{i}" for i in range(12)]
@@ -80,20 +80,24 @@ def test_a_stopped_search_goes_on_without_scoring_anything_twice() -> None:
     loss = {name: 0.1 * i for i, name in enumerate(LAYERS)}
     order = list(reversed(UNITS))
     whole, seen = _found(loss, 0.35, order)
-    journal: dict[str, dict[str, float]] = {}
+    journal: dict[str, Score] = {}
     calls: list[Recipe] = []
     judge = _judge(loss, calls)
 
-    def stopping(recipe: Recipe) -> Score:
-        if len(calls) == 3:
-            raise KeyboardInterrupt
-        return judge(recipe)
+    def remembering(recipe: Recipe) -> Score:
+        key = digest(recipe)
+        if key not in journal:
+            if len(calls) == 3:
+                raise KeyboardInterrupt
+            journal[key] = judge(recipe)
+        return journal[key]
 
     with pytest.raises(KeyboardInterrupt):
-        search(_recipe(), 0.35, stopping, lambda _: order,
-               journal=journal)  # fmt: skip
-    resumed, rest = _found(loss, 0.35, order, journal=journal)
-    assert len(journal) == len({tuple(r.narrow_layers()) for r in seen})
+        search(_recipe(), 0.35, remembering, lambda _: order)
+    judge = _judge(loss, rest := [])
+    calls.clear()
+    resumed = search(_recipe(), 0.35, remembering, lambda _: order)
+    assert len(journal) == len(seen) == len({tuple(r.narrow_layers()) for r in seen})
     assert len(rest) == len(seen) - 3
     assert resumed.best == whole.best
 

@@ -40,7 +40,7 @@ def test_run_on_a_video(
     writer.release()
     assert run("run", work / "tiny.maskrt", work / "clip.avi", "-o", work / "film",
                "--min-score", 0.2, "--max-frames", 5) == 0  # fmt: skip
-    assert "in 5 pictures or frames" in capsys.readouterr().out
+    assert "in 5 pictures and frames" in capsys.readouterr().out
     results = json.loads((work / "film" / "results.json").read_text())
     drawn = list(Video(work / "film" / "clip.mp4"))
     assert len(drawn) == 5

@@ -19,28 +19,11 @@ from maskrt.core import (
 )
 from maskrt.core.masks import MaskFrame
 
-MANIFEST = Manifest(
-    family="torchvision_two_stage",
-    input=InputSpec(320, 256, 2, (1, 2, 3)),
-    outputs={"boxes": (2, 50, 4), "count": (2,)},
-    class_names=("background", "ball"),
-    precision=Precision.INT8,
-    source={"model": "maskrt:x", "weights": None},
-    fidelity={"pictures": 3},
-)
-
-
-def _make(path: Path) -> Bundle:
-    with Bundle.create(path, MANIFEST) as bundle:
-        bundle.write("model.onnx", b"graph")
-        bundle.write("engines/cpu/engine.onnx", b"engine")
-        bundle.write("engines/cpu/engine.json", {"bytes": 6})
-        bundle.write("engines/rtx@fp16/engine.json", {"bytes": 7})
-    return Bundle.open(path)
+from .bundles import MANIFEST, make
 
 
 def test_round_trip(tmp_path: Path) -> None:
-    bundle = _make(tmp_path / "a.maskrt")
+    bundle = make(tmp_path / "a.maskrt")
     assert bundle.manifest == MANIFEST
     assert Manifest.from_json(json.loads(json.dumps(MANIFEST.to_json()))) == MANIFEST
     assert bundle.read("model.onnx") == b"graph"
@@ -77,7 +60,7 @@ def test_failure_leaves_nothing(tmp_path: Path) -> None:
 
 
 def test_failed_edit_leaves_the_old_bundle(tmp_path: Path) -> None:
-    bundle = _make(tmp_path / "a.maskrt")
+    bundle = make(tmp_path / "a.maskrt")
     with pytest.raises(ZeroDivisionError):
         _fail_in(bundle.edit())
     assert Bundle.open(tmp_path / "a.maskrt").read("model.onnx") == b"graph"
@@ -86,7 +69,7 @@ def test_failed_edit_leaves_the_old_bundle(tmp_path: Path) -> None:
 
 
 def test_edit_changes_and_removes(tmp_path: Path) -> None:
-    bundle = _make(tmp_path / "a.maskrt")
+    bundle = make(tmp_path / "a.maskrt")
     with bundle.edit() as staged:
         staged.write("model.onnx", b"new")
         staged.remove("engines/cpu/")
@@ -101,14 +84,14 @@ def test_edit_changes_and_removes(tmp_path: Path) -> None:
 
 
 def test_altered_file_is_refused(tmp_path: Path) -> None:
-    bundle = _make(tmp_path / "a.maskrt")
+    bundle = make(tmp_path / "a.maskrt")
     (bundle.path / "model.onnx").write_bytes(b"other")
     with pytest.raises(BundleError, match="sha256 differs"):
         bundle.read("model.onnx")
 
 
 def test_missing_engine_says_how_to_build_it(tmp_path: Path) -> None:
-    bundle = _make(tmp_path / "a b.maskrt")
+    bundle = make(tmp_path / "a b.maskrt")
     with pytest.raises(BundleError) as refused:
         bundle.read("engines/rtx@fp16/engine.trt")
     assert str(refused.value).endswith(
@@ -155,7 +138,7 @@ def test_other_folders_are_never_overwritten(tmp_path: Path) -> None:
 
 
 def test_an_older_bundle_is_replaced(tmp_path: Path) -> None:
-    _make(tmp_path / "a.maskrt")
+    make(tmp_path / "a.maskrt")
     with Bundle.create(tmp_path / "a.maskrt", MANIFEST) as bundle:
         bundle.write("model.onnx", b"second")
     again = Bundle.open(tmp_path / "a.maskrt")
@@ -200,14 +183,14 @@ def test_a_folder_that_appears_meanwhile_is_not_replaced(tmp_path: Path) -> None
 
 
 def test_a_bundle_of_another_version_is_replaced(tmp_path: Path) -> None:
-    old = _make(tmp_path / "a.maskrt")
+    old = make(tmp_path / "a.maskrt")
     manifest = old.path / "manifest.json"
     manifest.write_text(manifest.read_text().replace('"format_version": 1', '"format_version": 0'))
-    assert _make(tmp_path / "a.maskrt").read("model.onnx") == b"graph"
+    assert make(tmp_path / "a.maskrt").read("model.onnx") == b"graph"
 
 
 def test_edit_keeps_the_files_of_the_user(tmp_path: Path) -> None:
-    bundle = _make(tmp_path / "a.maskrt")
+    bundle = make(tmp_path / "a.maskrt")
     (bundle.path / "r.json").write_text("mine")
     (bundle.path / "engines/cpu/notes.txt").write_text("mine too")
     (bundle.path / "link").symlink_to("engines")
@@ -227,7 +210,7 @@ def test_edit_keeps_the_files_of_the_user(tmp_path: Path) -> None:
 
 
 def test_edit_writes_over_an_unlisted_file(tmp_path: Path) -> None:
-    bundle = _make(tmp_path / "a.maskrt")
+    bundle = make(tmp_path / "a.maskrt")
     (bundle.path / "recipe.json").write_text("not ours")
     with bundle.edit() as staged:
         staged.write("recipe.json", b"ours")
@@ -236,7 +219,7 @@ def test_edit_writes_over_an_unlisted_file(tmp_path: Path) -> None:
 
 def test_a_linked_bundle_is_replaced_at_its_real_place(tmp_path: Path) -> None:
     (tmp_path / "disk").mkdir()
-    real = _make(tmp_path / "disk" / "a.maskrt").path
+    real = make(tmp_path / "disk" / "a.maskrt").path
     link = tmp_path / "link.maskrt"
     link.symlink_to(real)
     with Bundle.open(link).edit() as staged:
@@ -254,7 +237,7 @@ def test_a_linked_bundle_is_replaced_at_its_real_place(tmp_path: Path) -> None:
 def test_a_bundle_around_the_working_directory_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, inside: str
 ) -> None:
-    bundle = _make(tmp_path / "a.maskrt")
+    bundle = make(tmp_path / "a.maskrt")
     monkeypatch.chdir(bundle.path / inside)
     here = Path(".") if inside == "." else Path("..")
     with pytest.raises(UsageError, match="working directory is inside"), Bundle.open(here).edit():
@@ -271,7 +254,7 @@ def test_a_bundle_around_the_working_directory_is_refused(
 def test_a_failed_rename_brings_the_old_bundle_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bundle = _make(tmp_path / "a.maskrt")
+    bundle = make(tmp_path / "a.maskrt")
     (bundle.path / "r.json").write_text("mine")
     rename = Path.replace
 
@@ -291,7 +274,7 @@ def test_a_failed_rename_brings_the_old_bundle_back(
 def test_if_even_going_back_fails_nothing_is_deleted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bundle = _make(tmp_path / "a.maskrt")
+    bundle = make(tmp_path / "a.maskrt")
     rename = Path.replace
 
     def fail_later(self: Path, target: Path) -> Path:
@@ -306,50 +289,8 @@ def test_if_even_going_back_fails_nothing_is_deleted(
     assert Bundle.open(old).read("model.onnx") == b"graph"
 
 
-def test_of_two_edits_at_once_the_later_is_refused(tmp_path: Path) -> None:
-    first, second = _make(tmp_path / "a.maskrt"), Bundle.open(tmp_path / "a.maskrt")
-    slow = first.edit()
-    slow.__enter__().write("recipe.json", b"slow")
-    with second.edit() as fast:
-        fast.write("engines/orin/engine.json", {"bytes": 8})
-    with pytest.raises(BundleError, match="was changed by another program meanwhile"):
-        slow.__exit__(None, None, None)
-    with (
-        pytest.raises(BundleError, match="was changed by another program meanwhile"),
-        first.edit(),  # what it knows is older than the bundle
-    ):
-        pass
-    again = Bundle.open(tmp_path / "a.maskrt")
-    assert "recipe.json" not in again
-    assert again.engines() == ["cpu", "orin", "rtx@fp16"]
-    assert [p.name for p in tmp_path.iterdir()] == ["a.maskrt"]
-
-
-def test_an_edit_between_the_check_and_the_rename_is_not_lost(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    bundle = _make(tmp_path / "a.maskrt")
-    rename = Path.replace
-
-    def change_first(self: Path, target: Path) -> Path:
-        if self == bundle.path:
-            monkeypatch.setattr(Path, "replace", rename)
-            with Bundle.open(bundle.path).edit() as other:
-                other.write("model.onnx", b"other")
-        return rename(self, target)
-
-    monkeypatch.setattr(Path, "replace", change_first)
-    with (
-        pytest.raises(BundleError, match="was changed by another program meanwhile"),
-        bundle.edit() as staged,
-    ):
-        staged.write("model.onnx", b"lost")
-    assert Bundle.open(bundle.path).read("model.onnx") == b"other"
-    assert [p.name for p in tmp_path.iterdir()] == ["a.maskrt"]
-
-
 def test_edits_one_after_the_other(tmp_path: Path) -> None:
-    bundle = _make(tmp_path / "a.maskrt")
+    bundle = make(tmp_path / "a.maskrt")
     for number in range(3):
         with bundle.edit() as staged:
             staged.write(f"report/{number}", b"x")
@@ -371,7 +312,7 @@ def test_edits_inside_create(tmp_path: Path) -> None:
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    bundle = _make(tmp_path / "a.maskrt")
+    bundle = make(tmp_path / "a.maskrt")
     (bundle.path / "model.onnx").unlink()
     with pytest.raises(BundleError, match=r"model\.onnx is missing from the bundle"), bundle.edit():
         pass

@@ -2,14 +2,12 @@
 
 The reference is ONNX Runtime with one thread. The rest is every other way to the instances: the
 GPU's, where there is one; and the GPU's code on the CPU always: frames whose kernels run on the
-host, and the TensorRT backend with stand-ins for TensorRT and CUDA that hand the picture to ONNX
-Runtime.
+host, and the TensorRT backend with a stand-in for TensorRT that hands the picture to ONNX Runtime.
 """
 
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -24,7 +22,7 @@ from maskrt.runtime.cuda import FrameSlots
 from maskrt.runtime.cuda.host import HostCuda
 from maskrt.runtime.cuda_device import can_run
 
-from .backends.test_tensorrt import FakeCuda, FakeEngine, stand_in, view_at
+from .backends.test_tensorrt import FakeEngine, on_host, stand_in
 from .cuda.test_frame import OnnxEngine
 
 pytestmark = [pytest.mark.slow, pytest.mark.torch]
@@ -86,34 +84,21 @@ class _OnHost(CpuBackend):
 class _Relay(FakeEngine):
     """TensorRT's interface, with ONNX Runtime inside."""
 
-    def __init__(self, engine: bytes, spec: InputSpec) -> None:
-        super().__init__([])
+    def __init__(self, cuda: HostCuda, engine: bytes, spec: InputSpec) -> None:
+        super().__init__(on_host(cuda))
         self.backend = CpuBackend(engine, threads=1)
         first = self.backend.run(np.zeros(spec.shape, np.uint8))
-        about = {"images": (spec.shape, np.dtype(np.uint8))}
-        self.about = about | {name: (v.shape, v.dtype) for name, v in first.items()}
-        self.num_io_tensors = len(self.about)
+        self.about = {"images": (spec.shape, np.dtype(np.uint8))}
+        self.about |= {name: (value.shape, value.dtype) for name, value in first.items()}
 
-    def get_tensor_name(self, index: int) -> str:
-        return list(self.about)[index]
-
-    def get_tensor_shape(self, name: str) -> tuple[int, ...]:
-        return self.about[name][0]
-
-    def get_tensor_dtype(self, name: str) -> Any:
-        return self.about[name][1]
-
-    def view(self, name: str) -> np.ndarray:
-        return view_at(self.address[name], *self.about[name])
-
-    def execute_async_v3(self, stream: int) -> bool:
-        for name, value in self.backend.run(self.view("images").copy()).items():
-            self.view(name)[...] = value
-        return True
+    def compute(self, views: dict[str, np.ndarray]) -> None:
+        for name, value in self.backend.run(views["images"].copy()).items():
+            views[name][...] = value
 
 
 def _stand_ins(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> Session:
-    stand_in(FakeCuda(), _Relay(_engine(bundle), bundle.manifest.input), monkeypatch)
+    cuda = HostCuda()
+    stand_in(cuda, _Relay(cuda, _engine(bundle), bundle.manifest.input), monkeypatch)
     return Session(tensorrt.TensorRTBackend(b"plan"), bundle.manifest.input)
 
 

@@ -21,6 +21,8 @@ from maskrt.core import (
     UsageError,
 )
 from maskrt.runtime import STAGES, NullBackend, Session, open_session
+from maskrt.runtime.backends.cpu import CpuBackend
+from maskrt.runtime.letterbox import Placement, letterbox
 
 SPEC = InputSpec(64, 64, batch=2)
 BOXES = [[8, 8, 24, 40], [50, 8, 64, 40], [30, 30, 62, 62]]
@@ -50,6 +52,25 @@ def test_one_picture_gives_one_instances(session: Session) -> None:
     assert found.labels.dtype == np.int64
     assert found.class_names == ("background", "disc", "square")
     assert found.image_size == (64, 64)
+
+
+def test_a_letterbox_of_the_callers_own_is_used_by_streams_too(
+    make_engine: Callable[..., bytes],
+) -> None:
+    pytest.importorskip("onnxruntime")
+    engine = CpuBackend(make_engine(SPEC, BOXES, LABELS, full(3)), threads=1)
+
+    def darkened(image: np.ndarray, spec: InputSpec) -> tuple[np.ndarray, Placement]:
+        canvas, place = letterbox(image, spec)
+        return canvas // 2, place
+
+    pictures = [np.full((64, 64, 3), value, np.uint8) for value in (200, 100, 60)]
+    with Session(engine, SPEC, letterbox_with=darkened) as session:
+        alone = session.predict(pictures)
+        streamed = [frame.result() for frame in session.predict_stream(pictures)]
+    for found in (alone, streamed):
+        scores = [instances.scores[0] for instances in found]
+        np.testing.assert_allclose(scores, np.array([100, 50, 30]) / 255, atol=1e-4)
 
 
 def test_boxes_and_masks_are_in_picture_pixels(session: Session) -> None:

@@ -1,7 +1,9 @@
 """Which engine a machine runs, and the one sentence where it runs none."""
 
+import json
 from collections.abc import Callable
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -14,7 +16,7 @@ from maskrt.core import (
     UnsupportedTargetError,
 )
 from maskrt.runtime import NullBackend, choose_target, open_backend
-from maskrt.runtime.backends import loader
+from maskrt.runtime.backends import gpu_of, loader
 from maskrt.runtime.backends.cpu import CpuBackend
 
 MakeBundle = Callable[..., Bundle]
@@ -125,6 +127,35 @@ def test_an_engine_of_another_tensorrt_is_refused_with_the_command_that_rebuilds
     monkeypatch.setattr(loader, "require", lambda name, purpose: here)
     with pytest.raises(UnsupportedTargetError, match=r"10\.3\.0.*10\.16\.1.*maskrt build .*orin-n"):
         open_backend(bundle, "orin-nano")
+
+
+@pytest.mark.parametrize("noted", [{}, {"user_allocation": True}])
+def test_an_engine_is_opened_as_it_was_built_and_on_the_gpu_that_fits(
+    make_bundle: MakeBundle,
+    gpus: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+    noted: dict[str, bool],
+) -> None:
+    gpus(75, 120)
+    bundle = make_bundle({"rtx": PLAN})
+    with bundle.edit() as staged:
+        staged.write("engines/rtx/engine.json", json.dumps({"target": "rtx", **noted}))
+    monkeypatch.setattr(loader, "require", lambda *_: SimpleNamespace(__version__="1.7.1"))
+    opened: list[dict[str, Any]] = []
+    monkeypatch.setattr(loader, "TensorRTBackend", lambda engine, **how: opened.append(how))
+    open_backend(bundle, "rtx")
+    assert opened[0]["device"] == gpu_of(bundle, Target.parse("rtx")) == 1
+    assert opened[0]["user_allocation"] is bool(noted)
+
+
+def test_the_gpu_of_an_engine_is_the_first_that_fits(
+    make_bundle: MakeBundle, gpus: Callable[..., None]
+) -> None:
+    gpus(75, 87, 87)
+    bundle = _tensorrt_bundle(make_bundle, [87])
+    assert gpu_of(bundle, Target.parse("orin-nano")) == 1
+    assert gpu_of(bundle, Target.parse("thor")) is None  # not built
+    assert gpu_of(bundle, Target.parse("cpu")) is None
 
 
 def test_a_prepared_engine_says_what_to_run_where(make_bundle: MakeBundle) -> None:

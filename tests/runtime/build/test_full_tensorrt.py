@@ -84,6 +84,17 @@ def test_a_layer_that_came_back_wider_is_refused(
         tensorrt.build(small_network("int8"), ORIN, Precision.INT8)
 
 
+def test_layers_that_the_inspector_does_not_name_are_counted(
+    asked: SimpleNamespace, small_network: Callable[..., onnx.ModelProto]
+) -> None:
+    del asked.kinds["head.up"], asked.kinds["head.fc"]
+    info = tensorrt.build(small_network("int8"), ORIN, Precision.INT8).info
+    assert info["note"] == "The precision of 2 of 4 layers could not be read."
+    options = BuildOptions(strip_weights=True)
+    info = tensorrt.build(small_network("int8"), ORIN, Precision.INT8, options).info
+    assert "2 of 4 layers could not be read. Without weights" in info["note"]
+
+
 def test_tensorrt_8_is_sent_to_trtexec(
     asked: SimpleNamespace, small_network: Callable[..., onnx.ModelProto], monkeypatch: Any
 ) -> None:

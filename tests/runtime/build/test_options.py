@@ -128,9 +128,12 @@ class _Config:
         self.pools[pool] = size
 
     def create_timing_cache(self, known: bytes) -> Any:
+        if known == b"corrupt":
+            return None  # as TensorRT does with what it cannot read
         return SimpleNamespace(known=known, serialize=lambda: known + b"+measured")
 
     def set_timing_cache(self, cache: Any, ignore_mismatch: bool) -> bool:
+        assert cache is not None
         assert ignore_mismatch is False
         if cache.known == b"foreign":
             return False
@@ -156,19 +159,27 @@ def test_options_reach_the_builder() -> None:
     assert (made.default_device_type, made.DLA_core) == ("DLA", 1)
 
 
-@pytest.mark.parametrize("before", [None, b"old", b"foreign"])
+@pytest.mark.parametrize("before", [None, b"old", b"foreign", b"corrupt"])
 def test_timings_are_kept_for_the_next_build(tmp_path, before: bytes | None) -> None:
     file = tmp_path / "timing" / "device.cache"
     if before is not None:
         file.parent.mkdir()
         file.write_bytes(before)
     config = _Config()
-    cache = worker_main._read_timing(config, str(file))
+    messages: list[tuple[str, str]] = []
+    cache = worker_main._read_timing(config, str(file), messages)
     assert config.timing is cache
+    begun_anew = [text for _, text in messages if f"{file} is of another device" in text]
+    assert len(begun_anew) == len(messages) == (before in (b"foreign", b"corrupt"))
     worker_main._keep_timing(cache, str(file))
     kept = before if before == b"old" else b""
     assert file.read_bytes() == kept + b"+measured"
     assert [p.name for p in file.parent.iterdir()] == ["device.cache"]
+
+
+def test_a_builder_without_timing_caches_goes_without(tmp_path) -> None:
+    config = SimpleNamespace(create_timing_cache=lambda known: None)
+    assert worker_main._read_timing(config, str(tmp_path / "absent"), []) is None
 
 
 @pytest.mark.rtx

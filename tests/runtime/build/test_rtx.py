@@ -1,6 +1,7 @@
 """Real builds, without a GPU. Each takes about a second: a process that imports TensorRT-RTX."""
 
 import json
+import os
 import sys
 
 import numpy as np
@@ -10,7 +11,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from maskrt.core import LAYER_PRECISIONS, Precision, PrecisionError, Target, UnsupportedTargetError
 from maskrt.runtime import cuda_device
-from maskrt.runtime.build import build_engine, rtx, worker
+from maskrt.runtime.build import build_engine, rtx, worker, worker_main
+from maskrt.runtime.build.lowered import lower_for
 
 pytestmark = pytest.mark.rtx
 RTX = Target.parse("rtx")
@@ -26,6 +28,7 @@ def test_an_engine_computes_in_what_was_asked(small_network, precision, target):
     assert info["wider"] == []
     assert info["accelerators"] == (["sm89"] if target == "rtx-89" else ["sm80"])
     assert info["kernels"]["convolution"] == 3
+    assert info["user_allocation"] is True  # so that a CUDA graph may hold it
     assert info["bytes"] == len(engine.files["engine.trt"])
     assert json.loads(json.dumps(info)) == info
 
@@ -126,3 +129,69 @@ def test_an_engine_runs_here_where_its_gpu_is(monkeypatch, capabilities, expecte
     found = tuple(cuda_device.can_run(target) for target in (RTX, Target.parse("rtx-89")))
     assert found == expected
     assert cuda_device.can_run(Target.parse("cpu"))
+
+
+class _AllocatingBuilder:
+    """TensorRT-RTX's builder, which refuses engines that may not allocate."""
+
+    def __init__(self, real, logger):
+        self._real, self._logger = real, logger
+
+    def __getattr__(self, name):
+        return getattr(self._real, name)
+
+    def build_serialized_network(self, network, config):
+        import tensorrt_rtx as trt
+
+        if config.get_flag(trt.BuilderFlag.REQUIRE_USER_ALLOCATION):
+            self._logger.log(trt.ILogger.Severity.ERROR, "a layer allocates")
+            return None
+        return self._real.build_serialized_network(network, config)
+
+
+def _ask_child(folder, model, package="tensorrt_rtx"):
+    """Let the child's code build in this process; return its status and report."""
+    onnx.save(lower_for(RTX, model, "pluginless").model, folder / "model.onnx")
+    request = {"package": package, "form": "pluginless", "sms": [], "workspace": 0,
+               "parent": os.getppid(), "timing_cache": "", "version_compatible": False,
+               "strip_weights": False, "dla": None}  # fmt: skip
+    (folder / "request.json").write_text(json.dumps(request))
+    return worker_main.main(folder), json.loads((folder / "report.json").read_text())
+
+
+@pytest.mark.parametrize("said", [(), ("out of memory",)])
+def test_a_plan_that_does_not_load_again_is_no_engine(small_network, monkeypatch, tmp_path, said):
+    """TensorRT-RTX's builder in full TensorRT's place, whose runtime then loads nothing."""
+    trt = pytest.importorskip("tensorrt_rtx")
+
+    class Runtime:
+        def __init__(self, logger):
+            self.logger = logger
+
+        def deserialize_cuda_engine(self, plan):
+            assert len(bytes(plan)) > 1000
+            for text in said:
+                self.logger.log(trt.ILogger.Severity.ERROR, text)
+
+    monkeypatch.setattr(worker_main, "require", lambda name, purpose: trt)
+    monkeypatch.setattr(trt, "Runtime", Runtime)
+    monkeypatch.setattr(trt, "__version__", "10.3.0")
+    status, report = _ask_child(tmp_path, small_network("fp32"), "tensorrt")
+    assert status == 1
+    assert not (tmp_path / "engine.trt").exists()
+    sentence = worker._failure(report["errors"], Target.parse("orin-nx"), "TensorRT")
+    assert "it does not load the engine that it built" in sentence
+    assert all(text in sentence for text in said)
+    assert sentence.endswith("free memory on this machine, or report the model.")
+
+
+def test_an_engine_that_has_to_allocate_is_built_and_says_so(small_network, monkeypatch, tmp_path):
+    trt = pytest.importorskip("tensorrt_rtx")
+    monkeypatch.setattr(trt, "Builder", lambda logger, make=trt.Builder: _AllocatingBuilder(
+        make(logger), logger))  # fmt: skip
+    status, report = _ask_child(tmp_path, small_network("fp32"))
+    assert status == 0
+    assert report["user_allocation"] is False
+    assert report["errors"] == []
+    assert [m for m in report["messages"] if "no CUDA graph (a layer allocates)" in m[1]]
+    assert (tmp_path / "engine.trt").stat().st_size > 1000

@@ -51,12 +51,21 @@ def test_box_only_annotations(folder: Path) -> None:
     ("edit", "why"),
     [
         (lambda d: d["annotations"].clear(), "has no annotations"),
-        (lambda d: d.pop("annotations"), "not a COCO instances file"),
-        (lambda d: d.pop("images"), "not a COCO instances file"),
-        (lambda d: d["images"][0].pop("height"), "not a COCO instances file"),
-        (lambda d: d["images"].append("x"), "not a COCO instances file"),
-        (lambda d: d["annotations"][0].update(bbox=[1, 2]), "not a COCO instances file"),
-        (lambda d: d["annotations"][0].update(bbox=None), "not a COCO instances file"),
+        (lambda d: d.pop("annotations"), "has no list annotations"),
+        (lambda d: d.pop("images"), "has no list images"),
+        (
+            lambda d: d["images"][0].pop("height"),
+            r"entry 0 of images .*a height and",
+        ),
+        (lambda d: d["images"].append("x"), r"entry \d+ of images in .* cannot be read"),
+        (
+            lambda d: d["annotations"][0].update(bbox=[1, 2]),
+            "entry 0 of annotations .* a bbox",
+        ),
+        (
+            lambda d: d["annotations"][0].update(bbox=None),
+            "entry 0 of annotations .* a bbox",
+        ),
         (lambda d: d["annotations"][0].update(image_id=99), "annotates picture 99"),
         (lambda d: d["annotations"][0].update(category_id=5), "uses category 5"),
         (lambda d: d["images"][1].update(id=7), "same id"),

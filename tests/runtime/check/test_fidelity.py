@@ -67,10 +67,10 @@ def test_another_mask_is_measured_and_refused() -> None:
 def test_a_missing_instance_is_refused_on_its_side() -> None:
     fewer = REFERENCE.select(np.array([0, 2]))
     assert violations(compare(REFERENCE, fewer)) == [
-        "Without a partner in the candidate: 1 of the reference, the best with score 0.8000."
+        "Instances of the original model that are missing: 1, the best with score 0.8000."
     ]
     assert violations(compare(fewer, REFERENCE)) == [
-        "Without a partner in the reference: 1 of the candidate, the best with score 0.8000."
+        "Instances that the original model does not find: 1, the best with score 0.8000."
     ]
 
 

@@ -165,7 +165,7 @@ def test_a_picture_twice_or_from_elsewhere(dataset: CocoDataset) -> None:
 def test_annotation_numbers_that_are_not_finite(folder: Path) -> None:
     data = coco_json()
     data["annotations"][0]["bbox"] = [1, 2, float("nan"), 4]
-    with pytest.raises(InputError, match="not a finite number") as error:
+    with pytest.raises(InputError, match="a bbox of four finite numbers") as error:
         reload(folder, data)
     one_sentence(error)
 

@@ -1,169 +1,38 @@
 """Both adapters do what the contract says, on stand-ins for their packages; the host, for real.
 
-A stand-in's device memory is host memory, and a stream a list, as in `HostCuda`; it has the real
-package's names, so a misspelt call fails here, and the names are compared with the real package's.
+The names that a stand-in has are compared with the real package's where that is installed.
 """
 
-import ctypes
-from collections.abc import Callable
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from maskrt.core import MissingDependencyError, UnsupportedTargetError
+from maskrt.plugins.adapters import cuda_driver
 from maskrt.runtime.cuda import Cuda, contract, open_cuda, plans
 from maskrt.runtime.cuda import _kernels as kernels
 from maskrt.runtime.cuda.driver_api import DriverApiCuda
 from maskrt.runtime.cuda.host import HostCuda
 from maskrt.runtime.cuda.runtime_api import RuntimeApiCuda
 
-
-class _Memory:
-    """Blocks by address, and streams of functions."""
-
-    def __init__(self) -> None:
-        self.blocks: dict[int, Any] = {}
-        self.queued: dict[int, list[Callable[[], None]]] = {}
-        self.recorded: list[Callable[[], None]] | None = None
-
-    def allocate(self, size: int) -> int:
-        assert self.recorded is None
-        block = ctypes.create_string_buffer(size)
-        self.blocks[ctypes.addressof(block)] = block
-        return ctypes.addressof(block)
-
-    def queue(self, work: Callable[[], None], stream: int) -> None:
-        (self.queued[stream] if self.recorded is None else self.recorded).append(work)
-
-    def run(self, stream: int) -> None:
-        for work in self.queued[stream]:
-            work()
-        self.queued[stream].clear()
-
-
-def runtime_module(memory: _Memory) -> SimpleNamespace:
-    """Return `cuda.bindings.runtime`: every function returns (status, value...)."""
-    opened = iter(range(70, 99))
-
-    def create(flags: int) -> tuple[int, int]:
-        assert flags == 1
-        handle = next(opened)
-        memory.queued[handle] = []
-        return 0, handle
-
-    def begin(stream: int, mode: str) -> tuple[int]:
-        assert mode == "thread local"
-        memory.recorded = []
-        return (0,)
-
-    def end(stream: int) -> tuple[int, Any]:
-        graph, memory.recorded = memory.recorded, None
-        return 0, graph
-
-    def copy(to: int, source: int, size: int, kind: int, stream: int) -> tuple[int]:
-        memory.queue(lambda: ctypes.memmove(to, source, size) and None, stream)
-        return (0,)
-
-    return SimpleNamespace(
-        cudaStreamNonBlocking=1,
-        cudaMemcpyKind=SimpleNamespace(cudaMemcpyHostToDevice=1, cudaMemcpyDeviceToHost=2),
-        cudaStreamCaptureMode=SimpleNamespace(cudaStreamCaptureModeThreadLocal="thread local"),
-        cudaSetDevice=lambda device: (0,),
-        cudaMalloc=lambda size: (0, memory.allocate(size)) if size < 2**30 else (2, None),
-        cudaMallocHost=lambda size: (0, memory.allocate(size)),
-        cudaFree=lambda address: (int(memory.blocks.pop(address, None) is None),),
-        cudaFreeHost=lambda address: (int(memory.blocks.pop(address, None) is None),),
-        cudaStreamCreateWithFlags=create,
-        cudaStreamDestroy=lambda stream: (int(memory.queued.pop(stream, None) is None),),
-        cudaStreamSynchronize=lambda stream: (memory.run(stream) or 0,),
-        cudaMemcpyAsync=copy,
-        cudaStreamBeginCapture=begin,
-        cudaStreamEndCapture=end,
-        cudaGraphInstantiate=lambda graph, flags: (0, list(graph)),
-        cudaGraphDestroy=lambda graph: (0,),
-        cudaGraphLaunch=lambda graph, stream: (memory.queued[stream].extend(graph) or 0,),
-        cudaGraphExecDestroy=lambda graph: (0,),
-    )
-
-
-def driver_module(memory: _Memory) -> SimpleNamespace:
-    """Return `pycuda.driver`."""
-    opened = iter(range(70, 99))
-    stack: list[str] = []
-
-    class Allocation(int):
-        def free(self) -> None:
-            del memory.blocks[int(self)]
-
-    class Stream:
-        def __init__(self) -> None:
-            self.handle = next(opened)
-            memory.queued[self.handle] = []
-
-        def synchronize(self) -> None:
-            assert stack
-            memory.run(self.handle)
-
-        def begin_capture(self) -> None:
-            memory.recorded = []
-
-        def end_capture(self) -> Any:
-            recorded, memory.recorded = memory.recorded, None
-
-            def launch(stream: Stream) -> None:
-                memory.queued[stream.handle].extend(recorded or ())
-
-            return SimpleNamespace(instantiate=lambda: SimpleNamespace(launch=launch))
-
-    def pagelocked_empty(size: int, dtype: Any) -> np.ndarray:
-        address = memory.allocate(size)
-
-        class Base(np.ndarray):
-            def free(self) -> None:
-                del memory.blocks[address]
-
-        raw = (ctypes.c_uint8 * size).from_address(address)
-        return np.frombuffer(memoryview(raw), np.uint8).view(Base)[:]
-
-    def to_device(address: int, source: np.ndarray, stream: Stream) -> None:
-        memory.queue(
-            lambda: ctypes.memmove(address, source.ctypes.data, source.nbytes) and None,
-            stream.handle,
-        )
-
-    def to_host(target: np.ndarray, address: int, stream: Stream) -> None:
-        memory.queue(
-            lambda: ctypes.memmove(target.ctypes.data, address, target.nbytes) and None,
-            stream.handle,
-        )
-
-    context = SimpleNamespace(push=lambda: stack.append("context"))
-    return SimpleNamespace(
-        init=lambda: None,
-        Device=lambda number: SimpleNamespace(retain_primary_context=lambda: context),
-        Context=SimpleNamespace(pop=stack.pop),
-        mem_alloc=lambda size: Allocation(memory.allocate(size)),
-        pagelocked_empty=pagelocked_empty,
-        Stream=Stream,
-        memcpy_htod_async=to_device,
-        memcpy_dtoh_async=to_host,
-    )
+from .stand_ins import DriverLibrary, Memory, driver_module, runtime_module
 
 
 @pytest.fixture
-def memory() -> _Memory:
-    return _Memory()
+def memory() -> Memory:
+    return Memory()
 
 
 @pytest.fixture(params=["runtime_api", "driver_api", "host"])
-def cuda(request: Any, memory: _Memory, monkeypatch: pytest.MonkeyPatch) -> Cuda:
+def cuda(request: Any, memory: Memory, monkeypatch: pytest.MonkeyPatch) -> Cuda:
     if request.param == "host":
         return HostCuda()
     make = {"runtime_api": runtime_module, "driver_api": driver_module}[request.param]
     module = f"maskrt.runtime.cuda.{request.param}.require"
     monkeypatch.setattr(module, lambda name, purpose: make(memory))
+    library = DriverLibrary(memory)
+    monkeypatch.setattr(cuda_driver, "_library", lambda: library)
     return RuntimeApiCuda() if request.param == "runtime_api" else DriverApiCuda()
 
 
@@ -212,11 +81,53 @@ def test_a_graph_replays_with_the_contents_of_now(cuda: Cuda) -> None:
         cuda.close_stream(stream)
 
 
-def test_nothing_is_left(cuda: Cuda, memory: _Memory) -> None:
+def test_nothing_is_left(cuda: Cuda, memory: Memory) -> None:
     test_a_graph_replays_with_the_contents_of_now(cuda)
     assert not memory.blocks
+    assert not memory.graphs
+    assert not memory.queued
     if isinstance(cuda, HostCuda):
         cuda.close()
+
+
+@pytest.mark.parametrize("breaks", [False, True], ids=["raises", "breaks the capture"])
+def test_a_capture_that_fails_raises_its_own_error_and_leaves_no_graph(
+    cuda: Cuda, memory: Memory, breaks: bool
+) -> None:
+    """An engine that fails also breaks the capture, which CUDA then refuses to end."""
+    with cuda.active():
+        stream = cuda.stream()
+
+        def work() -> None:
+            memory.broken = breaks
+            raise KeyError("the engine's own words")
+
+        with pytest.raises(KeyError, match="the engine's own words"):
+            cuda.capture(work, stream)
+        assert not memory.graphs
+        assert memory.recorded is None
+        assert memory.last_error == 0
+        cuda.drop_graph(cuda.capture(lambda: None, stream))  # the stream is as before
+        cuda.close_stream(stream)
+    assert not memory.graphs
+
+
+def test_a_capture_that_cannot_be_ended_is_an_error(cuda: Cuda, memory: Memory) -> None:
+    if isinstance(cuda, HostCuda):
+        pytest.skip("it refuses at once what would break a capture")
+    with cuda.active():
+        stream = cuda.stream()
+        with pytest.raises((UnsupportedTargetError, RuntimeError), match=r"end a cap|EndCapture"):
+            cuda.capture(lambda: setattr(memory, "broken", True), stream)
+        assert not memory.graphs
+        assert memory.last_error == 0
+        cuda.close_stream(stream)
+
+
+def test_an_old_driver_has_no_graphs(memory: Memory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("maskrt.runtime.cuda.driver_api.require", lambda *_: driver_module(memory))
+    monkeypatch.setattr(cuda_driver, "_library", lambda: object())
+    assert not DriverApiCuda().can_capture
 
 
 def test_kernels_go_to_the_streams_handle(cuda: Cuda, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -236,22 +147,24 @@ def test_kernels_go_to_the_streams_handle(cuda: Cuda, monkeypatch: pytest.Monkey
         ]
 
 
-def test_out_of_memory_is_one_sentence(memory: _Memory, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        "maskrt.runtime.cuda.runtime_api.require", lambda *_: runtime_module(memory)
-    )
-    with pytest.raises(UnsupportedTargetError, match="could not allocate 2147483648 bytes"):
-        RuntimeApiCuda().allocate(2**31)
+def test_out_of_memory_is_one_sentence(cuda: Cuda) -> None:
+    if isinstance(cuda, HostCuda):
+        pytest.skip("its memory is the machine's")
+    with (
+        cuda.active(),
+        pytest.raises(UnsupportedTargetError, match=r"allocate 2147483648 bytes \(.*nvidia-smi"),
+    ):
+        cuda.allocate(2**31)
 
 
-def test_cuda_python_has_every_name_that_is_called(memory: _Memory) -> None:
+def test_cuda_python_has_every_name_that_is_called(memory: Memory) -> None:
     real = pytest.importorskip("cuda.bindings.runtime")
     assert [name for name in vars(runtime_module(memory)) if not hasattr(real, name)] == []
     assert hasattr(real.cudaStreamCaptureMode, "cudaStreamCaptureModeThreadLocal")
 
 
 def test_whichever_package_is_there_is_taken(
-    memory: _Memory, monkeypatch: pytest.MonkeyPatch
+    memory: Memory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     there: set[str] = set()
     monkeypatch.setattr(contract, "_is_installed", lambda name: name in there)

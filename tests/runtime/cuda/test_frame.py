@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from maskrt.core import InputSpec, UsageError
+from maskrt.core import InputSpec, UnsupportedTargetError, UsageError
 from maskrt.runtime import Session
 from maskrt.runtime.backends.cpu import CpuBackend
 from maskrt.runtime.cuda import DeviceEngine, FrameSlots
@@ -195,6 +195,84 @@ def test_without_graphs_the_same_work_is_queued(
         check(slots, reference, shown)
     assert not {"capture", "replay"} & set(cuda.calls)
     slots.close()
+
+
+def _until_it_succeeds(cuda: HostCuda, work: Callable[[], Any]) -> int:
+    """Let `work` run out of memory at each of its allocations in turn; return how many it has."""
+    cuda.left = allocations = 0
+    while True:
+        try:
+            work()
+        except UnsupportedTargetError:
+            allocations += 1
+            cuda.left = allocations
+        else:
+            cuda.left = None
+            return allocations
+
+
+@pytest.mark.parametrize("paste", [False, True])
+def test_out_of_memory_when_opened_leaves_nothing(
+    cuda: HostCuda, engine: bytes, paste: bool
+) -> None:
+    made = OnnxEngine(cuda, engine)
+
+    def work() -> None:
+        try:
+            FrameSlots(cuda, made, SPEC, paste=paste).close()
+        finally:
+            cuda.close()  # raises if anything is left
+
+    # a stream, the pictures on the device, and boxes, scores, labels, masks, count on both sides
+    assert _until_it_succeeds(cuda, work) == 2 * (1 + 1 + 5 * 2)
+
+
+def test_out_of_memory_in_a_frame_leaves_slots_that_work(
+    slots: FrameSlots, reference: Session, cuda: HostCuda
+) -> None:
+    """A smaller frame in the other slot stays in order, and graphs of freed memory are gone."""
+    small, larger = pictures((20, 20)), pictures((150, 160), (9, 9))
+    for _ in range(6):
+        slots.submit(small)
+        check(slots, reference, small)
+    slots.submit(small)
+    assert _until_it_succeeds(cuda, lambda: slots.submit(larger)) >= 3
+    check(slots, reference, small)
+    check(slots, reference, larger)
+    for _ in range(6):
+        slots.submit(small)
+        check(slots, reference, small)
+
+
+@pytest.mark.parametrize("broken", [0, 1])
+def test_a_frame_that_failed_half_queued_is_not_mixed_with_the_next(
+    slots: FrameSlots, reference: Session, broken: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown = [pictures((30, 50), (20, 20), seed=seed) for seed in range(4)]
+    slots.submit(shown[0])
+    failing = iter([True] if broken == 0 else [False, True, True])  # also in a capture
+    queued = OnnxContext.enqueue
+
+    def enqueue(context: OnnxContext, stream: int) -> None:
+        queued(context, stream)
+        if next(failing, False):
+            raise UnsupportedTargetError("no.")
+
+    monkeypatch.setattr(OnnxContext, "enqueue", enqueue)
+    if broken:
+        slots.submit(shown[1])
+        check(slots, reference, shown[0])
+        with pytest.raises(UnsupportedTargetError):
+            slots.submit(shown[2])
+        check(slots, reference, shown[1])
+    else:
+        with pytest.raises(UnsupportedTargetError):
+            slots.submit(shown[1])
+        check(slots, reference, shown[0])
+    slots.submit(shown[3])
+    slots.submit(shown[0])
+    check(slots, reference, shown[3])
+    check(slots, reference, shown[0])
 
 
 def test_wrong_use_is_said(slots: FrameSlots) -> None:

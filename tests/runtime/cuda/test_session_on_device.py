@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from maskrt.core import Bundle, InputError, InputSpec, UsageError
+from maskrt.core import Bundle, InputError, InputSpec, UnsupportedTargetError, UsageError
 from maskrt.core.masks import MaskFrame
 from maskrt.runtime import Session, open_session
 from maskrt.runtime.backends.cpu import CpuBackend
@@ -26,8 +26,11 @@ class OnHost(CpuBackend):
         super().__init__(engine, threads=1)
         self.engine, self.devices, self.paste = engine, list[HostCuda](), paste
 
+    def device(self) -> HostCuda:
+        return HostCuda()
+
     def open_frames(self, spec: InputSpec, slots: int) -> FrameSlots:
-        self.devices.append(HostCuda())
+        self.devices.append(self.device())
         engine = OnnxEngine(self.devices[-1], self.engine)
         return FrameSlots(self.devices[-1], engine, spec, slots=slots, paste=self.paste)
 
@@ -97,6 +100,34 @@ def test_masks_over_the_canvas_are_resampled_on_the_host(
         for found, expected in zip(device.predict(shown), host.predict(shown), strict=True):
             _equal(found, expected)
             assert found.masks.any()
+    for cuda in backend.devices:
+        cuda.close()
+
+
+def test_a_session_without_memory_for_frames_closes_its_backend(
+    make_engine: Callable[..., bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("onnxruntime")
+    backend = OnHost(make_engine(SPEC, BOXES, [1, 2, 1], np.zeros((3, 28, 28), np.float32)))
+    made = HostCuda()
+    made.left = 3
+    closed: list[bool] = []
+    monkeypatch.setattr(backend, "close", lambda: closed.append(True))
+    monkeypatch.setattr(OnHost, "device", lambda _: made)
+    with pytest.raises(UnsupportedTargetError, match="out of memory"):
+        Session(backend, SPEC)
+    made.close()
+    assert closed == [True]
+
+
+@pytest.mark.parametrize("name", ["letterbox_with", "paste_with"])
+def test_what_the_device_does_is_not_put_in_its_place(
+    make_engine: Callable[..., bytes], name: str
+) -> None:
+    pytest.importorskip("onnxruntime")
+    backend = OnHost(make_engine(SPEC, BOXES, [1, 2, 1], np.zeros((3, 28, 28), np.float32)))
+    with pytest.raises(UsageError, match=f"no {name}: open it without on_device"):
+        Session(backend, SPEC, **{name: lambda *_: None})  # type: ignore[arg-type]
     for cuda in backend.devices:
         cuda.close()
 

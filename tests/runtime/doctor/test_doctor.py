@@ -306,3 +306,13 @@ def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     status, text = run("--known")
     assert status == 0
     assert all(known.symptom in text for known in FAILURES.values())
+
+
+def test_pycuda_is_said_to_be_used_where_it_is(tmp_path: Path) -> None:
+    def seen(packages: dict[str, str]) -> str:
+        found = examine(probe=_jetson(tmp_path, version=packages.get)).findings
+        return next(f.seen for f in found if f.failure.startswith("context"))
+
+    alone = {"pycuda": "2024.1", "tensorrt": "10.3.0"}
+    assert "maskrt runs engines by it" in seen(alone)
+    assert "uses cuda-bindings instead" in seen({**alone, "cuda-bindings": "12.6.0"})
