@@ -20,6 +20,7 @@ from .lazy import require
 from .precision import LAYER_PRECISIONS, Precision
 from .progress import Progress, silent
 from .target import TARGETS, Target
+from .wording import command, counted
 
 __all__ = [
     "LAYER_PRECISIONS",
@@ -42,6 +43,8 @@ __all__ = [
     "UnsupportedTargetError",
     "UsageError",
     "cache_folder",
+    "command",
+    "counted",
     "require",
     "silent",
 ]

@@ -39,7 +39,8 @@ from .input_spec import InputSpec
 from .masks import MaskFrame
 from .precision import Precision
 from .staging import check_not_inside, files_in, link, staging
-from .target import Target
+from .target import TARGETS, Target
+from .wording import command
 
 __all__ = ["Bundle", "Manifest", "engine_folder"]
 
@@ -131,9 +132,8 @@ class Bundle:
         folder = Path(path)
         file = folder / MANIFEST
         if not file.is_file():
-            what = "does not exist" if not folder.exists() else f"has no {MANIFEST}"
             raise BundleError(
-                f"{folder} {what}, so it is not a bundle: make one with maskrt compile."
+                f"{folder} {_fault(folder)}, so it is not a bundle: make one with maskrt compile."
             )
         with storing(f"read {file}"):
             raw = file.read_bytes()
@@ -229,7 +229,7 @@ class Bundle:
             BundleError: the file is absent, or differs from the one that was written.
         """
         if relative not in self.digests or not locate(self.path, relative).is_file():
-            raise BundleError(f"{self.path} has no {relative}{_remedy(relative)}.")
+            raise BundleError(f"{self.path} has no {relative}: {_remedy(self.path, relative)}.")
         with storing(f"read {self.path / relative}"):
             raw = (self.path / relative).read_bytes()
         if hashlib.sha256(raw).hexdigest() != self.digests[relative]:
@@ -350,9 +350,22 @@ def _is_bundle(folder: Path) -> bool:
     return isinstance(data, dict) and {"format_version", "family", "files"} <= data.keys()
 
 
-def _remedy(relative: str) -> str:
-    if relative.startswith("engines/"):
-        target, _, precision = relative.split("/")[1].partition("@")
-        flag = f" --precision {precision}" if precision else ""
-        return f": build it with maskrt build BUNDLE --target {target}{flag}"
-    return ": compile the model again"
+def _fault(folder: Path) -> str:
+    if not folder.exists():
+        return "does not exist"
+    return f"has no {MANIFEST}" if folder.is_dir() else "is a file and no folder"
+
+
+def _remedy(bundle: Path, relative: str) -> str:
+    """Return what brings a file back that `bundle` lacks."""
+    if not relative.startswith("engines/"):
+        return "compile the model again"
+    name, _, precision = relative.split("/")[1].partition("@")
+    asked = ("--precision", precision) if precision else ()
+    build = command("maskrt", "build", bundle, "--target", name, *asked)
+    if name in TARGETS and TARGETS[name].is_jetson:
+        return (
+            f"it is built on the device, a {TARGETS[name].description}, with {build}, which on "
+            "another machine prepares it"
+        )
+    return f"build it with {build}"

@@ -4,8 +4,11 @@ Source: NVIDIA JetPack release notes and the TensorRT support matrix.
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 
-__all__ = ["JETPACKS", "JetPack"]
+__all__ = ["JETPACKS", "JetPack", "is_jetson"]
+
+_RELEASE = Path("/etc/nv_tegra_release")
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,11 @@ class JetPack:
     def runs_maskrt(self) -> bool:
         """Whether maskrt itself installs there (Python 3.10 or later)."""
         return tuple(int(part) for part in self.python.split(".")) >= (3, 10)
+
+
+def is_jetson() -> bool:
+    """Whether this machine is a Jetson; a container sees so where it is started with the GPU."""
+    return _RELEASE.is_file()
 
 
 JETPACKS: tuple[JetPack, ...] = (

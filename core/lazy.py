@@ -8,6 +8,7 @@ import importlib
 from types import ModuleType
 
 from .errors import MissingDependencyError
+from .jetpack import is_jetson
 
 __all__ = ["require"]
 
@@ -26,6 +27,10 @@ _EXTRA_OF = {
     "timm": "timm",
 }
 _DISTRIBUTION_OF = {"PIL": "pillow"}
+_ON_A_JETSON = {
+    "tensorrt": "sudo apt install python3-libnvinfer and install maskrt in an environment that "
+    "python3 -m venv --system-site-packages made, since JetPack's TensorRT is the system's"
+}
 
 
 def require(module: str, purpose: str) -> ModuleType:
@@ -46,5 +51,7 @@ def require(module: str, purpose: str) -> ModuleType:
         install = f"maskrt[{extra}]" if extra else _DISTRIBUTION_OF.get(package, package)
         absent = isinstance(error, ImportError) and error.name == package
         reason = "is not installed" if absent else f"does not load ({error})"
-        message = f"{package} is needed to {purpose} but {reason}: run pip install '{install}'."
+        remedy = _ON_A_JETSON.get(package) if is_jetson() else None
+        remedy = remedy or f"pip install '{install}'"
+        message = f"{package} is needed to {purpose} but {reason}: run {remedy}."
         raise MissingDependencyError(message, name=package) from error

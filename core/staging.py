@@ -5,6 +5,7 @@ Nobody sees half of it, and a program that is killed leaves the old one as it wa
 
 import contextlib
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -13,7 +14,9 @@ from pathlib import Path
 from .bundle_checks import storing
 from .errors import BundleError, UsageError
 
-__all__ = ["check_not_inside", "files_in", "link", "staging"]
+__all__ = ["asked_for", "check_not_inside", "files_in", "link", "staging"]
+
+_HIDDEN = re.compile(r"\.(?P<name>.+)\.[a-z0-9_]{8}")  # as tempfile makes it from our prefix
 
 
 @contextlib.contextmanager
@@ -62,6 +65,16 @@ def _replace(folder: Path, staged: Path, check: Callable[[Path], None]) -> None:
 
 def _hidden_beside(folder: Path) -> Path:
     return Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+
+
+def asked_for(path: str) -> str:
+    """Return the path that a user asked for, of a hidden one beside it in which it is made.
+
+    >>> asked_for("out/.report.json.j804wn36")
+    'out/report.json'
+    """
+    hidden = _HIDDEN.fullmatch(Path(path).name)
+    return str(Path(path).with_name(hidden["name"])) if hidden else path
 
 
 def files_in(folder: Path) -> Iterator[str]:

@@ -207,7 +207,7 @@ def _check_call(factory: Callable[..., Any], options: dict[str, Any], words: str
 def _torchvision_builder(name: str) -> Callable[..., Any]:
     known = torchvision.models.list_models(module=torchvision.models.detection)
     if name not in known:
-        raise UsageError(f"torchvision has no detector {name!r}{_suggestion(name, known)}.")
+        raise UsageError(f"torchvision has no detector {name!r}{_suggestion(name, known)}")
     return torchvision.models.get_model_builder(name)
 
 
@@ -217,7 +217,7 @@ def _zoo_builder(name: str) -> Callable[..., Any]:
 
         return functools.partial(maskrcnn_timm, name.removeprefix(TIMM_PREFIX))
     if name not in ZOO:
-        raise UsageError(f"maskrt has no model {name!r}{_suggestion(name, list(ZOO))}.")
+        raise UsageError(f"maskrt has no model {name!r}{_suggestion(name, list(ZOO))}")
     module, _, attribute = ZOO[name].partition(":")
     return _import(module, attribute, f"model maskrt:{name}")
 
@@ -239,7 +239,7 @@ def _import(module: str, attribute: str, what: str) -> Callable[..., Any]:
 
 def _suggestion(name: str, known: list[str]) -> str:
     close = get_close_matches(name, known, 1)
-    return f": did you mean {close[0]}?" if close else f": it has {', '.join(known)}"
+    return f": did you mean {close[0]}?" if close else f": it has {', '.join(known)}."
 
 
 def _adopt_published(model: Any, name: str, digest: str) -> tuple[str, ...] | None:

@@ -136,8 +136,15 @@ def _listed(names: list[str]) -> str:
 
 
 def _unreadable(file: Path, error: Exception) -> str:
-    reason = str(error).strip().splitlines()[0][:120] if str(error).strip() else ""
+    """Say what the file is not; the reader's own words are about its code, one name apart."""
+    foreign = re.search(r"GLOBAL ([\w.]+)", str(error))
+    if foreign:
+        return (
+            f"weights {file} cannot be read, because they hold a Python object ({foreign[1]}) "
+            "whose code would have to run: save model.state_dict() alone."
+        )
     return (
-        f"weights {file} cannot be read ({reason or type(error).__name__}): the file may be cut "
-        "short or be something else; save model.state_dict() to .safetensors or .pth."
+        f"weights {file} cannot be read: the file is neither a .safetensors nor a .pth or .pkl "
+        "file that torch reads, or it was cut short; save model.state_dict() to .safetensors or "
+        ".pth."
     )

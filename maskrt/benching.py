@@ -29,6 +29,7 @@ from typing import Any
 
 import numpy as np
 
+from .choosing import check_can_exist
 from .core import Bundle, InputSpec, Precision, Progress, Target, require, silent
 from .runtime import Session, list_images, open_session
 from .runtime.backends import gpu_of
@@ -125,6 +126,7 @@ def bench(
         InputError: the pictures or the weights cannot be used.
     """
     opened = Bundle.open(bundle)
+    check_can_exist(opened, target, precision)
     spec = opened.manifest.input
     with _pictures(images, spec) as files:
         calls = _calls(files, spec.batch)

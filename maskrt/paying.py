@@ -17,7 +17,7 @@ import onnx
 
 from .calib import Recipe
 from .calib.cost import Machine, layer_seconds, machine_of, recipe_seconds
-from .core import Precision, Target
+from .core import Precision, Target, counted
 
 __all__ = ["payoff"]
 
@@ -67,8 +67,8 @@ def _sentence(
 ) -> str:
     count, narrow = len(recipe.layers), len(recipe.narrow_layers())
     times = (
-        f"by a model of {machine.name} its {count} layers take {layers * 1e3:.2f} ms against "
-        f"{fp16 * 1e3:.2f} ms"
+        f"by a model of {machine.name} its {counted(count, 'layer')} take {layers * 1e3:.2f} ms "
+        f"against {fp16 * 1e3:.2f} ms"
     )
     extra = (
         f", and {kernels} kernels that round beside them {rounding * 1e3:.2f} ms" if kernels else ""

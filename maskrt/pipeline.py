@@ -26,6 +26,7 @@ from .arguments import (
     parse_targets,
 )
 from .checking import refuse_blind_engine
+from .choosing import check_can_exist
 from .core import Bundle, Precision, Progress, Target, silent
 from .core.bundle import check_destination
 from .runtime import Session, open_session
@@ -222,6 +223,7 @@ def load(
     With `on_device`, pictures are letterboxed and masks pasted on the GPU, too; a target without
     a device is refused with a `UsageError`.
     """
+    check_can_exist(bundle, target, precision)
     return open_session(bundle, target, precision, on_device=on_device)
 
 

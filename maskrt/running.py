@@ -6,10 +6,12 @@ that cannot be used is left out and named; only if none can is that an error.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from .choosing import check_can_exist
 from .core import Bundle, InputError, Precision, Progress, Target, UsageError, require, silent
 from .filming import film
 from .runtime import open_session
@@ -55,8 +57,10 @@ def run_pictures(
             target without a device; nothing was written.
         InputError: no picture can be used, or a video cannot.
         MissingDependencyError: a package is not installed; nothing was written.
+        UnsupportedTargetError: no engine of that precision can be had there, or run here.
     """
     opened = Bundle.open(bundle)
+    check_can_exist(opened, target, precision)
     videos = [str(source) for source in sources if is_video(source)]
     pictures = [source for source in sources if not is_video(source)]
     files = [file for source in pictures for file in list_sources(source)]
@@ -67,7 +71,10 @@ def run_pictures(
     pillow = require("PIL.Image", "write pictures")
     images: list[dict[str, Any]] = []
     annotations, skipped, stale = [], [], []
-    with open_session(opened, target, precision, on_device=on_device) as session:
+    with (
+        _none_left_empty(folder),
+        open_session(opened, target, precision, on_device=on_device) as session,
+    ):
         for frame in session.predict_stream(files):
             number = frame.index + 1
             progress("run", number, len(files))
@@ -121,6 +128,19 @@ def _check_output(folder: Path, names: Sequence[str], files: Sequence[Path]) -> 
                 f"{written} would overwrite the input picture {inputs[_identity(written)]}: name "
                 "another output folder."
             )
+
+
+@contextmanager
+def _none_left_empty(folder: Path) -> Iterator[None]:
+    """On an error, remove `folder` and its parents again where they are new and hold nothing."""
+    new = [place for place in (folder, *folder.parents) if not place.exists()]
+    try:
+        yield
+    except BaseException:
+        with suppress(OSError):  # what is not there, or holds something
+            for place in new:
+                place.rmdir()
+        raise
 
 
 def _identity(file: Path) -> tuple[int, int]:

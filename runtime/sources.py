@@ -14,8 +14,10 @@ device or file is closed when the frames end or the generator is closed.
 """
 
 import glob
+import os
 import re
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -116,7 +118,8 @@ class Video:
         camera = _CAMERA.fullmatch(self.source)
         if camera is None and not _STREAM.match(self.source) and not Path(self.source).exists():
             raise InputError(f"{self.name} does not exist: check the path of the video.")
-        capture = cv2.VideoCapture(int(camera[1]) if camera else self.source)
+        with _quiet(cv2):
+            capture = cv2.VideoCapture(int(camera[1]) if camera else self.source)
         if not capture.isOpened():
             capture.release()
             raise InputError(
@@ -124,3 +127,20 @@ class Video:
                 "video or camera that this machine can read."
             )
         return capture
+
+
+@contextmanager
+def _quiet(cv2: Any) -> Iterator[None]:
+    """Keep OpenCV's own lines off standard error: what it cannot open is our sentence to say.
+
+    They are shown where OPENCV_LOG_LEVEL asks for them.
+    """
+    logging = getattr(cv2.utils, "logging", None)
+    if logging is None or "OPENCV_LOG_LEVEL" in os.environ:
+        yield
+        return
+    level = logging.setLogLevel(logging.LOG_LEVEL_SILENT)
+    try:
+        yield
+    finally:
+        logging.setLogLevel(level)

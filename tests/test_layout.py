@@ -63,7 +63,7 @@ def _imports(tree: ast.AST) -> set[str]:
 
 
 def test_every_verb_has_help() -> None:
-    from maskrt.cli.main import _VERBS
+    from maskrt.cli.verbs import _VERBS
 
     for verb in _VERBS:
         result = subprocess.run(

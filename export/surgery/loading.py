@@ -5,7 +5,9 @@ from pathlib import Path
 import onnx
 from google.protobuf.message import DecodeError
 
-from ...core import InputError, UnsupportedModelError
+from ...core import InputError, UnsupportedModelError, UsageError, command
+from ...core.bundle import MANIFEST
+from ...plugins import DOMAIN
 
 __all__ = ["load_onnx"]
 
@@ -18,6 +20,7 @@ def load_onnx(path: Path | str) -> onnx.ModelProto:
     Raises:
         InputError: no such file, not ONNX, or its external data is missing.
         UnsupportedModelError: an opset that surgery does not know.
+        UsageError: the graph is one that maskrt wrote.
     """
     file = Path(path)
     if not file.is_file():
@@ -33,6 +36,8 @@ def load_onnx(path: Path | str) -> onnx.ModelProto:
         raise InputError(f"{file} is damaged or no ONNX file: copy or export it again.") from error
     if not model.graph.node:
         raise InputError(f"{file} is damaged or no ONNX file: it holds no graph.")
+    if model.producer_name == "maskrt" or any(o.domain == DOMAIN for o in model.opset_import):
+        raise UsageError(_ours(file))
     version = next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), 0)
     if not _OLDEST <= version <= _NEWEST:
         raise UnsupportedModelError(
@@ -40,3 +45,16 @@ def load_onnx(path: Path | str) -> onnx.ModelProto:
             "with opset_version=17."
         )
     return model
+
+
+def _ours(file: Path) -> str:
+    """Say that `file` needs no surgery, and what to do with the bundle that it lies in."""
+    bundle = next((folder for folder in file.parents if (folder / MANIFEST).is_file()), None)
+    if bundle is None:
+        remedy = "name the bundle that it came from"
+    else:
+        remedy = (
+            f"see it with {command('maskrt', 'inspect', bundle)}, or build from it with "
+            f"{command('maskrt', 'build', bundle, '--target', 'TARGET')}"
+        )
+    return f"{file} is a graph that maskrt wrote, which needs no surgery: {remedy}."

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import onnx
 
-from ...core import InputSpec, Manifest, UnsupportedModelError, UsageError
+from ...core import InputSpec, Manifest, UnsupportedModelError, UsageError, command
 from .canonical import canonical_graph
 from .declined import Declined, Finding, Notes
 from .fold import fold
@@ -143,7 +143,8 @@ def export_onnx(
         model = _written(graph, found, batch)
     except Declined as error:
         raise UnsupportedModelError(
-            f"{file} is not understood: {error}; `maskrt inspect {file}` shows what was recognised."
+            f"{file} is not understood: {error}; {command('maskrt', 'inspect', file)} shows what "
+            "was recognised."
         ) from error
     names = None if class_names is None else tuple(class_names)
     classes = found.detections.classes if isinstance(found, TwoStage) else found.classes

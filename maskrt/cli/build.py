@@ -12,7 +12,8 @@ __all__ = ["command"]
 
 @click.command("build")
 @bundle_argument
-@click.option("--target", "targets", multiple=True, required=True, help="See maskrt targets.")
+@click.option("--target", "targets", multiple=True, required=True,
+              help="See maskrt targets; may be repeated.")  # fmt: skip
 @precision_option
 @click.option(
     "--workspace",

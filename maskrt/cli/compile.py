@@ -29,7 +29,10 @@ __all__ = ["command"]
     help="Calibration method whose scales are used.",
 )
 @improvement_options
-@click.option("--target", "targets", multiple=True, default=("cpu",), show_default=True)
+@click.option(
+    "--target", "targets", multiple=True, default=("cpu",), show_default=True,
+    help="What to build an engine for, see maskrt targets; may be repeated.",
+)  # fmt: skip
 @click.option(
     "--max-ap-drop",
     type=float,

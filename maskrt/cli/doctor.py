@@ -78,18 +78,16 @@ def _facts(machine: "Machine") -> list[tuple[str, str]]:
 
 
 def _print_findings(diagnosis: "Diagnosis") -> None:
-    from ..runtime.doctor import FAILURES
-
     screen = console()
     styles = {"error": "red", "warning": "yellow", "note": ""}
     screen.print()
     if not diagnosis.findings:
         screen.print("Nothing wrong was found.")
     for finding in diagnosis.findings:
-        known, level = FAILURES[finding.failure], finding.level.value
+        level = finding.level.value
         screen.print(f"{level}: {finding.seen}", style=styles[level])
-        screen.print(f"  cause  {known.cause}")
-        screen.print(f"  fix    {known.fix}")
+        screen.print(f"  cause  {finding.cause}")
+        screen.print(f"  fix    {finding.fix}")
         if finding.command:
             screen.print(f"  run    {finding.command}")
 

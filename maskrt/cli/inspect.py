@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 from rich.table import Table
 
-from ..core import Bundle
+from ..core import Bundle, BundleError, counted
 from .inspect_onnx import print_onnx
 from .options import bundle_argument, console
 from .summary import print_bundle
@@ -27,6 +27,11 @@ def command(bundle: Path) -> None:
     if bundle.suffix == ".onnx" and not bundle.is_dir():
         print_onnx(bundle)
         return
+    if bundle.is_file():
+        raise BundleError(
+            f"{bundle} is neither a bundle nor an .onnx file: name the folder that maskrt compile "
+            "wrote, or another exporter's ONNX file."
+        )
     from ..calib import Recipe
     from ..core.bundle import RECIPE
     from ..stages import read_model
@@ -39,8 +44,8 @@ def command(bundle: Path) -> None:
     for name, shape in opened.manifest.outputs.items():
         screen.print(f"  output {name:8} {list(shape)}")
     kinds = Counter(f"{n.domain}::{n.op_type}" if n.domain else n.op_type for n in model.graph.node)
-    counted = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())
-    screen.print(f"  {len(model.graph.node)} nodes: {counted}")
+    listed = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())
+    screen.print(f"  {counted(len(model.graph.node), 'node')}: {listed}")
     if RECIPE in opened:
         _print_recipe(Recipe.from_json(opened.read_json(RECIPE)).to_json())
 
@@ -51,8 +56,9 @@ def _print_recipe(recipe: dict) -> None:
     layers = recipe["layers"]
     counts = Counter(layer["precision"] for layer in layers.values())
     screen.print("\nrecipe", style="bold")
-    listed = ", ".join(f"{count} layers {name}" for name, count in counts.items())
-    screen.print(f"  asked for {recipe['precision']}: {listed}; {len(recipe['tensors'])} scales")
+    listed = ", ".join(f"{counted(count, 'layer')} {name}" for name, count in counts.items())
+    scales = counted(len(recipe["tensors"]), "scale")
+    screen.print(f"  asked for {recipe['precision']}: {listed}; {scales}")
     table = Table(box=None, padding=(0, 2), header_style="bold")
     for heading in ("kept back", "precision", "reason"):
         table.add_column(heading)

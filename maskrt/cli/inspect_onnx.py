@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from ..core import command, counted
 from .options import console
 
 __all__ = ["print_onnx"]
@@ -15,7 +16,9 @@ def print_onnx(path: Path) -> None:
 
     found, screen = examine(path), console()
     screen.print(f"{path}", style="bold")
-    screen.print(f"  {found.nodes} nodes, {found.folded} after folding what no picture changes")
+    screen.print(
+        f"  {counted(found.nodes, 'node')}, {found.folded} after folding what no picture changes"
+    )
     screen.print("\nrecognised", style="bold")
     for finding in found.findings:
         screen.print(f"  {finding.rule}: {finding.text}")
@@ -27,7 +30,7 @@ def print_onnx(path: Path) -> None:
         for declined in found.declined:
             screen.print(f"  {declined}")
     else:
-        screen.print(f"\nmaskrt compile {path} rewrites it whole.")
+        screen.print(f"\n{command('maskrt', 'compile', path)} rewrites it whole.")
 
 
 def _listed(nodes: tuple[str, ...]) -> str:

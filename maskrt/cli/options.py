@@ -76,7 +76,9 @@ def model_options(function: _Function) -> _Function:
         click.option(
             "-o", "--output", required=True, type=click.Path(path_type=Path), help="The bundle."
         ),
-        click.option("--weights", type=click.Path(path_type=Path), help=".safetensors or .pth."),
+        click.option(
+            "--weights", type=click.Path(path_type=Path), help=".safetensors, .pth or .pkl."
+        ),
         click.option(
             "--num-classes", type=click.IntRange(min=2), help="Background included."
         ),

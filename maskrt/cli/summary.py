@@ -1,15 +1,17 @@
 """What a bundle holds, as the verbs print it."""
 
+import re
 from typing import Any
 
 from rich.table import Table
 
-from ..core import Bundle, BundleError, Target
+from ..core import Bundle, BundleError, Target, counted
 from ..core.bundle import RECIPE, REPORT, SEARCH
 from ..runtime.cuda_device import can_run
 from .options import console
 
 _SKIPPED_SHOWN = 5
+_RUN_AGAIN = re.compile(r"\.\d+$")
 
 __all__ = ["engine_layers", "megabytes", "print_bundle"]
 
@@ -96,21 +98,36 @@ def _engines(bundle: Bundle) -> Table:
     table = Table(box=None, padding=(0, 2), header_style="bold")
     for heading in ("engine", "asked", "layers really in", "size", "built in", "runs here"):
         table.add_column(heading, justify="right" if heading in ("size", "built in") else "left")
-    notes = []
+    notes, infos = [], []
     for name in bundle.engines():
         info = _complete(bundle.read_json(f"engines/{name}/engine.json"), name)
+        infos.append(info)
         table.add_row(
             name, info["precision"], engine_layers(info) + _share(info),
             megabytes(info["bytes"]), _seconds(info), "yes" if _runs_here(name) else "no",
         )  # fmt: skip
         notes += [f"{name}: {text}" for text in (info.get("note"), _payoff(info)) if text]
-    table.caption = "\n".join(notes) or None
+    table.caption = "\n".join([*notes, *_counting(infos)]) or None
     table.caption_justify = "left"
     return table
 
 
+def _counting(infos: list[dict[str, Any]]) -> list[str]:
+    """Return how layers are counted where that shows: a head that is run on several pyramid levels.
+
+    Its second and further runs are the module's path with a number, such as `rpn.head.conv.2`.
+    """
+    for info in infos:
+        names = info.get("layer_precisions") or {}
+        if any(_RUN_AGAIN.sub("", name) in names for name in names if _RUN_AGAIN.search(name)):
+            return ["A layer that is run on several pyramid levels counts once for each."]
+    return []
+
+
 def _print_prepared(bundle: Bundle, name: str) -> None:
     """Print what is ready for a device, and the one command to run there."""
+    from ..runtime.build.prepared_text import build_command
+
     screen, folder = console(), f"engines/{name}"
     info = bundle.read_json(f"{folder}/prepared.json")
     screen.print(f"{name}: prepared at {info['precision']}, to be built on the device.")
@@ -120,12 +137,13 @@ def _print_prepared(bundle: Bundle, name: str) -> None:
         segments = info["segments"]
         nodes = sum(segment["nodes"] for segment in segments)
         screen.print(
-            f"  checked   the {nodes} nodes between the plugins, in {len(segments)} segments, are "
-            "parsed and built by TensorRT-RTX"
+            f"  checked   {counted(nodes, 'node')} between the plugins, in "
+            f"{counted(len(segments), 'segment')}, parsed and built by TensorRT-RTX"
         )
     if text := _payoff(info):
         screen.print(f"  int8      {text}", soft_wrap=True)
-    screen.print(f"  there     {info['commands']['build']}", soft_wrap=True)
+    there = build_command(info, bundle.path.resolve().name)
+    screen.print(f"  there     {there}", soft_wrap=True)
     screen.print(
         f"  memory    at most {info['build_memory_mib']} MiB expected during the build; more in "
         f"{bundle.path}/{folder}/README.md",
@@ -163,7 +181,7 @@ def _search(found: dict[str, Any]) -> str:
     return (
         f"{best['int8_layers']} of {best['layers']} layers in INT8 with the scales of "
         f"{best['method']} lose {max(best['drop'], 0):.2f} AP of the {found['budget']:g} allowed; "
-        f"the fastest of {len(found['trials'])} recipes tried"
+        f"the fastest of {counted(len(found['trials']), 'recipe')} tried"
     )
 
 
@@ -187,13 +205,14 @@ def _accuracy(report: dict[str, Any]) -> str:
 def _fidelity(found: dict[str, Any]) -> str:
     if "instances" not in found:
         return "not measured"
+    pictures = counted(found["pictures"], "picture")
     if not found["instances"] and not found["violations"]:
-        return f"nothing was found in {found['pictures']} pictures, so nothing was compared"
+        return f"nothing was found in {pictures}, so nothing was compared"
     mask = found["worst_mask_iou"]
     masks = "" if mask is None else f", mask IoU {mask:.4f}"
     original = "the original ONNX" if "original ONNX" in found["compared"] else "PyTorch FP32"
     return (
-        f"{found['instances']} instances in {found['pictures']} pictures against {original}: "
+        f"{counted(found['instances'], 'instance')} in {pictures} against {original}: "
         f"worst box IoU {found['worst_box_iou']:.5f}, score difference "
         f"{found['worst_score_difference']:.1e}{masks}"
     )

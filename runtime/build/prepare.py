@@ -121,6 +121,7 @@ def prepare(
         _prepare_tensorrt8(made, canonical, weak, target, precision, asked, progress)
     info = {
         "target": target.name,
+        "bundle": bundle_name,
         "backend": target.backend,
         "precision": precision.value,
         "layers": {
@@ -135,8 +136,7 @@ def prepare(
         "workspace_mib": workspace,
         "build_memory_mib": _build_memory_mib(workspace, made.segments, model.ByteSize()),
         "software": [_software(pack, made.refused) for pack in target.jetpacks],
-        "commands": commands(target, precision, f"{bundle_name}/{folder}", made.files, asked,
-                             workspace, bundle_name),
+        "commands": commands(target, precision, folder, made.files, asked, workspace, bundle_name),
         "prepare_seconds": round(time.perf_counter() - started, 2),
         "built": False,
     }  # fmt: skip

@@ -1,13 +1,21 @@
-"""What a prepared engine tells its reader: the commands for the device, and `README.md`."""
+"""What a prepared engine tells its reader: the commands for the device, and `README.md`.
 
+The commands name the bundle as it was called when they were written, from the folder that it lies
+in; `build_command` names it as it is called now.
+"""
+
+import shlex
 from collections.abc import Mapping
 from typing import Any
 
-from ...core import Precision, Target
+from ...core import Precision, Target, command
 from .options import BuildOptions, flags, trtexec_flags
 from .tensorrt8 import FOLDER
 
-__all__ = ["commands", "readme"]
+__all__ = ["build_command", "commands", "readme"]
+
+_PYTHON = "~/maskrt/bin"
+_BUILDS = (f"{_PYTHON}/maskrt build ", "sh ")  # what the bundle's name follows in `build`
 
 
 def commands(
@@ -24,32 +32,47 @@ def commands(
     Args:
         target: the device.
         precision: of the engine.
-        folder: where the prepared files lie there.
+        folder: of the prepared files in the bundle.
         files: the prepared files.
         options: how to build.
         workspace_mib: the builder's scratch memory.
         bundle_name: the bundle there.
     """
+    bundle = shlex.quote(bundle_name)
+    place = f"{bundle}/{folder}"
     scripts = [name for name in files if name.endswith(".sh")]
     found = {}
     if "model.onnx" in files:
         found["install"] = (
             "python3 -m venv --system-site-packages ~/maskrt && "
-            "~/maskrt/bin/pip install ./maskrt-*.whl"
+            f'{_PYTHON}/pip install "$(ls ./maskrt-*.whl)[check]"'
         )
         found["build"] = (
-            f"~/maskrt/bin/maskrt build {bundle_name} --target {target.name} "
+            f"{_BUILDS[0]}{bundle} --target {target.name} "
             f"--precision {precision.value} --here{flags(options)}"
         )
         found["trtexec"] = (
-            f"trtexec --onnx={folder}/model.onnx --saveEngine={folder}/engine.trt "
+            f"trtexec --onnx={place}/model.onnx --saveEngine={place}/engine.trt "
             f"--stronglyTyped{trtexec_flags(options, workspace_mib)}"
         )
     for script in scripts:
         jetpack = script.rpartition("build-jetpack-")[2].removesuffix(".sh")
-        found[f"jetpack {jetpack}"] = f"sh {folder}/{script}"
-    found.setdefault("build", f"sh {folder}/{scripts[0]}" if scripts else "")
+        found[f"jetpack {jetpack}"] = f"{_BUILDS[1]}{place}/{script}"
+    found.setdefault("build", f"{_BUILDS[1]}{place}/{scripts[0]}" if scripts else "")
     return found
+
+
+def build_command(info: Mapping[str, Any], bundle_name: str) -> str:
+    """Return the command that builds on the device, for a bundle that is called `bundle_name` now.
+
+    A bundle is copied and renamed like any folder; `prepared.json` keeps the name that it had.
+    """
+    given: str = info["commands"]["build"]
+    for start in _BUILDS:
+        before = start + shlex.quote(info.get("bundle", bundle_name))
+        if given.startswith(before):
+            return start + shlex.quote(bundle_name) + given.removeprefix(before)
+    return given
 
 
 def readme(target: Target, info: Mapping[str, Any]) -> str:
@@ -63,12 +86,15 @@ def readme(target: Target, info: Mapping[str, Any]) -> str:
         f"# {target.description}, {info['precision']}\n",
         "This engine is prepared, not built: TensorRT builds engines on the device that runs "
         "them.\n",
+        f"The commands are for the folder on the device into which the whole bundle, "
+        f"`{info['bundle']}`, was\ncopied; under another name, put that in.\n",
         table,
         _with_maskrt(info) if "install" in info["commands"] else "",
         _with_trtexec(info) if any(c.startswith("jetpack") for c in info["commands"]) else "",
         f"""The build is expected to hold at most {info["build_memory_mib"]} MiB, of which
 {info["workspace_mib"]} MiB are workspace. None of this has run on the device that it is for.
 """,
+        _in_use(info) if "install" in info["commands"] else "",
     ]
     return "\n".join(part for part in parts if part)
 
@@ -77,16 +103,47 @@ def _with_maskrt(info: Mapping[str, Any]) -> str:
     given = info["commands"]
     return f"""## TensorRT 10 and later
 
-On the device, with the bundle copied there, and the wheel that `make wheel` makes:
+Copy maskrt's wheel there, too. In a clone of maskrt, this makes it in `dist/`:
+
+    pip install build && python -m build --wheel
+
+On the device:
 
     {given["install"]}
     {given["build"]}
 
-This needs numpy, onnx, click, rich and pillow, which pip installs with the wheel, the CUDA driver,
-and JetPack's own TensorRT, which `--system-site-packages` lets it see (`apt install
+This needs numpy, onnx, click, rich, pillow and pycocotools, which pip installs with the wheel, the
+CUDA driver, and JetPack's own TensorRT, which `--system-site-packages` lets it see (`apt install
 python3-libnvinfer`). Or, without maskrt and without its plugins (slower RoIAlign and NMS):
 
     {given["trtexec"]}
+"""
+
+
+def _in_use(info: Mapping[str, Any]) -> str:
+    bundle, pictures = info["bundle"], ("--images", "val/", "--annotations", "val.json")
+    chosen = ("--target", info["target"], "--precision", info["precision"])
+    store = command("maskrt", "check", bundle, *pictures, "--store-reference")
+    check = command("maskrt", "check", bundle, *chosen, *pictures)
+    run = command("maskrt", "run", bundle, "val/", *chosen, "-o", "out/")
+    install = "\n".join(
+        f"    {_PYTHON}/pip install 'cuda-bindings=={s['cuda'].partition('.')[0]}.*'"
+        f"      # JetPack {s['jetpack']}"
+        for s in info["software"]
+        if s["builds_with"].startswith("maskrt")
+    )
+    return f"""## Check and run
+
+Before the bundle is copied, store what FP32 finds in it, so that the device needs neither PyTorch
+nor ONNX Runtime; with `--weights FILE`, the weights it was compiled from, it is PyTorch's own:
+
+    {store}
+
+On the device, with the same pictures and annotations, once the engine is built:
+
+{install}
+    {_PYTHON}/{check}
+    {_PYTHON}/{run}
 """
 
 
@@ -98,8 +155,8 @@ def _with_trtexec(info: Mapping[str, Any]) -> str:
     )
     return f"""## TensorRT 8, with trtexec alone
 
-On the device, with this folder copied there; no Python is needed (`apt install libnvinfer-bin`, or
-TRTEXEC=<path> before the command):
+No Python is needed (`apt install libnvinfer-bin`, or TRTEXEC=<path> before the command), and of the
+bundle only this folder: in a copy of it alone, leave out what stands before `{FOLDER}/`.
 
 {scripts}
 

@@ -14,6 +14,7 @@ from typing import NoReturn
 import onnx
 
 from ...core import Precision, Target, UnsupportedTargetError, require
+from ...core.jetpack import is_jetson
 from ...plugins import DOMAIN, lower
 from ...plugins.adapters.tensorrt_aot import register_aot_plugins
 from ...plugins.adapters.tensorrt_nodes import lower_to_aot, lower_to_plugins
@@ -113,9 +114,15 @@ def refuse_here(model: onnx.ModelProto, target: Target) -> NoReturn:
     The graph is lowered, and its plugins are registered in the TensorRT that is here.
 
     Raises:
-        MissingDependencyError: TensorRT is not installed.
+        MissingDependencyError: this is a Jetson whose TensorRT this Python does not see.
         UnsupportedTargetError: always else, with what was reached.
     """
+    if importlib.util.find_spec("tensorrt") is None and not is_jetson():
+        raise UnsupportedTargetError(
+            f"target {target.name} cannot be built here, because it is built on the device itself, "
+            f"a {target.description}: copy the bundle there and repeat this command, or leave "
+            "--here out to prepare the build."
+        )
     trt = require("tensorrt", f"build engines for target {target.name}")
     can = capabilities_of("tensorrt", trt.__version__)
     lowered = _lowered(model, can.form)

@@ -3,11 +3,12 @@
 Nothing is deserialised: what an engine is stands in `engine.json`.
 """
 
+import contextlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from ...core import Bundle, MaskrtError, Target
+from ...core import Bundle, MaskrtError, Target, command, counted
 from ...core.bundle import RECIPE
 from .failures import Finding, Level
 from .machine import Machine
@@ -15,6 +16,7 @@ from .machine import Machine
 __all__ = ["diagnose_bundle"]
 
 _FEW_PICTURES = 32
+_UNREADABLE = (MaskrtError, KeyError, TypeError, AttributeError, ValueError)
 _DISTRIBUTION_OF = {"tensorrt": "tensorrt", "tensorrt_rtx": "tensorrt-rtx"}
 _WIDER_THAN = {
     "fp16": ("fp32",), "bf16": ("fp32",), "int8": ("fp16", "bf16", "fp32"),
@@ -31,12 +33,13 @@ def diagnose_bundle(path: Path, machine: Machine) -> list[Finding]:
     found = [*_files(bundle), *_fidelity(bundle)]
     found += _guarded(RECIPE, _recipe, bundle)
     if not bundle.engines() and not bundle.prepared():
-        command = f"maskrt build {path} --target cpu"
-        found.append(Finding("no-engine", Level.NOTE, f"{path} has no engine.", command))
+        build = command("maskrt", "build", path, "--target", "cpu")
+        found.append(Finding("no-engine", Level.NOTE, f"{path} has no engine.", build))
     for name in bundle.prepared():
         found += _guarded(f"engines/{name}", _prepared, bundle, name, machine)
     for name in bundle.engines():
         found += _guarded(f"engines/{name}", _engine, bundle, name, machine)
+    found += _elsewhere(bundle, machine)
     return list(dict.fromkeys(found))  # an altered file is seen by `_files` and by its reader
 
 
@@ -46,7 +49,7 @@ def _guarded(what: str, look: Callable[..., Iterator[Finding]], *given: Any) -> 
         return list(look(*given))
     except MaskrtError as error:
         return [Finding("damaged-bundle", Level.ERROR, str(error))]
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
+    except _UNREADABLE as error:
         seen = f"{what} is not what maskrt writes ({type(error).__name__}: {error})."
         return [Finding("damaged-bundle", Level.ERROR, seen)]
 
@@ -77,15 +80,17 @@ def _recipe(bundle: Bundle) -> Iterator[Finding]:
     recipe = bundle.read_json(RECIPE)
     pictures = recipe["calibration"].get("pictures")
     if recipe["tensors"] and pictures is not None and pictures < _FEW_PICTURES:
-        seen = f"the recipe was calibrated on {pictures} pictures."
-        command = f"maskrt calibrate {bundle.path} PICTURES"
-        yield Finding("few-calibration-pictures", Level.WARNING, seen, command)
+        seen = f"the recipe was calibrated on {counted(pictures, 'picture')}."
+        words = ("--calibration", "PICTURES", "--precision", recipe["precision"])
+        searched = recipe["precision"] == "mixed"  # by maskrt compile, with a budget
+        again = "" if searched else command("maskrt", "calibrate", bundle.path, *words)
+        yield Finding("few-calibration-pictures", Level.WARNING, seen, again)
 
 
 def _prepared(bundle: Bundle, name: str, machine: Machine) -> Iterator[Finding]:
     info = bundle.read_json(f"engines/{name}/prepared.json")
     seen = f"{name} is prepared and not built."
-    yield Finding("prepared-only", Level.NOTE, seen, info["commands"]["build"])
+    yield Finding("prepared-only", Level.NOTE, seen, _build_there(info, bundle))
     needed, free = info["build_memory_mib"] * 2**20 / 1e9, machine.memory_free_gb
     if machine.jetson and needed > free + machine.swap_gb:
         seen = f"{name} needs up to {needed:.1f} GB to build, and {free:.1f} GB are free."
@@ -95,44 +100,92 @@ def _prepared(bundle: Bundle, name: str, machine: Machine) -> Iterator[Finding]:
 def _engine(bundle: Bundle, name: str, machine: Machine) -> Iterator[Finding]:
     info = bundle.read_json(f"engines/{name}/engine.json")
     target = Target.parse(name.partition("@")[0])
-    rebuild = f"maskrt build {bundle.path} --target {target.name} --precision {info['precision']}"
-    yield from _precisions(name, info, rebuild)
-    yield from _fits(name, info, target, machine, rebuild)
+    rebuild = command(
+        "maskrt", "build", bundle.path, "--target", target.name, "--precision", info["precision"]
+    )
+    yield from _precisions(name, info, rebuild, _kept_back(bundle, info["precision"]))
+    yield from _rounding(name, info)
+    yield from _fits(name, info, machine, rebuild)
 
 
-def _precisions(name: str, info: dict[str, Any], rebuild: str) -> Iterator[Finding]:
+def _build_there(info: dict[str, Any], bundle: Bundle) -> str:
+    """Return the command for the device, with the bundle's name of today where it can be had."""
+    try:
+        from ..build.prepared_text import build_command  # imports onnx, which may not load
+    except ImportError:
+        return str(info["commands"]["build"])
+    return build_command(info, bundle.path.resolve().name)
+
+
+def _kept_back(bundle: Bundle, precision: str) -> set[str]:
+    """Return the layers that the recipe does not let have `precision`, each with its reason there.
+
+    Another precision than the recipe's own gives a layer what it does not refuse, and what refuses
+    INT8 refuses FP8, too (`calib/recipe.py`).
+    """
+    if RECIPE not in bundle:
+        return set()
+    recipe = bundle.read_json(RECIPE)
+    own = recipe["precision"] == precision
+    return {
+        name
+        for name, choice in recipe["layers"].items()
+        if precision in choice["refuses"]
+        or (precision == "fp8" and "int8" in choice["refuses"])
+        or (own and choice["precision"] != precision)
+    }
+
+
+def _precisions(
+    name: str, info: dict[str, Any], rebuild: str, kept_back: set[str]
+) -> Iterator[Finding]:
     asked, layers = info["precision"], info["layers"]
     wider = sum(layers.get(kind, 0) for kind in _WIDER_THAN.get(asked, ()))
     emulated = info["backend"] == "onnxruntime" and asked == "fp16"
     if emulated:
         yield Finding("cpu-fp16", Level.NOTE, f"{name} is FP16 on a CPU.")
     elif wider and not layers.get(asked, 0):
-        seen = f"{name} was asked for {asked}, and none of its {wider} layers is."
-        yield Finding("wider-than-asked", Level.ERROR, seen, rebuild)
-    elif wider:
-        which = ", ".join(map(str, info["wider"][:3])) or "see engine.json"
-        seen = f"{name}: {wider} layers are wider than {asked} ({which})."
-        yield Finding("wider-than-asked", Level.NOTE, seen)
-    if layers.get("unknown", 0):
-        seen = f"{name}: the precision of {layers['unknown']} layers could not be read."
+        seen = f"{name} was asked for {asked}, and none of its {counted(wider, 'layer')} is."
+        yield Finding("wider-than-asked", Level.ERROR, seen, rebuild, **_why_wider(info))
+    elif unexplained := wider - len(kept_back.intersection(info["wider"])):
+        which = [str(layer) for layer in info["wider"] if layer not in kept_back]
+        listed = ", ".join(which[:3]) or "see engine.json"
+        compute = "computes" if unexplained == 1 else "compute"
+        seen = f"{name}: {counted(unexplained, 'layer')} {compute} wider than {asked} ({listed})."
+        yield Finding("wider-than-asked", Level.NOTE, seen, **_why_wider(info))
+    if unknown := layers.get("unknown", 0):
+        seen = f"{name}: the precision of {counted(unknown, 'layer')} could not be read."
         yield Finding("precision-unknown", Level.WARNING, seen)
-    rounding = (info.get("kernels") or {}).get("rounding", 0)
-    if asked == "int8" and rounding:
-        seen = f"{name}: {rounding} rounding kernels stand beside the convolutions."
-        yield Finding("int8-slower", Level.NOTE, seen)
 
 
-def _fits(
-    name: str, info: dict[str, Any], target: Target, machine: Machine, rebuild: str
-) -> Iterator[Finding]:
-    sms = tuple(info.get("sms") or target.runs_on)
-    present = [gpu.sm for gpu in machine.gpus]
-    if sms and not set(sms) & set(present):
-        have = "has none" if not present else f"has {', '.join(_sm(sm) for sm in present)}"
-        wanted = ", ".join(_sm(sm) for sm in sms)
-        seen = f"{name} needs a GPU of compute capability {wanted}, and this machine {have}."
-        yield Finding("other-gpu", Level.WARNING if present else Level.NOTE, seen)
+def _why_wider(info: dict[str, Any]) -> dict[str, str]:
+    """Return cause and fix where they are not TensorRT's."""
+    if info["backend"] != "onnxruntime":
+        return {}
+    return {
+        "cause": "ONNX Runtime computes in FP32 what its CPU kernels do not take in the precision "
+        "asked for.",
+        "fix": "Build with maskrt build, which reads the precisions back and refuses such an "
+        "engine.",
+    }
+
+
+def _rounding(name: str, info: dict[str, Any]) -> Iterator[Finding]:
+    """Say what was found when the engine was built; only an older one is judged by its kernels."""
+    payoff = info.get("payoff") or {}
+    kernels = (info.get("kernels") or {}).get("rounding", 0)
+    if info["precision"] != "int8" or payoff.get("pays") or not (payoff or kernels):
         return
+    beside = f"{counted(kernels, 'rounding kernel')} beside the convolutions."
+    on_cpu = info["backend"] == "onnxruntime"
+    fix = "Build FP32 too and compare with maskrt bench." if on_cpu else ""
+    yield Finding("int8-slower", Level.NOTE, f"{name}: {payoff.get('sentence') or beside}", fix=fix)
+
+
+def _fits(name: str, info: dict[str, Any], machine: Machine, rebuild: str) -> Iterator[Finding]:
+    sms = _needed_sms(name, info)
+    if sms and not set(sms) & {gpu.sm for gpu in machine.gpus}:
+        return  # see `_elsewhere`
     package = _DISTRIBUTION_OF.get(info["backend"])
     if package is None or not sms:
         return
@@ -145,6 +198,33 @@ def _fits(
     elif info.get("form") == "plugins":
         seen = f"{name} names plugins, which maskrt registers when it loads the engine."
         yield Finding("plugin-not-found", Level.NOTE, seen)
+
+
+def _elsewhere(bundle: Bundle, machine: Machine) -> Iterator[Finding]:
+    """Say once for which GPUs engines are that this machine does not have."""
+    present = {gpu.sm for gpu in machine.gpus}
+    engines: dict[tuple[int, ...], list[str]] = {}
+    for name in bundle.engines():
+        with contextlib.suppress(*_UNREADABLE):  # `_engine` says so
+            sms = _needed_sms(name, bundle.read_json(f"engines/{name}/engine.json"))
+            if sms and not present & set(sms):
+                engines.setdefault(sms, []).append(name)
+    have = ", ".join(_sm(sm) for sm in sorted(present)) or "none"
+    built = "build for the GPU that is here (see maskrt targets), " if present else ""
+    fix = f"Run on target cpu here, {built}or copy the bundle to a machine with such a GPU."
+    for sms, names in engines.items():
+        need = "needs" if len(names) == 1 else "need"
+        listed, wanted = ", ".join(names), ", ".join(_sm(sm) for sm in sms)
+        yield Finding(
+            "other-gpu",
+            Level.WARNING if present else Level.NOTE,
+            f"{listed} {need} a GPU of compute capability {wanted}, and this machine has {have}.",
+            fix=fix,
+        )
+
+
+def _needed_sms(name: str, info: dict[str, Any]) -> tuple[int, ...]:
+    return tuple(info.get("sms") or Target.parse(name.partition("@")[0]).runs_on)
 
 
 def _same_version(one: str, other: str) -> bool:

@@ -46,22 +46,30 @@ class Finding:
         level: how bad it is.
         seen: the evidence, one sentence.
         command: what to run, if a command mends it.
+        cause: why, here; empty is what `FAILURES` says.
+        fix: what to do, here; likewise.
     """
 
     failure: str
     level: Level
     seen: str
     command: str = ""
+    cause: str = ""
+    fix: str = ""
+
+    def __post_init__(self) -> None:
+        """Take from `FAILURES` what is not said of this one."""
+        object.__setattr__(self, "cause", self.cause or FAILURES[self.failure].cause)
+        object.__setattr__(self, "fix", self.fix or FAILURES[self.failure].fix)
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON data, cause and fix included."""
-        known = FAILURES[self.failure]
         return {
             "failure": self.failure,
             "level": self.level.value,
             "seen": self.seen,
-            "cause": known.cause,
-            "fix": known.fix,
+            "cause": self.cause,
+            "fix": self.fix,
             "command": self.command,
         }
 
@@ -128,8 +136,7 @@ FAILURES: dict[str, Failure] = {
         "FP16 or INT8 was asked for, and the engine is FP32",
         "Builder flags are permissions: TensorRT falls back where a layer has no faster kernel or "
         "no scale. A strongly typed graph leaves no such choice.",
-        "Build with maskrt build, which reads the precisions back and refuses such an engine; "
-        "layers that the recipe keeps wider are listed by maskrt inspect.",
+        "Build with maskrt build, which reads the precisions back and refuses such an engine.",
         "roboflow/rf-detr#1453",
     ),
     "precision-unknown": Failure(
@@ -139,7 +146,8 @@ FAILURES: dict[str, Failure] = {
     ),
     "int8-slower": Failure(
         "INT8 is slower than FP16",
-        "Rounding kernels that did not fuse into convolutions cost more than INT8 saves.",
+        "Rounding that did not fuse, layers that are small or few, or a machine without fast INT8 "
+        "take what INT8 gains.",
         "Build FP16 too and compare with maskrt bench on the device.",
         "NVIDIA/Model-Optimizer#80",
     ),
@@ -183,7 +191,7 @@ FAILURES: dict[str, Failure] = {
     "other-gpu": Failure(
         "the engine does not run on this GPU",
         "An engine holds kernels of the compute capabilities that it was built for.",
-        "Build it for this machine.",
+        "Build it for this machine's GPU, or copy the bundle to a machine with such a GPU.",
     ),
     "prepared-only": Failure(
         "there is no engine for the device yet",

@@ -42,7 +42,8 @@ def test_a_target_without_a_device_is_refused_in_a_sentence(
         (["compile", "{tiny}", "-o", "{out}", "--input-size", "16", "320"], 2, "32 to 8192"),
         (["compile", "{tiny}", "-o", "{out}", "--target", "gpu"], 1, "this machine's GPU"),
         (["compile", "{tiny}", "-o", "{out}", "--weights", "{empty}/w.pth"], 1, "do not exist"),
-        (["compile", "{tiny}", "-o", "{out}", "--weights", "{damaged}"], 1, "cannot be read"),
+        (["compile", "{tiny}", "-o", "{out}", "--weights", "{damaged}"],
+         1, "is neither a .safetensors nor a .pth or .pkl file"),
         (["compile", "{tiny}", "-o", "{out}", "--weights", "{other}"], 1, "are not this model's"),
         (["compile", "{tiny}", "-o", "{out}", "--precision", "int8", "--calibration", "{empty}"],
          1, "no picture"),
@@ -61,6 +62,12 @@ def test_a_target_without_a_device_is_refused_in_a_sentence(
         (["run", "{bundle}", "{empty}"], 1, "no picture"),
         (["run", "{bundle}", "absent.jpg"], 1, "absent.jpg"),
         (["run", "{bundle}", "x.jpg", "--precision", "fp16", "--target", "cpu"], 1, "maskrt build"),
+        (["run", "{bundle}", "x.jpg", "--precision", "bf16"], 1, "error: BF16 cannot be had on"),
+        (["bench", "{bundle}", "--precision", "bf16"], 1, "error: BF16 cannot be had on"),
+        (["run", "{bundle}", "x.jpg", "--target", "orin-nx"], 1, "on the device, a Jetson Orin NX"),
+        (["inspect", "{bundle}/model.onnx"], 2, "see it with maskrt inspect {bundle}"),
+        (["compile", "{bundle}/model.onnx", "-o", "{out}"], 2, "is a graph that maskrt wrote"),
+        (["inspect", "{damaged}"], 1, "is neither a bundle nor an .onnx file"),
         (["check", "{bundle}", "--images", "{empty}", "--annotations", "no.json"], 1, "no.json"),
         (["nonsense"], 2, "nonsense"),
     ],
@@ -86,7 +93,8 @@ def test_one_sentence_and_nothing_half_written(
     before = {p.name for p in tmp_path.iterdir()}
     assert run(*(word.format(**places) for word in words)) == status
     shown = capsys.readouterr().err
-    assert sentence in shown
+    assert sentence.format(**places) in shown
+    assert "?." not in shown
     assert "Traceback" not in shown
     assert {p.name for p in tmp_path.iterdir()} == before
 

@@ -1,6 +1,7 @@
 """A compiled bundle in use: run on pictures and a film, timed, packaged, built for a GPU."""
 
 import json
+import shutil
 from pathlib import Path
 
 import jsonschema
@@ -52,6 +53,21 @@ def test_run_on_a_video(
             assert (found.scores >= 0.2).any()
             lossy = np.abs(shown.astype(int) - painted).mean()
             assert lossy < 0.5 * np.abs(frame.astype(int) - painted).mean()
+
+
+def test_printed_commands_follow_a_copied_bundle(
+    work: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(work / "tiny.maskrt", tmp_path / "one.maskrt")
+    with Bundle.open(tmp_path / "one.maskrt").edit() as staged:
+        staged.write("engines/orin-nx/prepared.json", {
+            "bundle": "one.maskrt", "precision": "int8", "segments": [], "build_memory_mib": 1,
+            "commands": {"build": "~/maskrt/bin/maskrt build one.maskrt --target orin-nx --here"},
+        })  # fmt: skip
+    shutil.move(tmp_path / "one.maskrt", tmp_path / "so lo.maskrt")
+    assert run("inspect", tmp_path / "so lo.maskrt") == 0
+    there = "~/maskrt/bin/maskrt build 'so lo.maskrt' --target orin-nx --here"
+    assert f"  there     {there}\n" in capsys.readouterr().out
 
 
 def test_bench(work: Path, capsys: pytest.CaptureFixture[str]) -> None:

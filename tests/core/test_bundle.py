@@ -91,9 +91,20 @@ def test_altered_file_is_refused(tmp_path: Path) -> None:
 
 
 def test_missing_engine_says_how_to_build_it(tmp_path: Path) -> None:
-    bundle = make(tmp_path / "a.maskrt")
-    with pytest.raises(BundleError, match="maskrt build BUNDLE --target rtx --precision fp16"):
+    bundle = make(tmp_path / "a b.maskrt")
+    with pytest.raises(BundleError) as refused:
         bundle.read("engines/rtx@fp16/engine.trt")
+    assert str(refused.value).endswith(
+        f": build it with maskrt build '{bundle.path}' --target rtx --precision fp16."
+    )
+    with pytest.raises(BundleError, match="is built on the device, a Jetson Orin NX, with maskrt"):
+        bundle.read("engines/orin-nx/engine.trt")
+
+
+def test_a_file_is_no_bundle(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_bytes(b"picture")
+    with pytest.raises(BundleError, match="is a file and no folder, so it is not a bundle"):
+        Bundle.open(tmp_path / "a.jpg")
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from torch import Tensor, nn  # noqa: E402
 from maskrt.core import InputError, UsageError  # noqa: E402
 from maskrt.export import export_model, source  # noqa: E402
 from maskrt.export.source import load_source  # noqa: E402
+from maskrt.export.weights import read_weights  # noqa: E402
 
 from .detectors import tiny_one_map  # noqa: E402
 
@@ -138,3 +139,31 @@ def test_published_weights_are_not_warned_of(
     assert "warning" not in found.about
     assert found.class_names is not None
     assert found.model.backbone[1].eps == 0  # type: ignore[index, union-attr]
+
+
+class _Trainer:
+    """What a training script keeps beside the tensors."""
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (
+            b"\xff\xd8\xff\xe0 a picture",
+            "is neither a .safetensors nor a .pth or .pkl file that torch",
+        ),
+        ({"trainer": _Trainer()}, "hold a Python object ("),
+    ],
+)
+def test_weights_that_cannot_be_read_are_told_in_our_words(
+    tmp_path: Path, content: Any, words: str
+) -> None:
+    file = tmp_path / "weights.pth"
+    if isinstance(content, bytes):
+        file.write_bytes(content)
+    else:
+        torch.save(content, file)
+    with pytest.raises(InputError) as refused:
+        read_weights(file)
+    assert words in str(refused.value)
+    assert str(refused.value).endswith((".pth.", "alone."))

@@ -195,7 +195,7 @@ def film_at_once(bundle: Bundle, output: Path, monkeypatch: pytest.MonkeyPatch) 
 def test_ctrl_c_leaves_nothing_of_a_file(bundle: Bundle, video: Path, tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         run_pictures(bundle, [video], tmp_path / "out", target=NOTHING, progress=_interrupt_at(3))
-    assert list((tmp_path / "out").iterdir()) == []
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_camera_for_some_frames(
@@ -242,5 +242,23 @@ def test_a_bad_video_leaves_no_output(bundle: Bundle, tmp_path: Path) -> None:
     pytest.importorskip("cv2")
     (tmp_path / "bad.mp4").write_bytes(b"nothing")
     with pytest.raises(InputError, match="cannot be opened"):
-        run_pictures(bundle, [tmp_path / "bad.mp4"], tmp_path / "out", target=NOTHING)
-    assert list((tmp_path / "out").iterdir()) == []
+        run_pictures(bundle, [tmp_path / "bad.mp4"], tmp_path / "new" / "out", target=NOTHING)
+    assert not (tmp_path / "new").exists()
+    (tmp_path / "old").mkdir()
+    with pytest.raises(InputError, match="cannot be opened"):
+        run_pictures(bundle, [tmp_path / "bad.mp4"], tmp_path / "old", target=NOTHING)
+    assert list((tmp_path / "old").iterdir()) == []
+
+
+def test_opencv_is_silent_of_what_we_say(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cv2 = pytest.importorskip("cv2")
+    monkeypatch.delenv("OPENCV_LOG_LEVEL", raising=False)
+    level = cv2.utils.logging.getLogLevel()
+    with pytest.raises(InputError, match="camera:99 cannot be opened"):
+        next(iter(Video("camera:99")))
+    assert capfd.readouterr().err == ""
+    assert cv2.utils.logging.getLogLevel() == level
+    cv2.VideoCapture(99)
+    assert "video99" in capfd.readouterr().err  # what it would have said

@@ -67,7 +67,7 @@ def test_ctrl_c_leaves_no_half_written_engine(bundle: Bundle, tmp_path: Path, nu
     worker = _wait_for_the_worker(process)
     process.send_signal(number)
     _, err = process.communicate(timeout=_DEADLINE)
-    assert process.returncode == 1
+    assert process.returncode == 128 + number
     assert err.decode().rstrip().endswith("stopped.")
     assert b"Traceback" not in err
     assert not Path(f"/proc/{worker}").exists()

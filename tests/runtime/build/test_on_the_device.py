@@ -130,12 +130,15 @@ def test_without_here_it_would_only_be_prepared_again(prepared: Bundle) -> None:
     )
 
 
-def test_here_without_tensorrt_names_it(tmp_path: Path) -> None:
-    from maskrt.core import MissingDependencyError
-    from maskrt.runtime.build import BuildOptions, build_engine
+def test_here_without_tensorrt_says_where_it_is_built(monkeypatch: pytest.MonkeyPatch) -> None:
+    from maskrt.core import MissingDependencyError, UnsupportedTargetError
+    from maskrt.runtime.build import BuildOptions, build_engine, tensorrt
 
     if importlib.util.find_spec("tensorrt") is not None:
         pytest.skip("TensorRT is installed")
     target = maskrt.Target.parse("orin-nx")
+    with pytest.raises(UnsupportedTargetError, match="the device itself, a Jetson Orin NX: copy"):
+        build_engine(_model(), target, Precision.FP32, BuildOptions(here=True))
+    monkeypatch.setattr(tensorrt, "is_jetson", lambda: True)
     with pytest.raises(MissingDependencyError, match="tensorrt is needed to build engines"):
         build_engine(_model(), target, Precision.FP32, BuildOptions(here=True))

@@ -9,6 +9,7 @@ from onnx import helper
 
 from maskrt.core import Precision, Target, UnsupportedTargetError
 from maskrt.runtime.build import BuildOptions, WeakTypes, prepare
+from maskrt.runtime.build.prepared_text import build_command
 
 CACHES = {"5.1": "TRT-8502-EntropyCalibration2\n", "6.0": "TRT-8602-EntropyCalibration2\n"}
 LAYERS = ("body.first.out", "body.second.out", "head.up.out", "head.fc.out")
@@ -23,12 +24,12 @@ def made(small_network, monkeypatch):
     """Return a function that prepares the small network in INT8; its segments are not built."""
     monkeypatch.setattr(sys.modules[prepare.__module__], "_check", lambda *given: [])
 
-    def make(target, canonical=None, **options):
+    def make(target, canonical=None, name="b.maskrt", **options):
         weak = WeakTypes(
             dict.fromkeys(LAYERS, Precision.INT8), frozenset(), CACHES, frozenset(LAYERS[:2]), {}, 1
         )
         return prepare(
-            small_network("int8"), Target.parse(target), Precision.INT8, bundle_name="b.maskrt",
+            small_network("int8"), Target.parse(target), Precision.INT8, bundle_name=name,
             folder=f"engines/{target}@int8", canonical=canonical or small_network(), weak=weak,
             options=BuildOptions(**options),
         )  # fmt: skip
@@ -64,6 +65,26 @@ def test_the_commands_name_the_folder_and_the_options(made):
     )
     assert "b.maskrt/engines/orin-nx@int8/model.onnx" in given["trtexec"]
     assert "--memPoolSize=workspace:99 --stripWeights" in given["trtexec"]
+
+
+@pytest.mark.parametrize("target", ["orin-nx", "xavier"])
+@pytest.mark.parametrize("name", ["so lo.maskrt", "build", "sh"])
+def test_the_commands_take_any_name_and_follow_the_bundle(made, target, name):
+    info = made(target, name=name).info
+    for purpose, command in info["commands"].items():
+        assert purpose == "install" or any(name in word for word in shlex.split(command))
+    renamed = made(target, name="two it's.maskrt").info
+    assert build_command(info, "two it's.maskrt") == renamed["commands"]["build"]
+
+
+def test_the_readme_ends_with_check_and_run(made):
+    text = made("orin-nx").files["README.md"].decode()
+    assert text.index("--here") < text.index("\n## Check and run")
+    last = text.partition("## Check and run")[2]
+    assert "maskrt check b.maskrt --images val/ --annotations val.json --store-reference" in last
+    assert "maskrt check b.maskrt --target orin-nx --precision int8 --images val/" in last
+    assert "'cuda-bindings==12.*'      # JetPack 6.2" in last
+    assert "## Check and run" not in made("xavier").files["README.md"].decode()
 
 
 def test_a_jetpack_that_cannot_is_left_out_with_its_reason(made):

@@ -1,14 +1,16 @@
 """Facts are read from a machine's files, and each known failure is recognised from its facts."""
 
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from maskrt.cli import main
+from maskrt.cli.calibrate import command as calibrate_command
 from maskrt.core import Bundle, InputSpec, Manifest, Precision
-from maskrt.runtime.doctor import FAILURES, Level, Probe, examine, look
+from maskrt.runtime.doctor import FAILURES, Finding, Level, Probe, examine, look
 
 RELEASE = "# R36 (release), REVISION: 4.3, GCID: 38968081, BOARD: generic, EABI: aarch64, DATE: x\n"
 DPKG = """Package: libc6
@@ -197,6 +199,68 @@ def test_an_fp32_engine_that_was_to_be_int8_is_an_error(tmp_path: Path) -> None:
     assert diagnosis.findings[0].command.startswith(f"maskrt build {path} --target rtx")
 
 
+def test_layers_that_the_recipe_keeps_back_need_no_note(tmp_path: Path) -> None:
+    change = {**_layers(int8=48, fp32=2), "wider": ["stem", "head"], "backend": "onnxruntime"}
+    path = _bundle(tmp_path / "b.maskrt", {"cpu": {**INFO, **change}})
+    kept = {"precision": "fp32", "reason": "3 input channels", "refuses": {"int8": "3 channels"}}
+    asked = {"precision": "int8", "reason": "as asked", "refuses": {}}
+    recipe = {"calibration": {}, "tensors": {}, "precision": "int8"}
+
+    def findings(layers: dict[str, Any]) -> list[Finding]:
+        with Bundle.open(path).edit() as staged:
+            staged.write("recipe.json", {**recipe, "layers": layers})
+        return list(examine(path, probe=_desktop(tmp_path / "root")).findings)
+
+    assert findings({"stem": kept, "head": kept}) == []
+    (found,) = findings({"stem": kept, "head": asked})
+    assert found.seen == "cpu: 1 layer computes wider than int8 (head)."
+    assert "ONNX Runtime" in found.cause
+    assert "TensorRT" not in found.cause + found.fix
+
+
+def test_the_verdict_on_int8_is_the_one_of_the_build(tmp_path: Path) -> None:
+    def seen(payoff: dict[str, Any]) -> list[str]:
+        info = {**INFO, "kernels": {"rounding": 38}, "payoff": payoff}
+        path = _bundle(tmp_path / "b.maskrt", {"rtx": info})
+        return [f.seen for f in examine(path, probe=_desktop(tmp_path / "root")).findings]
+
+    assert seen({"pays": True, "sentence": "INT8 should be faster."}) == []
+    assert seen({"pays": False, "sentence": "INT8 gains little."}) == ["rtx: INT8 gains little."]
+    assert seen({}) == ["rtx: 38 rounding kernels beside the convolutions."]
+
+
+def test_engines_for_a_gpu_that_is_not_here_are_named_together(tmp_path: Path) -> None:
+    path = _bundle(tmp_path / "b.maskrt", {"rtx": INFO, "rtx@fp16": INFO, "rtx-120": INFO})
+    none = Probe(root=tmp_path / "root", version=lambda _: None, sms=tuple,
+                 driver_cuda=lambda: None)  # fmt: skip
+    found = [f for f in examine(path, probe=none).findings if f.failure == "other-gpu"]
+    assert [f.seen.partition(" a GPU")[0] for f in found] == ["rtx, rtx@fp16 need", "rtx-120 needs"]
+    for finding in found:
+        assert finding.fix.startswith("Run on target cpu here, or copy the bundle")
+    (other,) = examine(path, probe=_desktop(tmp_path / "root")).findings
+    assert other.level is Level.WARNING
+    assert "build for the GPU that is here" in other.fix
+
+
+def test_commands_can_be_pasted(tmp_path: Path) -> None:
+    path = _bundle(tmp_path / "so lo.maskrt", {"rtx": {**INFO, **_layers(fp32=50)}})
+    prepared = {
+        "bundle": "old.maskrt", "build_memory_mib": 10, "commands": {
+            "build": "~/maskrt/bin/maskrt build old.maskrt --target orin-nx --here"},
+    }  # fmt: skip
+    with Bundle.open(path).edit() as staged:
+        staged.write("recipe.json", {"calibration": {"pictures": 1}, "tensors": {"x": {}},
+                                     "precision": "int8", "layers": {}})  # fmt: skip
+        staged.write("engines/orin-nx/prepared.json", prepared)
+    found = examine(path, probe=_desktop(tmp_path / "root")).findings
+    words = {f.failure: shlex.split(f.command) for f in found}
+    assert words["wider-than-asked"][:5] == ["maskrt", "build", str(path), "--target", "rtx"]
+    assert words["prepared-only"][2:5] == ["so lo.maskrt", "--target", "orin-nx"]
+    calibrate = words["few-calibration-pictures"]
+    context = calibrate_command.make_context("calibrate", calibrate[2:])
+    assert (context.params["bundle"], context.params["calibration"]) == (path, Path("PICTURES"))
+
+
 def test_fidelity_and_files(tmp_path: Path) -> None:
     fidelity = {"instances": 0, "pictures": 2, "violations": ["worst box IoU is 0.8."]}
     path = _bundle(tmp_path / "b.maskrt", {"rtx": INFO}, fidelity)
@@ -212,7 +276,8 @@ def test_fidelity_and_files(tmp_path: Path) -> None:
 def test_recipe_and_missing_engine(tmp_path: Path) -> None:
     path = _bundle(tmp_path / "b.maskrt", {})
     with Bundle.open(path).edit() as staged:
-        staged.write("recipe.json", {"calibration": {"pictures": 4}, "tensors": {"x": {}}})
+        recipe = {"calibration": {"pictures": 4}, "tensors": {"x": {}}, "precision": "int8"}
+        staged.write("recipe.json", recipe)
     found = _found(_desktop(tmp_path / "root"), path)
     assert found == {"no-engine", "few-calibration-pictures"}
 

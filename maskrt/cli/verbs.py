@@ -1,7 +1,8 @@
 """`maskrt`: the group of verbs, and what becomes of an error.
 
-Exit status 0 means done, 1 that the work failed or a budget was missed, 2 wrong usage. An error is
-one sentence on standard error; `--debug` (before or after the verb) adds the traceback.
+Exit status 0 means done, 1 that the work failed or a budget was missed, 2 wrong usage, and 130 or
+143 that it was stopped (Ctrl-C, SIGTERM). An error is one sentence on standard error; `--debug`
+(before or after the verb) adds the traceback.
 """
 
 import importlib
@@ -13,8 +14,9 @@ from typing import Any
 import click
 
 from ..core import MaskrtError, UsageError
+from ..core.staging import asked_for
 
-__all__ = ["main"]
+__all__ = ["run"]
 
 _VERBS = {
     "compile": "compile a PyTorch model or ONNX file to a bundle with engines",
@@ -24,12 +26,14 @@ _VERBS = {
     "run": "find instances in pictures; draw them and write COCO JSON",
     "check": "measure COCO AP and what was lost against FP32",
     "bench": "measure latency, throughput and memory",
-    "package": "write an engine into a Triton model repository",
+    "package": "write a Triton model repository, or a folder for DeepStream",
     "inspect": "show what a bundle holds, or what surgery recognises in an ONNX file",
     "targets": "list what engines can be built for",
     "doctor": "show what is installed and what this machine can do",
     "demo": "do the whole job once on a model and pictures that ship with maskrt",
 }
+# `maskrt` alone: click raises it from 8.2 on, and prints the help itself before
+_NO_WORDS: Any = getattr(click.exceptions, "NoArgsIsHelpError", ())
 
 
 class _Verbs(click.Group):
@@ -58,26 +62,24 @@ def _group(debug: bool) -> None:
     """Compile instance-segmentation models into TensorRT engines, and prove their accuracy."""
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Run the command line; always ends in `SystemExit`."""
+def run(arguments: list[str]) -> None:
+    """Run the words after `maskrt`; ends in `SystemExit`, or `KeyboardInterrupt` if stopped."""
     signal.signal(signal.SIGTERM, _stop)  # so that nothing half-written is left then, either
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    debug = "--debug" in given
-    given = [word for word in given if word != "--debug"]
+    debug = "--debug" in arguments
+    given = [word for word in arguments if word != "--debug"]
     try:
         result: Any = _group.main(given, prog_name="maskrt", standalone_mode=False)
         sys.exit(result if isinstance(result, int) else 0)
+    except click.Abort as error:  # click's word for an interrupt
+        raise error.__cause__ or KeyboardInterrupt from None
     except click.ClickException as error:
-        error.show()
+        _report_usage(error)
         sys.exit(2)
-    except (click.Abort, KeyboardInterrupt):
-        click.echo("stopped.", err=True)
-        sys.exit(1)
     except MaskrtError as error:
         _report(str(error), debug)
         sys.exit(2 if isinstance(error, UsageError) else 1)
     except OSError as error:
-        where = f" {error.filename}" if error.filename else ""
+        where = f" {asked_for(str(error.filename))}" if error.filename else ""
         _report(f"the operating system refused{where}: {error.strerror or error}.", debug)
         sys.exit(1)
     except Exception as error:  # a defect of ours: said in one sentence all the same
@@ -87,7 +89,21 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _stop(number: int, frame: Any) -> None:
-    raise KeyboardInterrupt
+    raise KeyboardInterrupt(number)
+
+
+def _report_usage(error: click.ClickException) -> None:
+    """Say what was wrong in the words of every other error, after the usage of the verb."""
+    context = getattr(error, "ctx", None)
+    if isinstance(error, _NO_WORDS):
+        error.show()  # the help
+        return
+    if context is not None:
+        click.echo(f"{context.get_usage()}\nsee {context.command_path} --help\n", err=True)
+    message = error.format_message()
+    if message[1:2].islower():
+        message = message[0].lower() + message[1:]
+    click.echo(f"error: {message}", err=True)
 
 
 def _report(sentence: str, debug: bool) -> None:
