@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .checking import canonical_session, evaluate_session, pytorch_session
+from .choosing import check_can_exist
 from .core import (
     Bundle,
     BundleError,
@@ -95,6 +96,7 @@ def measure(
 
     With `dask`, the address of a scheduler, its workers run both models.
     """
+    check_can_exist(bundle, target, precision)
     opened = dict(bundle.digests)
     if dask is not None:
         ran = _run_on_cluster(bundle, dataset, target, precision, weights, dask, progress)

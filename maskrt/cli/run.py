@@ -4,6 +4,7 @@ from pathlib import Path
 
 import click
 
+from ..core import counted
 from .options import bundle_argument, console, on_device_option, precision_option, progress_bars
 
 __all__ = ["command"]
@@ -55,7 +56,8 @@ def command(
     kind = "pictures and frames" if any(map(is_video, sources)) else "pictures"
     screen = console()
     screen.print(
-        f"{found} instances of score {min_score:g} or more in {len(results['images'])} {kind}: "
+        f"{counted(found, 'instance')} of score {min_score:g} or more in "
+        f"{len(results['images'])} {kind}: "
         f"{output / 'results.json'} and the pictures beside it."
     )
     for sentence in results["skipped"]:

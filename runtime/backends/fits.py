@@ -20,6 +20,7 @@ from typing import Any
 
 from ...core import Bundle, BundleError, MaskrtError, Precision, Target, UnsupportedTargetError
 from ...core.bundle import MODEL, RECIPE
+from ...core.wording import command as as_command
 
 __all__ = ["check_files", "check_version", "rebuild_command"]
 
@@ -82,8 +83,8 @@ def check_version(
 
 def rebuild_command(bundle: Bundle, target: Target, precision: Precision | None) -> str:
     """Return the command that builds the engine again."""
-    asked = f" --precision {precision}" if precision is not None else ""
-    return f"maskrt build {bundle.path} --target {target.name}{asked}"
+    asked = ("--precision", str(precision)) if precision is not None else ()
+    return as_command("maskrt", "build", bundle.path, "--target", target.name, *asked)
 
 
 def _check_kernels(info: dict[str, Any], folder: str, command: str) -> None:

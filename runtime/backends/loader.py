@@ -99,15 +99,15 @@ def choose_target(bundle: Bundle, precision: Precision | None = None) -> Target:
     if not built:
         asked = precision or bundle.manifest.precision
         raise BundleError(
-            f"{bundle.path} has no engine at {asked}: build one with maskrt build {bundle.path} "
-            f"--target cpu --precision {asked}."
+            f"{bundle.path} has no engine at {asked}: build one with "
+            f"{rebuild_command(bundle, Target.parse('cpu'), asked)}."
         )
     runnable = [t for t in built if t.backend == "onnxruntime" or _gpu_for(t) is not None]
     if not runnable:
         listed = ", ".join(t.name for t in built)
         raise UnsupportedTargetError(
             f"this machine can run none of the engines in {bundle.path} ({listed}): build one for "
-            f"it with maskrt build {bundle.path} --target cpu."
+            f"it with {rebuild_command(bundle, Target.parse('cpu'), None)}."
         )
     return min(runnable, key=lambda t: t.backend == "onnxruntime")
 
@@ -161,10 +161,12 @@ def _open_tensorrt(
     """Open an engine of full TensorRT, after asking `engine.json` whether it fits this machine."""
     folder = bundle.engine_folder(target, precision)
     if f"{folder}/engine.json" not in bundle and f"{folder}/prepared.json" in bundle:
-        command = bundle.read_json(f"{folder}/prepared.json")["commands"]["build"]
+        from ..build.prepared_text import build_command  # a device that runs needs no builder
+
+        info = bundle.read_json(f"{folder}/prepared.json")
         raise UnsupportedTargetError(
             f"the engine for target {target.name} is prepared and not built: on the device, run "
-            f"{command}."
+            f"{build_command(info, bundle.path.resolve().name)}."
         )
     info = check_files(bundle, target, precision)
     device = gpu_of(bundle, target, precision)
