@@ -1,14 +1,15 @@
 """All families on the same scenes: AP, latency and what TensorRT-RTX builds of them, in one run.
 
     python benchmarks/families.py [--pictures 200] [--rounds 40] [--max-ap-drop 0.3]
-        [--json FILE] [--plot FILE]
+        [--json FILE] [--plot FILE] [--ap-from FILE]
 
 Every model with weights in `maskrt/demo/` is compiled at 320 x 320 for `cpu` and `rtx` in FP32,
 FP16 and INT8, and evaluated on held-out scenes. Latency is measured in one process, the engines in
 turn on the same pictures, from pixels to pasted masks. The models share a backbone and differ in
 training (`examples/scenes/`), so what is compared is the family at this size, not the papers'
 figures. With `--max-ap-drop` the fastest INT8 recipe inside that budget is searched, too, on the
-same scenes, and listed as `mixed`. `--plot` needs matplotlib.
+same scenes, and listed as `mixed`. `--ap-from` takes all but latency from the JSON of an earlier
+run: AP may be measured on a busy machine, latency may not. `--plot` needs matplotlib.
 """
 
 import argparse
@@ -41,6 +42,7 @@ def main() -> None:
     parser.add_argument("--pictures", type=int, default=200)
     parser.add_argument("--rounds", type=int, default=40)
     parser.add_argument("--max-ap-drop", type=float)
+    parser.add_argument("--ap-from", type=Path)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--plot", type=Path)
     options = parser.parse_args()
@@ -53,7 +55,7 @@ def main() -> None:
         for family in options.families:
             bundle = compiled(family, folder / family, pictures, precision="int8")
             for precision in PRECISIONS[:2]:
-                for target in ("cpu", "rtx"):
+                for target in ("cpu", "rtx") if options.ap_from is None else ("cpu",):
                     maskrt.build(bundle, target, precision=precision)
             engines |= {(family, precision): (bundle, precision) for precision in PRECISIONS}
             if options.max_ap_drop is not None:
@@ -63,16 +65,25 @@ def main() -> None:
                     annotations=annotations,
                 )  # fmt: skip
                 engines[family, "mixed"] = within, "mixed"
-        rows = {key: row(*engine, dataset) for key, engine in engines.items()}
+        if options.ap_from is not None:
+            known = json.loads(options.ap_from.read_text())
+            rows = {key: found for found in known if (key := key_of(found)) in engines}
+        else:
+            rows = {key: row(*engine, dataset) for key, engine in engines.items()}
         for key, milliseconds in latencies(engines, dataset, options.rounds).items():
             rows[key]["ms"] = milliseconds
     print(table(rows))
     if options.json is not None:
-        listed = [{"family": f, "precision": p, **found} for (f, p), found in rows.items()]
+        listed = [{**found, "family": f, "precision": p} for (f, p), found in rows.items()]
         options.json.parent.mkdir(parents=True, exist_ok=True)
         options.json.write_text(json.dumps(listed, indent=2) + "\n")
     if options.plot is not None:
         plot(rows, options.plot)
+
+
+def key_of(found: dict[str, Any]) -> Key:
+    """Return which engine an entry of the JSON is of."""
+    return found["family"], found["precision"]
 
 
 def trained() -> list[str]:
