@@ -180,7 +180,7 @@ def _readable(picture: Any, skipped: list[str]) -> np.ndarray | None:
 def _check_skipped(skipped: Sequence[str], total: int) -> None:
     if len(skipped) > _SKIPPED_SHARE * total:
         raise InputError(
-            f"{len(skipped)} of {total} calibration pictures cannot be read, and at most "
+            f"at least {len(skipped)} of {total} calibration pictures cannot be read, and at most "
             f"{_SKIPPED_SHARE:.0%} may be left out: {skipped[0]}"
         )
 

@@ -6,6 +6,7 @@ Exit status 0 means done, 1 that the work failed or a budget was missed, 2 wrong
 """
 
 import importlib
+import re
 import signal
 import sys
 import traceback
@@ -76,7 +77,7 @@ def run(arguments: list[str]) -> None:
         _report_usage(error)
         sys.exit(2)
     except MaskrtError as error:
-        _report(str(error), debug)
+        _report(_as_options(str(error), given), debug)
         sys.exit(2 if isinstance(error, UsageError) else 1)
     except OSError as error:
         where = f" {asked_for(str(error.filename))}" if error.filename else ""
@@ -104,6 +105,16 @@ def _report_usage(error: click.ClickException) -> None:
     if message[1:2].islower():
         message = message[0].lower() + message[1:]
     click.echo(f"error: {message}", err=True)
+
+
+def _as_options(sentence: str, given: list[str]) -> str:
+    """Say `max_ap_drop`, an argument in Python, as the option `--max-ap-drop` of the verb."""
+    verb = next((word for word in given if word in _VERBS), "")
+    command = _group.get_command(click.Context(_group), verb)
+    for parameter in command.params if command is not None else ():
+        if isinstance(parameter, click.Option) and "_" in str(parameter.name):
+            sentence = re.sub(rf"\b{parameter.name}\b", parameter.opts[0], sentence)
+    return sentence
 
 
 def _report(sentence: str, debug: bool) -> None:

@@ -24,7 +24,7 @@ def render_junit(report: Report) -> str:
             suite, "testcase", {"classname": "maskrt.check", "name": f"{kind} AP"}
         )
         drop = (report.drop or {}).get(kind, {}).get("AP")
-        said = f"{kind} AP {report.metrics[kind]['AP']}, {drop} below {report.reference_name}"
+        said = f"{kind} AP {_rounded(report.metrics[kind]['AP'])}{_beside(drop, report)}"
         if kind in missed:
             message = f"{kind} AP drops by {missed[kind]:.2f}, the budget is {report.budget:g}"
             ElementTree.SubElement(case, "failure", {"message": message}).text = said
@@ -33,3 +33,14 @@ def render_junit(report: Report) -> str:
     root.append(suite)
     ElementTree.indent(root)
     return '<?xml version="1.0" encoding="UTF-8"?>\n' + ElementTree.tostring(root, "unicode") + "\n"
+
+
+def _rounded(value: float | None) -> str:
+    return "unknown" if value is None else f"{value:.2f}"
+
+
+def _beside(drop: float | None, report: Report) -> str:
+    if drop is None:
+        return ""
+    side = "below" if drop >= 0 else "above"
+    return f", {abs(drop):.2f} {side} {report.reference_name}"

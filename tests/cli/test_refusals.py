@@ -22,7 +22,7 @@ def test_a_target_without_a_device_is_refused_in_a_sentence(
     paths = [word if word.startswith("-") else work / word for word in rest]
     assert run(verb, work / "tiny.maskrt", *paths, "--on-device") == 2
     assert capsys.readouterr().err.strip().splitlines()[-1] == (
-        "error: target cpu has no device to run frames on: leave out on_device."
+        "error: target cpu has no device to run frames on: leave out --on-device."
     )
     assert not (work / "never").exists()
     with pytest.raises(maskrt.core.UsageError, match="has no device"):
@@ -107,3 +107,14 @@ def test_a_budget_that_no_built_engine_could_be_held_to(
     target = maskrt.core.Target.parse("orin-nx")
     with pytest.raises(maskrt.core.UsageError, match=r"can build and run none of .*orin-nx"):
         check_budget_arguments(1.0, tmp_path, tmp_path, [target])
+
+
+def test_an_argument_of_python_is_said_as_the_option_of_the_verb(
+    work: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["compile", "x:y", "-o", tmp_path / "o", "--images", work / "pictures"]
+    assert run(*words) == 2
+    shown = capsys.readouterr().err
+    assert "images and annotations measure --max-ap-drop: give that, too." in shown
+    with pytest.raises(maskrt.core.UsageError, match="measure max_ap_drop"):
+        maskrt.compile("x:y", tmp_path / "o", images=work / "pictures")

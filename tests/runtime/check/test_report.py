@@ -175,7 +175,22 @@ def test_junit_counts_failures_and_escapes() -> None:
     assert failure is not None
     assert failure.get("message") == "mask AP drops by 0.50, the budget is 0.3"
     assert cases["box AP"].find("failure") is None
+    assert cases["mask AP"].findtext("system-out") == "mask AP 54.50, 0.50 below <FP32>"
     assert "<FP32>" in (cases["box AP"].findtext("system-out") or "")
+
+
+def test_junit_says_a_gain_as_one() -> None:
+    better = report(reference={"box": lower(BOX, 0.5), "mask": lower(MASK, 5 / 6)})
+    said = [case.findtext("system-out") for case in _cases(better)]
+    assert said == [
+        "box AP 59.75, 0.25 above PyTorch FP32",
+        "mask AP 54.50, 0.33 above PyTorch FP32",
+    ]
+
+
+def _cases(made: Report) -> list[ElementTree.Element]:
+    document = ElementTree.fromstring(render_junit(made).split("\n", 1)[1])
+    return list(document.iter("testcase"))
 
 
 def test_noise_is_said() -> None:
