@@ -172,6 +172,12 @@ class Session:
         """Letterbox a picture as `predict` does: the canvas, and where the picture lies on it."""
         return self._letterbox(image, self.spec)
 
+    def __repr__(self) -> str:
+        """Return what is open, in a line."""
+        spec = self.spec
+        place = f"{self.target.name} {self.precision}" if self.target is not None else "no target"
+        return f"<maskrt.Session on {place}, {spec.batch} x {spec.height} x {spec.width}>"
+
     def describe(self) -> dict[str, Any]:
         """Return backend, version, target and precision as JSON data."""
         return {

@@ -112,3 +112,8 @@ def test_rtx_engine_is_built_and_cannot_run_here(
         assert status == 1
         assert "needs an NVIDIA GPU" in capsys.readouterr().err
         assert not (work / "never").exists()
+
+
+def test_a_session_says_what_it_is(work: Path) -> None:
+    with maskrt.load(work / "tiny.maskrt", "cpu") as session:
+        assert repr(session) == "<maskrt.Session on cpu int8, 1 x 128 x 160>"
