@@ -62,7 +62,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_commands_then_python(place: Path) -> None:
     commands = _commands()
     assert [c[1] for c in commands] == [
-        "compile", "run", "check", "inspect", "targets", "build",
+        "compile", "run", "check", "inspect", "targets", "build", "check",
     ]  # fmt: skip
     for command in commands:
         result = subprocess.run(
