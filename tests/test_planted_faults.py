@@ -13,7 +13,8 @@ from onnx import helper, numpy_helper
 
 import maskrt
 from maskrt import calib
-from maskrt.core import Bundle, Precision, Target
+from maskrt.calib.fingerprint import fingerprint
+from maskrt.core import Bundle, InputError, Precision, Target
 from maskrt.core.bundle import MODEL, RECIPE
 from maskrt.core.masks import Crop, crops_of
 from maskrt.demo import weights_path
@@ -83,6 +84,16 @@ def replace_file(work: Path, name: str, content: bytes | dict[str, Any]) -> Bund
     return bundle
 
 
+def replace_graph(work: Path, model: onnx.ModelProto) -> None:
+    """Put a faulty graph into the bundle, calibrated as the exporter's own would have been."""
+    raw = model.SerializeToString()
+    recipe = calib.Recipe.from_json(Bundle.open(work / "model.maskrt").read_json(RECIPE))
+    with pytest.raises(InputError, match="calibrate this model"):
+        recipe.check_fits(model)  # a fault behind the calibration is refused at once
+    replace_file(work, MODEL, raw)
+    replace_file(work, RECIPE, replace(recipe, graph=fingerprint(model)).to_json())
+
+
 def graph_of(work: Path, name: str) -> onnx.ModelProto:
     return onnx.load_model_from_string(Bundle.open(work / "model.maskrt").read(name))
 
@@ -144,7 +155,7 @@ def test_b_roialign_aligned_flipped(work: Path) -> None:
             if node.op_type == "MultilevelRoIAlign" and item.name == "aligned":
                 item.i, flipped = 1 - item.i, flipped + 1
     assert flipped == 2
-    replace_file(work, MODEL, attach_functions(model).SerializeToString())
+    replace_graph(work, attach_functions(model))
     maskrt.build(work / "model.maskrt", "cpu")
     report = explained(work)
     assert attribution(report)["suspect"] == "surgery"
@@ -181,7 +192,7 @@ def test_d_nms_drops_at_the_threshold_itself(work: Path) -> None:
                 tensor.CopyFrom(numpy_helper.from_array(below))
                 planted += 1
     assert planted == 2
-    replace_file(work, MODEL, model.SerializeToString())
+    replace_graph(work, model)
     maskrt.build(work / "model.maskrt", "cpu")
     report = explained(work)
     assert attribution(report)["suspect"] == "surgery"
