@@ -229,7 +229,7 @@ class Bundle:
             BundleError: the file is absent, or differs from the one that was written.
         """
         if relative not in self.digests or not locate(self.path, relative).is_file():
-            raise BundleError(f"{self.path} has no {relative}: {_remedy(self.path, relative)}.")
+            raise BundleError(f"{self.path} has no {relative}: {self._remedy(relative)}.")
         with storing(f"read {self.path / relative}"):
             raw = (self.path / relative).read_bytes()
         if hashlib.sha256(raw).hexdigest() != self.digests[relative]:
@@ -266,6 +266,24 @@ class Bundle:
         """Path inside the bundle of an engine; see `engine_folder`."""
         return engine_folder(target, precision or self.manifest.precision, self.manifest.precision)
 
+    def build_command(self, target: str, precision: Precision | str | None = None) -> str:
+        """Return the command that builds an engine into this bundle, as a shell takes it."""
+        asked = ("--precision", str(precision)) if precision else ()
+        return command("maskrt", "build", self.path, "--target", target, *asked)
+
+    def _remedy(self, relative: str) -> str:
+        """Return what brings a file back that the bundle lacks."""
+        if not relative.startswith("engines/"):
+            return "compile the model again"
+        name, _, precision = relative.split("/")[1].partition("@")
+        build = self.build_command(name, precision)
+        if name in TARGETS and TARGETS[name].is_jetson:
+            return (
+                f"it is built on the device, a {TARGETS[name].description}, with {build}, which on "
+                "another machine prepares it"
+            )
+        return f"build it with {build}"
+
     def _write_manifest(self) -> bytes:
         data = {**self.manifest.to_json(), "files": dict(sorted(self.digests.items()))}
         self._known = (json.dumps(data, indent=2) + "\n").encode("utf-8")
@@ -275,8 +293,7 @@ class Bundle:
 
     def _check_unchanged(self, folder: Path) -> None:
         """Raise `BundleError` unless `folder` has the manifest that this object knows."""
-        file = folder / MANIFEST
-        if (file.read_bytes() if file.is_file() else None) != self._known:
+        if _manifest_in(folder) != self._known:
             raise self._changed()
 
     def _changed(self) -> BundleError:
@@ -287,10 +304,10 @@ class Bundle:
 
     def _catch_up(self, folder: Path) -> None:
         """Know `folder` as it is now, if the graph and the recipe are those that were opened."""
-        file = folder / MANIFEST
-        if (file.read_bytes() if file.is_file() else None) == self._known:
+        found = _manifest_in(folder)
+        if found == self._known:
             return
-        if not file.is_file():
+        if found is None:
             raise self._changed()
         now = Bundle.open(folder)
         if now.manifest != self.manifest or now._sources() != self._sources():
@@ -356,16 +373,6 @@ def _fault(folder: Path) -> str:
     return f"has no {MANIFEST}" if folder.is_dir() else "is a file and no folder"
 
 
-def _remedy(bundle: Path, relative: str) -> str:
-    """Return what brings a file back that `bundle` lacks."""
-    if not relative.startswith("engines/"):
-        return "compile the model again"
-    name, _, precision = relative.split("/")[1].partition("@")
-    asked = ("--precision", precision) if precision else ()
-    build = command("maskrt", "build", bundle, "--target", name, *asked)
-    if name in TARGETS and TARGETS[name].is_jetson:
-        return (
-            f"it is built on the device, a {TARGETS[name].description}, with {build}, which on "
-            "another machine prepares it"
-        )
-    return f"build it with {build}"
+def _manifest_in(folder: Path) -> bytes | None:
+    file = folder / MANIFEST
+    return file.read_bytes() if file.is_file() else None

@@ -1,12 +1,12 @@
 """`maskrt demo`: the whole job once, on what ships with maskrt."""
 
 from pathlib import Path
-from shlex import quote
 from typing import TYPE_CHECKING
 
 import click
 from rich.table import Table
 
+from ..core import command as as_command
 from .options import console, progress_bars
 from .summary import engine_layers, megabytes
 
@@ -44,10 +44,11 @@ def command(output: Path, pictures: int | None, quick: bool) -> None:
     screen.print(f"bundle    {bundle.path}")
     screen.print(f"pictures  {drawn[0].parent} ({len(drawn)} scenes, drawn by the INT8 engine)")
     scenes = bundle.path.parent / "demo-scenes"
-    screen.print(
-        f"scenes    {scenes}, to go on with: maskrt check {quote(str(output))} --images "
-        f"{quote(str(scenes / 'images'))} --annotations {quote(str(scenes / 'annotations.json'))}"
-    )
+    check = as_command(
+        "maskrt", "check", output, "--images", scenes / "images",
+        "--annotations", scenes / "annotations.json",
+    )  # fmt: skip
+    screen.print(f"scenes    {scenes}, to go on with: {check}")
 
 
 def _table(rows: "list[Row]", count: int) -> Table:

@@ -20,9 +20,8 @@ from typing import Any
 
 from ...core import Bundle, BundleError, MaskrtError, Precision, Target, UnsupportedTargetError
 from ...core.bundle import MODEL, RECIPE
-from ...core.wording import command as as_command
 
-__all__ = ["check_files", "check_version", "rebuild_command"]
+__all__ = ["check_files", "check_version"]
 
 _HOLDS_KERNELS = ("plugins", "aot")
 _CHUNK = 1 << 20
@@ -38,7 +37,7 @@ def check_files(bundle: Bundle, target: Target, precision: Precision | None) -> 
     folder = bundle.engine_folder(target, precision)
     info = bundle.read_json(f"{folder}/engine.json")
     noted = info.get("sha256") or {}
-    command = rebuild_command(bundle, target, precision)
+    command = bundle.build_command(target.name, precision)
     for part, file in (("graph", MODEL), ("recipe", RECIPE)):
         if part in noted and noted[part] != bundle.digests.get(file):
             raise BundleError(
@@ -77,14 +76,8 @@ def check_version(
     name = "TensorRT-RTX" if target.backend == "tensorrt_rtx" else "TensorRT"
     raise UnsupportedTargetError(
         f"the engine for target {target.name} was built by {name} {built}, and this machine has "
-        f"{here}: build it again with {rebuild_command(bundle, target, precision)}."
+        f"{here}: build it again with {bundle.build_command(target.name, precision)}."
     )
-
-
-def rebuild_command(bundle: Bundle, target: Target, precision: Precision | None) -> str:
-    """Return the command that builds the engine again."""
-    asked = ("--precision", str(precision)) if precision is not None else ()
-    return as_command("maskrt", "build", bundle.path, "--target", target.name, *asked)
 
 
 def _check_kernels(info: dict[str, Any], folder: str, command: str) -> None:

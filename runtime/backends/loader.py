@@ -23,7 +23,7 @@ from ...core.masks import MaskFrame
 from ..cuda_device import compute_capabilities, gpu_names
 from .base import Backend
 from .cpu import CpuBackend
-from .fits import check_files, check_version, rebuild_command
+from .fits import check_files, check_version
 from .null import NullBackend
 from .tensorrt import TensorRTBackend
 
@@ -100,14 +100,14 @@ def choose_target(bundle: Bundle, precision: Precision | None = None) -> Target:
         asked = precision or bundle.manifest.precision
         raise BundleError(
             f"{bundle.path} has no engine at {asked}: build one with "
-            f"{rebuild_command(bundle, Target.parse('cpu'), asked)}."
+            f"{bundle.build_command('cpu', asked)}."
         )
     runnable = [t for t in built if t.backend == "onnxruntime" or _gpu_for(t) is not None]
     if not runnable:
         listed = ", ".join(t.name for t in built)
         raise UnsupportedTargetError(
             f"this machine can run none of the engines in {bundle.path} ({listed}): build one for "
-            f"it with {rebuild_command(bundle, Target.parse('cpu'), None)}."
+            f"it with {bundle.build_command('cpu')}."
         )
     return min(runnable, key=lambda t: t.backend == "onnxruntime")
 
@@ -198,7 +198,7 @@ def _check_model_of_gpu(
         raise UnsupportedTargetError(
             f"the engine for target {target.name} was built on a GPU {built_on}, and this "
             f"machine's is a {here}: build it again with "
-            f"{rebuild_command(bundle, target, precision)}."
+            f"{bundle.build_command(target.name, precision)}."
         )
 
 

@@ -33,7 +33,7 @@ def diagnose_bundle(path: Path, machine: Machine) -> list[Finding]:
     found = [*_files(bundle), *_fidelity(bundle)]
     found += _guarded(RECIPE, _recipe, bundle)
     if not bundle.engines() and not bundle.prepared():
-        build = command("maskrt", "build", path, "--target", "cpu")
+        build = bundle.build_command("cpu")
         found.append(Finding("no-engine", Level.NOTE, f"{path} has no engine.", build))
     for name in bundle.prepared():
         found += _guarded(f"engines/{name}", _prepared, bundle, name, machine)
@@ -100,9 +100,7 @@ def _prepared(bundle: Bundle, name: str, machine: Machine) -> Iterator[Finding]:
 def _engine(bundle: Bundle, name: str, machine: Machine) -> Iterator[Finding]:
     info = bundle.read_json(f"engines/{name}/engine.json")
     target = Target.parse(name.partition("@")[0])
-    rebuild = command(
-        "maskrt", "build", bundle.path, "--target", target.name, "--precision", info["precision"]
-    )
+    rebuild = bundle.build_command(target.name, info["precision"])
     yield from _precisions(name, info, rebuild, _kept_back(bundle, info["precision"]))
     yield from _rounding(name, info)
     yield from _fits(name, info, machine, rebuild)
