@@ -27,7 +27,7 @@ import onnx
 from ...core import Precision, Target, UnsupportedTargetError, require
 from .cache import key_of, open_cache
 from .capabilities import capabilities_of
-from .engine import Engine, Found, operator_info, precision_info, verify, verify_graph
+from .engine import Engine, Found, operator_info, precision_info, unread, verify, verify_graph
 from .float_layers import keep_float_layers
 from .half import make_rounding_explicit
 from .layers import HeavyLayer
@@ -162,7 +162,4 @@ def _widened(layers: list[HeavyLayer], found: Found) -> set[str]:
 def _note(layers: list[HeavyLayer], found: Found) -> str:
     if _widened(layers, found):
         return _HALF_NOTE
-    unknown = sum(got is None for got in found.values())
-    if unknown:
-        return f"The precision of {unknown} of {len(found)} layers could not be read."
-    return ""
+    return unread(found)

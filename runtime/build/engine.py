@@ -36,7 +36,8 @@ from .capabilities import PluginForm
 from .layers import WIDTH_BITS, HeavyLayer
 
 __all__ = [
-    "Engine", "Found", "operator_info", "precision_info", "shorten", "verify", "verify_graph",
+    "Engine", "Found", "operator_info", "precision_info", "shorten", "unread", "verify",
+    "verify_graph",
 ]  # fmt: skip
 
 Found = dict[str, Precision | None]  # layer name → what it computes in; None: could not be read
@@ -55,6 +56,14 @@ class Engine:
 
     files: dict[str, bytes]
     info: dict[str, Any]
+
+
+def unread(found: Found) -> str:
+    """Return how many layers' precision could not be read, a sentence; empty if all could."""
+    unknown = sum(got is None for got in found.values())
+    if not unknown:
+        return ""
+    return f"The precision of {unknown} of {len(found)} layers could not be read."
 
 
 def precision_info(found: Found, precision: Precision) -> dict[str, Any]:

@@ -30,9 +30,9 @@ from ...core import Precision, Target, require
 from ..cuda_device import can_run
 from .capabilities import capabilities_of
 from .deconvolution import rewrite_int8_deconvolutions
-from .engine import Engine, operator_info, precision_info, verify, verify_graph
+from .engine import Engine, Found, operator_info, precision_info, unread, verify, verify_graph
 from .long_topk import split_long_topk
-from .lowered import Lowered, batch_of, lower_for
+from .lowered import batch_of, lower_for
 from .options import BuildOptions, check_options
 from .plan_precision import found_precisions
 from .plan_text import Plan, read_plan
@@ -74,7 +74,7 @@ def build(
         "backend": target.backend,
         "backend_version": built.report["version"],
         **precision_info(found, precision),
-        "note": _note(lowered, plan, found, precision),
+        "note": _note(plan, found, precision),
         "bytes": len(built.plan),
         "build_seconds": built.seconds,
         "cached": built.cached,
@@ -127,14 +127,11 @@ def _program_info(plan: Plan | None, report: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _note(
-    lowered: Lowered, plan: Plan | None, found: dict[str, Precision | None], precision: Precision
-) -> str:
+def _note(plan: Plan | None, found: Found, precision: Precision) -> str:
     if plan is None:
         return _UNREADABLE
-    unknown = sum(got is None for got in found.values())
-    if unknown:
-        return f"The precision of {unknown} of {len(lowered.layers)} layers could not be read."
+    if missing := unread(found):
+        return missing
     rounding = plan.count()["rounding"]
     name = "FP8" if precision is Precision.FP8 else "INT8"
     if rounding:

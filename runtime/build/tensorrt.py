@@ -21,7 +21,7 @@ from ...plugins.adapters.tensorrt_nodes import lower_to_aot, lower_to_plugins
 from ...plugins.adapters.tensorrt_v3 import register_plugins
 from ..cuda_device import compute_capabilities, gpu_names
 from .capabilities import PluginForm, capabilities_of
-from .engine import Engine, Found, operator_info, precision_info, verify, verify_graph
+from .engine import Engine, Found, operator_info, precision_info, unread, verify, verify_graph
 from .inspected import inspected_precisions
 from .layers import find_heavy_layers, name_heavy_layers
 from .long_topk import split_long_topk
@@ -97,10 +97,7 @@ def build(
 
 
 def _note(options: BuildOptions, found: Found) -> str:
-    notes = []
-    unknown = sum(got is None for got in found.values())
-    if unknown:
-        notes.append(f"The precision of {unknown} of {len(found)} layers could not be read.")
+    notes = [missing] if (missing := unread(found)) else []
     if options.strip_weights:
         notes.append(
             "Without weights: refit it from refit.onnx with TensorRT's OnnxParserRefitter."
