@@ -35,6 +35,11 @@ class Histogram:
 
     counts: np.ndarray = field(default_factory=lambda: np.zeros(_STORED, np.int64))
 
+    @property
+    def edges(self) -> np.ndarray:
+        """Where the stored bins begin, and where the last of them ends: `[n + 1]`."""
+        return bin_edges()[: len(self.counts) + 1]
+
     def add(self, values: np.ndarray) -> None:
         """Count finite float32 `values`, of any shape, in place."""
         found = np.bincount(bin_of(values).ravel(), minlength=len(self.counts))

@@ -52,7 +52,7 @@ def thresholds(histogram: Histogram, largest: float) -> dict[str, float]:
 
 def squared_error(histogram: Histogram, candidates: np.ndarray) -> np.ndarray:
     """Return what symmetric 8-bit grids up to each of `candidates` leave of squared error."""
-    edges = bin_edges()[: len(histogram.counts) + 1]
+    edges = histogram.edges
     middle = (edges[:-1] + edges[1:]) / 2
     counts = histogram.counts.astype(np.float64)
     below = [np.concatenate([[0.0], np.cumsum(counts * middle**power)]) for power in (0, 1, 2)]
@@ -141,7 +141,7 @@ def _best(histogram: Histogram, found: Mapping[str, float]) -> float:
 
 def _linear(histogram: Histogram, largest: float) -> np.ndarray:
     """Return equally wide bins up to `largest`; counts are spread over the bins they meet."""
-    edges = bin_edges()[: len(histogram.counts) + 1]
+    edges = histogram.edges
     reached = np.concatenate([[0.0], np.cumsum(histogram.counts.astype(np.float64))])
     ends = np.linspace(0, largest, _LINEAR_BINS + 1)
     return np.diff(np.interp(ends, edges, reached))

@@ -107,7 +107,7 @@ def check_budget_arguments(
     if not max_ap_drop >= 0:
         raise UsageError(f"max_ap_drop is {max_ap_drop:g}, and must be 0 or more points of AP.")
     require("pycocotools", "measure AP for max_ap_drop")
-    return CocoDataset.load(images, annotations)
+    return CocoDataset.load(images, annotations) if asked is None else asked
 
 
 def is_measurable(target: Target) -> bool:
