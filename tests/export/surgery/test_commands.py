@@ -78,7 +78,7 @@ def test_inspect_says_what_declined(tmp_path: Path, capsys: pytest.CaptureFixtur
     ("words", "sentence"),
     [
         (["--weights", "w.pth"], "leave weights out"),
-        (["--num-classes", "4"], "leave num_classes out"),
+        (["--num-classes", "4"], "leave --num-classes out"),
         (["--input-size", "128", "128"], "exported for pictures of 64 x 96"),
     ],
 )
