@@ -20,7 +20,7 @@ from .lazy import require
 from .precision import LAYER_PRECISIONS, Precision
 from .progress import Progress, silent
 from .target import TARGETS, Target
-from .wording import command, counted
+from .wording import command, counted, suggestion
 
 __all__ = [
     "LAYER_PRECISIONS",
@@ -47,4 +47,5 @@ __all__ = [
     "counted",
     "require",
     "silent",
+    "suggestion",
 ]

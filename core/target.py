@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from .errors import UnknownTargetError, UnsupportedTargetError
 from .jetpack import JETPACKS, JetPack
 from .precision import Precision
+from .wording import suggestion
 
 __all__ = ["TARGETS", "Target"]
 
@@ -90,9 +91,9 @@ class Target:
             capability = int(match[1])
             about = f"TensorRT-RTX for SM {capability // 10}.{capability % 10}"
             return cls(name, "tensorrt_rtx", (capability,), about, pays=(Precision.FP16,))
-        sms = ", ".join(f"rtx-{s}" for s in _RTX_SMS)
+        known = [*TARGETS, *(f"rtx-{sm}" for sm in _RTX_SMS)]
         raise UnknownTargetError(
-            f"target {name!r} is unknown: choose one of {', '.join(TARGETS)} or {sms}."
+            f"target {name!r} is unknown (see maskrt targets): {suggestion(name, known)}"
         )
 
 

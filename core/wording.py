@@ -1,9 +1,11 @@
-"""What sentences share: commands that a shell takes as they are printed, and counted nouns."""
+"""What sentences share: commands that a shell takes as they are printed, nouns, suggestions."""
 
 import shlex
+from collections.abc import Iterable
+from difflib import get_close_matches
 from pathlib import Path
 
-__all__ = ["command", "counted"]
+__all__ = ["command", "counted", "suggestion"]
 
 
 def command(*words: str | Path) -> str:
@@ -22,3 +24,14 @@ def counted(count: int, noun: str) -> str:
     ('1 layer', '0 recipes')
     """
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def suggestion(name: str, known: Iterable[str]) -> str:
+    """Return what to write instead of a name that is not known, as the end of a sentence.
+
+    >>> suggestion("orin_nx", ["orin-nx", "cpu"]), suggestion("tpu", ["orin-nx", "cuda"])
+    ('did you mean orin-nx?', 'choose one of orin-nx, cuda.')
+    """
+    names = list(known)
+    close = get_close_matches(name, names, 1)
+    return f"did you mean {close[0]}?" if close else f"choose one of {', '.join(names)}."

@@ -13,7 +13,6 @@ import inspect
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from ..core import InputError, MaskrtError, UnsupportedModelError, UsageError
+from ..core import InputError, MaskrtError, UnsupportedModelError, UsageError, suggestion
 from .cause import cause_of
 from .families.registry import classes_in, translate
 from .weights import file_sha256, load_weights, read_weights
@@ -207,7 +206,7 @@ def _check_call(factory: Callable[..., Any], options: dict[str, Any], words: str
 def _torchvision_builder(name: str) -> Callable[..., Any]:
     known = torchvision.models.list_models(module=torchvision.models.detection)
     if name not in known:
-        raise UsageError(f"torchvision has no detector {name!r}{_suggestion(name, known)}")
+        raise UsageError(f"torchvision has no detector {name!r}: {suggestion(name, known)}")
     return torchvision.models.get_model_builder(name)
 
 
@@ -217,7 +216,7 @@ def _zoo_builder(name: str) -> Callable[..., Any]:
 
         return functools.partial(maskrcnn_timm, name.removeprefix(TIMM_PREFIX))
     if name not in ZOO:
-        raise UsageError(f"maskrt has no model {name!r}{_suggestion(name, list(ZOO))}")
+        raise UsageError(f"maskrt has no model {name!r}: {suggestion(name, ZOO)}")
     module, _, attribute = ZOO[name].partition(":")
     return _import(module, attribute, f"model maskrt:{name}")
 
@@ -235,11 +234,6 @@ def _import(module: str, attribute: str, what: str) -> Callable[..., Any]:
     if not callable(found):
         raise UsageError(f"{what} is a {type(found).__name__}, and must be a function or class.")
     return found
-
-
-def _suggestion(name: str, known: list[str]) -> str:
-    close = get_close_matches(name, known, 1)
-    return f": did you mean {close[0]}?" if close else f": it has {', '.join(known)}."
 
 
 def _adopt_published(model: Any, name: str, digest: str) -> tuple[str, ...] | None:

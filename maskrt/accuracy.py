@@ -251,14 +251,12 @@ def find_reference(
 
 def store_reference(
     bundle: Bundle,
+    dataset: CocoDataset,
     *,
-    images: Path | str,
-    annotations: Path | str,
     weights: Path | str | None = None,
     progress: Progress = silent,
 ) -> Reference:
     """Run the reference, and write its results into the bundle for a device that cannot run it."""
-    dataset = CocoDataset.load(images, annotations)
     with bundle.edit() as staged:
         staged.remove(STORED)
         reference = find_reference(staged, dataset, weights, progress)

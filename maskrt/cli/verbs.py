@@ -14,7 +14,7 @@ from typing import Any
 
 import click
 
-from ..core import MaskrtError, UsageError
+from ..core import MaskrtError, UsageError, suggestion
 from ..core.staging import asked_for
 
 __all__ = ["run"]
@@ -49,6 +49,14 @@ class _Verbs(click.Group):
         if name not in _VERBS:
             return None
         return importlib.import_module(f".{name}", __package__).command
+
+    def resolve_command(
+        self, context: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the verb; for one that is misspelt, say which it may have been."""
+        if args[0] not in _VERBS and not args[0].startswith("-"):
+            context.fail(f"No such verb {args[0]!r}: {suggestion(args[0], _VERBS)}")
+        return super().resolve_command(context, args)
 
     def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
         """List the verbs without importing them."""

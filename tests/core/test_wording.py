@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from maskrt.core import MissingDependencyError, command, counted, lazy, require
+from maskrt.core import MissingDependencyError, command, counted, lazy, require, suggestion
 from maskrt.core.staging import asked_for, staging
 
 
@@ -18,6 +18,11 @@ def test_a_command_is_read_back_by_a_shell(path: str) -> None:
 
 def test_counts() -> None:
     assert [counted(n, "layer") for n in (0, 1, 2)] == ["0 layers", "1 layer", "2 layers"]
+
+
+def test_what_to_write_instead_of_an_unknown_name() -> None:
+    assert suggestion("orin_nx", ["cpu", "orin-nx", "orin-nano"]) == "did you mean orin-nx?"
+    assert suggestion("x", ["cpu", "orin-nx"]) == "choose one of cpu, orin-nx."
 
 
 def test_a_hidden_path_stands_for_the_one_that_was_asked_for(tmp_path: Path) -> None:
