@@ -31,11 +31,6 @@ class JetPack:
     sms: tuple[int, ...]
     patch: int = 0
 
-    @property
-    def runs_maskrt(self) -> bool:
-        """Whether maskrt itself installs there (Python 3.10 or later)."""
-        return tuple(int(part) for part in self.python.split(".")) >= (3, 10)
-
 
 def is_jetson() -> bool:
     """Whether this machine is a Jetson; a container sees so where it is started with the GPU."""
