@@ -4,6 +4,10 @@ PYTHON ?= python3
 BIN    := $(VENV)/bin
 ARGS   ?=
 
+# Two processes, a test file in one of them: the fixtures of a file are made once.
+WORKERS ?= 2
+PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+
 # TensorRT's plugin registry without a GPU, for the tests of the plugins: two versions, which cannot
 # live in one environment, each in a folder of its own.
 LEAN   := $(if $(filter x86_64,$(shell uname -m)),build/lean/10.16.1.11 build/lean/11.4.0.106)
@@ -33,7 +37,7 @@ demo: $(VENV)/.demo
 	$(BIN)/maskrt demo --output build/demo.maskrt $(ARGS)
 
 test: $(VENV)/.dev $(LEAN)
-	$(BIN)/python -m pytest -m 'not slow' $(ARGS)
+	$(PYTEST) -m 'not slow' $(ARGS)
 
 build/lean/%: | $(VENV)/.dev
 	rm -rf $@.part
@@ -47,7 +51,7 @@ build/triton: | $(VENV)/.dev
 	mv $@.part $@
 
 test-slow: $(VENV)/.dev $(LEAN) $(TRITON)
-	$(BIN)/python -m pytest -m slow $(ARGS)
+	$(PYTEST) -m slow $(ARGS)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
