@@ -49,6 +49,8 @@ class CondInstInference:
 
     Attributes:
         score_threshold: a class probability above it makes a candidate.
+        threshold_product: whether it is the product with centerness that has to be above it, as
+            in AdelaiDet's configurations of CondInst.
         iou_threshold: overlap above which the lower of two boxes of a class goes.
         candidates: at most so many a level.
         root_scores: whether a score is the root of class probability times centerness, as in
@@ -59,6 +61,7 @@ class CondInstInference:
     iou_threshold: float = 0.6
     candidates: int = 1000
     root_scores: bool = True
+    threshold_product: bool = False
 
 
 class CondInstHeads(NamedTuple):
@@ -174,7 +177,8 @@ class CondInst(OneStage):
         stride = self.strides[level]
         probability = logits.sigmoid().flatten(1).T
         score = probability * centerness.sigmoid().flatten()[:, None]
-        place, column = torch.nonzero(probability > self.inference.score_threshold, as_tuple=True)
+        limited = score if self.inference.threshold_product else probability
+        place, column = torch.nonzero(limited > self.inference.score_threshold, as_tuple=True)
         score = score[place, column]
         best = score.argsort(descending=True, stable=True)[: self.inference.candidates]
         place, column, score = place[best], column[best], score[best]

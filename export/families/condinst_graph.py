@@ -96,7 +96,8 @@ class CondInstGraph(OneStageGraph):
         for level in levels:
             probability = flatten_level(level.logits).sigmoid()
             score = probability * flatten_level(level.centerness).sigmoid()
-            score = torch.where(probability > inference.score_threshold, score, _REJECTED)
+            limited = score if inference.threshold_product else probability
+            score = torch.where(limited > inference.score_threshold, score, _REJECTED)
             classes = score.shape[2]
             best, index = score.flatten(1).topk(min(inference.candidates, score[0].numel()))
             place = torch.div(index, classes, rounding_mode="floor")

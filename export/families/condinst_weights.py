@@ -4,6 +4,7 @@
 pictures           BGR, mean subtracted             RGB, mean and deviation
 stride of blocks   in the first 1x1                 in the 3x3
 score              √(probability · centerness)      probability · centerness
+above 0.05         probability · centerness         probability
 """
 
 from __future__ import annotations
@@ -22,12 +23,14 @@ __all__ = ["CONDINST_LAYOUTS"]
 
 
 def _as_adelaidet(model: CondInst, weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    model.inference, model.mask_shift = replace(model.inference, root_scores=True), 0.125
+    model.inference = replace(model.inference, root_scores=True, threshold_product=True)
+    model.mask_shift = 0.125
     return _scalar_scales(as_detectron2_reads(model, weights))
 
 
 def _as_mmdetection(model: CondInst, weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    model.inference, model.mask_shift = replace(model.inference, root_scores=False), 0.125
+    model.inference = replace(model.inference, root_scores=False, threshold_product=False)
+    model.mask_shift = 0.125
     return _scalar_scales(weights)
 
 

@@ -121,6 +121,7 @@ def test_condinst_of_adelaidet_sees_bgr_and_strides_first() -> None:
     assert (block.conv1.stride, block.conv2.stride) == ((2, 2), (1, 1))
     assert model.backbone.body.layer3[1].conv1.stride == (1, 1)
     assert model.inference.root_scores
+    assert model.inference.threshold_product  # FCOS.THRESH_WITH_CTR in their Base-CondInst.yaml
 
 
 def test_stride_is_moved_once() -> None:
@@ -134,6 +135,7 @@ def test_stride_is_moved_once() -> None:
 def test_condinst_of_mmdetection_multiplies_scores() -> None:
     model, state, weights = _translated("condinst_mmdet", "bbox_head.reg_convs")
     assert not model.inference.root_scores
+    assert not model.inference.threshold_product
     assert model.backbone.body.layer3[0].conv2.stride == (2, 2)
     gn = weights["head.box_tower.4.weight"]
     assert torch.equal(gn, state["bbox_head.reg_convs.1.gn.weight"])
