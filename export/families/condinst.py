@@ -158,6 +158,10 @@ class CondInst(OneStage):
         """Return what was found in picture `index`, with as many candidates as there are."""
         levels = [self._candidates(heads, index, level) for level in range(len(heads.levels))]
         found = {name: torch.cat([level[name] for level in levels]) for name in levels[0]}
+        edges = torch.tensor([size[1], size[0], size[1], size[0]], dtype=torch.float32)
+        inside = torch.minimum(found["boxes"].clamp(min=0), edges)
+        seen = (inside[:, 2:] > inside[:, :2]).all(1)
+        found = {name: values[seen] for name, values in found.items()}
         kept = _nms_per_label(
             found["boxes"], found["scores"], found["labels"], self.inference.iou_threshold
         )
@@ -166,7 +170,6 @@ class CondInst(OneStage):
             heads.features[index], best["parameters"], best["points"], best["sizes"]
         )
         rows, columns = quarter(size)
-        edges = torch.tensor([size[1], size[0], size[1], size[0]], dtype=torch.float32)
         boxes = torch.minimum(best["boxes"].clamp(min=0), edges)
         masks = shifted(logits.sigmoid(), self.mask_shift)[:, :rows, :columns]
         return Detections(boxes, best["scores"], best["labels"], masks)

@@ -64,3 +64,9 @@ def test_threshold_is_of_the_class_or_of_the_product(product: bool) -> None:
     clear = _model(probability=0.2, centerness=0.5)
     clear.inference = replace(clear.inference, threshold_product=product)
     assert len(_found(clear))
+
+
+def test_what_lies_wholly_in_the_padding_is_no_instance() -> None:
+    boxes = _found(_model(probability=0.9, centerness=0.9))
+    assert len(boxes) > 10
+    assert (boxes[:, 2:] > boxes[:, :2]).all()
