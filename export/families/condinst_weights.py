@@ -21,11 +21,17 @@ if TYPE_CHECKING:
 
 __all__ = ["CONDINST_LAYOUTS"]
 
+_SIZES = "mask_head.sizes_of_interest"  # a constant of theirs, which their files hold
+
 
 def _as_adelaidet(model: CondInst, weights: dict[str, Tensor]) -> dict[str, Tensor]:
     model.inference = replace(model.inference, root_scores=True, threshold_product=True)
     model.mask_shift = 0.125
-    return _scalar_scales(as_detectron2_reads(model, weights))
+    sizes = weights.get(_SIZES)
+    if sizes is not None:
+        model.sizes_of_interest = tuple(int(size) for size in sizes)
+    kept = {name: value for name, value in weights.items() if name != _SIZES}
+    return _scalar_scales(as_detectron2_reads(model, kept))
 
 
 def _as_mmdetection(model: CondInst, weights: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -65,7 +71,7 @@ ADELAIDET = Layout(
         *DETECTRON2_FPN,
     ),
     _as_adelaidet,
-    left_out=r"mask_head\.(sizes_of_interest|_iter)|mask_branch\.(seg_head|logits)\..+"
+    left_out=r"mask_head\._iter|mask_branch\.(seg_head|logits)\..+"
     r"|pixel_(mean|std)",
 )
 

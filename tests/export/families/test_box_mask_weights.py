@@ -44,6 +44,8 @@ def _given(project: str, real: str = "", classes: int = CLASSES) -> tuple[Any, d
     for name, value in state.items():
         if real and name.startswith(real):
             state[name] = torch.rand(value.shape)
+    if "mask_head.sizes_of_interest" in state:
+        state["mask_head.sizes_of_interest"] = torch.tensor([32, 64, 128, 256, 512])
     return model, state
 
 
@@ -121,6 +123,7 @@ def test_condinst_of_adelaidet_sees_bgr_and_strides_first() -> None:
     assert (block.conv1.stride, block.conv2.stride) == ((2, 2), (1, 1))
     assert model.backbone.body.layer3[1].conv1.stride == (1, 1)
     assert model.inference.root_scores
+    assert model.sizes_of_interest == (32, 64, 128, 256, 512)  # theirs, not our 64 to 1024
     assert model.inference.threshold_product  # FCOS.THRESH_WITH_CTR in their Base-CondInst.yaml
 
 
