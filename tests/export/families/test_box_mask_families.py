@@ -38,6 +38,7 @@ def _prove(
     enliven = enliven_yolact if isinstance(model, Yolact) else enliven_condinst
     exported = export_model(enliven(model, photos, size), input_size=size, batch=batch)
     assert exported.manifest.mask_frame is MaskFrame.CANVAS
+    assert exported.manifest.source["labels"] == 3
     quarter = (-(-size[0] // 4), -(-size[1] // 4))
     assert exported.manifest.outputs["masks"] == (batch, model.max_detections, *quarter)
     found = prove(exported, photos)
