@@ -8,10 +8,11 @@
     pictures       RGB, mean and deviation              BGR, mean
     blocks         stride in the 3x3                    stride in the first 1x1
     background     class 0, with box and mask rows      the last class, without
+    proposals      ordered by sigmoid(objectness)       by objectness
 
-The first three are the parts below; `translate` puts pictures and background right by moving
-weights. What stays torchvision's: masks are pasted its way, and detections with a side below a
-hundredth of a pixel are dropped.
+The first three are the parts below; `translate` puts pictures, background and order right by
+changing weights. What stays torchvision's: masks are pasted its way, and detections with a side
+below a hundredth of a pixel are dropped.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ _SIZES = (32, 64, 128, 256, 512)
 _RATIOS = (0.5, 1.0, 2.0)
 _MEAN = (123.675 / 255, 116.28 / 255, 103.53 / 255)
 _CELL_ANCHORS = "proposal_generator.anchor_generator.cell_anchors"
+_OBJECTNESS_SCALE = 8  # a power of two: exact
 _NOT_EMPTY_PX = 1e-9  # detectron2 keeps proposals with sides above 0
 
 _LAYOUT = Layout(
@@ -182,8 +184,15 @@ def _check_colours(weights: Mapping[str, Tensor]) -> None:
 
 
 def _rearranged(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Turn the colours of the first layer around, and put background first."""
+    """Turn the colours of the first layer around, put background first, and scale objectness.
+
+    Objectness orders proposals and does nothing else. torchvision takes its sigmoid, in float32 1
+    for all above 17; of an eighth of it every difference survives.
+    """
     moved = dict(weights)
+    for name in ("rpn.head.cls_logits.weight", "rpn.head.cls_logits.bias"):
+        if name in moved:
+            moved[name] = moved[name] / _OBJECTNESS_SCALE
     first = "backbone.body.conv1.weight"
     if first in moved:
         moved[first] = moved[first].flip(1)

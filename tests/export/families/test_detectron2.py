@@ -60,6 +60,18 @@ def _constants(model: Any, **values: Any) -> Any:
     return translate(model, weights | {n.replace("__", "."): v for n, v in values.items()})
 
 
+def test_proposals_are_ordered_by_the_logits_themselves() -> None:
+    """By detectron2's as they are; torchvision's sigmoid would make one of all above 17."""
+    with torch.device("meta"):
+        model: Any = maskrcnn_r50_detectron2(CLASSES)
+    logits = torch.tensor([30.0, 30.001, 25.0, 17.0, -40.0])
+    held = _constants(model, proposal_generator__rpn_head__objectness_logits__bias=logits)
+    ours = held["rpn.head.cls_logits.bias"].sigmoid()
+    assert len(ours.unique()) == len(logits)
+    assert ours.argsort().tolist() == logits.argsort().tolist()
+    assert model.rpn.score_thresh == 0  # nothing else asks for objectness
+
+
 def test_anchors_that_the_file_holds_are_taken_over() -> None:
     with torch.device("meta"):
         model: Any = maskrcnn_r50_detectron2(CLASSES)
