@@ -55,6 +55,7 @@ class CondInstInference:
         candidates: at most so many a level.
         root_scores: whether a score is the root of class probability times centerness, as in
             AdelaiDet, or the product, as in mmdetection.
+        clip_first: whether boxes are cut to the picture before NMS, as in mmdetection.
     """
 
     score_threshold: float = 0.05
@@ -62,6 +63,7 @@ class CondInstInference:
     candidates: int = 1000
     root_scores: bool = True
     threshold_product: bool = False
+    clip_first: bool = False
 
 
 class CondInstHeads(NamedTuple):
@@ -161,6 +163,8 @@ class CondInst(OneStage):
         edges = torch.tensor([size[1], size[0], size[1], size[0]], dtype=torch.float32)
         inside = torch.minimum(found["boxes"].clamp(min=0), edges)
         seen = (inside[:, 2:] > inside[:, :2]).all(1)
+        if self.inference.clip_first:
+            found["boxes"] = inside
         found = {name: values[seen] for name, values in found.items()}
         kept = _nms_per_label(
             found["boxes"], found["scores"], found["labels"], self.inference.iou_threshold

@@ -77,7 +77,7 @@ class CondInstGraph(OneStageGraph):
         seen = (inside[..., 2:] - inside[..., :2]).amin(-1) > 0
         inference = self.model.inference
         boxes, scores, labels, kept, count = batched_nms(
-            boxes,
+            inside if inference.clip_first else boxes,
             torch.where(seen, scores, _REJECTED),
             labels.to(torch.int32),
             iou_threshold=inference.iou_threshold,

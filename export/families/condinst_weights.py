@@ -5,6 +5,7 @@ pictures           BGR, mean subtracted             RGB, mean and deviation
 stride of blocks   in the first 1x1                 in the 3x3
 score              √(probability · centerness)      probability · centerness
 above 0.05         probability · centerness         probability
+boxes are clipped  after NMS                        before
 """
 
 from __future__ import annotations
@@ -25,7 +26,9 @@ _SIZES = "mask_head.sizes_of_interest"  # a constant of theirs, which their file
 
 
 def _as_adelaidet(model: CondInst, weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    model.inference = replace(model.inference, root_scores=True, threshold_product=True)
+    model.inference = replace(
+        model.inference, root_scores=True, threshold_product=True, clip_first=False
+    )
     model.mask_shift = 0.125
     sizes = weights.get(_SIZES)
     if sizes is not None:
@@ -35,7 +38,9 @@ def _as_adelaidet(model: CondInst, weights: dict[str, Tensor]) -> dict[str, Tens
 
 
 def _as_mmdetection(model: CondInst, weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    model.inference = replace(model.inference, root_scores=False, threshold_product=False)
+    model.inference = replace(
+        model.inference, root_scores=False, threshold_product=False, clip_first=True
+    )
     model.mask_shift = 0.125
     return _scalar_scales(weights)
 

@@ -63,7 +63,7 @@ def _condinst(**options: Any) -> CondInst:
     [
         ({}, (100, 170), 2),  # prototypes do not lie on the quarter grid
         pytest.param(
-            {"inference": YolactInference(cross_class=True, candidates=60)},
+            {"inference": YolactInference(cross_class=True, candidates=60, clip_first=True)},
             (96, 128),
             1,
             marks=pytest.mark.slow,
@@ -82,7 +82,7 @@ def test_yolact(
     [
         ({}, (100, 170), 2, 2048),
         pytest.param(  # candidates are cut to fewer than there are
-            {"inference": CondInstInference(root_scores=False), "norm": False},
+            {"inference": CondInstInference(root_scores=False, clip_first=True), "norm": False},
             (128, 96),
             1,
             150,

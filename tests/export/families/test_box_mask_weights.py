@@ -90,6 +90,7 @@ def test_yolact_of_mmdetection_has_its_background_last() -> None:
         ours = weights["logits.bias"][anchor * CLASSES :][:CLASSES]
         assert torch.equal(ours, theirs[[CLASSES - 1, *range(CLASSES - 1)]])
     assert model.anchors.sides(0)[0] == pytest.approx((24 * 2**0.5, 24 / 2**0.5))
+    assert model.inference.clip_first
     assert (model.backbone.fpn.relu, model.backbone.fpn.p6_of_c5) == (False, True)
 
 
@@ -139,6 +140,7 @@ def test_condinst_of_mmdetection_multiplies_scores() -> None:
     model, state, weights = _translated("condinst_mmdet", "bbox_head.reg_convs")
     assert not model.inference.root_scores
     assert not model.inference.threshold_product
+    assert model.inference.clip_first
     assert model.backbone.body.layer3[0].conv2.stride == (2, 2)
     gn = weights["head.box_tower.4.weight"]
     assert torch.equal(gn, state["bbox_head.reg_convs.1.gn.weight"])

@@ -25,8 +25,8 @@ class _Maps(nn.Module):
         return {str(i): nn.functional.avg_pool2d(grey, 8 << i) for i in range(3)}
 
 
-def _model(probability: float, centerness: float) -> Any:
-    """Return a model that says the same, and boxes of 4 pixels, at every location."""
+def _model(probability: float, centerness: float, half_px: float = 2.0) -> Any:
+    """Return a model that says the same at every location, and boxes of `2 half_px` pixels."""
     model: Any = CondInst(
         _Maps(), 2, channels=4, strides=(8, 16, 32), sizes_of_interest=(64, 128, 256), convs=1,
         norm=False, mask_channels=4,
@@ -41,7 +41,7 @@ def _model(probability: float, centerness: float) -> Any:
         model.head.distances.weight.zero_()
         model.head.distances.bias.fill_(1.0)
         for scale, stride in zip(model.head.scales, model.strides, strict=True):
-            scale.fill_(2.0 / stride)
+            scale.fill_(half_px / stride)
     return model.eval()
 
 
@@ -70,3 +70,13 @@ def test_what_lies_wholly_in_the_padding_is_no_instance() -> None:
     boxes = _found(_model(probability=0.9, centerness=0.9))
     assert len(boxes) > 10
     assert (boxes[:, 2:] > boxes[:, :2]).all()
+
+
+@pytest.mark.parametrize("first", [False, True])
+def test_boxes_are_compared_before_or_after_they_are_cut(first: bool) -> None:
+    """Boxes of 200 pixels, all of the picture once they are cut."""
+    model = _model(probability=0.9, centerness=0.9, half_px=100.0)
+    model.inference = replace(model.inference, clip_first=first)
+    boxes = _found(model)
+    assert (len(boxes) == 1) is first
+    assert boxes[0].tolist() == [0, 0, _SPEC.width, _SPEC.height]
