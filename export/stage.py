@@ -65,10 +65,11 @@ def export_model(
     canonical = trace(module, spec, module.output_names)
     names = tuple(class_names) if class_names is not None else source.class_names
     _check_names(names, family, source.model)
+    classes = family.num_classes(source.model)
+    about = source.about if classes is None else {**source.about, "labels": classes - 1}
     manifest = Manifest(
-        family.name, spec, _shapes(canonical), names, source=source.about,
-        mask_frame=family.mask_frame,
-    )  # fmt: skip
+        family.name, spec, _shapes(canonical), names, source=about, mask_frame=family.mask_frame
+    )
     return Export(canonical, manifest, family.reference(source.model, spec))
 
 

@@ -28,6 +28,7 @@ from .core import (
     silent,
 )  # fmt: skip
 from .core.bundle import MODEL, REPORT
+from .numbering import check_numbering
 from .runtime import Session, open_session, read_image
 from .runtime.check import (
     BUDGETED,
@@ -97,6 +98,7 @@ def measure(
     With `dask`, the address of a scheduler, its workers run both models.
     """
     check_can_exist(bundle, target, precision)
+    check_numbering(bundle.manifest, dataset)
     opened = dict(bundle.digests)
     if dask is not None:
         ran = _run_on_cluster(bundle, dataset, target, precision, weights, dask, progress)

@@ -25,6 +25,7 @@ from .calib.sensitivity import measure_sensitivity, units
 from .calibrating import first_readable
 from .core import Bundle, CheckFailedError, Precision, Progress, Target
 from .journal import Journal, Measured
+from .numbering import check_numbering
 from .runtime import Session, letterbox_batches
 from .runtime.backends.cpu import CpuBackend
 from .runtime.build import build_engine
@@ -120,6 +121,7 @@ class Judge:
         targets: Sequence[Target],
     ) -> None:
         """Take the arguments of `fit_recipe`; `dataset` is all that is run."""
+        check_numbering(bundle.manifest, dataset)
         self._manifest, self._model, self._dataset = bundle.manifest, model, dataset
         self._here = any(target.name == "cpu" for target in targets)
         self._seconds = layer_seconds(model, _machine(targets))

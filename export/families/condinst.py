@@ -49,16 +49,21 @@ class CondInstInference:
 
     Attributes:
         score_threshold: a class probability above it makes a candidate.
+        threshold_product: whether it is the product with centerness that has to be above it, as
+            in AdelaiDet's configurations of CondInst.
         iou_threshold: overlap above which the lower of two boxes of a class goes.
         candidates: at most so many a level.
         root_scores: whether a score is the root of class probability times centerness, as in
             AdelaiDet, or the product, as in mmdetection.
+        clip_first: whether boxes are cut to the picture before NMS, as in mmdetection.
     """
 
     score_threshold: float = 0.05
     iou_threshold: float = 0.6
     candidates: int = 1000
     root_scores: bool = True
+    threshold_product: bool = False
+    clip_first: bool = False
 
 
 class CondInstHeads(NamedTuple):
@@ -155,6 +160,12 @@ class CondInst(OneStage):
         """Return what was found in picture `index`, with as many candidates as there are."""
         levels = [self._candidates(heads, index, level) for level in range(len(heads.levels))]
         found = {name: torch.cat([level[name] for level in levels]) for name in levels[0]}
+        edges = torch.tensor([size[1], size[0], size[1], size[0]], dtype=torch.float32)
+        inside = torch.minimum(found["boxes"].clamp(min=0), edges)
+        seen = (inside[:, 2:] > inside[:, :2]).all(1)
+        if self.inference.clip_first:
+            found["boxes"] = inside
+        found = {name: values[seen] for name, values in found.items()}
         kept = _nms_per_label(
             found["boxes"], found["scores"], found["labels"], self.inference.iou_threshold
         )
@@ -163,7 +174,6 @@ class CondInst(OneStage):
             heads.features[index], best["parameters"], best["points"], best["sizes"]
         )
         rows, columns = quarter(size)
-        edges = torch.tensor([size[1], size[0], size[1], size[0]], dtype=torch.float32)
         boxes = torch.minimum(best["boxes"].clamp(min=0), edges)
         masks = shifted(logits.sigmoid(), self.mask_shift)[:, :rows, :columns]
         return Detections(boxes, best["scores"], best["labels"], masks)
@@ -174,7 +184,8 @@ class CondInst(OneStage):
         stride = self.strides[level]
         probability = logits.sigmoid().flatten(1).T
         score = probability * centerness.sigmoid().flatten()[:, None]
-        place, column = torch.nonzero(probability > self.inference.score_threshold, as_tuple=True)
+        limited = score if self.inference.threshold_product else probability
+        place, column = torch.nonzero(limited > self.inference.score_threshold, as_tuple=True)
         score = score[place, column]
         best = score.argsort(descending=True, stable=True)[: self.inference.candidates]
         place, column, score = place[best], column[best], score[best]

@@ -72,10 +72,13 @@ class CondInstGraph(OneStageGraph):
         scores, places, labels = self._candidates(levels)
         distances = torch.cat([flatten_level(level.distances) for level in levels], 1)
         distances_px = _pick(distances, places) * self.strides[places]
+        boxes = boxes_from_distances(self.points[places], distances_px)
+        inside = self._clip(boxes)
+        seen = (inside[..., 2:] - inside[..., :2]).amin(-1) > 0
         inference = self.model.inference
         boxes, scores, labels, kept, count = batched_nms(
-            boxes_from_distances(self.points[places], distances_px),
-            scores,
+            inside if inference.clip_first else boxes,
+            torch.where(seen, scores, _REJECTED),
             labels.to(torch.int32),
             iou_threshold=inference.iou_threshold,
             score_threshold=_REJECTED / 2,
@@ -86,8 +89,10 @@ class CondInstGraph(OneStageGraph):
         written = _pick(torch.cat([flatten_level(level) for level in parameters], 1), places)
         masks = self._masks(features, written, self.points[places], self.sizes[places])
         real = torch.arange(masks.shape[1]) < count[:, None]
-        boxes = torch.minimum(boxes.clamp(min=0), self.edges)
-        return boxes, scores, labels, masks * real[..., None, None], count
+        return self._clip(boxes), scores, labels, masks * real[..., None, None], count
+
+    def _clip(self, boxes: Tensor) -> Tensor:
+        return torch.minimum(boxes.clamp(min=0), self.edges)
 
     def _candidates(self, levels: list[LevelPrediction]) -> tuple[Tensor, Tensor, Tensor]:
         """Return scores `[B, K]`, -1 for none, with their places among all locations and labels."""
@@ -96,7 +101,8 @@ class CondInstGraph(OneStageGraph):
         for level in levels:
             probability = flatten_level(level.logits).sigmoid()
             score = probability * flatten_level(level.centerness).sigmoid()
-            score = torch.where(probability > inference.score_threshold, score, _REJECTED)
+            limited = score if inference.threshold_product else probability
+            score = torch.where(limited > inference.score_threshold, score, _REJECTED)
             classes = score.shape[2]
             best, index = score.flatten(1).topk(min(inference.candidates, score[0].numel()))
             place = torch.div(index, classes, rounding_mode="floor")

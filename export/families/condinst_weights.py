@@ -4,6 +4,8 @@
 pictures           BGR, mean subtracted             RGB, mean and deviation
 stride of blocks   in the first 1x1                 in the 3x3
 score              √(probability · centerness)      probability · centerness
+above 0.05         probability · centerness         probability
+boxes are clipped  after NMS                        before
 """
 
 from __future__ import annotations
@@ -20,14 +22,26 @@ if TYPE_CHECKING:
 
 __all__ = ["CONDINST_LAYOUTS"]
 
+_SIZES = "mask_head.sizes_of_interest"  # a constant of theirs, which their files hold
+
 
 def _as_adelaidet(model: CondInst, weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    model.inference, model.mask_shift = replace(model.inference, root_scores=True), 0.125
-    return _scalar_scales(as_detectron2_reads(model, weights))
+    model.inference = replace(
+        model.inference, root_scores=True, threshold_product=True, clip_first=False
+    )
+    model.mask_shift = 0.125
+    sizes = weights.get(_SIZES)
+    if sizes is not None:
+        model.sizes_of_interest = tuple(int(size) for size in sizes)
+    kept = {name: value for name, value in weights.items() if name != _SIZES}
+    return _scalar_scales(as_detectron2_reads(model, kept))
 
 
 def _as_mmdetection(model: CondInst, weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    model.inference, model.mask_shift = replace(model.inference, root_scores=False), 0.125
+    model.inference = replace(
+        model.inference, root_scores=False, threshold_product=False, clip_first=True
+    )
+    model.mask_shift = 0.125
     return _scalar_scales(weights)
 
 
@@ -62,7 +76,7 @@ ADELAIDET = Layout(
         *DETECTRON2_FPN,
     ),
     _as_adelaidet,
-    left_out=r"mask_head\.(sizes_of_interest|_iter)|mask_branch\.(seg_head|logits)\..+"
+    left_out=r"mask_head\._iter|mask_branch\.(seg_head|logits)\..+"
     r"|pixel_(mean|std)",
 )
 

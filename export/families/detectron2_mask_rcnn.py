@@ -8,18 +8,21 @@
     pictures       RGB, mean and deviation              BGR, mean
     blocks         stride in the 3x3                    stride in the first 1x1
     background     class 0, with box and mask rows      the last class, without
+    proposals      ordered by sigmoid(objectness)       by objectness
 
-The first three are the parts below; `translate` puts pictures and background right by moving
-weights. What stays torchvision's: masks are pasted its way, and detections with a side below a
-hundredth of a pixel are dropped.
+The first three are the parts below; `translate` puts pictures, background and order right by
+changing weights. What stays torchvision's: masks are pasted its way, and detections with a side
+below a hundredth of a pixel are dropped.
 """
 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torchvision.models.detection import MaskRCNN
@@ -37,6 +40,8 @@ _STRIDES = (4, 8, 16, 32, 64)
 _SIZES = (32, 64, 128, 256, 512)
 _RATIOS = (0.5, 1.0, 2.0)
 _MEAN = (123.675 / 255, 116.28 / 255, 103.53 / 255)
+_CELL_ANCHORS = "proposal_generator.anchor_generator.cell_anchors"
+_OBJECTNESS_SCALE = 8  # a power of two: exact
 _NOT_EMPTY_PX = 1e-9  # detectron2 keeps proposals with sides above 0
 
 _LAYOUT = Layout(
@@ -59,7 +64,7 @@ _LAYOUT = Layout(
         *DETECTRON2_FPN,
     ),
     lambda model, weights: _rearranged(weights),
-    left_out=r"proposal_generator\.anchor_generator\.cell_anchors\.\d|pixel_(mean|std)",
+    left_out=rf"{re.escape(_CELL_ANCHORS)}\.\d|pixel_(mean|std)",
 )
 _BACKGROUND_ROWS = {  # where background comes from the end, or has rows of zeros put before
     "roi_heads.box_predictor.cls_score": None,
@@ -142,7 +147,7 @@ def translate(model: nn.Module, weights: Mapping[str, Tensor]) -> Mapping[str, T
     """Return detectron2's `weights` under torchvision's names.
 
     Raises:
-        InputError: `model` has torchvision's own anchors or RoIAlign.
+        InputError: `model` has torchvision's own anchors or RoIAlign, or the colours are others.
     """
     anchors = getattr(getattr(model, "rpn", None), "anchor_generator", None)
     if not isinstance(anchors, FixedAnchors):
@@ -150,12 +155,44 @@ def translate(model: nn.Module, weights: Mapping[str, Tensor]) -> Mapping[str, T
             "the weights are detectron2's, whose anchors, RoIAlign and colours are not "
             "torchvision's: compile maskrt:maskrcnn_r50_detectron2 (or _r101_) instead."
         )
+    _take_over_anchors(anchors, weights)
+    _check_colours(weights)
     return renamed(model, weights, (_LAYOUT,))
 
 
+def _take_over_anchors(anchors: FixedAnchors, weights: Mapping[str, Tensor]) -> None:
+    """Set the anchors that files of detectron2's first versions hold, which may be a user's own."""
+    for level, own in enumerate(anchors.cell_anchors):
+        held = weights.get(f"{_CELL_ANCHORS}.{level}")
+        if held is not None and held.shape == own.shape:  # else the RPN's layers do not fit either
+            anchors.cell_anchors[level] = held.clone()
+
+
+def _check_colours(weights: Mapping[str, Tensor]) -> None:
+    """Refuse weights whose file tells of other colours than those of the default configuration."""
+    expected = {"pixel_mean": [255 * mean for mean in reversed(_MEAN)], "pixel_std": [1.0] * 3}
+    for name, values in expected.items():
+        if name not in weights:
+            continue
+        held = [round(value, 3) for value in weights[name].flatten().tolist()]
+        if not np.allclose(held, values, atol=0.5):
+            raise InputError(
+                f"the weights were trained with {name} {held}, and only "
+                f"{[round(value, 3) for value in values]}, detectron2's default for BGR pictures, "
+                "is understood."
+            )
+
+
 def _rearranged(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Turn the colours of the first layer around, and put background first."""
+    """Turn the colours of the first layer around, put background first, and scale objectness.
+
+    Objectness orders proposals and does nothing else. torchvision takes its sigmoid, in float32 1
+    for all above 17; of an eighth of it every difference survives.
+    """
     moved = dict(weights)
+    for name in ("rpn.head.cls_logits.weight", "rpn.head.cls_logits.bias"):
+        if name in moved:
+            moved[name] = moved[name] / _OBJECTNESS_SCALE
     first = "backbone.body.conv1.weight"
     if first in moved:
         moved[first] = moved[first].flip(1)

@@ -16,8 +16,9 @@ from torch import Tensor, nn
 from ...core import UsageError
 from .layers import Tower, prior_bias, resized
 
-__all__ = ["CategoryBranch", "GridSettings", "grid_maps"]
+__all__ = ["MASK_THRESHOLD", "CategoryBranch", "GridSettings", "grid_maps"]
 
+MASK_THRESHOLD = 0.5  # an element belongs to the mask above it, here as where masks are pasted
 _NMS = ("matrix", "mask")
 _DECAYS = ("linear", "gaussian")
 
@@ -33,7 +34,6 @@ class GridSettings:
             level is trained on.
         centre: share of the box around the centre of mass whose cells are positive.
         score_threshold: a candidate's category score is greater.
-        mask_threshold: an element belongs to the mask above it.
         candidates: that reach NMS; `nms_pre` of the published code.
         nms: "matrix", or "mask": greedy, by mask IoU.
         method: of matrix NMS, "gaussian" or "linear".
@@ -49,7 +49,6 @@ class GridSettings:
     )  # fmt: skip
     centre: float = 0.2
     score_threshold: float = 0.1
-    mask_threshold: float = 0.5
     candidates: int = 500
     nms: str = "matrix"
     method: str = "gaussian"

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch._higher_order_ops.while_loop import while_loop
 
 from ...plugins.symbolic import mask_iou, matrix_nms
-from .grid import GridSettings
+from .grid import MASK_THRESHOLD, GridSettings
 
 __all__ = ["best_cells", "boxes_of", "choose", "of_each"]
 
@@ -68,8 +68,8 @@ def choose(
         most: detections at most.
         size: `(height, width)` of the input.
     """
-    inside = (masks > settings.mask_threshold).float()
-    iou, area = mask_iou(masks, threshold=settings.mask_threshold)
+    inside = (masks > MASK_THRESHOLD).float()
+    iou, area = mask_iou(masks, threshold=MASK_THRESHOLD)
     maskness = (masks * inside).sum((2, 3)) / area.clamp(min=1.0)
     real = (scores > settings.score_threshold) & (area > least)
     scores = torch.where(real, scores * maskness, _REJECTED)
@@ -84,7 +84,7 @@ def choose(
     scores, order = torch.where(real, scores, _REJECTED).topk(min(most, scores.shape[1]))
     kept = scores > 0
     masks = of_each(masks, order) * kept[..., None, None]
-    boxes = boxes_of(masks, settings.mask_threshold, size) * kept[..., None]
+    boxes = boxes_of(masks, MASK_THRESHOLD, size) * kept[..., None]
     labels = torch.where(kept, of_each(labels, order), 0).to(torch.int32)
     count = kept.sum(1).to(torch.int32)
     return boxes, torch.where(kept, scores, 0.0), labels, masks, count

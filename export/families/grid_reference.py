@@ -6,7 +6,7 @@ This is what the graph (`grid_graph.py`) is compared with, so the two share noth
 import torch
 from torch import Tensor
 
-from .grid import GridSettings
+from .grid import MASK_THRESHOLD, GridSettings
 from .one_stage import Detections
 
 __all__ = ["box_of", "cell_scores", "choose"]
@@ -45,7 +45,7 @@ def choose(
         most: detections at most.
         size: `(height, width)` of the input.
     """
-    inside = masks > settings.mask_threshold
+    inside = masks > MASK_THRESHOLD
     area = inside.sum((1, 2))
     keep = area > least
     masks, inside, area = masks[keep], inside[keep], area[keep]
@@ -59,7 +59,7 @@ def choose(
     else:
         kept = _mask_nms(inside, labels, settings.overlap_threshold)
     best = kept[scores[kept].argsort(descending=True, stable=True)][:most]
-    boxes = [box_of(mask, settings.mask_threshold, size) for mask in masks[best]]
+    boxes = [box_of(mask, MASK_THRESHOLD, size) for mask in masks[best]]
     return Detections(torch.tensor(boxes).reshape(-1, 4), scores[best], labels[best], masks[best])
 
 

@@ -1,12 +1,14 @@
 """Any timm model with `features_only` as a backbone with a pyramid, for torchvision's detectors.
 
 Its maps of strides 4, 8, 16 and 32 go into torchvision's FeaturePyramidNetwork, P6 is pooled from
-P5. Weights are not downloaded.
+P5. Models whose maps have their channels last (Swin) are turned round, and those that insist on the
+size of their training are asked not to. Weights are not downloaded.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
+from contextlib import suppress
 from difflib import get_close_matches
 from typing import Any
 
@@ -46,45 +48,63 @@ class TimmFPN(nn.Module):
             close = get_close_matches(name, timm.list_models(), 1)
             hint = f": did you mean {close[0]}?" if close else "."
             raise UsageError(f"timm has no model {name!r}{hint}")
-        self.body: Any = timm.create_model(name, features_only=True, pretrained=False)
-        strides, widths = self.body.feature_info.reduction(), self.body.feature_info.channels()
-        if any(strides.count(stride) != 1 for stride in _STRIDES):
-            raise UnsupportedModelError(
-                f"timm's {name} has maps of strides {strides}, and a pyramid needs one each of "
-                "4, 8, 16 and 32."
-            )
+        self.body, strides, widths = self._made(timm, name)
         self.used = [strides.index(stride) for stride in _STRIDES]
-        self._try_out(name, [widths[index] for index in self.used])
-        self.fpn = FeaturePyramidNetwork(
-            [widths[index] for index in self.used], channels, LastLevelMaxPool()
-        )
+        widths = [widths[index] for index in self.used]
+        fault = self._fault(widths)
+        if fault:
+            with suppress(TypeError):  # most models have no such option
+                self.body, *_ = self._made(timm, name, strict_img_size=False)
+                fault = self._fault(widths)
+        if fault:
+            raise UnsupportedModelError(f"timm's {name} {fault}.")
+        self.fpn = FeaturePyramidNetwork(widths, channels, LastLevelMaxPool())
         self.out_channels = channels
         about = timm.get_pretrained_cfg(name)
         self.image_mean = list(about.mean if about else (0.485, 0.456, 0.406))
         self.image_std = list(about.std if about else (0.229, 0.224, 0.225))
 
-    def _try_out(self, name: str, widths: list[int]) -> None:
-        """Refuse a model that takes one picture size alone, or whose maps are not NCHW."""
+    @staticmethod
+    def _made(timm: Any, name: str, **options: Any) -> tuple[Any, list[int], list[int]]:
+        """Return the model, and stride and width of each of its maps."""
+        body = timm.create_model(name, features_only=True, pretrained=False, **options)
+        strides, widths = body.feature_info.reduction(), body.feature_info.channels()
+        if any(strides.count(stride) != 1 for stride in _STRIDES):
+            raise UnsupportedModelError(
+                f"timm's {name} has maps of strides {strides}, and a pyramid needs one each of "
+                "4, 8, 16 and 32."
+            )
+        return body, strides, widths
+
+    def _fault(self, widths: list[int]) -> str:
+        """Say why a picture of another size than that of its training is too much, if it is."""
         try:
             with torch.no_grad():
-                maps = self.body.eval()(torch.zeros(1, 3, *_TRIED))
+                maps = self.eval()._maps(torch.zeros(1, 3, *_TRIED))
         except Exception as error:  # whatever a model of theirs may raise
-            raise UnsupportedModelError(
-                f"timm's {name} does not take a picture of 64 x 96 ({cause_of(error)}), and a "
-                "backbone has to take any."
-            ) from error
-        self.body.train()
+            return (
+                f"does not take a picture of 64 x 96 ({cause_of(error)}), and a backbone has to "
+                "take any"
+            )
+        self.train()
         expected = [
             (1, width, _TRIED[0] // stride, _TRIED[1] // stride)
             for width, stride in zip(widths, _STRIDES, strict=True)
         ]
-        found = [tuple(maps[index].shape) for index in self.used]
-        if found != expected:
-            raise UnsupportedModelError(
-                f"timm's {name} gives maps of {found} for a picture of 64 x 96, not {expected}."
-            )
+        found = [tuple(map_.shape) for map_ in maps]
+        return (
+            ""
+            if found == expected
+            else f"gives maps of {found} for a picture of 64 x 96, not {expected}"
+        )
+
+    def _maps(self, x: Tensor) -> list[Tensor]:
+        """Return the maps that the pyramid takes, `[B, C, h, w]`."""
+        maps = self.body(x)
+        used = [maps[index] for index in self.used]
+        last = getattr(self.body, "output_fmt", None) == "NHWC"
+        return [map_.permute(0, 3, 1, 2) for map_ in used] if last else used
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         """Return the pyramid's maps by name."""
-        maps = self.body(x)
-        return self.fpn(OrderedDict((str(i), maps[index]) for i, index in enumerate(self.used)))
+        return self.fpn(OrderedDict((str(i), map_) for i, map_ in enumerate(self._maps(x))))

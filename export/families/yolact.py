@@ -112,12 +112,14 @@ class YolactInference:
         iou_threshold: overlap above which the lower of two boxes goes.
         candidates: at most so many a class.
         cross_class: suppress whatever the class.
+        clip_first: whether boxes are cut to the picture before NMS, as in mmdetection.
     """
 
     score_threshold: float = 0.05
     iou_threshold: float = 0.5
     candidates: int = 200
     cross_class: bool = False
+    clip_first: bool = False
 
 
 class Yolact(OneStage):
@@ -189,9 +191,11 @@ class Yolact(OneStage):
         certain = probabilities.amax(1) > self.inference.score_threshold
         anchors = self.anchors.boxes([level.codes.shape[-2:] for level in heads.levels], size)
         boxes = decode(codes[certain], anchors[certain])
-        kept, labels, scores = self._suppress(boxes, probabilities[certain])
         edges = torch.tensor([size[1], size[0], size[1], size[0]], dtype=torch.float32)
-        boxes = torch.minimum(boxes[kept].clamp(min=0), edges)
+        clipped = torch.minimum(boxes.clamp(min=0), edges)
+        compared = clipped if self.inference.clip_first else boxes
+        kept, labels, scores = self._suppress(compared, probabilities[certain])
+        boxes = clipped[kept]
         prototypes = _on_quarter_grid(heads.prototypes[index], size)
         chosen = coefficients[certain][kept]
         masks = torch.einsum("nk,khw->nhw", chosen, prototypes).sigmoid()
@@ -225,7 +229,8 @@ class Yolact(OneStage):
         """Return which of `boxes`, best first, no better one overlaps."""
         if not len(boxes):
             return torch.zeros(0, dtype=torch.bool)
-        return box_iou(boxes, boxes).triu(1).amax(0) <= self.inference.iou_threshold
+        overlap = box_iou(boxes, boxes).nan_to_num()  # of two without an area, 0
+        return overlap.triu(1).amax(0) <= self.inference.iou_threshold
 
 
 class Protonet(nn.Module):

@@ -42,8 +42,9 @@ class YolactGraph(OneStageGraph):
         """Return boxes, scores, labels int32, masks and count int32 of a batch."""
         settings = self.model.inference
         logits, codes, coefficients = self._rows(heads)
+        boxes = decode(codes, self.anchors)
         found, scores, columns, count = fast_nms(
-            decode(codes, self.anchors),
+            self._clip(boxes) if settings.clip_first else boxes,
             logits.softmax(2)[..., 1:],
             iou_threshold=settings.iou_threshold,
             score_threshold=settings.score_threshold,
@@ -53,13 +54,16 @@ class YolactGraph(OneStageGraph):
         )
         real = scores > 0
         boxes = decode(_pick(codes, found), self.anchors[found])
-        boxes = torch.minimum(boxes.clamp(min=0), self.edges) * real[..., None]
+        boxes = self._clip(boxes) * real[..., None]
         prototypes = self._on_quarter_grid(heads.prototypes)
         products = torch.matmul(_pick(coefficients, found), prototypes.flatten(2))
         masks = products.reshape(*found.shape, *self.mask_size).sigmoid()
         masks = masks * (self._inside(boxes) & real[..., None, None])
         labels = torch.where(real, columns + 1, 0).to(torch.int32)
         return boxes, scores.clamp(min=0), labels, masks, count.to(torch.int32)
+
+    def _clip(self, boxes: Tensor) -> Tensor:
+        return torch.minimum(boxes.clamp(min=0), self.edges)
 
     def _rows(self, heads: YolactHeads) -> list[Tensor]:
         """Return logits, codes and coefficients `[B, N, ·]`, in the order of the anchors."""

@@ -4,6 +4,7 @@
     anchors        square, widths of ratios 1, 1/2, 2      ratios 1/2, 1, 2 (height over width)
     pyramid        see `yolact_pyramid.py`                 likewise
     background     the first class                         the last
+    boxes          clipped after NMS                       before
 
 The authors' anchors are square by an oversight that their COCO models were trained with. Their
 models for Pascal (20 classes) were not; nothing in a file tells but the number of classes. Models
@@ -52,6 +53,7 @@ def _background_first(rows: Tensor, classes: int) -> Tensor:
 
 def _as_the_authors(model: Yolact) -> None:
     model.image_mean, model.image_std = _MEAN, _STD
+    model.inference = replace(model.inference, clip_first=False)
     pascal = model.num_classes == _PASCAL_CLASSES
     scales = model.anchors.scales
     if pascal and scales == type(model.anchors)().scales:
@@ -60,8 +62,9 @@ def _as_the_authors(model: Yolact) -> None:
 
 
 def _as_mmdetection(model: Yolact) -> None:
-    """Give `model` mmdetection's colours, anchors and pyramid."""
+    """Give `model` mmdetection's colours, anchors, NMS and pyramid."""
     model.image_mean, model.image_std = _MEAN, _STD
+    model.inference = replace(model.inference, clip_first=True)
     model.anchors = replace(model.anchors, ratios=(0.5, 1.0, 2.0), square=False)
     pyramid = model.backbone.fpn
     if isinstance(pyramid, YolactFPN):

@@ -25,6 +25,7 @@ ZOO: dict[str, str] = {
     "yolact_scenes": "maskrt.export.zoo.yolact:yolact_scenes",
     "solo_r50": "maskrt.export.zoo.solo:solo",
     "decoupled_solo_r50": "maskrt.export.zoo.solo:decoupled_solo",
+    "decoupled_solo_r101": "maskrt.export.zoo.solo:decoupled_solo_r101",
     "solo_r101": "maskrt.export.zoo.solo:solo_r101",
     "solo_scenes": "maskrt.export.zoo.solo:solo_scenes",
     "solov2_r50": "maskrt.export.zoo.solo:solov2",

@@ -14,6 +14,7 @@ from ..families.solov2 import SOLOv2
 __all__ = [
     "SCENES",
     "decoupled_solo",
+    "decoupled_solo_r101",
     "solo",
     "solo_r101",
     "solo_scenes",
@@ -43,6 +44,11 @@ def solo(
 def decoupled_solo(num_classes: int = 81, **options: Any) -> SOLO:
     """Return decoupled SOLO on a ResNet-50, with random weights."""
     return solo(num_classes, decoupled=True, **options)
+
+
+def decoupled_solo_r101(num_classes: int = 81, **options: Any) -> SOLO:
+    """Return decoupled SOLO on a ResNet-101, with random weights."""
+    return decoupled_solo(num_classes, depth=101, **options)
 
 
 def solo_r101(num_classes: int = 81, **options: Any) -> SOLO:

@@ -44,6 +44,8 @@ def _given(project: str, real: str = "", classes: int = CLASSES) -> tuple[Any, d
     for name, value in state.items():
         if real and name.startswith(real):
             state[name] = torch.rand(value.shape)
+    if "mask_head.sizes_of_interest" in state:
+        state["mask_head.sizes_of_interest"] = torch.tensor([32, 64, 128, 256, 512])
     return model, state
 
 
@@ -88,6 +90,7 @@ def test_yolact_of_mmdetection_has_its_background_last() -> None:
         ours = weights["logits.bias"][anchor * CLASSES :][:CLASSES]
         assert torch.equal(ours, theirs[[CLASSES - 1, *range(CLASSES - 1)]])
     assert model.anchors.sides(0)[0] == pytest.approx((24 * 2**0.5, 24 / 2**0.5))
+    assert model.inference.clip_first
     assert (model.backbone.fpn.relu, model.backbone.fpn.p6_of_c5) == (False, True)
 
 
@@ -121,6 +124,8 @@ def test_condinst_of_adelaidet_sees_bgr_and_strides_first() -> None:
     assert (block.conv1.stride, block.conv2.stride) == ((2, 2), (1, 1))
     assert model.backbone.body.layer3[1].conv1.stride == (1, 1)
     assert model.inference.root_scores
+    assert model.sizes_of_interest == (32, 64, 128, 256, 512)  # theirs, not our 64 to 1024
+    assert model.inference.threshold_product  # FCOS.THRESH_WITH_CTR in their Base-CondInst.yaml
 
 
 def test_stride_is_moved_once() -> None:
@@ -134,6 +139,8 @@ def test_stride_is_moved_once() -> None:
 def test_condinst_of_mmdetection_multiplies_scores() -> None:
     model, state, weights = _translated("condinst_mmdet", "bbox_head.reg_convs")
     assert not model.inference.root_scores
+    assert not model.inference.threshold_product
+    assert model.inference.clip_first
     assert model.backbone.body.layer3[0].conv2.stride == (2, 2)
     gn = weights["head.box_tower.4.weight"]
     assert torch.equal(gn, state["bbox_head.reg_convs.1.gn.weight"])

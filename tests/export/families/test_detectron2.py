@@ -53,6 +53,45 @@ def test_weights_of_detectron2_are_not_torchvision_s() -> None:
         translate(model, state)
 
 
+def _constants(model: Any, **values: Any) -> Any:
+    """Translate a file that holds these of detectron2's constants."""
+    marker = "proposal_generator.rpn_head.objectness_logits.weight"
+    weights = {marker: torch.zeros(3, 256, 1, 1)}
+    return translate(model, weights | {n.replace("__", "."): v for n, v in values.items()})
+
+
+def test_proposals_are_ordered_by_the_logits_themselves() -> None:
+    """By detectron2's as they are; torchvision's sigmoid would make one of all above 17."""
+    with torch.device("meta"):
+        model: Any = maskrcnn_r50_detectron2(CLASSES)
+    logits = torch.tensor([30.0, 30.001, 25.0, 17.0, -40.0])
+    held = _constants(model, proposal_generator__rpn_head__objectness_logits__bias=logits)
+    ours = held["rpn.head.cls_logits.bias"].sigmoid()
+    assert len(ours.unique()) == len(logits)
+    assert ours.argsort().tolist() == logits.argsort().tolist()
+    assert model.rpn.score_thresh == 0  # nothing else asks for objectness
+
+
+def test_anchors_that_the_file_holds_are_taken_over() -> None:
+    with torch.device("meta"):
+        model: Any = maskrcnn_r50_detectron2(CLASSES)
+    own = torch.arange(12.0).reshape(3, 4)
+    name = "proposal_generator__anchor_generator__cell_anchors__1"
+    assert name not in _constants(model, **{name: own})
+    assert torch.equal(model.rpn.anchor_generator.cell_anchors[1], own)
+
+
+def test_colours_that_are_not_understood_are_refused() -> None:
+    with torch.device("meta"):
+        model: Any = maskrcnn_r50_detectron2(CLASSES)
+    mean, std = torch.tensor([103.53, 116.28, 123.675]), torch.ones(3)
+    _constants(model, pixel_mean=mean[:, None, None], pixel_std=std[:, None, None])
+    with pytest.raises(InputError, match=r"pixel_mean \[123.675, .* only \[103.53, "):
+        _constants(model, pixel_mean=mean.flip(0)[:, None, None])
+    with pytest.raises(InputError, match=r"pixel_std \[57.375, .* only \[1.0, 1.0, 1.0\]"):
+        _constants(model, pixel_std=torch.tensor([57.375, 57.12, 58.395]))
+
+
 def test_anchors_are_not_rounded_and_keep_their_strides() -> None:
     maps = [torch.zeros(1, 1, 3, 5), torch.zeros(1, 1, 2, 3)]
     images: Any = type(
@@ -109,6 +148,9 @@ def _lively(photo: Tensor) -> dict[str, Tensor]:
         if ".norm." in name:
             value = value + (1.0 if name.endswith(("running_var", "norm.weight")) else 0.0)
         state[name] = value.abs() + 0.1 if name.endswith("running_var") else value
+    for level in range(5):
+        name = f"proposal_generator.anchor_generator.cell_anchors.{level}"
+        state[name] = steps._anchors(level, 1, 1)
     state["backbone.bottom_up.stem.conv1.weight"] /= 50  # pixels have a deviation of about 50
     for stage, blocks in enumerate(published.BLOCKS):
         for block in range(blocks):

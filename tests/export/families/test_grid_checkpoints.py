@@ -129,14 +129,31 @@ def _solo_mmdet() -> Names:
     yield from _conv("mask_head.conv_cls", 80, 256, 3)
 
 
-def _decoupled_authors() -> Names:
+def _solo_authors() -> Names:
     yield from _mm_trunk()
+    yield from _mm_tower("bbox_head.ins_convs", 258, 256, 7)
     yield from _mm_tower("bbox_head.cate_convs", 256, 256, 7)
+    for place, grid in enumerate(_GRIDS):
+        yield from _conv(f"bbox_head.solo_ins_list.{place}", grid * grid, 256, 1)
+    yield from _conv("bbox_head.solo_cate", 80, 256, 3)
+
+
+def _decoupled(head: str, towers: str, layers: str, categories: str, logits: str) -> Names:
+    yield from _mm_trunk()
+    yield from _mm_tower(f"{head}.{categories}", 256, 256, 7)
     for axis in "xy":
-        yield from _mm_tower(f"bbox_head.ins_convs_{axis}", 257, 256, 7)
+        yield from _mm_tower(f"{head}.{towers}_{axis}", 257, 256, 7)
         for place, grid in enumerate(_GRIDS):
-            yield from _conv(f"bbox_head.dsolo_ins_list_{axis}.{place}", grid, 256, 3)
-    yield from _conv("bbox_head.dsolo_cate", 80, 256, 3)
+            yield from _conv(f"{head}.{layers}_{axis}.{place}", grid, 256, 3)
+    yield from _conv(f"{head}.{logits}", 80, 256, 3)
+
+
+def _decoupled_authors() -> Names:
+    return _decoupled("bbox_head", "ins_convs", "dsolo_ins_list", "cate_convs", "dsolo_cate")
+
+
+def _decoupled_mmdet() -> Names:
+    return _decoupled("mask_head", "mask_convs", "conv_mask_list", "cls_convs", "conv_cls")
 
 
 # name of the model; published names; (theirs, ours) of parameters whose mix-up no shape would show
@@ -169,6 +186,16 @@ _CASES = {
         "solo_r50", _solo_mmdet,
         [("mask_head.mask_convs.6.conv.weight", "mask_towers.0.6.conv.weight"),
          ("mask_head.cls_convs.6.conv.weight", "category_branch.tower.6.conv.weight")],
+    ),
+    "the authors' SOLO": (
+        "solo_r50", _solo_authors,
+        [("bbox_head.ins_convs.6.gn.bias", "mask_towers.0.6.norm.bias"),
+         ("bbox_head.cate_convs.6.gn.bias", "category_branch.tower.6.norm.bias")],
+    ),
+    "mmdetection's decoupled SOLO": (
+        "decoupled_solo_r50", _decoupled_mmdet,
+        [("mask_head.mask_convs_y.3.conv.weight", "mask_towers.1.3.conv.weight"),
+         ("mask_head.conv_mask_list_x.0.bias", "mask_layers.0.0.bias")],
     ),
     "the authors' decoupled SOLO": (
         "decoupled_solo_r50", _decoupled_authors,

@@ -137,6 +137,7 @@ def test_models_of_the_papers(photos: list[np.ndarray], words: str) -> None:
     ("words", "kind", "blocks"),
     [
         ("solo_r101", SOLO, 23),
+        ("decoupled_solo_r101", SOLO, 23),
         ("solov2_r101", SOLOv2, 23),
         ("solov2_light_r34", SOLOv2, 6),
         ("solov2_light_r18", SOLOv2, 2),

@@ -1,11 +1,15 @@
 """Boxes of masks: the graph's against the reference's, and both against the upsampled mask."""
 
+import inspect
+
 import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
 
 from maskrt.export.families import grid_graph, grid_reference  # noqa: E402
+from maskrt.export.families.grid import MASK_THRESHOLD  # noqa: E402
+from maskrt.runtime.canvas_masks import paste_canvas_masks  # noqa: E402
 
 pytestmark = pytest.mark.torch
 
@@ -44,6 +48,10 @@ def test_a_box_is_where_the_upsampled_mask_ends(seed: int) -> None:
         rows, columns = torch.nonzero(mask, as_tuple=True)
         ends = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
         assert np.abs(np.array(ends) - box.numpy()).max() <= 1.5
+
+
+def test_a_mask_ends_where_the_runtime_ends_it() -> None:
+    assert inspect.signature(paste_canvas_masks).parameters["threshold"].default == MASK_THRESHOLD
 
 
 @pytest.mark.parametrize("threshold", [0.05, 0.3, 0.6])

@@ -11,6 +11,7 @@ torch = pytest.importorskip("torch")
 from maskrt.checking import prove  # noqa: E402
 from maskrt.core import MissingDependencyError, UnsupportedModelError, UsageError  # noqa: E402
 from maskrt.export import export_model  # noqa: E402
+from maskrt.export.families.timm_backbone import TimmFPN  # noqa: E402
 from maskrt.export.source import load_source  # noqa: E402
 from maskrt.export.zoo.maskrcnn import maskrcnn_mobilenet_v3, maskrcnn_timm  # noqa: E402
 
@@ -54,7 +55,13 @@ def test_resnet_101_has_its_name() -> None:
 
 @needs_timm
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["resnet18", "regnetx_002", "mobilenetv3_large_100"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "resnet18", "regnetx_002", "mobilenetv3_large_100", "convnext_atto",
+        "swin_tiny_patch4_window7_224",
+    ],
+)  # fmt: skip
 def test_timm_backbone(photos: list[np.ndarray], name: str) -> None:
     torch.manual_seed(0)
     _prove(maskrcnn_timm(name, 4, **FEW), photos, (128, 160))
@@ -69,6 +76,16 @@ def test_timm_backbone_by_name_has_its_own_colours() -> None:
 
 
 @needs_timm
+@pytest.mark.parametrize("name", ["swin_tiny_patch4_window7_224", "mambaout_femto"])
+def test_timm_backbone_with_channels_last_is_turned_round(name: str) -> None:
+    """Swin also insists on pictures of 224 x 224 unless it is asked not to."""
+    with torch.device("meta"):
+        maps = TimmFPN(name, 32)(torch.zeros(2, 3, 96, 160))
+    sides = [tuple(map_.shape) for map_ in maps.values()]
+    assert sides == [(2, 32, 96 // s, 160 // s) for s in (4, 8, 16, 32)] + [(2, 32, 2, 3)]
+
+
+@needs_timm
 def test_unknown_timm_name_gets_the_nearest() -> None:
     with pytest.raises(UsageError, match=r"^timm has no model 'resnet18x': did you mean resnet18"):
         load_source("maskrt:maskrcnn_timm_resnet18x")
@@ -79,7 +96,7 @@ def test_unknown_timm_name_gets_the_nearest() -> None:
     ("name", "message"),
     [
         ("vit_tiny_patch16_224", "has maps of strides .* needs one each of"),
-        ("swin_tiny_patch4_window7_224", "for a picture of 64 x 96|does not take a picture"),
+        ("efficientformer_l1", "does not take a picture of 64 x 96"),
     ],
 )
 def test_timm_model_that_is_no_pyramid_is_refused(name: str, message: str) -> None:
