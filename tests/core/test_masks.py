@@ -103,6 +103,15 @@ def test_tolerance_saves_corners_and_keeps_its_word(tolerance: float, share: flo
     assert max(gaps) <= tolerance + 1e-4
 
 
+@pytest.mark.parametrize("shape", [(1, 1), (1, 20), (20, 1), (2, 9)])
+@pytest.mark.parametrize("tolerance", [1.0, 3.0])
+def test_no_part_is_too_thin_for_an_outline(shape: tuple[int, int], tolerance: float) -> None:
+    (ring,) = polygons(Crop(5, 7, np.ones(shape, bool)), tolerance)
+    assert ring.min(axis=0).tolist() == [7, 5]
+    assert ring.max(axis=0).tolist() == [7 + shape[1], 5 + shape[0]]
+    assert area_of(ring) > 0
+
+
 @pytest.fixture
 def found() -> Instances:
     masks = np.zeros((2, 20, 30), bool)
