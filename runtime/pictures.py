@@ -43,12 +43,10 @@ def load_picture(picture: Picture) -> np.ndarray:
 
 
 def is_picture(value: Any) -> bool:
-    """Whether `value` is one picture, and not several."""
-    return (
-        isinstance(value, str | Path | np.ndarray)
-        or _is_pillow(value)
-        or hasattr(value, "__dlpack__")
-    )
+    """Whether `value` is the pixels of one picture, and not a source of several."""
+    if isinstance(value, np.ndarray) or hasattr(value, "__dlpack__"):
+        return getattr(value, "ndim", 3) <= 3
+    return _is_pillow(value)
 
 
 def _is_pillow(value: Any) -> bool:

@@ -33,6 +33,7 @@ from .letterbox import Placement, fill_batch, letterbox
 from .packed import PackedMasks
 from .pictures import Picture, load_picture
 from .postprocess import Paste, instances_of
+from .sources import pictures_of
 from .stream import Frame, Letterbox, Placed, prefetched
 
 if TYPE_CHECKING:
@@ -134,12 +135,13 @@ class Session:
         return self._batch([images])[0]
 
     def predict_stream(
-        self, source: Iterable[Picture], *, prefetch: int = 2
+        self, source: Iterable[Picture] | Path | str, *, prefetch: int = 2
     ) -> Generator[Frame, None, None]:
         """Find the instances in a stream of pictures of any sizes, in constant memory.
 
         Args:
-            source: any iterable of pictures. It is iterated in a thread of its own.
+            source: any iterable of pictures, which is iterated in a thread of its own; or the name
+                of a folder, pattern, video, camera or network stream (`sources.py`).
             prefetch: how many batches may be read ahead of the engine, at least 1.
 
         Yields:
@@ -148,11 +150,12 @@ class Session:
 
         Raises:
             UsageError: `prefetch` is not positive, or the session is closed.
+            InputError: the source is none, or a folder or pattern without pictures.
         """
         if prefetch < 1:
             raise UsageError(f"prefetch is {prefetch}, and must be at least 1.")
         self._open_backend()
-        return self._frames(source, prefetch)
+        return self._frames(pictures_of(source), prefetch)
 
     def run(self, images: np.ndarray) -> dict[str, np.ndarray]:
         """Return the engine's raw outputs for one letterboxed batch (see `backends/base.py`).

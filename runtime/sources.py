@@ -9,14 +9,15 @@
 | `camera:N`, `/dev/videoN` | frames of a camera, without end |
 | `rtsp://…`, `http://…`, `https://…`, `udp://…` | frames of a network stream |
 
-Videos are decoded by OpenCV (the extra `video`), one frame at a time, when it is asked for; the
-device or file is closed when the frames end or the generator is closed.
+`pictures_of` gives any of them to a stream. Videos are decoded by OpenCV (the extra `video`), one
+frame at a time, when it is asked for; the device or file is closed when the frames end or the
+generator is closed.
 """
 
 import glob
 import os
 import re
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -25,8 +26,9 @@ import numpy as np
 
 from ..core import InputError, require
 from .images import SUFFIXES, list_images
+from .pictures import Picture, is_picture
 
-__all__ = ["VIDEO_SUFFIXES", "Video", "is_video", "list_sources"]
+__all__ = ["VIDEO_SUFFIXES", "Video", "is_video", "list_sources", "pictures_of"]
 
 VIDEO_SUFFIXES = frozenset(
     (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ts", ".webm", ".wmv")
@@ -65,6 +67,24 @@ def list_sources(source: Path | str) -> list[Path]:
     if not pictures:
         raise InputError(f"no picture matches {source}: check the pattern.")
     return pictures
+
+
+def pictures_of(source: Iterable[Picture] | Path | str) -> Iterable[Picture]:
+    """Return the pictures of a source by its name (see the module's table), or of any iterable.
+
+    Raises:
+        InputError: a folder or pattern without pictures, or what is no source of pictures.
+    """
+    if isinstance(source, str | Path):
+        return iter(Video(source)) if is_video(source) else list_sources(source)
+    iterable = hasattr(source, "__iter__") or hasattr(source, "__getitem__")
+    if is_picture(source) or not iterable:
+        kind = "one picture" if is_picture(source) else f"of type {type(source).__name__}"
+        raise InputError(
+            f"a stream needs many pictures, and what was given is {kind}: give it a list, an "
+            "iterator, or the name of a folder or video."
+        )
+    return source
 
 
 class Video:

@@ -26,7 +26,7 @@ from maskrt.core import (
 from maskrt.filming import film
 from maskrt.running import run_pictures
 from maskrt.runtime import Session, open_session
-from maskrt.runtime.sources import Video, is_video, list_sources
+from maskrt.runtime.sources import Video, is_video, list_sources, pictures_of
 
 
 @pytest.fixture
@@ -119,6 +119,49 @@ def test_files_folders_and_patterns(tmp_path: Path) -> None:
     assert list_sources("absent.png") == [Path("absent.png")]
     with pytest.raises(InputError, match="no picture matches"):
         list_sources(tmp_path / "*.gif")
+
+
+def test_a_stream_takes_names_as_maskrt_run_does(bundle: Bundle, video: Path) -> None:
+    for name in ("a.png", "b.png"):
+        Image.new("RGB", (30, 20)).save(video.parent / name)
+    with open_session(bundle, NOTHING) as session:
+        for named, sources in (
+            (video.parent, ["a.png", "b.png"]), (f"{video.parent}/*.png", ["a.png", "b.png"]),
+            (str(video.parent / "b.png"), ["b.png"]),
+        ):  # fmt: skip
+            frames = [
+                frame for frame in session.predict_stream(named) if frame.result() is not None
+            ]
+            assert [frame.source.name for frame in frames] == sources
+        assert len([frame.result() for frame in session.predict_stream(str(video))]) == 10
+        stream = session.predict_stream(video)
+        next(stream)
+        stream.close()
+        opened = [os.readlink(p) for p in Path("/proc/self/fd").glob("*") if p.exists()]
+        assert str(video) not in opened
+        with pytest.raises(InputError, match="no picture matches"):
+            session.predict_stream(video.parent / "*.gif")
+        with pytest.raises(InputError, match="does not exist"):
+            next(session.predict_stream("absent.mp4"))
+
+
+@pytest.mark.parametrize(
+    ("given", "kind"),
+    [(np.zeros((4, 5, 3), np.uint8), "one picture"), (Image.new("L", (2, 2)), "one picture"),
+     (None, "of type NoneType"), (5, "of type int")],
+)  # fmt: skip
+def test_what_is_no_source_of_pictures_is_said(given: Any, kind: str) -> None:
+    with pytest.raises(InputError, match=f"{kind}: give it a list"):
+        pictures_of(given)
+
+
+def test_any_iterable_is_a_source_as_it_is() -> None:
+    class Dataset:
+        def __getitem__(self, index: int) -> np.ndarray:
+            raise IndexError
+
+    for given in ([], iter([]), np.zeros((2, 4, 5, 3), np.uint8), Dataset()):
+        assert pictures_of(given) is given  # type: ignore[arg-type]
 
 
 def test_a_run_over_pictures_and_a_video(bundle: Bundle, video: Path, tmp_path: Path) -> None:
