@@ -9,6 +9,7 @@ the engine runs (`stream.py`).
 import contextlib
 import threading
 import time
+import weakref
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -89,8 +90,14 @@ class Session:
         self._paste = paste_with
         self._slots: FrameSlots | None = None
         self._turn = contextlib.nullcontext() if backend.concurrent else threading.Lock()
+        held = contextlib.ExitStack()  # closed, the last first, when the session is closed or gone
+        held.callback(backend.close)
+        self._release = weakref.finalize(self, held.close)
+        self._release.atexit = False
         try:
             self._slots = backend.open_frames(spec, 1)
+            if self._slots is not None:
+                held.callback(self._slots.close)
             _check_device(self._slots, letterbox_with=letterbox_with, paste_with=paste_with)
         except BaseException:
             self.close()
@@ -190,14 +197,13 @@ class Session:
         }
 
     def close(self) -> None:
-        """Close the engine, once it has ended its batch; closing twice does nothing."""
+        """Close the engine, once it has ended its batch; closing twice does nothing.
+
+        A session that nobody holds any more is closed, too.
+        """
         with self._turn:
-            backend, self._backend = self._backend, None
-            slots, self._slots = self._slots, None
-            if slots is not None:
-                slots.close()
-            if backend is not None:
-                backend.close()
+            self._backend = self._slots = None
+            self._release()
 
     def __enter__(self) -> "Session":
         """Return the session itself."""

@@ -1,5 +1,6 @@
 """A session whose frames run on the device's code path finds what one on the CPU finds."""
 
+import gc
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -138,6 +139,24 @@ def test_an_abandoned_stream_gives_its_memory_back(sessions: tuple[Session, Sess
     next(stream)
     stream.close()
     device._backend.devices[-1].close()  # type: ignore[union-attr]
+
+
+def test_a_session_that_is_dropped_gives_its_memory_back(
+    make_engine: Callable[..., bytes],
+) -> None:
+    """As `session = maskrt.load(...)` does with the one before, in a notebook."""
+    pytest.importorskip("onnxruntime")
+    backend = OnHost(make_engine(SPEC, BOXES, [1, 2, 1], np.zeros((3, 28, 28), np.float32)))
+    session = Session(backend, SPEC)
+    stream = session.predict_stream(pictures((30, 30)) * 9)
+    next(stream)
+    del session
+    next(stream)  # the stream holds it
+    del stream
+    gc.collect()
+    for cuda in backend.devices:
+        cuda.close()  # raises if anything is left
+    assert backend._session is None
 
 
 def test_threads_share_a_session(sessions: tuple[Session, Session]) -> None:
