@@ -7,6 +7,7 @@ network address) ends when the user interrupts it; of a file, an interrupted run
 
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,25 @@ from .core import InputError, Progress, require, silent
 from .runtime import Session
 from .runtime.sources import Video
 
-__all__ = ["film"]
+__all__ = ["Film", "film"]
 
 _RATE = 25.0  # frames a second, where the source does not say
+_MISSING = 0.01  # of the frames: containers that have no count give an estimate
+
+
+@dataclass
+class Film:
+    """What became of a video.
+
+    Attributes:
+        images: COCO's, a frame each.
+        annotations: COCO results.
+        cut_short: a sentence, if it ended before the number of frames that it says it has.
+    """
+
+    images: list[dict[str, Any]] = field(default_factory=list)
+    annotations: list[dict[str, Any]] = field(default_factory=list)
+    cut_short: str = ""
 
 
 def film(
@@ -30,7 +47,7 @@ def film(
     first_id: int = 1,
     limit: int | None = None,
     progress: Progress = silent,
-) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+) -> Film:
     """Run every frame of a video and write the drawn video `output` (.mp4).
 
     Args:
@@ -42,16 +59,12 @@ def film(
         limit: stop after so many frames.
         progress: told after each frame; a source without an end is always one frame short of it.
 
-    Returns:
-        COCO `images`, a frame each, and `annotations`.
-
     Raises:
         InputError: the video cannot be read; no output is left.
     """
     video = Video(source)
     total, rate = video.describe()
-    images: list[dict[str, Any]] = []
-    annotations: list[dict[str, Any]] = []
+    made = Film()
     stage = f"run {Path(video.name).name}"
     partial = output.with_name(f".{output.stem}.partial.mp4")
     known = [number for number in (total, limit) if number is not None]
@@ -68,18 +81,31 @@ def film(
                 height, width = found.image_size
                 number = first_id + frame.index
                 name = f"{video.name}#{frame.index}"
-                images.append({"id": number, "file_name": name, "height": height, "width": width})
-                annotations += found.to_coco(number)
+                row = {"id": number, "file_name": name, "height": height, "width": width}
+                made.images.append(row)
+                made.annotations += found.to_coco(number)
                 done = frame.index + 1
                 progress(stage, done, max(min(known), done) if known else done + 1)
                 if done == limit:
                     break
-        if not images:
+        if not made.images:
             raise KeyboardInterrupt
         partial.replace(output)
     finally:
         partial.unlink(missing_ok=True)
-    return images, annotations
+    if total is not None:
+        made.cut_short = _cut_short(video.name, len(made.images), min(known))
+    return made
+
+
+def _cut_short(name: str, frames: int, expected: int) -> str:
+    """Return the sentence for a video that is truncated or damaged; OpenCV says nothing."""
+    if frames >= expected - max(1, expected * _MISSING):
+        return ""
+    return (
+        f"{name} from frame {frames} on: it says that it has {expected}, and OpenCV decodes no "
+        "more of them: copy it again or convert it."
+    )
 
 
 @contextmanager

@@ -50,7 +50,7 @@ def run_pictures(
 
     Returns:
         `images`, `annotations` (COCO results with `image_id`), `categories`, and `skipped`: a
-        sentence for each picture that cannot be used.
+        sentence for each picture that cannot be used, and each video that ends too early.
 
     Raises:
         UsageError: an output file would overwrite a picture of `sources`, or `on_device` for a
@@ -84,8 +84,7 @@ def run_pictures(
                 continue
             found = frame.instances
             folder.mkdir(parents=True, exist_ok=True)
-            for earlier in (_RESULTS, _IMAGES):  # of other pictures
-                (folder / earlier).unlink(missing_ok=True)
+            _forget_earlier(folder)
             drawn = found.draw(frame.image, min_score=min_score)
             pillow.fromarray(drawn).save(folder / names[frame.index])
             height, width = found.image_size
@@ -99,12 +98,14 @@ def run_pictures(
         for video, name in zip(videos, films, strict=True):
             folder.mkdir(parents=True, exist_ok=True)
             first_id = max((image["id"] for image in images), default=0) + 1
-            more, found_there = film(
+            filmed = film(
                 session, video, folder / name, min_score=min_score, first_id=first_id,
                 limit=max_frames, progress=progress,
             )  # fmt: skip
-            images += more
-            annotations += found_there
+            _forget_earlier(folder)
+            images += filmed.images
+            annotations += filmed.annotations
+            skipped += [filmed.cut_short] if filmed.cut_short else []
         categories = [
             {"id": label, "name": text} for label, text in enumerate(session.class_names or ())
         ]
@@ -115,6 +116,12 @@ def run_pictures(
     write_text(folder / _IMAGES, json.dumps({**results, "annotations": []}) + "\n")
     write_text(folder / _RESULTS, json.dumps(annotations) + "\n")
     return results
+
+
+def _forget_earlier(folder: Path) -> None:
+    """Remove the results of an earlier run, whose pictures are being overwritten."""
+    for earlier in (_RESULTS, _IMAGES):
+        (folder / earlier).unlink(missing_ok=True)
 
 
 def _check_output(folder: Path, names: Sequence[str], files: Sequence[Path]) -> None:

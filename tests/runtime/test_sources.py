@@ -181,9 +181,45 @@ def test_a_run_over_pictures_and_a_video(bundle: Bundle, video: Path, tmp_path: 
 
 def test_a_limited_film(bundle: Bundle, video: Path, tmp_path: Path) -> None:
     with open_session(bundle, NOTHING) as session:
-        images, _ = film(session, video, tmp_path / "out.mp4", limit=4)
-    assert len(images) == 4
+        found = film(session, video, tmp_path / "out.mp4", limit=4)
+    assert len(found.images) == 4
+    assert found.cut_short == ""
     assert len(list(Video(tmp_path / "out.mp4"))) == 4
+
+
+def test_a_truncated_film_is_named_and_its_frames_are_kept(
+    bundle: Bundle, video: Path, tmp_path: Path
+) -> None:
+    import cv2
+
+    writer = cv2.VideoWriter(str(video), cv2.VideoWriter_fourcc(*"MJPG"), 12.0, (64, 48))
+    for noise in np.random.default_rng(0).integers(0, 255, (30, 48, 64, 3), np.uint8):
+        writer.write(noise)
+    writer.release()
+    whole = run_pictures(bundle, [video], tmp_path / "whole", target=NOTHING)
+    assert (len(whole["images"]), whole["skipped"]) == (30, [])
+    video.write_bytes(video.read_bytes()[: video.stat().st_size // 2])
+    results = run_pictures(bundle, [video], tmp_path / "out", target=NOTHING)
+    kept = len(results["images"])
+    assert 5 < kept < 25
+    (sentence,) = results["skipped"]
+    assert sentence.startswith(f"{video} from frame {kept} on: it says that it has 30,")
+    limited = run_pictures(bundle, [video], tmp_path / "some", target=NOTHING, max_frames=2)
+    assert limited["skipped"] == []
+
+
+def test_a_film_that_fails_after_another_leaves_no_earlier_results(
+    bundle: Bundle, video: Path, tmp_path: Path
+) -> None:
+    output, bad = tmp_path / "out", tmp_path / "bad.mp4"
+    run_pictures(bundle, [video], output, target=NOTHING)
+    bad.write_bytes(b"nothing")
+    with pytest.raises(InputError, match="cannot be opened"):
+        run_pictures(bundle, [bad], output, target=NOTHING)
+    assert (output / "results.json").exists()  # of the film beside it, which is as it was
+    with pytest.raises(InputError, match="cannot be opened"):
+        run_pictures(bundle, [video, bad], output, target=NOTHING)
+    assert sorted(file.name for file in output.iterdir()) == ["clip.mp4"]
 
 
 class _Endless(Video):
@@ -205,14 +241,17 @@ def _interrupt_at(frame: int) -> Progress:
     return tell
 
 
+@pytest.mark.parametrize("limit", [None])
 def test_ctrl_c_ends_a_camera_and_keeps_what_was_seen(
-    bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: int | None
 ) -> None:
     pytest.importorskip("cv2")
     monkeypatch.setattr("maskrt.filming.Video", _Endless)
     results = run_pictures(
-        bundle, ["camera:0"], tmp_path / "out", target=NOTHING, progress=_interrupt_at(5)
-    )
+        bundle, ["camera:0"], tmp_path / "out", target=NOTHING, progress=_interrupt_at(5),
+        max_frames=limit,
+    )  # fmt: skip
+    assert results["skipped"] == []
     assert [image["height"] for image in results["images"]] == [48, 48, 24, 24, 24]
     written = Video(tmp_path / "out" / "camera-0.mp4")
     assert [frame.shape for frame in written] == [(48, 64, 3)] * 5
