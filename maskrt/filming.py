@@ -72,7 +72,7 @@ def film(
         with (
             _writer(partial, rate or _RATE) as write,
             closing(session.predict_stream(iter(video))) as frames,
-            _ended_by_user(endless=not known),
+            _ended_by_user(endless=total is None),
         ):
             for frame in frames:
                 found = frame.result()

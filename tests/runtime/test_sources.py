@@ -241,7 +241,7 @@ def _interrupt_at(frame: int) -> Progress:
     return tell
 
 
-@pytest.mark.parametrize("limit", [None])
+@pytest.mark.parametrize("limit", [None, 500])
 def test_ctrl_c_ends_a_camera_and_keeps_what_was_seen(
     bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: int | None
 ) -> None:
