@@ -28,6 +28,8 @@ SUFFIXES = frozenset(
 )
 """File name endings, in lower case, that `list_images` takes for pictures."""
 
+_SHOWN = 200  # letters of a name, which may be a picture in base64
+
 
 def read_image(path: Path | str) -> np.ndarray:
     """Return the picture in the file `path` as uint8 `[H, W, 3]` RGB.
@@ -36,9 +38,9 @@ def read_image(path: Path | str) -> np.ndarray:
         InputError: the file is absent, empty, damaged, no picture, or too large to be one.
     """
     file = Path(path)
-    _check_file(file)
     pillow = require("PIL.Image", "read pictures")
     try:
+        _check_file(file)
         with warnings.catch_warnings():
             # Pillow warns from 90 megapixels on and refuses from 179 on: phones make the former.
             warnings.simplefilter("ignore", pillow.DecompressionBombWarning)
@@ -57,6 +59,11 @@ def read_image(path: Path | str) -> np.ndarray:
     except (OSError, SyntaxError, ValueError, EOFError, struct.error) as error:
         if isinstance(error, InputError):
             raise
+        if isinstance(error, OSError) and error.errno is not None:  # the system's, not a decoder's
+            raise InputError(
+                f"{str(file)[:_SHOWN]} cannot be read ({error.strerror}): check the name of the "
+                "picture and its permissions."
+            ) from error
         raise InputError(
             f"{file} is truncated or damaged ({error}): copy it again or leave it out."
         ) from error
@@ -88,9 +95,12 @@ def as_image(array: Any) -> np.ndarray:
         InputError: anything else; the sentence says how to convert it.
     """
     if not isinstance(array, np.ndarray):
+        remedy = "convert it with numpy.asarray(picture)"
+        if hasattr(array, "__next__"):
+            remedy = "give its pictures to predict_stream, or predict(list(...))"
         raise InputError(
             f"a picture must be a path, a numpy array, a PIL image or a tensor, and not "
-            f"{type(array).__name__}: convert it with numpy.asarray(picture)."
+            f"{type(array).__name__}: {remedy}."
         )
     if array.dtype != np.uint8:
         raise InputError(

@@ -148,7 +148,8 @@ class Session:
 
         Args:
             source: any iterable of pictures, which is iterated in a thread of its own; or the name
-                of a folder, pattern, video, camera or network stream (`sources.py`).
+                of a folder, pattern, video, camera or network stream (`sources.py`). Arrays are not
+                copied: nobody may write into one before its frame has come.
             prefetch: how many batches may be read ahead of the engine, at least 1.
 
         Yields:
