@@ -6,6 +6,7 @@ that cannot be used is left out and named; only if none can is that an error.
 """
 
 import json
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -21,6 +22,7 @@ from .runtime.sources import Video, is_video, list_sources
 __all__ = ["run_pictures"]
 
 _RESULTS, _IMAGES = "results.json", "images.json"
+_LONGEST = 100  # letters of a name that is made from an address
 
 
 def run_pictures(
@@ -65,7 +67,7 @@ def run_pictures(
     pictures = [source for source in sources if not is_video(source)]
     files = [file for source in pictures for file in list_sources(source)]
     names = _distinct_names(files, ".png")
-    films = _distinct_names([Path(Video(video).name.replace(":", "-")) for video in videos], ".mp4")
+    films = _distinct_names([_as_file(Video(video)) for video in videos], ".mp4")
     folder = Path(output)
     _check_output(folder, [*names, *films, _RESULTS, _IMAGES], [*files, *map(Path, videos)])
     pillow = require("PIL.Image", "write pictures")
@@ -154,6 +156,12 @@ def _identity(file: Path) -> tuple[int, int]:
     """Return what is equal for two paths of one file, links and upper case notwithstanding."""
     status = file.stat()
     return status.st_dev, status.st_ino
+
+
+def _as_file(video: Video) -> Path:
+    """Return a name for a film of it; that of an address may be no file's, or a long one."""
+    path = Path(video.name)
+    return path if path.exists() else Path(re.sub(r"[^\w.-]+", "-", path.name)[-_LONGEST:])
 
 
 def _distinct_names(files: Sequence[Path], suffix: str) -> list[str]:

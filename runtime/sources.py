@@ -37,6 +37,9 @@ VIDEO_SUFFIXES = frozenset(
 
 _STREAM = re.compile(r"(rtsps?|https?|udp|tcp|rtmp)://", re.IGNORECASE)
 _SECRET = re.compile(r"^([a-z]+://)[^/]*@", re.IGNORECASE)
+_SECRET_VALUE = re.compile(  # of IP cameras, and of signed addresses
+    r"(?<![a-z])((?:pass\w*|pwd|token|secret|key|auth\w*|sig\w*)=)[^&#/]*", re.IGNORECASE
+)
 _CAMERA = re.compile(r"camera:(\d+)")
 
 
@@ -92,13 +95,15 @@ class Video:
 
     Attributes:
         source: what OpenCV opens.
-        name: the same without user and password, for messages and results.
+        name: the same without user, password and keys, for messages and results.
     """
 
     def __init__(self, source: Path | str) -> None:
         """Name a video; nothing is opened yet."""
         self.source = str(source)
-        self.name = _SECRET.sub(r"\1", self.source)
+        self.name = self.source
+        if _STREAM.match(self.source):
+            self.name = _SECRET_VALUE.sub(r"\1***", _SECRET.sub(r"\1", self.source))
 
     def describe(self) -> tuple[int | None, float | None]:
         """Return the number of frames, if it has an end that is known, and the frames a second."""

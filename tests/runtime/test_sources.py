@@ -101,6 +101,13 @@ def test_passwords_are_in_no_message() -> None:
     assert video.name == "http://127.0.0.1:9/x.mp4"
     assert Video("rtsp://a:b@c:d@host/1?user=x@y").name == "rtsp://host/1?user=x@y"
     assert Video("folder/me@home.mp4").name == "folder/me@home.mp4"
+    assert Video("rtsp://host/user=admin&password=secret&channel=1").name == (
+        "rtsp://host/user=admin&password=***&channel=1"
+    )
+    assert Video("https://host/x.mp4?monkey=1&X-Amz-Signature=secret").name == (
+        "https://host/x.mp4?monkey=1&X-Amz-Signature=***"
+    )
+    assert Video("folder/key=1.mp4").name == "folder/key=1.mp4"
     with pytest.raises(InputError, match="cannot be opened") as refused:
         video.describe()
     assert "secret" not in str(refused.value)
@@ -301,6 +308,17 @@ def test_results_name_no_password(
     )  # fmt: skip
     assert results["images"][0]["file_name"] == "rtsp://host#0"
     assert "secret" not in str([*told, *(tmp_path / "out").iterdir(), results])
+
+
+def test_an_address_gives_a_name_that_a_file_can_have(
+    bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("cv2")
+    monkeypatch.setattr("maskrt.filming.Video", _Endless)
+    addresses = [f"https://host/live?a={'x' * 300}&b=1", "rtsp://host:554/Streaming/101"]
+    run_pictures(bundle, addresses, tmp_path / "out", target=NOTHING, max_frames=2)
+    films = sorted(file.name for file in (tmp_path / "out").glob("*.mp4"))
+    assert films == ["101.mp4", f"{'x' * 96}-b-1.mp4"]
 
 
 def test_a_network_stream(video: Path) -> None:
