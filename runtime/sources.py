@@ -8,6 +8,7 @@
 | video file (by its ending) | its frames, uint8 `[H, W, 3]` RGB |
 | `camera:N`, `/dev/videoN` | frames of a camera, without end |
 | `rtsp://…`, `http://…`, `https://…`, `udp://…` | frames of a network stream |
+| `… ! … ! appsink` | frames of a GStreamer pipeline, as a Jetson's CSI cameras need it |
 
 `pictures_of` gives any of them to a stream. Videos are decoded by OpenCV (the extra `video`), one
 frame at a time, when it is asked for; the device or file is closed when the frames end or the
@@ -36,18 +37,19 @@ VIDEO_SUFFIXES = frozenset(
 """File name endings, in lower case, that are taken for videos."""
 
 _STREAM = re.compile(r"(rtsps?|https?|udp|tcp|rtmp)://", re.IGNORECASE)
-_SECRET = re.compile(r"^([a-z]+://)[^/]*@", re.IGNORECASE)
+_PIPELINE = re.compile(r".+ ! (.* )?appsink\b.*")
+_SECRET = re.compile(r"([a-z]+://)[^/\s]*@", re.IGNORECASE)
 _SECRET_VALUE = re.compile(  # of IP cameras, and of signed addresses
-    r"(?<![a-z])((?:pass\w*|pwd|token|secret|key|auth\w*|sig\w*)=)[^&#/]*", re.IGNORECASE
+    r"(?<![a-z])((?:pass\w*|pwd?|token|secret|key|auth\w*|sig\w*)=)[^&#/\s]*", re.IGNORECASE
 )
 _CAMERA = re.compile(r"camera:(\d+)")
 
 
 def is_video(source: Path | str) -> bool:
-    """Whether a source is a video file, a camera or a network stream, by its name."""
+    """Whether a source is a video file, a camera, a stream or a pipeline, by its name."""
     name = str(source)
     return bool(
-        _STREAM.match(name)
+        _is_opened_by_name(name)
         or _CAMERA.fullmatch(name)
         or name.startswith("/dev/video")
         or Path(name).suffix.lower() in VIDEO_SUFFIXES
@@ -90,8 +92,13 @@ def pictures_of(source: Iterable[Picture] | Path | str) -> Iterable[Picture]:
     return source
 
 
+def _is_opened_by_name(name: str) -> bool:
+    """Whether it is no file, so that only opening it tells whether it is there."""
+    return bool(_STREAM.match(name) or _PIPELINE.fullmatch(name))
+
+
 class Video:
-    """A video file, camera or network stream, opened when it is iterated.
+    """A video file, camera, network stream or GStreamer pipeline, opened when it is iterated.
 
     Attributes:
         source: what OpenCV opens.
@@ -102,7 +109,7 @@ class Video:
         """Name a video; nothing is opened yet."""
         self.source = str(source)
         self.name = self.source
-        if _STREAM.match(self.source):
+        if _is_opened_by_name(self.source):
             self.name = _SECRET_VALUE.sub(r"\1***", _SECRET.sub(r"\1", self.source))
 
     def describe(self) -> tuple[int | None, float | None]:
@@ -140,11 +147,17 @@ class Video:
 
     def _open(self) -> Any:
         cv2 = require("cv2", "read videos")
-        camera = _CAMERA.fullmatch(self.source)
-        if camera is None and not _STREAM.match(self.source) and not Path(self.source).exists():
+        camera, piped = _CAMERA.fullmatch(self.source), _PIPELINE.fullmatch(self.source)
+        if not camera and not _is_opened_by_name(self.source) and not Path(self.source).exists():
             raise InputError(f"{self.name} does not exist: check the path of the video.")
+        if piped and not cv2.videoio_registry.hasBackend(cv2.CAP_GSTREAMER):
+            raise InputError(
+                f"{self.name} is a GStreamer pipeline, and OpenCV {cv2.__version__} was built "
+                "without GStreamer, as pip's is: use that of JetPack or of your system."
+            )
         with _quiet(cv2):
-            capture = cv2.VideoCapture(int(camera[1]) if camera else self.source)
+            given = (self.source, cv2.CAP_GSTREAMER) if piped else (self.source,)
+            capture = cv2.VideoCapture(*((int(camera[1]),) if camera else given))
         if not capture.isOpened():
             capture.release()
             raise InputError(

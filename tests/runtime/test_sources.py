@@ -54,6 +54,7 @@ def bundle(tmp_path: Path) -> Bundle:
 
 
 NOTHING = Target("null", "null")
+CSI = "nvarguscamerasrc sensor-id=0 ! nvvidconv ! video/x-raw,format=BGRx ! appsink drop=1"
 
 
 def test_frames_are_rgb_and_in_order(video: Path) -> None:
@@ -89,7 +90,7 @@ def test_what_is_no_video_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     ("name", "expected"),
     [("a.mp4", True), ("A.MKV", True), ("camera:0", True), ("/dev/video1", True),
      ("rtsp://u:p@host/1", True), ("http://host/x", True), ("a.png", False), ("folder", False),
-     ("camera:x", False), ("*.jpg", False)],
+     ("camera:x", False), ("*.jpg", False), (CSI, True), ("a ! b.png", False)],
 )  # fmt: skip
 def test_videos_are_known_by_name(name: str, expected: bool) -> None:
     assert is_video(name) is expected
@@ -111,6 +112,40 @@ def test_passwords_are_in_no_message() -> None:
     with pytest.raises(InputError, match="cannot be opened") as refused:
         video.describe()
     assert "secret" not in str(refused.value)
+
+
+def test_a_pipeline_goes_to_gstreamer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stand-in's: pip's OpenCV has none."""
+    cv2 = pytest.importorskip("cv2")
+    opened: list[Any] = []
+
+    class Capture:
+        def __init__(self, *given: Any) -> None:
+            opened.append(given)
+            self.left = [np.full((4, 5, 3), (0, 0, 9), np.uint8)] * 2
+
+        def isOpened(self) -> bool:  # noqa: N802
+            return True
+
+        def get(self, what: int) -> float:
+            return -1.0
+
+        def read(self) -> tuple[bool, Any]:
+            return (True, self.left.pop()) if self.left else (False, None)
+
+        def release(self) -> None:
+            opened.append("released")
+
+    monkeypatch.setattr(cv2, "VideoCapture", Capture)
+    monkeypatch.setattr(cv2.videoio_registry, "hasBackend", lambda kind: kind == cv2.CAP_GSTREAMER)
+    assert Video(CSI).describe() == (None, None)
+    assert [frame[0, 0].tolist() for frame in Video(CSI)] == [[9, 0, 0]] * 2
+    assert opened == [(CSI, cv2.CAP_GSTREAMER), "released"] * 2
+    monkeypatch.setattr(cv2.videoio_registry, "hasBackend", lambda kind: False)
+    with pytest.raises(InputError, match=r"without GStreamer, as pip's is"):
+        Video(CSI).describe()
+    named = Video("rtspsrc location=rtsp://a:secret@host/1 user-pw=secret ! decodebin ! appsink")
+    assert named.name == "rtspsrc location=rtsp://host/1 user-pw=*** ! decodebin ! appsink"
 
 
 def test_files_folders_and_patterns(tmp_path: Path) -> None:
