@@ -10,7 +10,6 @@ import contextlib
 import threading
 import time
 import weakref
-from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -30,6 +29,7 @@ from ..core import (
 )
 from ..core.masks import MaskFrame
 from .backends import Backend, choose_target, open_backend
+from .in_flight import in_flight
 from .letterbox import Placement, fill_batch, letterbox
 from .packed import PackedMasks
 from .pictures import Picture, load_picture
@@ -39,6 +39,7 @@ from .stream import Frame, Letterbox, Placed, prefetched
 
 if TYPE_CHECKING:
     from .cuda import FrameSlots
+    from .cuda.frame import Frames
 
 __all__ = ["STAGES", "Session", "open_session"]
 
@@ -258,28 +259,12 @@ class Session:
         else:
             batches = prefetched(source, self.spec, prefetch=prefetch, letterbox_with=None)
             with contextlib.closing(slots), contextlib.closing(batches):
-                yield from self._frames_in_flight(batches, slots)
+                for batch, frames in in_flight(batches, slots, self._open_backend):
+                    yield from self._collected(batch, frames)
 
-    def _frames_in_flight(
-        self, batches: Iterable[list[Placed]], slots: "FrameSlots"
-    ) -> Iterator[Frame]:
-        """Submit a batch before the one before it is collected."""
-        waiting: deque[list[Placed]] = deque()
-        for batch in batches:
-            if len(waiting) == slots.depth:
-                yield from self._collected(waiting.popleft(), slots)
-            images = [placed.image for placed in batch if placed.image is not None]
-            if images:
-                self._open_backend()
-                slots.submit(images)
-            waiting.append(batch)
-        while waiting:
-            yield from self._collected(waiting.popleft(), slots)
-
-    def _collected(self, batch: list[Placed], slots: "FrameSlots") -> list[Frame]:
-        if not any(placed.image is not None for placed in batch):
+    def _collected(self, batch: list[Placed], frames: "Frames | None") -> list[Frame]:
+        if frames is None:
             return [self._frame(placed, {}, None) for placed in batch]
-        frames = slots.collect()
         order = iter(range(len(frames.places)))
         found = []
         for placed in batch:
