@@ -40,9 +40,9 @@ def command(
 ) -> None:
     """Find instances in pictures and videos with an engine of BUNDLE.
 
-    A video is a file, camera:N, or an rtsp:// or http:// address. Ctrl-C ends a camera or a network
-    stream, and what was found until then is written. A picture that cannot be used is left out and
-    named, and the exit status is 1 then.
+    A video is a file, camera:N, an rtsp:// or http:// address, or a GStreamer pipeline. Ctrl-C ends
+    a camera or a network stream, and what was found until then is written. A picture that cannot be
+    used is left out and named, and the exit status is 1 then.
     """
     from ..running import run_pictures
     from ..runtime.sources import is_video

@@ -28,6 +28,8 @@ from maskrt.running import run_pictures
 from maskrt.runtime import Session, open_session
 from maskrt.runtime.sources import Video, is_video, list_sources, pictures_of
 
+from .rtsp_server import rtsp_server
+
 
 @pytest.fixture
 def video(tmp_path: Path) -> Path:
@@ -366,6 +368,23 @@ def test_a_network_stream(video: Path) -> None:
         finally:
             server.shutdown()
     np.testing.assert_array_equal(frames, list(Video(video)))
+
+
+def test_an_rtsp_stream(bundle: Bundle, tmp_path: Path) -> None:
+    """OpenCV's own client, against a server of JPEG by RTP."""
+    pytest.importorskip("cv2")
+    shown = [np.full((96, 128, 3), (200, 20 * index, 9), np.uint8) for index in range(8)]
+    with rtsp_server(shown) as address:
+        frames = list(Video(address))
+        assert [frame.shape for frame in frames] == [(96, 128, 3)] * 8
+        for frame, picture in zip(frames, shown, strict=True):
+            np.testing.assert_allclose(frame.mean(axis=(0, 1)), picture.mean(axis=(0, 1)), atol=2)
+        results = run_pictures(bundle, [address], tmp_path / "out", target=NOTHING, max_frames=5)
+        assert [row["file_name"] for row in results["images"]] == [
+            f"{address}#{index}" for index in range(5)
+        ]
+        assert results["skipped"] == []
+        assert len(list(Video(tmp_path / "out" / "camera.mp4"))) == 5
 
 
 class _Quiet(http.server.SimpleHTTPRequestHandler):
