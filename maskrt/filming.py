@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from .core import InputError, Progress, require, silent
-from .runtime import Session
+from .runtime import Frame, Session
 from .runtime.sources import Video
 
 __all__ = ["Film", "film"]
@@ -30,12 +30,22 @@ class Film:
     Attributes:
         images: COCO's, a frame each.
         annotations: COCO results.
-        cut_short: a sentence, if it ended before the number of frames that it says it has.
+        skipped: a sentence for each frame in which nothing could be found, and one if it ended
+            before the number of frames that it says it has.
     """
 
     images: list[dict[str, Any]] = field(default_factory=list)
     annotations: list[dict[str, Any]] = field(default_factory=list)
-    cut_short: str = ""
+    skipped: list[str] = field(default_factory=list)
+
+    def add(self, frame: Frame, name: str, first_id: int, min_score: float) -> np.ndarray:
+        """Note what was found in a frame, and return it drawn; raise the frame's error."""
+        found, number = frame.result(), first_id + frame.index
+        assert frame.image is not None  # its result is there
+        height, width = found.image_size
+        self.images.append({"id": number, "file_name": name, "height": height, "width": width})
+        self.annotations += found.to_coco(number)
+        return found.draw(frame.image, min_score=min_score)
 
 
 def film(
@@ -61,10 +71,11 @@ def film(
 
     Raises:
         InputError: the video cannot be read; no output is left.
+        PrecisionError: the engine's numbers for its first frame are not finite; likewise.
     """
     video = Video(source)
     total, rate = video.describe()
-    made = Film()
+    made, done = Film(), 0
     stage = f"run {Path(video.name).name}"
     partial = output.with_name(f".{output.stem}.partial.mp4")
     known = [number for number in (total, limit) if number is not None]
@@ -75,15 +86,11 @@ def film(
             _ended_by_user(endless=total is None),
         ):
             for frame in frames:
-                found = frame.result()
-                assert frame.image is not None  # its result is there
-                write(found.draw(frame.image, min_score=min_score))
-                height, width = found.image_size
-                number = first_id + frame.index
-                name = f"{video.name}#{frame.index}"
-                row = {"id": number, "file_name": name, "height": height, "width": width}
-                made.images.append(row)
-                made.annotations += found.to_coco(number)
+                if frame.instances is None and made.images and frame.image is not None:
+                    made.skipped.append(f"{video.name} frame {frame.index}: {frame.error}")
+                    write(frame.image)
+                else:  # an engine that fails from the start is no exception
+                    write(made.add(frame, f"{video.name}#{frame.index}", first_id, min_score))
                 done = frame.index + 1
                 progress(stage, done, max(min(known), done) if known else done + 1)
                 if done == limit:
@@ -93,19 +100,13 @@ def film(
         partial.replace(output)
     finally:
         partial.unlink(missing_ok=True)
-    if total is not None:
-        made.cut_short = _cut_short(video.name, len(made.images), min(known))
+    expected = 0 if total is None else min(known)
+    if done < expected - max(1, expected * _MISSING):  # truncated or damaged: OpenCV says nothing
+        made.skipped.append(
+            f"{video.name} from frame {done} on: it says that it has {expected}, and OpenCV "
+            "decodes no more of them: copy it again or convert it."
+        )
     return made
-
-
-def _cut_short(name: str, frames: int, expected: int) -> str:
-    """Return the sentence for a video that is truncated or damaged; OpenCV says nothing."""
-    if frames >= expected - max(1, expected * _MISSING):
-        return ""
-    return (
-        f"{name} from frame {frames} on: it says that it has {expected}, and OpenCV decodes no "
-        "more of them: copy it again or convert it."
-    )
 
 
 @contextmanager

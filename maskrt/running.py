@@ -52,7 +52,7 @@ def run_pictures(
 
     Returns:
         `images`, `annotations` (COCO results with `image_id`), `categories`, and `skipped`: a
-        sentence for each picture that cannot be used, and each video that ends too early.
+        sentence for each picture or frame that cannot be used, and each video that ends too early.
 
     Raises:
         UsageError: an output file would overwrite a picture of `sources`, or `on_device` for a
@@ -107,7 +107,7 @@ def run_pictures(
             _forget_earlier(folder)
             images += filmed.images
             annotations += filmed.annotations
-            skipped += [filmed.cut_short] if filmed.cut_short else []
+            skipped += filmed.skipped
         categories = [
             {"id": label, "name": text} for label, text in enumerate(session.class_names or ())
         ]

@@ -20,6 +20,7 @@ from maskrt.core import (
     InputSpec,
     Manifest,
     MissingDependencyError,
+    PrecisionError,
     Progress,
     Target,
 )
@@ -227,7 +228,7 @@ def test_a_limited_film(bundle: Bundle, video: Path, tmp_path: Path) -> None:
     with open_session(bundle, NOTHING) as session:
         found = film(session, video, tmp_path / "out.mp4", limit=4)
     assert len(found.images) == 4
-    assert found.cut_short == ""
+    assert found.skipped == []
     assert len(list(Video(tmp_path / "out.mp4"))) == 4
 
 
@@ -250,6 +251,30 @@ def test_a_truncated_film_is_named_and_its_frames_are_kept(
     assert sentence.startswith(f"{video} from frame {kept} on: it says that it has 30,")
     limited = run_pictures(bundle, [video], tmp_path / "some", target=NOTHING, max_frames=2)
     assert limited["skipped"] == []
+
+
+@pytest.mark.parametrize("bad", [0, 3])
+def test_a_frame_that_fails_does_not_end_a_film(
+    bundle: Bundle, video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bad: int
+) -> None:
+    instances_of, numbers = Session._instances, itertools.count()
+
+    def failing(self: Session, *given: Any) -> Any:
+        if next(numbers) == bad:
+            raise PrecisionError("the engine returned scores that are not finite numbers.")
+        return instances_of(self, *given)
+
+    monkeypatch.setattr(Session, "_instances", failing)
+    if bad == 0:
+        with pytest.raises(PrecisionError):
+            run_pictures(bundle, [video], tmp_path / "out", target=NOTHING)
+        assert not (tmp_path / "out").exists()
+        return
+    results = run_pictures(bundle, [video], tmp_path / "out", target=NOTHING)
+    assert [image["id"] for image in results["images"]] == [1, 2, 3, 5, 6, 7, 8, 9, 10]
+    (sentence,) = results["skipped"]
+    assert sentence.startswith(f"{video} frame 3: the engine returned scores")
+    assert len(list(Video(tmp_path / "out" / "clip.mp4"))) == 10
 
 
 def test_a_film_that_fails_after_another_leaves_no_earlier_results(
