@@ -35,9 +35,9 @@ PACKAGES: dict[str, str] = {
     "cuda-python": "brings cuda-bindings",
     "pycuda": "running on GPU targets, where cuda-bindings is absent",
     "nvidia-cuda-nvrtc": "compiling kernels",
-    "pycocotools": "check, run",
+    "pycocotools": "check",
     "scikit-image": "demo",
-    "opencv-python-headless": "demo",
+    "opencv-python-headless": "videos, demo",
 }
 _ALSO_CALLED = {
     "tensorrt": ("tensorrt-cu13", "tensorrt-cu12", "tensorrt-cu11"),
