@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 
 from ..core import InputError, require
-from .images import SUFFIXES, list_images
+from .images import SUFFIXES, as_image, list_images
 from .pictures import Picture, is_picture
 
 __all__ = ["VIDEO_SUFFIXES", "Video", "is_video", "list_sources", "pictures_of"]
@@ -139,7 +139,8 @@ class Video:
                 if not works:
                     break
                 number += 1
-                yield cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
+                grey = frame.ndim == 2 or frame.shape[2] == 1  # a pipeline's, or a mono camera's
+                yield as_image(frame) if grey else cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
         finally:
             capture.release()
         if not number:

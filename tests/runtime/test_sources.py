@@ -118,14 +118,14 @@ def test_passwords_are_in_no_message() -> None:
 
 
 def test_a_pipeline_goes_to_gstreamer(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A stand-in's: pip's OpenCV has none."""
+    """A stand-in's, the last frame grey: pip's OpenCV has none."""
     cv2 = pytest.importorskip("cv2")
     opened: list[Any] = []
 
     class Capture:
         def __init__(self, *given: Any) -> None:
             opened.append(given)
-            self.left = [np.full((4, 5, 3), (0, 0, 9), np.uint8)] * 2
+            self.left = [np.full((4, 5), 7, np.uint8), np.full((4, 5, 3), (0, 0, 9), np.uint8)]
 
         def isOpened(self) -> bool:  # noqa: N802
             return True
@@ -142,7 +142,7 @@ def test_a_pipeline_goes_to_gstreamer(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cv2, "VideoCapture", Capture)
     monkeypatch.setattr(cv2.videoio_registry, "hasBackend", lambda kind: kind == cv2.CAP_GSTREAMER)
     assert Video(CSI).describe() == (None, None)
-    assert [frame[0, 0].tolist() for frame in Video(CSI)] == [[9, 0, 0]] * 2
+    assert [frame[0, 0].tolist() for frame in Video(CSI)] == [[9, 0, 0], [7, 7, 7]]
     assert opened == [(CSI, cv2.CAP_GSTREAMER), "released"] * 2
     monkeypatch.setattr(cv2.videoio_registry, "hasBackend", lambda kind: False)
     with pytest.raises(InputError, match=r"without GStreamer, as pip's is"):
