@@ -12,6 +12,7 @@ What a file becomes:
 Anything else is an `InputError` of one sentence that names the file and what to do.
 """
 
+import errno
 import struct
 import warnings
 from pathlib import Path
@@ -27,6 +28,9 @@ SUFFIXES = frozenset(
     (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 )
 """File name endings, in lower case, that `list_images` takes for pictures."""
+
+_REFUSALS = (errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.EIO, errno.EMFILE, errno.ENFILE)
+"""Of the system, whatever is in the file; a decoder in a damaged one makes other errors."""
 
 _SHOWN = 200  # letters of a name, which may be a picture in base64
 
@@ -59,10 +63,10 @@ def read_image(path: Path | str) -> np.ndarray:
     except (OSError, SyntaxError, ValueError, EOFError, struct.error) as error:
         if isinstance(error, InputError):
             raise
-        if isinstance(error, OSError) and error.errno is not None:  # the system's, not a decoder's
+        if isinstance(error, OSError) and error.errno in _REFUSALS:
             raise InputError(
                 f"{str(file)[:_SHOWN]} cannot be read ({error.strerror}): check the name of the "
-                "picture and its permissions."
+                "picture, its permissions, and the disk."
             ) from error
         raise InputError(
             f"{file} is truncated or damaged ({error}): copy it again or leave it out."

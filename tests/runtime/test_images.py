@@ -193,6 +193,13 @@ def test_what_the_system_refuses_is_not_called_damaged(
     with pytest.raises(InputError, match=r"a\.png cannot be read \(Permission denied\)"):
         read_image(file)
 
+    def sought(path: Path) -> None:
+        raise OSError(22, "Invalid argument")  # to a place that a damaged file names
+
+    monkeypatch.setattr(Image, "open", sought)
+    with pytest.raises(InputError, match=r"a\.png is truncated or damaged"):
+        read_image(file)
+
 
 def test_decompression_bomb(tmp_path: Path) -> None:
     path = tmp_path / "bomb.png"
