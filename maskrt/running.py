@@ -69,7 +69,8 @@ def run_pictures(
     names = _distinct_names(files, ".png")
     films = _distinct_names([_as_file(Video(video)) for video in videos], ".mp4")
     folder = Path(output)
-    _check_output(folder, [*names, *films, _RESULTS, _IMAGES], [*files, *map(Path, videos)])
+    inputs = [*files, *(Path(video) for video in videos if Video(video).is_file)]
+    _check_output(folder, [*names, *films, _RESULTS, _IMAGES], inputs)
     pillow = require("PIL.Image", "write pictures")
     images: list[dict[str, Any]] = []
     annotations, skipped, stale = [], [], []
@@ -161,7 +162,7 @@ def _identity(file: Path) -> tuple[int, int]:
 def _as_file(video: Video) -> Path:
     """Return a name for a film of it; that of an address may be no file's, or a long one."""
     path = Path(video.name)
-    return path if path.exists() else Path(re.sub(r"[^\w.-]+", "-", path.name)[-_LONGEST:])
+    return path if video.is_file else Path(re.sub(r"[^\w.-]+", "-", path.name)[-_LONGEST:])
 
 
 def _distinct_names(files: Sequence[Path], suffix: str) -> list[str]:

@@ -102,6 +102,7 @@ class Video:
 
     Attributes:
         source: what OpenCV opens.
+        is_file: it is no camera, address or pipeline.
         name: the same without user, password and keys, for messages and results.
     """
 
@@ -109,6 +110,7 @@ class Video:
         """Name a video; nothing is opened yet."""
         self.source = str(source)
         self.name = self.source
+        self.is_file = not (_CAMERA.fullmatch(self.source) or _is_opened_by_name(self.source))
         if _is_opened_by_name(self.source):
             self.name = _SECRET_VALUE.sub(r"\1***", _SECRET.sub(r"\1", self.source))
 
@@ -149,7 +151,7 @@ class Video:
     def _open(self) -> Any:
         cv2 = require("cv2", "read videos")
         camera, piped = _CAMERA.fullmatch(self.source), _PIPELINE.fullmatch(self.source)
-        if not camera and not _is_opened_by_name(self.source) and not Path(self.source).exists():
+        if self.is_file and not Path(self.source).exists():
             raise InputError(f"{self.name} does not exist: check the path of the video.")
         if piped and not cv2.videoio_registry.hasBackend(cv2.CAP_GSTREAMER):
             raise InputError(

@@ -195,10 +195,13 @@ def test_an_address_gives_a_name_that_a_file_can_have(
 ) -> None:
     pytest.importorskip("cv2")
     monkeypatch.setattr("maskrt.filming.Video", _Endless)
-    addresses = [f"https://host/live?a={'x' * 300}&b=1", "rtsp://host:554/Streaming/101"]
+    addresses = [
+        f"https://host/live?a={'x' * 300}&b=1", "rtsp://host:554/Streaming/101",
+        f"v4l2src {'a=b ' * 100}! appsink",
+    ]  # fmt: skip
     run_pictures(empty_bundle, addresses, tmp_path / "out", target=NOTHING, max_frames=2)
-    films = sorted(file.name for file in (tmp_path / "out").glob("*.mp4"))
-    assert films == ["101.mp4", f"{'x' * 96}-b-1.mp4"]
+    films = {file.name for file in (tmp_path / "out").glob("*.mp4")}
+    assert films == {"101.mp4", f"{('a-b-' * 100)[-93:]}appsink.mp4", f"{'x' * 96}-b-1.mp4"}
 
 
 def test_a_bad_video_leaves_no_output(empty_bundle: Bundle, tmp_path: Path) -> None:
