@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Builds, checks and times every kernel on this machine's GPU: at most 8 minutes, one JSON file.
+# Builds, checks and times every kernel on this machine's GPU, and checks whole frames in CUDA graphs
+# (cuda-python or pycuda): at most 8 minutes, one JSON file.
 #
 #     benchmarks/gpu.sh [FILE]      default: benchmarks/results/<GPU's name>.json
 #
@@ -16,6 +17,6 @@ if ! "$python" -c 'import maskrt' 2>/dev/null; then
 fi
 name=$("$python" -c 'import torch; print(torch.cuda.get_device_name().replace(" ", "_"))')
 file=${1:-benchmarks/results/$name.json}
-timeout 240 "$python" -m pytest -q -m gpu tests/plugins
+timeout 240 "$python" -m pytest -q -m gpu tests/plugins tests/runtime/cuda
 timeout 240 "$python" benchmarks/kernels.py --json "$file"
 echo "wrote $file"

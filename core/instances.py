@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from . import rle
+from .errors import InputError
 from .masks import Crop, MaskSource, crops_of
 from .outline import polygons
 
@@ -147,11 +148,20 @@ class Instances:
         Args:
             image: the picture, `image_size` large.
             min_score: instances below this score are left out.
+
+        Raises:
+            InputError: the picture is another one, or no uint8 RGB.
         """
         from PIL import Image, ImageDraw
 
         shown = np.flatnonzero(self.scores >= min_score)[::-1]
-        canvas = np.array(image, dtype=np.uint8)
+        canvas = np.array(image)
+        if canvas.dtype != np.uint8 or canvas.shape != (*self.image_size, 3):
+            raise InputError(
+                f"instances of a picture of {list(self.image_size)} are drawn on its pixels, uint8 "
+                f"{[*self.image_size, 3]} in RGB order, and not on {canvas.dtype} "
+                f"{list(canvas.shape)}: maskrt.runtime.read_image gives those of a file."
+            )
         crops = self.select(shown).crops or ()
         for index, (top, left, inside) in zip(shown, crops, strict=False):
             part = canvas[top : top + inside.shape[0], left : left + inside.shape[1]]
@@ -160,7 +170,7 @@ class Instances:
         pen = ImageDraw.Draw(picture)
         for index in shown:
             _draw_box(pen, self.boxes[index], self._caption(index), tuple(self._colour(index)))
-        return np.asarray(picture)
+        return np.array(picture)
 
     def _colour(self, index: int) -> np.ndarray:
         return _PALETTE[index % len(_PALETTE)]

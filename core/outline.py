@@ -6,7 +6,7 @@ the walk turns right, and they are in polygons of their own (4-connectivity). Ho
 other way round, and left out: COCO's and LabelMe's polygons have none.
 
 With a tolerance, Douglas and Peucker's method drops the corners that lie nearer to the line between
-the kept ones.
+the kept ones. Every part of a mask keeps a polygon, however thin it is.
 """
 
 import numpy as np
@@ -33,7 +33,7 @@ def polygons(crop: Crop, tolerance: float = 0.0) -> list[np.ndarray]:
     outer = sorted(((_area(ring), i) for i, ring in enumerate(rings)), reverse=True)
     kept = [_simplify(rings[i], tolerance) for area, i in outer if area > 0]
     offset = np.array([crop.left, crop.top], np.float64)
-    return [(ring + offset).astype(np.float32) for ring in kept if len(ring) >= 3]
+    return [(ring + offset).astype(np.float32) for ring in kept]
 
 
 def _rings(inside: np.ndarray) -> list[list[tuple[int, int]]]:
@@ -83,7 +83,10 @@ def _area(ring: np.ndarray) -> float:
 
 
 def _simplify(ring: np.ndarray, tolerance: float) -> np.ndarray:
-    """Drop corners within `tolerance` of the line between the corners kept around them."""
+    """Drop corners within `tolerance` of the line between the corners kept around them.
+
+    A ring that is no wider than that would fall into a line, and stays as it is.
+    """
     if tolerance <= 0 or len(ring) < 4:
         return ring
     far = int(np.hypot(*(ring - ring[0]).T).argmax())
@@ -100,7 +103,8 @@ def _simplify(ring: np.ndarray, tolerance: float) -> np.ndarray:
         if gaps[worst] > tolerance:
             keep[first + 1 + worst] = True
             spans += [(first, first + 1 + worst), (first + 1 + worst, last)]
-    return closed[:-1][keep[:-1]]
+    kept = closed[:-1][keep[:-1]]
+    return kept if len(kept) >= 3 else ring
 
 
 def _distances(points: np.ndarray, start: np.ndarray, end: np.ndarray) -> np.ndarray:

@@ -30,7 +30,7 @@ from typing import Any
 import numpy as np
 
 from .choosing import check_can_exist
-from .core import Bundle, InputSpec, Precision, Progress, Target, require, silent
+from .core import Bundle, InputError, InputSpec, Precision, Progress, Target, require, silent
 from .runtime import Session, list_images, open_session
 from .runtime.backends import gpu_of
 from .runtime.check import latency_percentiles
@@ -127,6 +127,8 @@ def bench(
     """
     opened = Bundle.open(bundle)
     check_can_exist(opened, target, precision)
+    if weights is not None and not Path(weights).exists():  # before minutes are spent on the engine
+        raise InputError(f"weights {weights} do not exist: give a .safetensors or .pth file.")
     spec = opened.manifest.input
     with _pictures(images, spec) as files:
         calls = _calls(files, spec.batch)

@@ -24,13 +24,18 @@ from .core import (
     UnsupportedTargetError,
     UsageError,
 )
+from .core.bundle_checks import storing
+from .core.staging import staging
 
 __all__ = ["PARSER", "package_deepstream"]
 
 PARSER = "NvDsInferParseMaskrt"
 _LIBRARY = "libnvdsinfer_maskrt.so"
 _SOURCE = "nvdsinfer_maskrt.cpp"
-_NETWORK_MODES = {Precision.FP32: 0, Precision.INT8: 1, Precision.FP16: 2, Precision.MIXED: 1}
+_NETWORK_MODES = {  # 3 is "best": nvinfer has no word for the others, and builds nothing here
+    Precision.FP32: 0, Precision.INT8: 1, Precision.FP16: 2, Precision.MIXED: 1,
+    Precision.BF16: 3, Precision.FP8: 3,
+}  # fmt: skip
 _FIRST = (10, 0)  # TensorRT whose networks are strongly typed
 
 
@@ -56,7 +61,7 @@ def package_deepstream(
 
     Raises:
         UsageError: the folder exists.
-        UnsupportedTargetError: another kind of target.
+        UnsupportedTargetError: another kind of target, or one without that arithmetic.
         UnsupportedModelError: nvinfer cannot show what the model finds.
     """
     from . import calib
@@ -66,14 +71,12 @@ def package_deepstream(
     opened, place, into = Bundle.open(bundle), Target.parse(target), Path(folder)
     _check_target(place)
     names = _class_names(opened)
-    if into.exists():
-        raise UsageError(f"{into} exists: name another folder, or remove it.")
+    _check_free(into)
     wanted = opened.manifest.precision if precision is None else Precision.parse(precision)
+    place.check_computes(wanted)
     recipe = read_recipe(opened, wanted)
     rendered = calib.render(read_model(opened), recipe, calib.Style.TENSORRT)
     model = nvinfer_graph(rendered, place)
-    into.mkdir(parents=True)
-    (into / "model.onnx").write_bytes(model.SerializeToString())
     texts = {
         "config_infer_primary.txt": _configuration(opened, wanted, len(names), min_score),
         "labels.txt": "\n".join(names) + "\n",
@@ -81,9 +84,16 @@ def package_deepstream(
         "Makefile": _makefile(),
         "README.md": _readme(opened, wanted),
     }
-    for name, text in texts.items():
-        (into / name).write_text(text, encoding="utf-8")
+    with staging(into.resolve(), _check_free) as staged, storing(f"write {into}"):
+        (staged / "model.onnx").write_bytes(model.SerializeToString())
+        for name, text in texts.items():
+            (staged / name).write_text(text, encoding="utf-8")
     return into
+
+
+def _check_free(folder: Path) -> None:
+    if folder.exists():
+        raise UsageError(f"{folder} exists: name another folder, or remove it.")
 
 
 def _check_target(target: Target) -> None:

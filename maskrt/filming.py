@@ -7,18 +7,45 @@ network address) ends when the user interrupts it; of a file, an interrupted run
 
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from .core import InputError, Progress, require, silent
-from .runtime import Session
+from .runtime import Frame, Session
 from .runtime.sources import Video
 
-__all__ = ["film"]
+__all__ = ["Film", "film"]
 
 _RATE = 25.0  # frames a second, where the source does not say
+_MISSING = 0.01  # of the frames: containers that have no count give an estimate
+
+
+@dataclass
+class Film:
+    """What became of a video.
+
+    Attributes:
+        images: COCO's, a frame each.
+        annotations: COCO results.
+        skipped: a sentence for each frame in which nothing could be found, and one if it ended
+            before the number of frames that it says it has.
+    """
+
+    images: list[dict[str, Any]] = field(default_factory=list)
+    annotations: list[dict[str, Any]] = field(default_factory=list)
+    skipped: list[str] = field(default_factory=list)
+
+    def add(self, frame: Frame, name: str, first_id: int, min_score: float) -> np.ndarray:
+        """Note what was found in a frame, and return it drawn; raise the frame's error."""
+        found, number = frame.result(), first_id + frame.index
+        assert frame.image is not None  # its result is there
+        height, width = found.image_size
+        self.images.append({"id": number, "file_name": name, "height": height, "width": width})
+        self.annotations += found.to_coco(number)
+        return found.draw(frame.image, min_score=min_score)
 
 
 def film(
@@ -30,7 +57,7 @@ def film(
     first_id: int = 1,
     limit: int | None = None,
     progress: Progress = silent,
-) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+) -> Film:
     """Run every frame of a video and write the drawn video `output` (.mp4).
 
     Args:
@@ -42,16 +69,13 @@ def film(
         limit: stop after so many frames.
         progress: told after each frame; a source without an end is always one frame short of it.
 
-    Returns:
-        COCO `images`, a frame each, and `annotations`.
-
     Raises:
         InputError: the video cannot be read; no output is left.
+        PrecisionError: the engine's numbers for its first frame are not finite; likewise.
     """
     video = Video(source)
     total, rate = video.describe()
-    images: list[dict[str, Any]] = []
-    annotations: list[dict[str, Any]] = []
+    made, done = Film(), 0
     stage = f"run {Path(video.name).name}"
     partial = output.with_name(f".{output.stem}.partial.mp4")
     known = [number for number in (total, limit) if number is not None]
@@ -59,27 +83,30 @@ def film(
         with (
             _writer(partial, rate or _RATE) as write,
             closing(session.predict_stream(iter(video))) as frames,
-            _ended_by_user(endless=not known),
+            _ended_by_user(endless=total is None),
         ):
             for frame in frames:
-                found = frame.result()
-                assert frame.image is not None  # its result is there
-                write(found.draw(frame.image, min_score=min_score))
-                height, width = found.image_size
-                number = first_id + frame.index
-                name = f"{video.name}#{frame.index}"
-                images.append({"id": number, "file_name": name, "height": height, "width": width})
-                annotations += found.to_coco(number)
+                if frame.instances is None and made.images and frame.image is not None:
+                    made.skipped.append(f"{video.name} frame {frame.index}: {frame.error}")
+                    write(frame.image)
+                else:  # an engine that fails from the start is no exception
+                    write(made.add(frame, f"{video.name}#{frame.index}", first_id, min_score))
                 done = frame.index + 1
                 progress(stage, done, max(min(known), done) if known else done + 1)
                 if done == limit:
                     break
-        if not images:
+        if not made.images:
             raise KeyboardInterrupt
         partial.replace(output)
     finally:
         partial.unlink(missing_ok=True)
-    return images, annotations
+    expected = 0 if total is None else min(known)
+    if done < expected - max(1, expected * _MISSING):  # truncated or damaged: OpenCV says nothing
+        made.skipped.append(
+            f"{video.name} from frame {done} on: it says that it has {expected}, and OpenCV "
+            "decodes no more of them: copy it again or convert it."
+        )
+    return made
 
 
 @contextmanager

@@ -16,8 +16,12 @@ import re
 from pathlib import Path
 
 from .core import Bundle, Precision, Target, UnsupportedTargetError, UsageError
+from .core.bundle_checks import storing
+from .core.staging import staging
+from .core.wording import command
+from .runtime.backends.fits import check_files
 
-__all__ = ["package_triton"]
+__all__ = ["package_triton", "triton_command"]
 
 _TYPES = {"images": "TYPE_UINT8", "labels": "TYPE_INT32", "count": "TYPE_INT32"}
 _FILES = {"onnxruntime": ("engine.onnx", "model.onnx"), "tensorrt": ("engine.trt", "model.plan")}
@@ -48,26 +52,58 @@ def package_triton(
     Raises:
         UsageError: the name is not one for a folder, or is taken in the repository.
         UnsupportedTargetError: Triton has no backend for the engine.
-        BundleError: the bundle has no such engine.
+        BundleError: the bundle has no such engine, or one that is not of its graph and recipe, or
+            without weights.
     """
-    opened, place = Bundle.open(bundle), Target.parse(target)
-    wanted = opened.manifest.precision if precision is None else Precision.parse(precision)
+    opened, place, wanted = _which(bundle, target, precision)
     model = opened.path.stem if name is None else name
     if not _NAME.fullmatch(model):
         raise UsageError(f"{model!r} is no name for a model: use letters, digits, _ . and -.")
     folder = Path(repository) / model
-    if folder.exists():
-        raise UsageError(f"{folder} exists: name another model, or remove it.")
+    _check_free(folder)
     source, file = _files(opened, place, wanted)
     content = opened.read(source)
-    (folder / "1").mkdir(parents=True)
-    (folder / "1" / file).write_bytes(content)
     names = opened.manifest.class_names
-    if names is not None:
-        (folder / "labels.txt").write_text("\n".join(names) + "\n", encoding="utf-8")
     config = _config(opened, model, place.backend, has_labels=names is not None)
-    (folder / "config.pbtxt").write_text(config, encoding="utf-8")
+    with staging(folder.resolve(), _check_free) as staged, storing(f"write {folder}"):
+        (staged / "1").mkdir()
+        (staged / "1" / file).write_bytes(content)
+        if names is not None:
+            (staged / "labels.txt").write_text("\n".join(names) + "\n", encoding="utf-8")
+        (staged / "config.pbtxt").write_text(config, encoding="utf-8")
     return folder
+
+
+def triton_command(
+    bundle: Bundle | Path | str,
+    repository: Path | str,
+    *,
+    target: Target | str = "cpu",
+    precision: Precision | str | None = None,
+) -> str:
+    """Return the command that serves what `package_triton` wrote, for these arguments.
+
+    Triton loads a version-compatible engine, which brings code of its own, only where it is told to
+    trust it (tensorrt_backend's README, "Command-line Options").
+    """
+    opened, place, wanted = _which(bundle, target, precision)
+    info = opened.read_json(f"{opened.engine_folder(place, wanted)}/engine.json")
+    portable = (info.get("options") or {}).get("version_compatible")
+    trust = ("--backend-config=tensorrt,version-compatible=true",) if portable else ()
+    return command("tritonserver", "--model-repository", repository, *trust)
+
+
+def _which(
+    bundle: Bundle | Path | str, target: Target | str, precision: Precision | str | None
+) -> tuple[Bundle, Target, Precision]:
+    opened = Bundle.open(bundle)
+    wanted = opened.manifest.precision if precision is None else Precision.parse(precision)
+    return opened, Target.parse(target), wanted
+
+
+def _check_free(folder: Path) -> None:
+    if folder.exists():
+        raise UsageError(f"{folder} exists: name another model, or remove it.")
 
 
 def _files(bundle: Bundle, target: Target, precision: Precision) -> tuple[str, str]:
@@ -79,10 +115,8 @@ def _files(bundle: Bundle, target: Target, precision: Precision) -> tuple[str, s
         )
     folder = bundle.engine_folder(target, precision)
     engine, file = _FILES[target.backend]
-    if target.backend == "tensorrt" and bundle.read_json(f"{folder}/engine.json").get("form") in (
-        "plugins",
-        "v3",
-    ):
+    info = check_files(bundle, target, precision)
+    if target.backend == "tensorrt" and info.get("form") == "plugins":
         raise UnsupportedTargetError(
             f"the engine for target {target.name} needs maskrt's Python plugins, which Triton does "
             "not load: build it with TensorRT 10.9 or later, whose engines carry their kernels."

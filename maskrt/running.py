@@ -6,6 +6,7 @@ that cannot be used is left out and named; only if none can is that an error.
 """
 
 import json
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -21,6 +22,7 @@ from .runtime.sources import Video, is_video, list_sources
 __all__ = ["run_pictures"]
 
 _RESULTS, _IMAGES = "results.json", "images.json"
+_LONGEST = 100  # letters of a name that is made from an address
 
 
 def run_pictures(
@@ -50,7 +52,7 @@ def run_pictures(
 
     Returns:
         `images`, `annotations` (COCO results with `image_id`), `categories`, and `skipped`: a
-        sentence for each picture that cannot be used.
+        sentence for each picture or frame that cannot be used, and each video that ends too early.
 
     Raises:
         UsageError: an output file would overwrite a picture of `sources`, or `on_device` for a
@@ -65,9 +67,10 @@ def run_pictures(
     pictures = [source for source in sources if not is_video(source)]
     files = [file for source in pictures for file in list_sources(source)]
     names = _distinct_names(files, ".png")
-    films = _distinct_names([Path(Video(video).name.replace(":", "-")) for video in videos], ".mp4")
+    films = _distinct_names([_as_file(Video(video)) for video in videos], ".mp4")
     folder = Path(output)
-    _check_output(folder, [*names, *films, _RESULTS, _IMAGES], [*files, *map(Path, videos)])
+    inputs = [*files, *(Path(video) for video in videos if Video(video).is_file)]
+    _check_output(folder, [*names, *films, _RESULTS, _IMAGES], inputs)
     pillow = require("PIL.Image", "write pictures")
     images: list[dict[str, Any]] = []
     annotations, skipped, stale = [], [], []
@@ -84,8 +87,7 @@ def run_pictures(
                 continue
             found = frame.instances
             folder.mkdir(parents=True, exist_ok=True)
-            for earlier in (_RESULTS, _IMAGES):  # of other pictures
-                (folder / earlier).unlink(missing_ok=True)
+            _forget_earlier(folder)
             drawn = found.draw(frame.image, min_score=min_score)
             pillow.fromarray(drawn).save(folder / names[frame.index])
             height, width = found.image_size
@@ -99,12 +101,14 @@ def run_pictures(
         for video, name in zip(videos, films, strict=True):
             folder.mkdir(parents=True, exist_ok=True)
             first_id = max((image["id"] for image in images), default=0) + 1
-            more, found_there = film(
+            filmed = film(
                 session, video, folder / name, min_score=min_score, first_id=first_id,
                 limit=max_frames, progress=progress,
             )  # fmt: skip
-            images += more
-            annotations += found_there
+            _forget_earlier(folder)
+            images += filmed.images
+            annotations += filmed.annotations
+            skipped += filmed.skipped
         categories = [
             {"id": label, "name": text} for label, text in enumerate(session.class_names or ())
         ]
@@ -115,6 +119,12 @@ def run_pictures(
     write_text(folder / _IMAGES, json.dumps({**results, "annotations": []}) + "\n")
     write_text(folder / _RESULTS, json.dumps(annotations) + "\n")
     return results
+
+
+def _forget_earlier(folder: Path) -> None:
+    """Remove the results of an earlier run, whose pictures are being overwritten."""
+    for earlier in (_RESULTS, _IMAGES):
+        (folder / earlier).unlink(missing_ok=True)
 
 
 def _check_output(folder: Path, names: Sequence[str], files: Sequence[Path]) -> None:
@@ -147,6 +157,12 @@ def _identity(file: Path) -> tuple[int, int]:
     """Return what is equal for two paths of one file, links and upper case notwithstanding."""
     status = file.stat()
     return status.st_dev, status.st_ino
+
+
+def _as_file(video: Video) -> Path:
+    """Return a name for a film of it; that of an address may be no file's, or a long one."""
+    path = Path(video.name)
+    return path if video.is_file else Path(re.sub(r"[^\w.-]+", "-", path.name)[-_LONGEST:])
 
 
 def _distinct_names(files: Sequence[Path], suffix: str) -> list[str]:

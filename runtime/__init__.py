@@ -2,6 +2,7 @@
 
     session.py      the engine with everything around it: `open_session`, `Session.predict`
     stream.py       pictures read ahead of the engine: `Session.predict_stream`
+    in_flight.py    batches of a stream through a device, one uploaded while one is computed
     backends/       what executes an engine; build/ what makes one
     pictures.py     what a picture may be given as;  images.py  reading files
     letterbox.py    placing a picture on the engine's canvas

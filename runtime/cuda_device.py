@@ -1,16 +1,15 @@
 """Which GPUs this machine has, asked of the CUDA driver itself: no CUDA package is needed."""
 
 import ctypes
-import sys
 
 from ..core import Target
+from ..core.cuda_library import open_cuda_library
 
 __all__ = ["can_run", "compute_capabilities", "gpu_names", "open_driver"]
 
 _NAME_BYTES = 256
 
 _MAJOR, _MINOR = 75, 76  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, _MINOR in cuda.h
-_DRIVERS = ("nvcuda.dll",) if sys.platform == "win32" else ("libcuda.so.1",)
 
 
 def can_run(target: Target) -> bool:
@@ -42,13 +41,8 @@ def gpu_names() -> tuple[str, ...]:
 
 def open_driver() -> ctypes.CDLL | None:
     """Return the CUDA driver, initialised; None without one, or without a GPU that it can use."""
-    for name in _DRIVERS:
-        try:
-            driver = ctypes.CDLL(name)
-        except OSError:
-            continue  # no NVIDIA driver on this machine
-        return driver if driver.cuInit(0) == 0 else None
-    return None
+    driver = open_cuda_library()
+    return driver if driver is not None and driver.cuInit(0) == 0 else None
 
 
 def _capability(driver: ctypes.CDLL, index: int) -> int:

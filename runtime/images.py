@@ -12,6 +12,7 @@ What a file becomes:
 Anything else is an `InputError` of one sentence that names the file and what to do.
 """
 
+import errno
 import struct
 import warnings
 from pathlib import Path
@@ -28,6 +29,11 @@ SUFFIXES = frozenset(
 )
 """File name endings, in lower case, that `list_images` takes for pictures."""
 
+_REFUSALS = (errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.EIO, errno.EMFILE, errno.ENFILE)
+"""Of the system, whatever is in the file; a decoder in a damaged one makes other errors."""
+
+_SHOWN = 200  # letters of a name, which may be a picture in base64
+
 
 def read_image(path: Path | str) -> np.ndarray:
     """Return the picture in the file `path` as uint8 `[H, W, 3]` RGB.
@@ -36,9 +42,9 @@ def read_image(path: Path | str) -> np.ndarray:
         InputError: the file is absent, empty, damaged, no picture, or too large to be one.
     """
     file = Path(path)
-    _check_file(file)
     pillow = require("PIL.Image", "read pictures")
     try:
+        _check_file(file)
         with warnings.catch_warnings():
             # Pillow warns from 90 megapixels on and refuses from 179 on: phones make the former.
             warnings.simplefilter("ignore", pillow.DecompressionBombWarning)
@@ -57,6 +63,11 @@ def read_image(path: Path | str) -> np.ndarray:
     except (OSError, SyntaxError, ValueError, EOFError, struct.error) as error:
         if isinstance(error, InputError):
             raise
+        if isinstance(error, OSError) and error.errno in _REFUSALS:
+            raise InputError(
+                f"{str(file)[:_SHOWN]} cannot be read ({error.strerror}): check the name of the "
+                "picture, its permissions, and the disk."
+            ) from error
         raise InputError(
             f"{file} is truncated or damaged ({error}): copy it again or leave it out."
         ) from error
@@ -88,9 +99,12 @@ def as_image(array: Any) -> np.ndarray:
         InputError: anything else; the sentence says how to convert it.
     """
     if not isinstance(array, np.ndarray):
+        remedy = "convert it with numpy.asarray(picture)"
+        if hasattr(array, "__next__"):
+            remedy = "give its pictures to predict_stream, or predict(list(...))"
         raise InputError(
             f"a picture must be a path, a numpy array, a PIL image or a tensor, and not "
-            f"{type(array).__name__}: convert it with numpy.asarray(picture)."
+            f"{type(array).__name__}: {remedy}."
         )
     if array.dtype != np.uint8:
         raise InputError(

@@ -43,12 +43,10 @@ def load_picture(picture: Picture) -> np.ndarray:
 
 
 def is_picture(value: Any) -> bool:
-    """Whether `value` is one picture, and not several."""
-    return (
-        isinstance(value, str | Path | np.ndarray)
-        or _is_pillow(value)
-        or hasattr(value, "__dlpack__")
-    )
+    """Whether `value` is the pixels of one picture, and not a source of several."""
+    if isinstance(value, np.ndarray) or hasattr(value, "__dlpack__"):
+        return getattr(value, "ndim", 3) <= 3
+    return _is_pillow(value)
 
 
 def _is_pillow(value: Any) -> bool:
@@ -58,20 +56,18 @@ def _is_pillow(value: Any) -> bool:
 
 def _from_dlpack(tensor: Any) -> np.ndarray:
     kind = type(tensor).__name__
-    device = getattr(tensor, "__dlpack_device__", lambda: (1, 0))()
-    if device[0] != 1:  # kDLCPU
-        raise InputError(
-            f"a picture was given as a {kind} on a GPU: bring it to the CPU with picture.cpu()."
-        )
-    if hasattr(tensor, "detach"):
-        tensor = tensor.detach()
     try:
-        return np.from_dlpack(tensor)
+        device = getattr(tensor, "__dlpack_device__", lambda: (1, 0))()
+        if device[0] == 1:  # kDLCPU
+            return np.from_dlpack(tensor.detach() if hasattr(tensor, "detach") else tensor)
     except (TypeError, ValueError, RuntimeError, BufferError) as error:
         raise InputError(
             f"a picture given as a {kind} cannot be read as a numpy array ({error}): convert it to "
             "uint8 [height, width, 3] first."
         ) from error
+    raise InputError(
+        f"a picture was given as a {kind} on a GPU: bring it to the CPU with picture.cpu()."
+    )
 
 
 def _channels_last(array: np.ndarray) -> np.ndarray:

@@ -45,22 +45,18 @@ def instances_of(
         mask_frame: what the outputs' masks are spread over.
 
     Raises:
-        PrecisionError: boxes or scores are not finite numbers.
+        PrecisionError: boxes, scores or masks are not finite numbers.
     """
     count = int(outputs["count"][index])
     boxes = outputs["boxes"][index, :count]
     scores = outputs["scores"][index, :count]
-    if not (np.isfinite(boxes).all() and np.isfinite(scores).all()):
-        raise PrecisionError(
-            "the engine returned boxes or scores that are not finite numbers: its precision "
-            "does not carry this model, so build it at fp32."
-        )
+    probabilities = outputs["masks"][index, :count] if "masks" in outputs else None
+    _check_finite(boxes, scores, probabilities)
     clipped = place.to_picture(boxes)
     seen = (clipped[:, 2] > clipped[:, 0]) & (clipped[:, 3] > clipped[:, 1])
     source: Callable[[], np.ndarray] | None = None if masks is None else masks.select(seen)
-    if source is None and "masks" in outputs:
-        probabilities = outputs["masks"][index, :count][seen]
-        source = _lazy(probabilities, boxes[seen], place, paste, mask_frame)
+    if source is None and probabilities is not None:
+        source = _lazy(probabilities[seen], boxes[seen], place, paste, mask_frame)
     return Instances(
         boxes=clipped[seen],
         scores=scores[seen].astype(np.float32),
@@ -69,6 +65,22 @@ def instances_of(
         class_names=class_names,
         masks_source=source,
     )
+
+
+def _check_finite(boxes: np.ndarray, scores: np.ndarray, probabilities: np.ndarray | None) -> None:
+    """Refuse what comparisons would take for "no": masks that are not numbers would be empty."""
+    found = {
+        "boxes": np.isfinite(boxes).all(),
+        "scores": np.isfinite(scores).all(),
+        # Of probabilities, the sum is finite if all are, and quicker to make.
+        "masks": probabilities is None or np.isfinite(probabilities.sum()),
+    }
+    wrong = [name for name, finite in found.items() if not finite]
+    if wrong:
+        raise PrecisionError(
+            f"the engine returned {' and '.join(wrong)} that are not finite numbers: its precision "
+            "does not carry this model, so build it at fp32."
+        )
 
 
 def _lazy(

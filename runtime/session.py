@@ -9,7 +9,7 @@ the engine runs (`stream.py`).
 import contextlib
 import threading
 import time
-from collections import deque
+import weakref
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -29,14 +29,17 @@ from ..core import (
 )
 from ..core.masks import MaskFrame
 from .backends import Backend, choose_target, open_backend
+from .in_flight import in_flight
 from .letterbox import Placement, fill_batch, letterbox
 from .packed import PackedMasks
 from .pictures import Picture, load_picture
 from .postprocess import Paste, instances_of
+from .sources import pictures_of
 from .stream import Frame, Letterbox, Placed, prefetched
 
 if TYPE_CHECKING:
     from .cuda import FrameSlots
+    from .cuda.frame import Frames
 
 __all__ = ["STAGES", "Session", "open_session"]
 
@@ -88,8 +91,14 @@ class Session:
         self._paste = paste_with
         self._slots: FrameSlots | None = None
         self._turn = contextlib.nullcontext() if backend.concurrent else threading.Lock()
+        held = contextlib.ExitStack()  # closed, the last first, when the session is closed or gone
+        held.callback(backend.close)
+        self._release = weakref.finalize(self, held.close)
+        self._release.atexit = False
         try:
             self._slots = backend.open_frames(spec, 1)
+            if self._slots is not None:
+                held.callback(self._slots.close)
             _check_device(self._slots, letterbox_with=letterbox_with, paste_with=paste_with)
         except BaseException:
             self.close()
@@ -134,12 +143,14 @@ class Session:
         return self._batch([images])[0]
 
     def predict_stream(
-        self, source: Iterable[Picture], *, prefetch: int = 2
+        self, source: Iterable[Picture] | Path | str, *, prefetch: int = 2
     ) -> Generator[Frame, None, None]:
         """Find the instances in a stream of pictures of any sizes, in constant memory.
 
         Args:
-            source: any iterable of pictures. It is iterated in a thread of its own.
+            source: any iterable of pictures, which is iterated in a thread of its own; or the name
+                of a folder, pattern, video, camera or network stream (`sources.py`). Arrays are not
+                copied: nobody may write into one before its frame has come.
             prefetch: how many batches may be read ahead of the engine, at least 1.
 
         Yields:
@@ -148,11 +159,12 @@ class Session:
 
         Raises:
             UsageError: `prefetch` is not positive, or the session is closed.
+            InputError: the source is none, or a folder or pattern without pictures.
         """
         if prefetch < 1:
             raise UsageError(f"prefetch is {prefetch}, and must be at least 1.")
         self._open_backend()
-        return self._frames(source, prefetch)
+        return self._frames(pictures_of(source), prefetch)
 
     def run(self, images: np.ndarray) -> dict[str, np.ndarray]:
         """Return the engine's raw outputs for one letterboxed batch (see `backends/base.py`).
@@ -187,14 +199,13 @@ class Session:
         }
 
     def close(self) -> None:
-        """Close the engine, once it has ended its batch; closing twice does nothing."""
+        """Close the engine, once it has ended its batch; closing twice does nothing.
+
+        A session that nobody holds any more is closed, too.
+        """
         with self._turn:
-            backend, self._backend = self._backend, None
-            slots, self._slots = self._slots, None
-            if slots is not None:
-                slots.close()
-            if backend is not None:
-                backend.close()
+            self._backend = self._slots = None
+            self._release()
 
     def __enter__(self) -> "Session":
         """Return the session itself."""
@@ -248,28 +259,12 @@ class Session:
         else:
             batches = prefetched(source, self.spec, prefetch=prefetch, letterbox_with=None)
             with contextlib.closing(slots), contextlib.closing(batches):
-                yield from self._frames_in_flight(batches, slots)
+                for batch, frames in in_flight(batches, slots, self._open_backend):
+                    yield from self._collected(batch, frames)
 
-    def _frames_in_flight(
-        self, batches: Iterable[list[Placed]], slots: "FrameSlots"
-    ) -> Iterator[Frame]:
-        """Submit a batch before the one before it is collected."""
-        waiting: deque[list[Placed]] = deque()
-        for batch in batches:
-            if len(waiting) == slots.depth:
-                yield from self._collected(waiting.popleft(), slots)
-            images = [placed.image for placed in batch if placed.image is not None]
-            if images:
-                self._open_backend()
-                slots.submit(images)
-            waiting.append(batch)
-        while waiting:
-            yield from self._collected(waiting.popleft(), slots)
-
-    def _collected(self, batch: list[Placed], slots: "FrameSlots") -> list[Frame]:
-        if not any(placed.image is not None for placed in batch):
+    def _collected(self, batch: list[Placed], frames: "Frames | None") -> list[Frame]:
+        if frames is None:
             return [self._frame(placed, {}, None) for placed in batch]
-        frames = slots.collect()
         order = iter(range(len(frames.places)))
         found = []
         for placed in batch:

@@ -8,15 +8,17 @@
 | video file (by its ending) | its frames, uint8 `[H, W, 3]` RGB |
 | `camera:N`, `/dev/videoN` | frames of a camera, without end |
 | `rtsp://…`, `http://…`, `https://…`, `udp://…` | frames of a network stream |
+| `… ! … ! appsink` | frames of a GStreamer pipeline, as a Jetson's CSI cameras need it |
 
-Videos are decoded by OpenCV (the extra `video`), one frame at a time, when it is asked for; the
-device or file is closed when the frames end or the generator is closed.
+`pictures_of` gives any of them to a stream. Videos are decoded by OpenCV (the extra `video`), one
+frame at a time, when it is asked for; the device or file is closed when the frames end or the
+generator is closed.
 """
 
 import glob
 import os
 import re
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -24,9 +26,10 @@ from typing import Any
 import numpy as np
 
 from ..core import InputError, require
-from .images import SUFFIXES, list_images
+from .images import SUFFIXES, as_image, list_images
+from .pictures import Picture, is_picture
 
-__all__ = ["VIDEO_SUFFIXES", "Video", "is_video", "list_sources"]
+__all__ = ["VIDEO_SUFFIXES", "Video", "is_video", "list_sources", "pictures_of"]
 
 VIDEO_SUFFIXES = frozenset(
     (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ts", ".webm", ".wmv")
@@ -34,15 +37,19 @@ VIDEO_SUFFIXES = frozenset(
 """File name endings, in lower case, that are taken for videos."""
 
 _STREAM = re.compile(r"(rtsps?|https?|udp|tcp|rtmp)://", re.IGNORECASE)
-_SECRET = re.compile(r"^([a-z]+://)[^/]*@", re.IGNORECASE)
+_PIPELINE = re.compile(r".+ ! (.* )?appsink\b.*")
+_SECRET = re.compile(r"([a-z]+://)[^/\s]*@", re.IGNORECASE)
+_SECRET_VALUE = re.compile(  # of IP cameras, and of signed addresses
+    r"(?<![a-z])((?:pass\w*|pwd?|token|secret|key|auth\w*|sig\w*)=)[^&#/\s]*", re.IGNORECASE
+)
 _CAMERA = re.compile(r"camera:(\d+)")
 
 
 def is_video(source: Path | str) -> bool:
-    """Whether a source is a video file, a camera or a network stream, by its name."""
+    """Whether a source is a video file, a camera, a stream or a pipeline, by its name."""
     name = str(source)
     return bool(
-        _STREAM.match(name)
+        _is_opened_by_name(name)
         or _CAMERA.fullmatch(name)
         or name.startswith("/dev/video")
         or Path(name).suffix.lower() in VIDEO_SUFFIXES
@@ -67,18 +74,45 @@ def list_sources(source: Path | str) -> list[Path]:
     return pictures
 
 
+def pictures_of(source: Iterable[Picture] | Path | str) -> Iterable[Picture]:
+    """Return the pictures of a source by its name (see the module's table), or of any iterable.
+
+    Raises:
+        InputError: a folder or pattern without pictures, or what is no source of pictures.
+    """
+    if isinstance(source, str | Path):
+        return iter(Video(source)) if is_video(source) else list_sources(source)
+    iterable = hasattr(source, "__iter__") or hasattr(source, "__getitem__")
+    if is_picture(source) or not iterable:
+        kind = "one picture" if is_picture(source) else f"of type {type(source).__name__}"
+        raise InputError(
+            f"a stream needs many pictures, and what was given is {kind}: give it a list, an "
+            "iterator, or the name of a folder or video."
+        )
+    return source
+
+
+def _is_opened_by_name(name: str) -> bool:
+    """Whether it is no file, so that only opening it tells whether it is there."""
+    return bool(_STREAM.match(name) or _PIPELINE.fullmatch(name))
+
+
 class Video:
-    """A video file, camera or network stream, opened when it is iterated.
+    """A video file, camera, network stream or GStreamer pipeline, opened when it is iterated.
 
     Attributes:
         source: what OpenCV opens.
-        name: the same without user and password, for messages and results.
+        is_file: it is no camera, address or pipeline.
+        name: the same without user, password and keys, for messages and results.
     """
 
     def __init__(self, source: Path | str) -> None:
         """Name a video; nothing is opened yet."""
         self.source = str(source)
-        self.name = _SECRET.sub(r"\1", self.source)
+        self.name = self.source
+        self.is_file = not (_CAMERA.fullmatch(self.source) or _is_opened_by_name(self.source))
+        if _is_opened_by_name(self.source):
+            self.name = _SECRET_VALUE.sub(r"\1***", _SECRET.sub(r"\1", self.source))
 
     def describe(self) -> tuple[int | None, float | None]:
         """Return the number of frames, if it has an end that is known, and the frames a second."""
@@ -107,7 +141,8 @@ class Video:
                 if not works:
                     break
                 number += 1
-                yield cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
+                grey = frame.ndim == 2 or frame.shape[2] == 1  # a pipeline's, or a mono camera's
+                yield as_image(frame) if grey else cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
         finally:
             capture.release()
         if not number:
@@ -115,11 +150,17 @@ class Video:
 
     def _open(self) -> Any:
         cv2 = require("cv2", "read videos")
-        camera = _CAMERA.fullmatch(self.source)
-        if camera is None and not _STREAM.match(self.source) and not Path(self.source).exists():
+        camera, piped = _CAMERA.fullmatch(self.source), _PIPELINE.fullmatch(self.source)
+        if self.is_file and not Path(self.source).exists():
             raise InputError(f"{self.name} does not exist: check the path of the video.")
+        if piped and not cv2.videoio_registry.hasBackend(cv2.CAP_GSTREAMER):
+            raise InputError(
+                f"{self.name} is a GStreamer pipeline, and OpenCV {cv2.__version__} was built "
+                "without GStreamer, as pip's is: use that of JetPack or of your system."
+            )
         with _quiet(cv2):
-            capture = cv2.VideoCapture(int(camera[1]) if camera else self.source)
+            given = (self.source, cv2.CAP_GSTREAMER) if piped else (self.source,)
+            capture = cv2.VideoCapture(*((int(camera[1]),) if camera else given))
         if not capture.isOpened():
             capture.release()
             raise InputError(

@@ -1,11 +1,14 @@
-"""What all tests share: no network, skipping by what is installed, small detectors that detect."""
+"""What all tests share: no network, skipping by what is installed, pictures and a video."""
 
 import importlib.util
 import socket
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+
+from maskrt.core import Bundle, InputSpec, Manifest
 
 _NEEDS = {"torch": "torchvision", "rtx": "tensorrt_rtx"}
 
@@ -49,3 +52,28 @@ def _few_threads() -> None:
         import torch
 
         torch.set_num_threads(2)
+
+
+@pytest.fixture
+def video(tmp_path: Path) -> Path:
+    """Ten frames of 48 x 64, each brighter than the last; red is stronger than blue."""
+    cv2 = pytest.importorskip("cv2")
+    file = tmp_path / "in" / "clip.avi"
+    file.parent.mkdir()
+    writer = cv2.VideoWriter(str(file), cv2.VideoWriter_fourcc(*"MJPG"), 12.0, (64, 48))
+    if not writer.isOpened():
+        pytest.skip("this OpenCV writes no video")
+    for index in range(10):
+        writer.write(np.full((48, 64, 3), (0, 10 * index, 20 * index), np.uint8))
+    writer.release()
+    return file
+
+
+@pytest.fixture
+def empty_bundle(tmp_path: Path) -> Bundle:
+    """A bundle without an engine, for the target `null`."""
+    outputs = {"boxes": (1, 4, 4), "scores": (1, 4), "labels": (1, 4), "count": (1,)}
+    path = tmp_path / "tiny.maskrt"
+    with Bundle.create(path, Manifest("test", InputSpec(64, 64), outputs)):
+        pass
+    return Bundle.open(path)

@@ -101,6 +101,10 @@ def test_your_own_pictures_are_used_in_full_batches(
     assert timed == ["a", "b", "c", "a"]
     with pytest.raises(InputError, match="nothing"):
         bench(bundle, images=tmp_path / "nothing")
+    slow.clear()
+    with pytest.raises(InputError, match=r"absent\.pth do not exist"):
+        bench(bundle, target=NOTHING, images=folder, weights="absent.pth")
+    assert slow == []  # said before anything was timed
 
 
 def test_energy_is_power_times_time(

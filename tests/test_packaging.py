@@ -6,8 +6,16 @@ from pathlib import Path
 import pytest
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format
 
-from maskrt.core import Bundle, InputSpec, Manifest, UnsupportedTargetError, UsageError
-from maskrt.packaging import package_triton
+from maskrt.core import (
+    Bundle,
+    BundleError,
+    InputSpec,
+    Manifest,
+    StorageError,
+    UnsupportedTargetError,
+    UsageError,
+)
+from maskrt.packaging import package_triton, triton_command
 
 ENGINE = {"sms": [87], "backend_version": "10.3.0"}  # what opening such an engine asks for
 Field = descriptor_pb2.FieldDescriptorProto
@@ -102,6 +110,50 @@ def test_what_triton_cannot_run_is_refused(bundle: Bundle, tmp_path: Path) -> No
     with pytest.raises(UnsupportedTargetError, match="Python plugins"):
         package_triton(bundle, tmp_path / "m", target="gpu")
     assert not (tmp_path / "m").exists()
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [({"sha256": {"graph": "0" * 64}}, "built from another graph"),
+     ({"options": {"strip_weights": True}}, "holds no weights")],
+)  # fmt: skip
+def test_an_engine_that_a_session_refuses_is_not_packaged(
+    bundle: Bundle, tmp_path: Path, changed: dict[str, object], words: str
+) -> None:
+    with bundle.edit() as staged:
+        staged.write("engines/orin-nx/engine.json", {**ENGINE, "form": "aot", **changed})
+    with pytest.raises(BundleError, match=words):
+        package_triton(bundle, tmp_path / "m", target="orin-nx")
+    assert not (tmp_path / "m").exists()
+
+
+def test_a_version_compatible_engine_is_served_as_one(bundle: Bundle, tmp_path: Path) -> None:
+    models = tmp_path / "my models"
+    plain = f"tritonserver --model-repository '{models}'"
+    assert triton_command(bundle, models, target="orin-nx") == plain
+    assert triton_command(bundle, models) == plain
+    with bundle.edit() as staged:
+        info = {**ENGINE, "form": "aot", "options": {"version_compatible": True}}
+        staged.write("engines/orin-nx/engine.json", info)
+    command = triton_command(bundle, models, target="orin-nx")
+    assert command == f"{plain} --backend-config=tensorrt,version-compatible=true"
+
+
+def test_a_failure_leaves_no_half_of_a_model(
+    bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server that polls its repository would load it."""
+    written = Path.write_text
+
+    def full(self: Path, text: str, **given: str) -> int:
+        if self.name == "config.pbtxt":
+            raise OSError(28, "No space left on device")
+        return written(self, text, **given)
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(StorageError, match="No space left"):
+        package_triton(bundle, tmp_path / "m")
+    assert list((tmp_path / "m").iterdir()) == []
 
 
 def test_names_and_taken_folders(bundle: Bundle, tmp_path: Path) -> None:

@@ -32,15 +32,15 @@ def command(
 ) -> None:
     """Package BUNDLE for Triton Inference Server or DeepStream."""
     from ..deepstream import package_deepstream
-    from ..packaging import package_triton
+    from ..packaging import package_triton, triton_command
 
     if (triton is None) == (deepstream is None):
         raise click.UsageError("give --triton DIR or --deepstream DIR, one of the two.")
     if triton is not None:
-        folder = package_triton(
-            bundle, triton, target=target or "cpu", precision=precision, name=name
-        )
-        console().print(f"{folder}: serve it with tritonserver --model-repository {triton}")
+        place = target or "cpu"
+        folder = package_triton(bundle, triton, target=place, precision=precision, name=name)
+        served = triton_command(bundle, triton, target=place, precision=precision)
+        console().print(f"{folder}: serve it with {served}")
     elif deepstream is not None:
         if name is not None:
             raise click.UsageError("--name is for --triton: DeepStream's models have no name.")

@@ -40,9 +40,9 @@ def command(
 ) -> None:
     """Find instances in pictures and videos with an engine of BUNDLE.
 
-    A video is a file, camera:N, or an rtsp:// or http:// address. Ctrl-C ends a camera or a network
-    stream, and what was found until then is written. A picture that cannot be used is left out and
-    named, and the exit status is 1 then.
+    A video is a file, camera:N, an rtsp:// or http:// address, or a GStreamer pipeline. Ctrl-C ends
+    a camera or a network stream, and what was found until then is written. A picture that cannot be
+    used is left out and named, and the exit status is 1 then.
     """
     from ..running import run_pictures
     from ..runtime.sources import is_video
@@ -53,11 +53,12 @@ def command(
             on_device=on_device, max_frames=max_frames, progress=progress,
         )  # fmt: skip
     found = sum(entry["score"] >= min_score for entry in results["annotations"])
-    kind = "pictures and frames" if any(map(is_video, sources)) else "pictures"
+    shown = counted(len(results["images"]), "picture")
+    if any(map(is_video, sources)):
+        shown = f"{len(results['images'])} pictures and frames"
     screen = console()
     screen.print(
-        f"{counted(found, 'instance')} of score {min_score:g} or more in "
-        f"{len(results['images'])} {kind}: "
+        f"{counted(found, 'instance')} of score {min_score:g} or more in {shown}: "
         f"{output / 'results.json'} and the pictures beside it."
     )
     for sentence in results["skipped"]:

@@ -1,8 +1,8 @@
 """The CUDA driver: loads compiled kernels and launches them on a stream of the caller's.
 
-It is called through ctypes on `libcuda.so.1`, which comes with every NVIDIA driver, so no CUDA
-package is needed. Nothing here allocates device memory or synchronises: a launch may stand between
-others that a stream capture records.
+It is called through ctypes on the library that comes with every NVIDIA driver, so no CUDA package
+is needed. Nothing here allocates device memory or synchronises: a launch may stand between others
+that a stream capture records.
 
 Modules live in the CUDA context that is current on the calling thread. TensorRT and PyTorch make
 one current before they call a kernel; a thread without one gets the first device's primary context,
@@ -17,6 +17,7 @@ from functools import cache, lru_cache
 from typing import Any
 
 from ...core import MissingDependencyError, UnsupportedTargetError
+from ...core.cuda_library import NAME, open_cuda_library
 from ..launch import LaunchPlan, Stage
 from .nvrtc import compile_plan
 
@@ -186,10 +187,10 @@ def call_driver(name: str, *arguments: Any) -> None:
 
 @lru_cache
 def _library() -> Any:
-    try:
-        return ctypes.CDLL("libcuda.so.1")
-    except OSError as error:
+    library = open_cuda_library()
+    if library is None:
         raise MissingDependencyError(
-            "the CUDA driver (libcuda.so.1) is needed to launch kernels and was not found: install "
+            f"the CUDA driver ({NAME}) is needed to launch kernels and was not found: install "
             "NVIDIA's driver, or choose the target 'cpu'."
-        ) from error
+        )
+    return library

@@ -13,6 +13,7 @@ also when TensorRT-RTX compiles its kernels for the GPU, which takes seconds.
 
 import contextlib
 import math
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -147,7 +148,7 @@ class TensorRTBackend(Backend):
         from .tensorrt_frames import TensorRTDeviceEngine
 
         trt = self._trt
-        self._runtime = trt.Runtime(trt.Logger(trt.Logger.ERROR))
+        self._runtime = trt.Runtime(_logger(trt.Logger))
         if self._portable:
             self._runtime.engine_host_code_allowed = True
         loaded = self._runtime.deserialize_cuda_engine(engine)
@@ -172,3 +173,13 @@ class TensorRTBackend(Backend):
         shape, dtype = self._engine.tensors[name]
         buffer = self._buffers[name]
         return buffer.array(0, buffer.size).view(dtype).reshape(shape)
+
+
+@cache
+def _logger(kind: Any) -> Any:
+    """Return the one logger of a package.
+
+    TensorRT keeps the first logger that it is given for all later runtimes, so it must not go with
+    the session that was opened first.
+    """
+    return kind(kind.ERROR)

@@ -5,6 +5,7 @@ Its functions return `(status, value, ...)`. The device's current context is the
 """
 
 import ctypes
+import importlib.metadata
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -18,6 +19,8 @@ from .contract import Cuda, Graph, Pinned, failure
 
 __all__ = ["RuntimeApiCuda", "checked"]
 
+_INSUFFICIENT_DRIVER = 35  # cudaErrorInsufficientDriver
+
 
 def checked(result: tuple[Any, ...], action: str) -> Any:
     """Return the value of a CUDA call, or None where it has none.
@@ -30,9 +33,22 @@ def checked(result: tuple[Any, ...], action: str) -> Any:
         UnsupportedTargetError: the call failed.
     """
     status, *values = result
+    if int(status) == _INSUFFICIENT_DRIVER:
+        raise UnsupportedTargetError(
+            f"CUDA could not {action}, because NVIDIA's driver is absent or older than the CUDA of "
+            f"cuda-bindings {_version()}: install those of the driver's CUDA, such as with pip "
+            "install 'cuda-bindings==12.*', or a newer driver."
+        )
     if int(status) != 0:
         raise UnsupportedTargetError(failure(action, getattr(status, "name", status)))
     return values[0] if values else None
+
+
+def _version() -> str:
+    try:
+        return importlib.metadata.version("cuda-bindings")
+    except importlib.metadata.PackageNotFoundError:
+        return ""
 
 
 class RuntimeApiCuda(Cuda):

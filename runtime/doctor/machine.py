@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ...core.cuda_library import open_cuda_library
 from ..cuda_device import compute_capabilities
 from .jetson import Jetson, read_jetson, read_text
 
@@ -34,9 +35,9 @@ PACKAGES: dict[str, str] = {
     "cuda-python": "brings cuda-bindings",
     "pycuda": "running on GPU targets, where cuda-bindings is absent",
     "nvidia-cuda-nvrtc": "compiling kernels",
-    "pycocotools": "check, run",
+    "pycocotools": "check",
     "scikit-image": "demo",
-    "opencv-python-headless": "demo",
+    "opencv-python-headless": "videos, demo",
 }
 _ALSO_CALLED = {
     "tensorrt": ("tensorrt-cu13", "tensorrt-cu12", "tensorrt-cu11"),
@@ -64,12 +65,8 @@ def _version(package: str) -> str | None:
 
 def _driver_cuda() -> tuple[int, int] | None:
     """Return the CUDA version that the driver brings, asked of the driver; None without one."""
-    try:
-        driver = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
-    except OSError:
-        return None
-    number = ctypes.c_int()
-    if driver.cuDriverGetVersion(ctypes.byref(number)) != 0 or not number.value:
+    driver, number = open_cuda_library(), ctypes.c_int()
+    if driver is None or driver.cuDriverGetVersion(ctypes.byref(number)) != 0 or not number.value:
         return None
     return number.value // 1000, number.value % 1000 // 10
 

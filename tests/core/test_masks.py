@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from maskrt.core import Instances, MissingDependencyError
+from maskrt.core import InputError, Instances, MissingDependencyError
 from maskrt.core.masks import Crop, crops_of
 from maskrt.core.outline import polygons
 from maskrt.core.rle import encode, run_lengths
@@ -103,6 +103,15 @@ def test_tolerance_saves_corners_and_keeps_its_word(tolerance: float, share: flo
     assert max(gaps) <= tolerance + 1e-4
 
 
+@pytest.mark.parametrize("shape", [(1, 1), (1, 20), (20, 1), (2, 9)])
+@pytest.mark.parametrize("tolerance", [1.0, 3.0])
+def test_no_part_is_too_thin_for_an_outline(shape: tuple[int, int], tolerance: float) -> None:
+    (ring,) = polygons(Crop(5, 7, np.ones(shape, bool)), tolerance)
+    assert ring.min(axis=0).tolist() == [7, 5]
+    assert ring.max(axis=0).tolist() == [7 + shape[1], 5 + shape[0]]
+    assert area_of(ring) > 0
+
+
 @pytest.fixture
 def found() -> Instances:
     masks = np.zeros((2, 20, 30), bool)
@@ -164,3 +173,15 @@ def test_drawing_shows_what_is_sure_enough(found: Instances) -> None:
     assert sure[5, 5].any()
     assert not sure[18, 28].any()
     assert all_of_them[18, 28].any()
+    all_of_them[:] = 0  # the caller's own
+
+
+@pytest.mark.parametrize(
+    "picture",
+    [np.zeros((20, 31, 3), np.uint8), np.zeros((20, 30), np.uint8), np.zeros((20, 30, 4), np.uint8),
+     np.full((20, 30, 3), 0.5, np.float32), "street.jpg"],
+    ids=["another", "grey", "alpha", "floats", "a path"],
+)  # fmt: skip
+def test_drawing_on_what_is_not_the_picture_is_refused(found: Instances, picture: Any) -> None:
+    with pytest.raises(InputError, match=r"drawn on its pixels, uint8 \[20, 30, 3\]"):
+        found.draw(picture)

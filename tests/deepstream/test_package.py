@@ -9,10 +9,12 @@ import pytest
 from onnx import TensorProto, helper
 
 import maskrt
+from maskrt import deepstream
 from maskrt.core import (
     Bundle,
     Manifest,
     Precision,
+    StorageError,
     UnsupportedModelError,
     UnsupportedTargetError,
     UsageError,
@@ -137,6 +139,42 @@ def by_hand(tmp_path: Path) -> Path:
     return package_deepstream(
         tmp_path / "tiny.maskrt", tmp_path / "ds", target="orin-nx", min_score=0.25
     )
+
+
+@pytest.mark.parametrize(
+    ("precision", "mode"), [("fp32", "0"), ("fp16", "2"), ("bf16", "3"), ("fp8", None)]
+)
+def test_every_precision_of_the_target_has_a_network_mode(
+    by_hand: Path, precision: str, mode: str | None
+) -> None:
+    bundle, folder = by_hand.parent / "tiny.maskrt", by_hand.parent / "other"
+    if mode is None:
+        with pytest.raises(UnsupportedTargetError, match="FP8 cannot be had on target orin-nx"):
+            package_deepstream(bundle, folder, target="orin-nx", precision=precision)
+        return
+    package_deepstream(bundle, folder, target="orin-nx", precision=precision)
+    found = read_configuration((folder / "config_infer_primary.txt").read_text())
+    assert found["property"]["network-mode"] == mode
+
+
+def test_the_network_modes_cover_all_precisions() -> None:
+    assert set(deepstream._NETWORK_MODES) == set(Precision)
+
+
+def test_a_failure_leaves_no_half_of_a_folder(
+    by_hand: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = Path.write_text
+
+    def full(self: Path, text: str, **given: Any) -> int:
+        if self.name == "Makefile":
+            raise OSError(28, "No space left on device")
+        return written(self, text, **given)
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(StorageError, match="No space left"):
+        package_deepstream(by_hand.parent / "tiny.maskrt", by_hand.parent / "x", target="gpu")
+    assert sorted(p.name for p in by_hand.parent.iterdir()) == ["ds", "tiny.maskrt"]
 
 
 def test_the_configuration_has_nvinfers_keys_and_fits_the_graph(by_hand: Path) -> None:

@@ -178,6 +178,29 @@ def test_absent_file_and_folder(tmp_path: Path) -> None:
         read_image(tmp_path)
 
 
+def test_what_the_system_refuses_is_not_called_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(InputError, match=r"^a{200} cannot be read \(File name too long\)"):
+        read_image("a" * 100_000)
+    file = tmp_path / "a.png"
+    Image.new("RGB", (3, 3)).save(file)
+
+    def locked(path: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Image, "open", locked)
+    with pytest.raises(InputError, match=r"a\.png cannot be read \(Permission denied\)"):
+        read_image(file)
+
+    def sought(path: Path) -> None:
+        raise OSError(22, "Invalid argument")  # to a place that a damaged file names
+
+    monkeypatch.setattr(Image, "open", sought)
+    with pytest.raises(InputError, match=r"a\.png is truncated or damaged"):
+        read_image(file)
+
+
 def test_decompression_bomb(tmp_path: Path) -> None:
     path = tmp_path / "bomb.png"
     path.write_bytes(png_header_only(100_000, 100_000))

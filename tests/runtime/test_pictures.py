@@ -62,6 +62,9 @@ def test_torch_tensors() -> None:
     np.testing.assert_array_equal(load_picture(tensor.permute(2, 0, 1).contiguous()), PIXELS)
     with pytest.raises(InputError, match="float32"):
         load_picture(tensor.float().requires_grad_())
+    for other in (tensor.to("meta"), tensor.to_sparse(), tensor.bfloat16()):
+        with pytest.raises(InputError, match="cannot be read as a numpy array"):
+            load_picture(other)
 
 
 def test_what_cannot_be_read_is_said() -> None:
@@ -69,13 +72,15 @@ def test_what_cannot_be_read_is_said() -> None:
         load_picture(FromElsewhere(PIXELS, device=2))
     with pytest.raises(InputError, match="not dict"):
         load_picture({})
+    with pytest.raises(InputError, match="not generator: give its pictures to predict_stream"):
+        load_picture(picture for picture in [PIXELS])
     with pytest.raises(InputError, match="floating-point pixels"):
         load_picture(Image.new("F", (3, 3)))
 
 
 def test_one_picture_or_several() -> None:
-    assert is_picture("a.png")
     assert is_picture(PIXELS)
+    assert not is_picture(PIXELS[None])
     assert is_picture(Image.new("L", (2, 2)))
     assert is_picture(FromElsewhere(PIXELS))
     assert not is_picture([PIXELS])

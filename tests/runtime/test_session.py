@@ -171,14 +171,23 @@ def test_masks_are_pasted_on_first_use_and_survive_pickling(session: Session) ->
     np.testing.assert_array_equal(copy.masks, found.masks)
 
 
+@pytest.mark.parametrize(
+    ("box", "mask", "words"),
+    [(float("nan"), 1, "returned boxes that"), (float("inf"), 1, "returned boxes that"),
+     (0, float("nan"), "returned masks that"),
+     (float("nan"), float("inf"), "boxes and masks that")],
+)  # fmt: skip
 def test_numbers_that_are_not_finite_are_refused(
-    make_bundle: MakeBundle, make_engine: Callable[..., bytes]
+    make_bundle: MakeBundle, make_engine: Callable[..., bytes], box: float, mask: float, words: str
 ) -> None:
     pytest.importorskip("onnxruntime")
-    engine = {"engine.onnx": make_engine(SPEC, [[0, 0, float("nan"), 9]], [1], full(1))}
+    masks = full(2)
+    masks[1, 27, 27] = mask
+    boxes = [[8, 8, 24, 40], [0, 0, box or 20, 9]]
+    engine = {"engine.onnx": make_engine(SPEC, boxes, [1, 2], masks)}
     with (
         open_session(make_bundle({"cpu": engine}, spec=SPEC)) as opened,
-        pytest.raises(PrecisionError, match="not finite"),
+        pytest.raises(PrecisionError, match=f"{words} are not finite"),
     ):
         opened.predict(np.zeros((8, 8, 3), np.uint8))
 

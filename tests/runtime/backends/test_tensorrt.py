@@ -7,7 +7,9 @@ for pycuda and cuda-python, one of them at a time.
 
 import contextlib
 import ctypes
+import gc
 import sys
+import weakref
 from collections.abc import Callable
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -222,6 +224,29 @@ def test_neither_package_is_one_sentence(
     monkeypatch.setattr(contract, "_is_installed", lambda name: False)
     with pytest.raises(MissingDependencyError, match="pip install pycuda on a Jetson"):
         tensorrt.TensorRTBackend(b"plan")
+
+
+def test_all_engines_of_a_package_share_a_logger_that_outlives_them(
+    cuda: HostCuda, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """TensorRT keeps the first logger for all later runtimes, as `Runtime` does here."""
+    module, kept = tensorrt_module(engine), list["weakref.ref[Any]"]()
+
+    class Runtime(module.Runtime):  # type: ignore[name-defined, misc]
+        def __init__(self, logger: Any) -> None:
+            kept.append(weakref.ref(logger))
+            assert kept[0]() is logger
+
+    module.Runtime = Runtime
+    monkeypatch.setattr(tensorrt, "require", lambda name, purpose: module)
+    first = tensorrt.TensorRTBackend(b"plan")
+    with tensorrt.TensorRTBackend(b"plan"):
+        first.close()
+        del first
+        gc.collect()
+        assert kept[0]() is not None
+    assert len(kept) == 2
+    cuda.close()
 
 
 def test_a_foreign_plan_is_refused(cuda: HostCuda, engine: FakeEngine) -> None:

@@ -157,6 +157,17 @@ def test_out_of_memory_is_one_sentence(cuda: Cuda) -> None:
         cuda.allocate(2**31)
 
 
+def test_a_driver_older_than_cuda_python_is_said(
+    memory: Memory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As pip's newest cuda-bindings on a Jetson of JetPack 6."""
+    module = runtime_module(memory)
+    module.cudaSetDevice = lambda device: (35,)
+    monkeypatch.setattr("maskrt.runtime.cuda.runtime_api.require", lambda *_: module)
+    with pytest.raises(UnsupportedTargetError, match=r"cuda-bindings==12\.\*"):
+        RuntimeApiCuda().active().__enter__()
+
+
 def test_cuda_python_has_every_name_that_is_called(memory: Memory) -> None:
     real = pytest.importorskip("cuda.bindings.runtime")
     assert [name for name in vars(runtime_module(memory)) if not hasattr(real, name)] == []

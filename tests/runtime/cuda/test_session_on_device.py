@@ -1,5 +1,7 @@
 """A session whose frames run on the device's code path finds what one on the CPU finds."""
 
+import gc
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -138,6 +140,72 @@ def test_an_abandoned_stream_gives_its_memory_back(sessions: tuple[Session, Sess
     next(stream)
     stream.close()
     device._backend.devices[-1].close()  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("fails", ["source", "engine"])
+def test_what_ends_a_stream_is_raised_after_the_frames_before_it(
+    sessions: tuple[Session, Session], fails: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    device, host = sessions
+    shown = pictures(*[(20 + i, 50) for i in range(6)])  # three batches
+
+    def source() -> Iterator[np.ndarray]:
+        yield from shown
+        if fails == "source":
+            raise ConnectionError("broken off")
+        yield shown[0]
+
+    if fails == "engine":
+        submit, numbers = FrameSlots.submit, iter(range(99))
+
+        def failing(slots: FrameSlots, images: Any) -> None:
+            if next(numbers) == 3:
+                raise ConnectionError("broken off")
+            submit(slots, images)
+
+        monkeypatch.setattr(FrameSlots, "submit", failing)
+    stream = device.predict_stream(source())
+    for expected in host.predict(shown):
+        _equal(next(stream).result(), expected)
+    with pytest.raises(ConnectionError, match="broken off"):
+        next(stream)
+
+
+def test_a_frame_comes_as_soon_as_the_next_is_submitted(
+    sessions: tuple[Session, Session],
+) -> None:
+    """And not when there is a third: a camera's would be a frame late."""
+    device, _ = sessions
+    came, in_time = threading.Event(), list[bool]()
+
+    def source() -> Iterator[np.ndarray]:
+        yield from pictures((20, 50)) * 4  # two batches
+        in_time.append(came.wait(2))
+        yield pictures((20, 50))[0]
+
+    stream = device.predict_stream(source())
+    assert next(stream).index == 0
+    came.set()
+    assert [frame.index for frame in stream] == [1, 2, 3, 4]
+    assert in_time == [True]
+
+
+def test_a_session_that_is_dropped_gives_its_memory_back(
+    make_engine: Callable[..., bytes],
+) -> None:
+    """As `session = maskrt.load(...)` does with the one before, in a notebook."""
+    pytest.importorskip("onnxruntime")
+    backend = OnHost(make_engine(SPEC, BOXES, [1, 2, 1], np.zeros((3, 28, 28), np.float32)))
+    session = Session(backend, SPEC)
+    stream = session.predict_stream(pictures((30, 30)) * 9)
+    next(stream)
+    del session
+    next(stream)  # the stream holds it
+    del stream
+    gc.collect()
+    for cuda in backend.devices:
+        cuda.close()  # raises if anything is left
+    assert backend._session is None
 
 
 def test_threads_share_a_session(sessions: tuple[Session, Session]) -> None:
