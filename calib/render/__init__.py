@@ -76,7 +76,7 @@ def render(
     brain = {name for name, precision in chosen.items() if precision is Precision.BF16}
     if brain:
         rendered = render_half(rendered, brain, Precision.BF16)
-    return render_half(rendered, half) if half else rendered
+    return render_half(rendered, half, wide=recipe.beyond_fp16()) if half else rendered
 
 
 def _refuse_on_host(recipe: Recipe) -> None:

@@ -93,5 +93,6 @@ def layer_types(
     chosen = {output: recipe.layers[layer.name].precision for output, layer in layers.items()}
     narrow: dict[str, Precision] = {o: p for o, p in chosen.items() if p is not Precision.FP32}
     results = {output: layers[output].result for output in narrow}
-    inside = {node.output[0] for node in half_nodes(graph, results)} if narrow else set()
+    nodes = half_nodes(graph, results, recipe.beyond_fp16()) if narrow else []
+    inside = {node.output[0] for node in nodes}
     return narrow, frozenset(inside - set(layers))

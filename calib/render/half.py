@@ -8,8 +8,9 @@ Which nodes compute in FP16 follows from the layers that do:
 * a MatMul of an FP16 tensor by weights that were only picked or moved (a mask head's weights of the
   detected classes), since it is a layer but for that.
 
-Everything else is FP32: the normalisation of the picture, box decoding, softmax, sigmoid, NMS and
-every node of domain `maskrt`. A tensor `t` that an FP16 node makes is called `t_fp16`; where an
+Everything else is FP32: the normalisation of the picture, box decoding, softmax, NMS, every node of
+domain `maskrt`, and a node between layers that makes a tensor which FP16 cannot hold (`wide`), such
+as a residual sum of two tensors that it can. A tensor `t` that an FP16 node makes is called `t_fp16`; where an
 FP32 node or the graph's output needs it, a Cast makes `t` again. So a tensor that is both read
 inside and given out has one FP16 form, one FP32 form, and one Cast.
 
@@ -45,14 +46,25 @@ _PICKS = ("GatherND", "GatherElements", "Expand", "Tile")
 
 
 def render_half(
-    model: onnx.ModelProto, names: Collection[str], precision: Precision = Precision.FP16
+    model: onnx.ModelProto,
+    names: Collection[str],
+    precision: Precision = Precision.FP16,
+    *,
+    wide: Collection[str] = (),
 ) -> onnx.ModelProto:
-    """Return `model` with the layers `names`, and what lies between them, in FP16 or BF16."""
+    """Return `model` with the layers `names`, and what lies between them, in FP16 or BF16.
+
+    Args:
+        model: the FP32 graph, or one with Q and DQ.
+        names: of layers.
+        precision: FP16 or BF16.
+        wide: tensors that nothing between the layers makes in it.
+    """
     edit = GraphEdit(model)
     chosen = {
         layer.output: layer.result for layer in find_layers(edit.before) if layer.name in names
     }
-    nodes = half_nodes(edit.before, chosen)
+    nodes = half_nodes(edit.before, chosen, wide)
     half = {}
     for node in nodes:
         for name in _results(node) if node.op_type != "QuantizeLinear" else ():
@@ -68,8 +80,16 @@ def render_half(
     return edit.finish()
 
 
-def half_nodes(graph: GraphIndex, chosen: dict[str, str]) -> list[onnx.NodeProto]:
-    """Return the nodes that compute in FP16, in topological order."""
+def half_nodes(
+    graph: GraphIndex, chosen: dict[str, str], wide: Collection[str] = ()
+) -> list[onnx.NodeProto]:
+    """Return the nodes that compute in FP16, in topological order.
+
+    Args:
+        graph: the graph.
+        chosen: output of each FP16 layer → its result.
+        wide: tensors that nothing between the layers makes in FP16.
+    """
     made: set[str] = set()  # tensors that may be FP16
     needed = {*chosen, *chosen.values()}  # tensors that are to be FP16
     able = []
@@ -77,7 +97,8 @@ def half_nodes(graph: GraphIndex, chosen: dict[str, str]) -> list[onnx.NodeProto
         picked = _is_product_of_picked(graph, node, made)
         if picked:
             needed.add(node.output[0])
-        if picked or node.output[0] in needed or _is_between(graph, node, made):
+        between = node.output[0] not in wide and _is_between(graph, node, made)
+        if picked or node.output[0] in needed or between:
             able.append(node)
             made.update(_results(node))
     kept = []
