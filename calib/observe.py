@@ -5,8 +5,10 @@ tensor and no feature map: memory does not grow with the pictures. Minimum and m
 range; the sum is there because it alone is NaN when any element is (ONNX Runtime's `ReduceMax` may
 skip a NaN).
 
-For histograms a run also returns every 17th element of each tensor: a prime, so that no row or
-channel is always met at the same place. Minimum and maximum are of all elements.
+For histograms a run also returns every 17th element of a picture's share of each tensor. 17 is a
+prime, so that no row or channel is always met at the same place; where it divides one of the
+tensor's sizes, and columns would be left out, another prime is taken. A small tensor is returned as
+it is. Minimum and maximum are of all elements.
 """
 
 import ctypes
@@ -21,6 +23,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from ..core import InputError, require
 from .fingerprint import fingerprint
+from .graph import GraphIndex
 from .histogram import Histogram
 from .placement import place
 from .statistics import Range, Statistics
@@ -28,7 +31,8 @@ from .statistics import Range, Statistics
 __all__ = ["Collector", "collect_statistics", "open_session"]
 
 _REDUCTIONS = ("ReduceMin", "ReduceMax", "ReduceSum")
-_STRIDE = 17
+_STRIDES = (17, 19, 23, 29)
+_SMALL = 2**16  # elements of a picture, of which every one is counted
 _M_MMAP_THRESHOLD, _LARGE_BLOCK = -3, 4 << 20  # glibc, malloc.h
 _OUTPUTS = len(_REDUCTIONS) + 1
 
@@ -137,6 +141,8 @@ def _with_reductions(model: onnx.ModelProto, names: Sequence[str]) -> onnx.Model
     observed = onnx.ModelProto()
     observed.CopyFrom(model)
     del observed.graph.output[:]
+    graph = GraphIndex(model)
+    batch = (graph.shape(model.graph.input[0].name) or (1,))[0]
     for index, name in enumerate(names):
         for op_type in _REDUCTIONS:
             output = f"maskrt_observed_{index}_{op_type}"
@@ -144,26 +150,37 @@ def _with_reductions(model: onnx.ModelProto, names: Sequence[str]) -> onnx.Model
             observed.graph.node.append(node)
             info = helper.make_tensor_value_info(output, TensorProto.FLOAT, [])
             observed.graph.output.append(info)
-        _add_sample(observed.graph, name, f"maskrt_observed_{index}_sample")
-    _add_constants(observed.graph)
+        _add_sample(
+            observed.graph, name, f"maskrt_observed_{index}_sample", graph.shape(name), batch
+        )
     return observed
 
 
-def _add_sample(graph: onnx.GraphProto, name: str, output: str) -> None:
-    """Append every 17th element of each row of `name`: a row is a picture, or a RoI of one."""
-    rows = helper.make_node("Flatten", [name], [f"{output}_rows"], f"{output}_rows", axis=1)
-    inputs = [rows.output[0], *(f"maskrt_observed_{n}" for n in _CONSTANTS)]
-    graph.node.extend([rows, helper.make_node("Slice", inputs, [output], output)])
+def _add_sample(
+    graph: onnx.GraphProto, name: str, output: str, shape: tuple[int, ...], batch: int
+) -> None:
+    """Append a sample of `name`, each row of which is of one picture, regions and all.
+
+    A tensor whose first size is no multiple of the batch has a row for each of that size.
+    """
+    divided = batch == 1 or (bool(shape) and shape[0] % batch == 0)
+    stride = _stride(shape, batch)
+    values = {"rows": [batch if divided else 0, -1], "start": [0], "axis": [1], "step": [stride],
+              "stop": [np.iinfo(np.int64).max]}  # fmt: skip
+    for key, value in values.items():
+        constant = numpy_helper.from_array(np.array(value, np.int64), f"{output}_{key}")
+        graph.initializer.append(constant)
+    wide = f"{output}_pictures"
+    inputs = [wide, *(f"{output}_{key}" for key in ("start", "stop", "axis", "step"))]
+    graph.node.append(helper.make_node("Reshape", [name, f"{output}_rows"], [wide], wide))
+    graph.node.append(helper.make_node("Slice", inputs, [output], output))
     graph.output.append(helper.make_tensor_value_info(output, TensorProto.FLOAT, [None, None]))
 
 
-_CONSTANTS = {"start": 0, "stop": np.iinfo(np.int64).max, "axis": 1, "step": _STRIDE}
-
-
-def _add_constants(graph: onnx.GraphProto) -> None:
-    for name, value in _CONSTANTS.items():
-        array = np.array([value], np.int64)
-        graph.initializer.append(numpy_helper.from_array(array, f"maskrt_observed_{name}"))
+def _stride(shape: tuple[int, ...], batch: int) -> int:
+    if shape and math.prod(shape) <= _SMALL * batch:
+        return 1
+    return next((p for p in _STRIDES if all(size % p for size in shape)), _STRIDES[0])
 
 
 def open_session(model: onnx.ModelProto) -> Any:
@@ -213,7 +230,7 @@ def _filled(batch: np.ndarray, shape: Sequence[int]) -> np.ndarray:
 
 
 def _without_filler(sample: np.ndarray, pictures: int, batch: int) -> np.ndarray:
-    """Return the rows of the first `pictures` of `batch`; each has as many, such as its regions."""
+    """Return the rows of the first `pictures` of `batch`, which have as many each."""
     return sample[: len(sample) * pictures // batch] if len(sample) % batch == 0 else sample
 
 
