@@ -10,9 +10,11 @@ Which nodes compute in FP16 follows from the layers that do:
 
 Everything else is FP32: the normalisation of the picture, box decoding, softmax, NMS, every node of
 domain `maskrt`, and a node between layers that makes a tensor which FP16 cannot hold (`wide`), such
-as a residual sum of two tensors that it can. A tensor `t` that an FP16 node makes is called `t_fp16`; where an
-FP32 node or the graph's output needs it, a Cast makes `t` again. So a tensor that is both read
-inside and given out has one FP16 form, one FP32 form, and one Cast.
+as a residual sum of two tensors that it can.
+
+A tensor `t` that an FP16 node makes is called `t_fp16`; where an FP32 node or the graph's output
+needs it, a Cast makes `t` again. So a tensor that is both read inside and given out has one FP16
+form, one FP32 form, and one Cast.
 
 BF16 is the same with another type; a tensor's form is called `t_bf16`. TensorRT's parser takes it
 at every opset, and ONNX's own checker only where the operators' later versions list bfloat16.
