@@ -28,7 +28,7 @@ from .histogram import Histogram
 from .placement import place
 from .statistics import Range, Statistics
 
-__all__ = ["Collector", "collect_statistics", "open_session"]
+__all__ = ["Collector", "collect_statistics", "filled", "open_session", "without_filler"]
 
 _REDUCTIONS = ("ReduceMin", "ReduceMax", "ReduceSum")
 _STRIDES = (17, 19, 23, 29)
@@ -116,13 +116,13 @@ class Collector:
         Raises:
             InputError: its shape or type is another, or an activation is NaN or infinite.
         """
-        feed = _filled(batch, self._input.shape)
+        feed = filled(batch, self._input.shape)
         found = self._session.run(None, {self._input.name: feed})
         for name, seen in zip(self._names, _ranges(self._names, found), strict=True):
             self._ranges[name] = seen.union(self._ranges.get(name, seen))
         for index, name in enumerate(self._names):
             sample = found[_OUTPUTS * index + len(_REDUCTIONS)]
-            self._histograms[name].add(_without_filler(sample, len(batch), len(feed)))
+            self._histograms[name].add(without_filler(sample, len(batch), len(feed)))
         self._pictures += len(batch)
 
 
@@ -215,10 +215,10 @@ def _give_back_large_blocks() -> None:
             libc.mallopt(_M_MMAP_THRESHOLD, _LARGE_BLOCK)
 
 
-def _filled(batch: np.ndarray, shape: Sequence[int]) -> np.ndarray:
+def filled(batch: np.ndarray, shape: Sequence[int]) -> np.ndarray:
     """Return `batch` with its last picture repeated up to the graph's static batch.
 
-    A repeated picture changes neither minimum nor maximum, and `_without_filler` counts it once.
+    A repeated picture changes neither minimum nor maximum, and `without_filler` counts it once.
     """
     rest = tuple(shape[1:])
     if batch.dtype != np.uint8 or batch.shape[1:] != rest or not 0 < len(batch) <= shape[0]:
@@ -229,7 +229,7 @@ def _filled(batch: np.ndarray, shape: Sequence[int]) -> np.ndarray:
     return np.concatenate([batch, np.repeat(batch[-1:], shape[0] - len(batch), axis=0)])
 
 
-def _without_filler(sample: np.ndarray, pictures: int, batch: int) -> np.ndarray:
+def without_filler(sample: np.ndarray, pictures: int, batch: int) -> np.ndarray:
     """Return the rows of the first `pictures` of `batch`, which have as many each."""
     return sample[: len(sample) * pictures // batch] if len(sample) % batch == 0 else sample
 
