@@ -1,9 +1,9 @@
 """The precision search with everything that it is handed: pictures, engines, AP.
 
 `calib.search` decides what to try. Here a recipe is scored: rendered for the CPU, built, run over
-the annotated pictures, and its COCO AP is taken from that of the FP32 graph. A target that this
-machine cannot run is stood in for by the CPU on TensorRT's 127-level grid, and its cost is
-modelled.
+the annotated pictures, and its COCO AP is taken from that of the FP32 graph. Targets with a GPU are
+stood in for by the CPU on TensorRT's 127-level grid, and their cost is modelled. Where engines are
+wanted for the CPU and for a GPU, what a recipe loses is the larger of the two losses.
 
 What was measured is kept in the user's cache folder (`journal.py`), by graph and pictures: a search
 that was stopped goes on where it was, and one for another device measures nothing again.
@@ -122,19 +122,26 @@ class Judge:
         """Take the arguments of `fit_recipe`; `dataset` is all that is run."""
         self._manifest, self._model, self._dataset = bundle.manifest, model, dataset
         self._here = any(target.name == "cpu" for target in targets)
+        elsewhere = any(target.name != "cpu" for target in targets)
+        self._grids = [True] * self._here + [False] * elsewhere  # full range or not
         self._seconds = layer_seconds(model, _machine(targets))
         pictures = [(str(i.path), i.path.stat().st_mtime_ns) for i in dataset.images]
         labels = [dataset.categories, self._manifest.class_names]
-        engine = [fingerprint(model), self._manifest.input.to_json(), self._here]
+        engine = [fingerprint(model), self._manifest.input.to_json()]
         self._journal = Journal(engine, labels, list(dataset.annotations), pictures)
 
     def score(self, recipe: calib.Recipe) -> Score:
         """Return what `recipe` loses, and what it costs."""
         expected = self._measured("reference", self._model.SerializeToString)
-        found = self._measured(digest(recipe), lambda: self._engine(recipe))
-        drop = max(expected.ap[kind] - found.ap[kind] for kind in BUDGETED if kind in expected.ap)
+        found = [self._on_grid(recipe, full_range) for full_range in self._grids]
+        drop = max(
+            expected.ap[kind] - own.ap[kind]
+            for own in found
+            for kind in BUDGETED
+            if kind in expected.ap
+        )
         modelled = recipe_seconds(recipe, self._seconds) * 1e3
-        return Score(drop, modelled, found.latency_ms if self._here else 0.0)
+        return Score(drop, modelled, found[0].latency_ms if self._here else 0.0)
 
     def fastest(self, trials: Sequence[Trial]) -> Trial:
         """Return the trial whose engine is the fastest here, timed in turns on one picture."""
@@ -143,12 +150,16 @@ class Judge:
         spec = self._manifest.input
         shape = (spec.batch, spec.height, spec.width, 3)
         picture = np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
-        engines = [CpuBackend(self._engine(trial.recipe)) for trial in trials]
+        engines = [CpuBackend(self._engine(trial.recipe, True)) for trial in trials]
         taken = [[_milliseconds(engine, picture) for engine in engines] for _ in range(_ROUNDS)]
         return trials[int(np.argmin(np.min(taken, axis=0)))]
 
-    def _engine(self, recipe: calib.Recipe) -> bytes:
-        rendered = calib.render(self._model, recipe, calib.Style.ORT, full_range=self._here)
+    def _on_grid(self, recipe: calib.Recipe, full_range: bool) -> Measured:
+        levels = "" if full_range else " on 127 levels"
+        return self._measured(digest(recipe) + levels, lambda: self._engine(recipe, full_range))
+
+    def _engine(self, recipe: calib.Recipe, full_range: bool) -> bytes:
+        rendered = calib.render(self._model, recipe, calib.Style.ORT, full_range=full_range)
         return build_engine(rendered, Target.parse("cpu"), Precision.MIXED).files["engine.onnx"]
 
     def _measured(self, name: str, engine: Callable[[], bytes]) -> Measured:

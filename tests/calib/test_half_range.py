@@ -63,7 +63,7 @@ def test_the_layers_stay_fp32_and_say_why(factor: float, reason: str) -> None:
 
 
 def _summed() -> onnx.ModelProto:
-    """Two tensors that FP16 holds, their sum, which it does not, and a third that brings it back."""
+    """Two tensors that FP16 holds, their sum, which it does not, and one that brings it back."""
     g = GraphBuilder(2)
     first = g.relu(g.conv(stem(g), 16, 16))
 
