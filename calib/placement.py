@@ -134,6 +134,10 @@ def _refusals(graph: GraphIndex, layer: Layer) -> dict[Precision, str]:
         reasons[Precision.FP16] = f"a weight is larger than {LARGEST_FP16:g}"
     elif 0 < largest < SMALLEST_NORMAL_FP16:
         reasons[Precision.FP16] = f"no weight is larger than {largest:g}: FP16 is subnormal there"
+    if layer.bias in graph.constants:
+        bias = float(np.abs(graph.array(layer.bias)).max(initial=0.0))
+        if not bias <= LARGEST_FP16:
+            reasons[Precision.FP16] = f"a number of its bias is larger than {LARGEST_FP16:g}"
     return reasons
 
 
