@@ -127,7 +127,7 @@ def write_recipe(
     method: str = calib.DEFAULT_METHOD,
 ) -> None:
     """Calibrate on `pictures`, if there are any, and write the recipe."""
-    if pictures is None or precision is Precision.FP32:
+    if pictures is None:
         store_recipe(bundle, model, precision, None, {}, method)
         return
     seen = observe(model, pictures, bundle.manifest.input, progress)

@@ -119,6 +119,15 @@ def test_an_unknown_method_is_refused_before_anything_is_done(
     assert _recipe(template) == before
 
 
+def test_fp32_is_calibrated_for_later_builds(template: Path, tmp_path: Path) -> None:
+    made = maskrt.calibrate(
+        _write_bundle(tmp_path / "b.maskrt", detector()), template / "good", precision="fp32"
+    )
+    found, known = made.read_json("recipe.json"), Bundle.open(template / "b.maskrt")
+    assert {layer["precision"] for layer in found["layers"].values()} == {"fp32"}
+    assert found["tensors"] == known.read_json("recipe.json")["tensors"]
+
+
 @pytest.mark.parametrize("precision", ["mixed", maskrt.Precision.MIXED])
 @pytest.mark.parametrize("verb", [maskrt.calibrate, _on_cluster])
 def test_a_mixed_recipe_is_found_by_a_search_alone(
