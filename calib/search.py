@@ -15,7 +15,7 @@ caller's (`score`), and so is memory beyond this search: `digest` tells recipes 
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -70,10 +70,13 @@ class Outcome:
     Attributes:
         trials: all that were scored, in order.
         inside: the different recipes that answer what was asked, the cheapest first.
+        noise: unit → the noise-to-signal ratio that its quantisation alone leaves at the outputs,
+            see `sensitivity`; empty where no layer had to be given up.
     """
 
     trials: tuple[Trial, ...]
     inside: tuple[Trial, ...]
+    noise: Mapping[Unit, float] = field(default_factory=dict)
 
     @property
     def best(self) -> Trial | None:

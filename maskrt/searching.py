@@ -9,6 +9,7 @@ What was measured is kept in the user's cache folder (`journal.py`), by graph an
 that was stopped goes on where it was, and one for another device measures nothing again.
 """
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -35,6 +36,7 @@ __all__ = ["SCORED_PICTURES", "Judge", "fit_recipe", "search_report"]
 _SENSITIVITY_PICTURES = 4
 SCORED_PICTURES = 500
 _FINALISTS, _ROUNDS = 3, 12
+_TINY = 1e-20
 
 
 def fit_recipe(
@@ -69,12 +71,14 @@ def fit_recipe(
         for unit in units(calib.place(model))
     }
     shown = first_readable(pictures, _SENSITIVITY_PICTURES)
+    noise: dict[tuple[str, ...], float] = {}
 
     def rank(best: calib.Recipe) -> list[tuple[str, ...]]:
         batches = [canvases for canvases, _ in letterbox_batches(shown, bundle.manifest.input)]
-        noise = measure_sensitivity(
+        found = measure_sensitivity(
             model, best, batches, progress=lambda done, total: progress("sensitivity", done, total)
         )
+        noise.update(found)
         return sorted(noise, key=lambda unit: -noise[unit] / max(price[unit], 1e-12))
 
     # Who asks for INT8 is not handed something else under that name.
@@ -84,24 +88,35 @@ def fit_recipe(
         int8 = outcome.trials[0]
         raise CheckFailedError(
             f"none of {len(outcome.trials)} {recipe.precision} recipes with at least {least} "
-            f"of {len(recipe.layers)} layers in INT8, loses at most {budget:g} AP (INT8 everywhere "
+            f"of {len(recipe.layers)} layers in INT8 loses at most {budget:g} AP (INT8 everywhere "
             f"loses {int8.score.drop:.2f}): choose {_wider(recipe.precision)} or a wider budget. "
             "No bundle was written."
         )
     first = judge.fastest(outcome.inside[:_FINALISTS])
     others = (trial for trial in outcome.inside if trial is not first)
-    return replace(outcome, inside=(first, *others))
+    return replace(outcome, inside=(first, *others), noise=noise)
 
 
-def search_report(outcome: Outcome, budget: float) -> dict[str, Any]:
-    """Return what `report/search.json` holds: every trial, the Pareto set and the choice."""
+def search_report(
+    outcome: Outcome, budget: float, targets: Sequence[Target] = ()
+) -> dict[str, Any]:
+    """Return what `search.json` holds: every trial, the Pareto set and the choice.
+
+    The costs are milliseconds of the layers on `modelled`. `sensitivity` is there if layers had to
+    be ranked: the signal-to-noise ratio at the outputs with one unit in INT8, the worst first.
+    """
     assert outcome.best is not None  # `fit_recipe` raises otherwise
     return {
         "format_version": 1,
         "budget": budget,
+        "modelled": _machine(targets).name,
         "best": outcome.best.to_json(),
         "pareto": [trial.to_json() for trial in pareto(outcome.trials)],
         "trials": [trial.to_json() for trial in outcome.trials],
+        "sensitivity": [
+            {"layers": list(unit), "snr_db": round(-10 * math.log10(max(ratio, _TINY)), 1)}
+            for unit, ratio in sorted(outcome.noise.items(), key=lambda entry: -entry[1])
+        ],
     }
 
 

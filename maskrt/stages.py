@@ -208,7 +208,7 @@ def fit_recipe_to_budget(
     )
     assert outcome.best is not None
     bundle.write(RECIPE, outcome.best.recipe.to_json())
-    bundle.write(SEARCH, search_report(outcome, budget))
+    bundle.write(SEARCH, search_report(outcome, budget, targets))
 
 
 def write_engine(
