@@ -66,7 +66,7 @@ def accelerated(model: onnx.ModelProto, recipe: Recipe) -> Accelerated:
     for layer in find_layers(graph):
         node = graph.producers[layer.output]
         reason = _refusal(graph, node)
-        if layer.output not in narrow:
+        if not reason and layer.output not in narrow:
             reason = f"it is {Precision.FP32.value} in the recipe"
         if reason:
             leaves[layer.name] = reason

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 from maskrt.calib import (
+    accelerated,
     calibration_cache,
     collect_statistics,
     implicit_scales,
@@ -145,6 +146,7 @@ def test_what_fp16_cannot_hold_is_not_left_to_the_builder() -> None:
     assert Precision.FP16 in recipe.layers["huge"].refuses
     layers, free = layer_types(model, recipe)
     assert huge not in layers  # its INT8 is FP16 in TensorRT 8
+    assert accelerated(model, recipe).leaves["huge"] == "a DLA has no Gemm"
     assert cut not in free
 
 
