@@ -64,7 +64,7 @@ def fit_recipe(
     Raises:
         CheckFailedError: no recipe is inside the budget, not even without INT8.
     """
-    judge = Judge(bundle, model, dataset.share(SCORED_PICTURES), targets)
+    judge = Judge(bundle, model, dataset.share(SCORED_PICTURES), targets, budget)
     seconds = layer_seconds(model, _machine(targets))
     price = {
         unit: sum(seconds[n][recipe.rest] - seconds[n][Precision.INT8] for n in unit)
@@ -133,9 +133,14 @@ class Judge:
         model: onnx.ModelProto,
         dataset: CocoDataset,
         targets: Sequence[Target],
+        budget: float = math.inf,
     ) -> None:
-        """Take the arguments of `fit_recipe`; `dataset` is all that is run."""
+        """Take the arguments of `fit_recipe`; `dataset` is all that is run.
+
+        A recipe that misses `budget` on one grid is not run on the other.
+        """
         self._manifest, self._model, self._dataset = bundle.manifest, model, dataset
+        self._budget = budget
         self._here = any(target.name == "cpu" for target in targets)
         elsewhere = any(target.name != "cpu" for target in targets)
         self._grids = [True] * self._here + [False] * elsewhere  # full range or not
@@ -148,15 +153,15 @@ class Judge:
     def score(self, recipe: calib.Recipe) -> Score:
         """Return what `recipe` loses, and what it costs."""
         expected = self._measured("reference", self._model.SerializeToString)
-        found = [self._on_grid(recipe, full_range) for full_range in self._grids]
-        drop = max(
-            expected.ap[kind] - own.ap[kind]
-            for own in found
-            for kind in BUDGETED
-            if kind in expected.ap
-        )
-        modelled = recipe_seconds(recipe, self._seconds) * 1e3
-        return Score(drop, modelled, found[0].latency_ms if self._here else 0.0)
+        drop, latency_ms = -math.inf, 0.0
+        for full_range in self._grids:
+            found = self._on_grid(recipe, full_range)
+            lost = (expected.ap[kind] - found.ap[kind] for kind in BUDGETED if kind in expected.ap)
+            drop = max(drop, *lost)
+            latency_ms = found.latency_ms if full_range else latency_ms
+            if drop > self._budget:
+                break
+        return Score(drop, recipe_seconds(recipe, self._seconds) * 1e3, latency_ms)
 
     def fastest(self, trials: Sequence[Trial]) -> Trial:
         """Return the trial whose engine is the fastest here, timed in turns on one picture."""

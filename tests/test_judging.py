@@ -152,6 +152,9 @@ def test_a_recipe_is_scored_on_the_grid_of_every_target(
         targets = [Target.parse(name) for name in names]
         assert Judge(bundle, model, dataset, targets).score(recipe).drop == 2.0
         assert grids == expected
+    grids.clear()
+    assert Judge(bundle, model, dataset, targets, budget=1.0).score(recipe).drop == 2.0
+    assert grids == [True]  # which is enough to know that it is outside
 
 
 def _fit(
