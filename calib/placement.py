@@ -12,7 +12,10 @@ The rules, with TensorRT's reasons (NVIDIA, Working with Quantized Types, Q/DQ p
    inputs and outputs share one scale. So an FPN's upsampling is quantised at its input.
 5. A layer with fewer than 16 input channels stays wide: it fills no INT8 tile, and it is the one
    that reads the picture.
-6. Nodes of domain `maskrt`, box decoding, softmax and NMS are no layers: they are left alone.
+6. Nodes of domain `maskrt`, box decoding, softmax and NMS are no layers: they are left alone. So
+   RoIAlign reads floats: it interpolates, and its result is quantised where a head reads it.
+7. Last layers are like others. What they make is read by no layer, so it is not quantised (by
+   TensorRT; ONNX Runtime's integer convolutions write eight bits).
 """
 
 from dataclasses import dataclass, field
