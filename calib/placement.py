@@ -64,17 +64,19 @@ class Placement:
         adds: all residual sums, in topological order.
         groups: sets of tensors that share one scale; each tensor is in one group at most.
         refusals: layer name -> precision -> why the layer may not have it.
+        fixed: constants that a layer reads as its data.
     """
 
     layers: tuple[Layer, ...]
     adds: tuple[ResidualAdd, ...]
     groups: tuple[tuple[str, ...], ...] = ()
     refusals: dict[str, dict[Precision, str]] = field(default_factory=dict)
+    fixed: frozenset[str] = frozenset()
 
     @cached_property
     def tensors(self) -> tuple[str, ...]:
         """Every tensor that some rendering quantises: the ones to observe, in graph order."""
-        return _tensors(self.layers, self.adds)
+        return tuple(name for name in _tensors(self.layers, self.adds) if name not in self.fixed)
 
     def group(self, tensor: str) -> tuple[str, ...]:
         """Return the tensors that share `tensor`'s scale, itself included."""
@@ -93,7 +95,9 @@ def place(model: onnx.ModelProto) -> Placement:
     adds = tuple(_find_adds(graph, layers))
     groups = _find_groups(graph, _tensors(layers, adds))
     refusals = {layer.name: _refusals(graph, layer) for layer in layers}
-    return Placement(layers, adds, groups, {name: why for name, why in refusals.items() if why})
+    fixed = frozenset(layer.data for layer in layers) & graph.constants.keys()
+    refused = {name: why for name, why in refusals.items() if why}
+    return Placement(layers, adds, groups, refused, fixed)
 
 
 def moves_data(node: onnx.NodeProto) -> bool:

@@ -5,10 +5,10 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from maskrt.calib import collect_statistics, place
-from maskrt.core import InputError
+from maskrt.calib import Style, collect_statistics, place, render
+from maskrt.core import InputError, Precision
 
-from .graphs import GraphBuilder, detector, pictures, run, stem
+from .graphs import GraphBuilder, detector, int8_recipe, pictures, run, snr_db, stem
 
 
 @pytest.fixture(scope="module")
@@ -109,6 +109,19 @@ def test_chosen_tensors_only(model: onnx.ModelProto) -> None:
     assert list(collect_statistics(model, [pictures(1)], tensors=[name]).tensors) == [name]
     with pytest.raises(InputError, match="nowhere is not in the model"):
         collect_statistics(model, [pictures(1)], tensors=["nowhere"])
+
+
+@pytest.mark.parametrize("style", list(Style))
+def test_a_layer_that_reads_a_constant_is_neither_observed_nor_int8(style: Style) -> None:
+    g = GraphBuilder(1)
+    fixed = g.constant(g.random.normal(0, 1, (1, 16, 16, 16)).astype(np.float32))
+    added = g.op("Conv", fixed, g.weight(16, 16, 1, 1), name="of a constant")
+    model = g.model([g.relu(g.op("Add", g.conv(stem(g), 16, 16), added))])
+    recipe = int8_recipe(model)
+    assert recipe.layers["of a constant"].precision is Precision.FP32
+    images = pictures(1)
+    pairs = zip(run(model, images), run(render(model, recipe, style), images), strict=True)
+    assert all(snr_db(expected, found) > 28 for expected, found in pairs)
 
 
 def test_no_picture_is_an_error(model: onnx.ModelProto) -> None:
