@@ -45,6 +45,8 @@ def measure_bias(
     graph = GraphIndex(model)
     narrow = set(recipe.narrow_layers())
     layers = [x for x in find_layers(graph) if x.name in narrow and _has_bias(graph, x)]
+    if not layers:
+        return {}
     session = open_session(_with_means(model, recipe, layers))
     (feed,) = session.get_inputs()
     sums: list[np.ndarray] = [np.zeros(1)] * len(layers)

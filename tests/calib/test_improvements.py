@@ -186,6 +186,15 @@ def test_a_correction_follows_its_layer_and_its_method() -> None:
     assert corrected.with_method("minmax").corrections == found
 
 
+def test_products_alone_have_no_bias_to_correct() -> None:
+    g = GraphBuilder(1)
+    rows = g.op("Reshape", stem(g), g.constant(np.int64([1, 256, 16])))
+    model = g.model([g.op("MatMul", rows, g.weight(16, 16))])
+    recipe = int8_recipe(model)
+    assert recipe.narrow_layers()
+    assert measure_bias(model, recipe, _batches(1)) == {}
+
+
 def test_no_picture_is_an_error() -> None:
     model = detector()
     with pytest.raises(InputError, match="no picture to measure biases on"):
