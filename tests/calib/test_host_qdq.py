@@ -159,7 +159,7 @@ def test_layers_that_stay_fp32_read_and_write_floats(
 
 
 def test_an_fp16_layer_beside_an_int8_layer_leaves_it_int8() -> None:
-    """As the search widens one of two heads; a Cast behind the DQ that both read would part them."""
+    """As the search widens one of two heads: a Cast behind the DQ of both would part them."""
     g = GraphBuilder(1)
     shared = g.relu(g.conv(stem(g), 16, 16))
     ends = [g.conv(shared, 16, 16, kernel=1, name=name) for name in ("narrow", "wide")]
