@@ -80,7 +80,8 @@ def render(
     wide = recipe.beyond_fp16()
     if style is Style.ORT:  # whose integer kernels read and write float32 around Q and DQ
         wide |= {name for n in rendered.graph.node if _is_border(n) for name in n.output}
-    return render_half(rendered, half, wide=wide) if half else rendered
+    plain = model if style is Style.TENSORRT else None
+    return render_half(rendered, half, wide=wide, plain=plain) if half else rendered
 
 
 def _is_border(node: onnx.NodeProto) -> bool:

@@ -53,6 +53,7 @@ def render_half(
     precision: Precision = Precision.FP16,
     *,
     wide: Collection[str] = (),
+    plain: onnx.ModelProto | None = None,
 ) -> onnx.ModelProto:
     """Return `model` with the layers `names`, and what lies between them, in FP16 or BF16.
 
@@ -61,11 +62,12 @@ def render_half(
         names: of layers.
         precision: FP16 or BF16.
         wide: tensors that nothing between the layers makes in it.
+        plain: the same without Q and DQ: where its weights come out of a DQ, a layer is not seen to
+            be one.
     """
     edit = GraphEdit(model)
-    chosen = {
-        layer.output: layer.result for layer in find_layers(edit.before) if layer.name in names
-    }
+    layers = find_layers(edit.before if plain is None else GraphIndex(plain))
+    chosen = {layer.output: layer.result for layer in layers if layer.name in names}
     nodes = half_nodes(edit.before, chosen, wide)
     half = {}
     for node in nodes:
@@ -166,9 +168,16 @@ def _to_half(edit: GraphEdit, name: str, precision: Precision) -> str:
 
 
 def _cast_back(edit: GraphEdit, half: dict[str, str], inside: set[int]) -> None:
-    """Give every FP32 reader of an FP16 tensor, and the graph's outputs, its FP32 form."""
+    """Give every FP32 reader of an FP16 tensor, and the graph's outputs, its FP32 form.
+
+    That of a dequantised tensor is dequantised, too: behind a Cast, no layer is INT8.
+    """
     graph = edit.before
     for name, half_name in list(half.items()):
-        readers = graph.consumers.get(name, [])
-        if name in graph.outputs or any(id(node) not in inside for node in readers):
+        readers, producer = graph.consumers.get(name, []), graph.producers[name]
+        if name not in graph.outputs and all(id(node) in inside for node in readers):
+            continue
+        if producer.op_type == "DequantizeLinear":
+            edit.node("DequantizeLinear", list(producer.input), name)
+        else:
             edit.node("Cast", [half_name], name, to=TensorProto.FLOAT)
