@@ -22,7 +22,7 @@ from onnx import TensorProto, helper, numpy_helper
 from ..core import InputError
 from .graph import GraphIndex
 from .layers import Layer, find_layers
-from .observe import open_session
+from .observe import filled, open_session, without_filler
 from .recipe import Recipe
 from .scales import channel_amax, quantize_weight, symmetric_scale
 
@@ -37,7 +37,7 @@ def measure_bias(
     Args:
         model: the FP32 graph that is quantised.
         recipe: its scales.
-        batches: letterboxed pictures, uint8 `[B, H, W, 3]`.
+        batches: letterboxed pictures, uint8 `[b, H, W, 3]`; `b` is the graph's batch or less.
 
     Raises:
         InputError: there is no picture.
@@ -45,18 +45,21 @@ def measure_bias(
     graph = GraphIndex(model)
     narrow = set(recipe.narrow_layers())
     layers = [x for x in find_layers(graph) if x.name in narrow and _has_bias(graph, x)]
+    if not layers:
+        return {}
     session = open_session(_with_means(model, recipe, layers))
     (feed,) = session.get_inputs()
     sums: list[np.ndarray] = [np.zeros(1)] * len(layers)
-    count = 0
+    pictures = 0
     for batch in batches:
-        found = session.run(None, {feed.name: batch})
-        sums = [a + b.astype(np.float64) for a, b in zip(sums, found, strict=True)]
-        count += 1
-    if count == 0:
+        whole = filled(batch, feed.shape)
+        found = session.run(None, {feed.name: whole})
+        sums = [a + _a_picture(b, len(batch), len(whole)) for a, b in zip(sums, found, strict=True)]
+        pictures += len(batch)
+    if pictures == 0:
         raise InputError("there is no picture to measure biases on: name at least one.")
     return {
-        layer.name: tuple(float(f"{x:.6g}") for x in np.atleast_1d(total / count))
+        layer.name: tuple(float(f"{x:.6g}") for x in np.atleast_1d(total / pictures))
         for layer, total in zip(layers, sums, strict=True)
     }
 
@@ -98,8 +101,14 @@ def _has_bias(graph: GraphIndex, layer: Layer) -> bool:
     return node.input[2] in graph.constants and len(graph.constants[node.input[2]].dims) == 1
 
 
+def _a_picture(rows: np.ndarray, pictures: int, batch: int) -> np.ndarray:
+    """Return the mean of each channel in a picture, summed over the first `pictures` of `batch`."""
+    kept = without_filler(rows, pictures, batch).astype(np.float64)
+    return kept.mean(axis=0) * pictures
+
+
 def _with_means(model: onnx.ModelProto, recipe: Recipe, layers: list[Layer]) -> onnx.ModelProto:
-    """Return a copy whose outputs are the mean errors of the layers' results, `[M]` each."""
+    """Return a copy whose outputs are mean errors of the layers' results: `[rows, M]` each."""
     made = onnx.ModelProto()
     made.CopyFrom(model)
     graph = GraphIndex(model)
@@ -117,12 +126,13 @@ def _with_means(model: onnx.ModelProto, recipe: Recipe, layers: list[Layer]) -> 
         copy.name, copy.input[0], copy.input[1] = stem, coarse[layer.data], weights[layer.weight]
         copy.output[0] = f"{stem}_quantised"
         rank = 2 if layer.op_type == "Gemm" else len(graph.constants[layer.weight].dims)
-        axes = np.array([axis for axis in range(rank) if axis != 1], np.int64)
+        axes = np.arange(2, rank, dtype=np.int64)
         made.graph.initializer.append(numpy_helper.from_array(axes, f"{stem}_axes"))
         gap = helper.make_node("Sub", [copy.output[0], layer.output], [f"{stem}_gap"], f"{stem}_s")
         mean = helper.make_node(
-            "ReduceMean", [gap.output[0], f"{stem}_axes"], [stem], f"{stem}_m", keepdims=0
-        )
+            "ReduceMean", [gap.output[0], f"{stem}_axes"], [stem], f"{stem}_m", keepdims=0,
+            noop_with_empty_axes=1,
+        )  # fmt: skip
         made.graph.node.extend([copy, gap, mean])
         made.graph.output.append(helper.make_tensor_value_info(stem, TensorProto.FLOAT, None))
     return made

@@ -107,7 +107,7 @@ def _refusals(
     for tensor in (layer.data, layer.result):
         if (seen := tensors.get(tensor)) is None:
             continue
-        largest = max(abs(seen.minimum), abs(seen.maximum))
+        largest = seen.amax
         if largest > LARGEST_FP16:
             reasons[Precision.FP16] = (
                 f"tensor {tensor} reached {largest:g} in calibration, more than FP16's "

@@ -26,7 +26,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from .graph import GraphIndex, attribute
 from .layers import Layer, find_layers
-from .observe import open_session
+from .observe import filled, open_session
 
 __all__ = ["Pair", "equalise", "find_factors", "find_pairs"]
 
@@ -76,7 +76,8 @@ def find_factors(
 
     Args:
         model: the canonical FP32 graph.
-        batches: letterboxed pictures, uint8 `[B, H, W, 3]`, to see how large the tensors get.
+        batches: letterboxed pictures, uint8 `[b, H, W, 3]`, to see how large the tensors get; `b`
+            is the graph's batch or less.
     """
     pairs = find_pairs(model)
     graph = GraphIndex(model)
@@ -205,7 +206,7 @@ def _channel_maxima(
     (feed,) = session.get_inputs()
     found: list[np.ndarray] = []
     for batch in batches:
-        seen = session.run(None, {feed.name: batch})
+        seen = session.run(None, {feed.name: filled(batch, feed.shape)})
         found = [np.maximum(a, b) for a, b in zip(found or seen, seen, strict=True)]
     names = [layer.result for layer in layers]
     return {n: values.astype(np.float64) for n, values in zip(names, found, strict=True)}

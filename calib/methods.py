@@ -83,6 +83,8 @@ def entropy_threshold(linear: np.ndarray, largest: float) -> float:
         return largest
     counts = linear.astype(np.float64)
     counts[0] = counts[1]
+    if not counts.any():
+        return largest  # all lies in the first bin, which tells nothing
     divergences = _divergences(counts)
     chosen = _LEVELS_A_SIDE + int(np.argmin(divergences))
     return (chosen + 0.5) * largest / bins

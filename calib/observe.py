@@ -5,8 +5,10 @@ tensor and no feature map: memory does not grow with the pictures. Minimum and m
 range; the sum is there because it alone is NaN when any element is (ONNX Runtime's `ReduceMax` may
 skip a NaN).
 
-For histograms a run also returns every 17th element of each tensor: a prime, so that no row or
-channel is always met at the same place. Minimum and maximum are of all elements.
+For histograms a run also returns every 17th element of a picture's share of each tensor. 17 is a
+prime, so that no row or channel is always met at the same place; where it divides one of the
+tensor's sizes, and columns would be left out, another prime is taken. A small tensor is returned as
+it is. Minimum and maximum are of all elements.
 """
 
 import ctypes
@@ -21,14 +23,16 @@ from onnx import TensorProto, helper, numpy_helper
 
 from ..core import InputError, require
 from .fingerprint import fingerprint
+from .graph import GraphIndex
 from .histogram import Histogram
 from .placement import place
 from .statistics import Range, Statistics
 
-__all__ = ["Collector", "collect_statistics", "open_session"]
+__all__ = ["Collector", "collect_statistics", "filled", "open_session", "without_filler"]
 
 _REDUCTIONS = ("ReduceMin", "ReduceMax", "ReduceSum")
-_STRIDE = 17
+_STRIDES = (17, 19, 23, 29)
+_SMALL = 2**16  # elements of a picture, of which every one is counted
 _M_MMAP_THRESHOLD, _LARGE_BLOCK = -3, 4 << 20  # glibc, malloc.h
 _OUTPUTS = len(_REDUCTIONS) + 1
 
@@ -112,13 +116,13 @@ class Collector:
         Raises:
             InputError: its shape or type is another, or an activation is NaN or infinite.
         """
-        feed = _filled(batch, self._input.shape)
+        feed = filled(batch, self._input.shape)
         found = self._session.run(None, {self._input.name: feed})
         for name, seen in zip(self._names, _ranges(self._names, found), strict=True):
             self._ranges[name] = seen.union(self._ranges.get(name, seen))
         for index, name in enumerate(self._names):
             sample = found[_OUTPUTS * index + len(_REDUCTIONS)]
-            self._histograms[name].add(_without_filler(sample, len(batch), len(feed)))
+            self._histograms[name].add(without_filler(sample, len(batch), len(feed)))
         self._pictures += len(batch)
 
 
@@ -137,6 +141,8 @@ def _with_reductions(model: onnx.ModelProto, names: Sequence[str]) -> onnx.Model
     observed = onnx.ModelProto()
     observed.CopyFrom(model)
     del observed.graph.output[:]
+    graph = GraphIndex(model)
+    batch = (graph.shape(model.graph.input[0].name) or (1,))[0]
     for index, name in enumerate(names):
         for op_type in _REDUCTIONS:
             output = f"maskrt_observed_{index}_{op_type}"
@@ -144,26 +150,37 @@ def _with_reductions(model: onnx.ModelProto, names: Sequence[str]) -> onnx.Model
             observed.graph.node.append(node)
             info = helper.make_tensor_value_info(output, TensorProto.FLOAT, [])
             observed.graph.output.append(info)
-        _add_sample(observed.graph, name, f"maskrt_observed_{index}_sample")
-    _add_constants(observed.graph)
+        _add_sample(
+            observed.graph, name, f"maskrt_observed_{index}_sample", graph.shape(name), batch
+        )
     return observed
 
 
-def _add_sample(graph: onnx.GraphProto, name: str, output: str) -> None:
-    """Append every 17th element of each row of `name`: a row is a picture, or a RoI of one."""
-    rows = helper.make_node("Flatten", [name], [f"{output}_rows"], f"{output}_rows", axis=1)
-    inputs = [rows.output[0], *(f"maskrt_observed_{n}" for n in _CONSTANTS)]
-    graph.node.extend([rows, helper.make_node("Slice", inputs, [output], output)])
+def _add_sample(
+    graph: onnx.GraphProto, name: str, output: str, shape: tuple[int, ...], batch: int
+) -> None:
+    """Append a sample of `name`, each row of which is of one picture, regions and all.
+
+    A tensor whose first size is no multiple of the batch has a row for each of that size.
+    """
+    divided = batch == 1 or (bool(shape) and shape[0] % batch == 0)
+    stride = _stride(shape, batch)
+    values = {"rows": [batch if divided else 0, -1], "start": [0], "axis": [1], "step": [stride],
+              "stop": [np.iinfo(np.int64).max]}  # fmt: skip
+    for key, value in values.items():
+        constant = numpy_helper.from_array(np.array(value, np.int64), f"{output}_{key}")
+        graph.initializer.append(constant)
+    wide = f"{output}_pictures"
+    inputs = [wide, *(f"{output}_{key}" for key in ("start", "stop", "axis", "step"))]
+    graph.node.append(helper.make_node("Reshape", [name, f"{output}_rows"], [wide], wide))
+    graph.node.append(helper.make_node("Slice", inputs, [output], output))
     graph.output.append(helper.make_tensor_value_info(output, TensorProto.FLOAT, [None, None]))
 
 
-_CONSTANTS = {"start": 0, "stop": np.iinfo(np.int64).max, "axis": 1, "step": _STRIDE}
-
-
-def _add_constants(graph: onnx.GraphProto) -> None:
-    for name, value in _CONSTANTS.items():
-        array = np.array([value], np.int64)
-        graph.initializer.append(numpy_helper.from_array(array, f"maskrt_observed_{name}"))
+def _stride(shape: tuple[int, ...], batch: int) -> int:
+    if shape and math.prod(shape) <= _SMALL * batch:
+        return 1
+    return next((p for p in _STRIDES if all(size % p for size in shape)), _STRIDES[0])
 
 
 def open_session(model: onnx.ModelProto) -> Any:
@@ -198,10 +215,10 @@ def _give_back_large_blocks() -> None:
             libc.mallopt(_M_MMAP_THRESHOLD, _LARGE_BLOCK)
 
 
-def _filled(batch: np.ndarray, shape: Sequence[int]) -> np.ndarray:
+def filled(batch: np.ndarray, shape: Sequence[int]) -> np.ndarray:
     """Return `batch` with its last picture repeated up to the graph's static batch.
 
-    A repeated picture changes neither minimum nor maximum, and `_without_filler` counts it once.
+    A repeated picture changes neither minimum nor maximum, and `without_filler` counts it once.
     """
     rest = tuple(shape[1:])
     if batch.dtype != np.uint8 or batch.shape[1:] != rest or not 0 < len(batch) <= shape[0]:
@@ -212,8 +229,8 @@ def _filled(batch: np.ndarray, shape: Sequence[int]) -> np.ndarray:
     return np.concatenate([batch, np.repeat(batch[-1:], shape[0] - len(batch), axis=0)])
 
 
-def _without_filler(sample: np.ndarray, pictures: int, batch: int) -> np.ndarray:
-    """Return the rows of the first `pictures` of `batch`; each has as many, such as its regions."""
+def without_filler(sample: np.ndarray, pictures: int, batch: int) -> np.ndarray:
+    """Return the rows of the first `pictures` of `batch`, which have as many each."""
     return sample[: len(sample) * pictures // batch] if len(sample) % batch == 0 else sample
 
 

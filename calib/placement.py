@@ -12,7 +12,10 @@ The rules, with TensorRT's reasons (NVIDIA, Working with Quantized Types, Q/DQ p
    inputs and outputs share one scale. So an FPN's upsampling is quantised at its input.
 5. A layer with fewer than 16 input channels stays wide: it fills no INT8 tile, and it is the one
    that reads the picture.
-6. Nodes of domain `maskrt`, box decoding, softmax and NMS are no layers: they are left alone.
+6. Nodes of domain `maskrt`, box decoding, softmax and NMS are no layers: they are left alone. So
+   RoIAlign reads floats: it interpolates, and its result is quantised where a head reads it.
+7. Last layers are like others. What they make is read by no layer, so it is not quantised (by
+   TensorRT; ONNX Runtime's integer convolutions write eight bits).
 """
 
 from dataclasses import dataclass, field
@@ -61,17 +64,19 @@ class Placement:
         adds: all residual sums, in topological order.
         groups: sets of tensors that share one scale; each tensor is in one group at most.
         refusals: layer name -> precision -> why the layer may not have it.
+        fixed: constants that a layer reads as its data.
     """
 
     layers: tuple[Layer, ...]
     adds: tuple[ResidualAdd, ...]
     groups: tuple[tuple[str, ...], ...] = ()
     refusals: dict[str, dict[Precision, str]] = field(default_factory=dict)
+    fixed: frozenset[str] = frozenset()
 
     @cached_property
     def tensors(self) -> tuple[str, ...]:
         """Every tensor that some rendering quantises: the ones to observe, in graph order."""
-        return _tensors(self.layers, self.adds)
+        return tuple(name for name in _tensors(self.layers, self.adds) if name not in self.fixed)
 
     def group(self, tensor: str) -> tuple[str, ...]:
         """Return the tensors that share `tensor`'s scale, itself included."""
@@ -90,7 +95,9 @@ def place(model: onnx.ModelProto) -> Placement:
     adds = tuple(_find_adds(graph, layers))
     groups = _find_groups(graph, _tensors(layers, adds))
     refusals = {layer.name: _refusals(graph, layer) for layer in layers}
-    return Placement(layers, adds, groups, {name: why for name, why in refusals.items() if why})
+    fixed = frozenset(layer.data for layer in layers) & graph.constants.keys()
+    refused = {name: why for name, why in refusals.items() if why}
+    return Placement(layers, adds, groups, refused, fixed)
 
 
 def moves_data(node: onnx.NodeProto) -> bool:
@@ -134,6 +141,10 @@ def _refusals(graph: GraphIndex, layer: Layer) -> dict[Precision, str]:
         reasons[Precision.FP16] = f"a weight is larger than {LARGEST_FP16:g}"
     elif 0 < largest < SMALLEST_NORMAL_FP16:
         reasons[Precision.FP16] = f"no weight is larger than {largest:g}: FP16 is subnormal there"
+    if layer.bias in graph.constants:
+        bias = float(np.abs(graph.array(layer.bias)).max(initial=0.0))
+        if not bias <= LARGEST_FP16:
+            reasons[Precision.FP16] = f"a number of its bias is larger than {LARGEST_FP16:g}"
     return reasons
 
 

@@ -25,6 +25,7 @@ import onnx
 from ..core import InputError, Precision, UsageError
 from .fingerprint import fingerprint
 from .methods import METHODS
+from .scales import LARGEST_FP16
 
 __all__ = ["Facts", "LayerChoice", "Recipe", "TensorScale"]
 
@@ -46,6 +47,11 @@ class TensorScale:
     minimum: float
     maximum: float
     scales: Mapping[str, float]
+
+    @property
+    def amax(self) -> float:
+        """Largest magnitude seen."""
+        return max(abs(self.minimum), abs(self.maximum))
 
 
 @dataclass(frozen=True)
@@ -203,6 +209,10 @@ class Recipe:
             )
         corrections = self.corrections if method == self.method else {}
         return replace(self, method=method, corrections=corrections)
+
+    def beyond_fp16(self) -> frozenset[str]:
+        """Return the tensors that had a magnitude in calibration which FP16 cannot hold."""
+        return frozenset(n for n, t in self.tensors.items() if t.amax > LARGEST_FP16)
 
     def check_fits(self, model: onnx.ModelProto) -> None:
         """Raise `InputError` unless the recipe was made for `model`."""

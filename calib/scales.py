@@ -51,10 +51,16 @@ def channel_amax(weight: np.ndarray, axis: int | None) -> np.ndarray:
 
 
 def fp16_representable(scale: np.ndarray) -> np.ndarray:
-    """Return `scale` rounded up to FP16 numbers, as float32; up, so that nothing new saturates."""
-    half = scale.astype(np.float16)
-    low = half.astype(np.float32) < scale
-    return np.where(low, np.nextafter(half, np.float16(np.inf)), half).astype(np.float32)
+    """Return `scale` rounded up to FP16 numbers, as float32; up, so that nothing new saturates.
+
+    One that is larger than any of them stays as it is: its tensor is FP32, see `half`.
+    """
+    within = np.minimum(scale, np.float32(LARGEST_FP16))
+    half = within.astype(np.float16)
+    low = half.astype(np.float32) < within
+    with np.errstate(over="ignore"):  # the one beyond the largest is not taken
+        rounded = np.where(low, np.nextafter(half, np.float16(np.inf)), half).astype(np.float32)
+    return np.where(scale > within, scale, rounded).astype(np.float32)
 
 
 def bias_safe(scale: np.ndarray, bias: np.ndarray, data_scale: float) -> np.ndarray:

@@ -15,7 +15,7 @@ caller's (`score`), and so is memory beyond this search: `digest` tells recipes 
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -68,12 +68,15 @@ class Outcome:
     """What a search found.
 
     Attributes:
-        trials: all that were scored, in order.
+        trials: all that were scored, each once, in order.
         inside: the different recipes that answer what was asked, the cheapest first.
+        noise: unit → the noise-to-signal ratio that its quantisation alone leaves at the outputs,
+            see `sensitivity`; empty where no layer had to be given up.
     """
 
     trials: tuple[Trial, ...]
     inside: tuple[Trial, ...]
+    noise: Mapping[Unit, float] = field(default_factory=dict)
 
     @property
     def best(self) -> Trial | None:
@@ -96,10 +99,9 @@ class _Search:
         key = digest(recipe)
         if key not in self.known:
             self.known[key] = self.score(recipe)
-        trial = Trial(recipe, self.known[key])
-        self.trials.append(trial)
+            self.trials.append(Trial(recipe, self.known[key]))
         self.progress("search", len(self.trials), max(_EXPECTED_TRIALS, len(self.trials)))
-        return trial.score.drop <= self.budget
+        return self.known[key].drop <= self.budget
 
 
 _EXPECTED_TRIALS = len(METHODS) + 2 * 6 + _MOST_RETURNS // 2

@@ -100,9 +100,10 @@ def check_budget_arguments(
         raise UsageError("max_ap_drop needs images and annotations to measure AP on: give both.")
     if not any(map(is_measurable, targets)):
         names = ", ".join(target.name for target in targets)
+        on_cpu = precision not in (Precision.BF16, Precision.FP8)
         raise UsageError(
             "max_ap_drop cannot be measured: this machine can build and run none of the targets "
-            f"({names}); add the target cpu or leave the budget out."
+            f"({names}); {'add the target cpu or ' if on_cpu else ''}leave the budget out."
         )
     if not max_ap_drop >= 0:
         raise UsageError(f"max_ap_drop is {max_ap_drop:g}, and must be 0 or more points of AP.")

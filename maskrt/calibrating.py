@@ -23,8 +23,9 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,7 @@ from .runtime import letterbox_batches
 from .runtime.build.cache import kept_folder
 from .runtime.pictures import load_picture
 
-__all__ = ["Observed", "first_readable", "forget", "observe", "settled"]
+__all__ = ["Observed", "first_readable", "forget", "observe", "readable", "settled"]
 
 _SKIPPED_SHARE = 0.01
 _EVERY_SECONDS = 5.0
@@ -147,15 +148,15 @@ def settled(observed: Observed, total: int) -> tuple[calib.Statistics, dict[str,
     return observed.statistics, {"skipped": list(observed.skipped)} if observed.skipped else {}
 
 
+def readable(pictures: Sequence[Any], count: int) -> Iterator[np.ndarray]:
+    """Yield the first `count` pictures that can be read, one by one; fewer if there are no more."""
+    found = (image for picture in pictures if (image := _readable(picture, [])) is not None)
+    return islice(found, count)
+
+
 def first_readable(pictures: Sequence[Any], count: int) -> list[np.ndarray]:
     """Return the first `count` pictures that can be read; fewer if there are no more."""
-    found: list[np.ndarray] = []
-    for picture in pictures:
-        if len(found) == count:
-            break
-        image = _readable(picture, [])
-        found += [] if image is None else [image]
-    return found
+    return list(readable(pictures, count))
 
 
 def forget(model: onnx.ModelProto, pictures: Sequence[Any], spec: InputSpec) -> None:

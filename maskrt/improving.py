@@ -20,7 +20,7 @@ import onnx
 from . import calib
 from .calib.bias_correction import measure_bias
 from .calib.equalisation import find_factors
-from .calibrating import first_readable, forget, observe, settled
+from .calibrating import forget, observe, readable, settled
 from .core import Bundle, Progress, Target
 from .runtime import letterbox_batches
 from .runtime.check import CocoDataset
@@ -79,10 +79,10 @@ def improvements(
     progress: Progress,
 ) -> dict[tuple[str, ...], calib.Recipe]:
     """Return what was asked for, alone and together → recipe."""
-    shown = first_readable(pictures, _PICTURES)
 
     def batches() -> Iterator[np.ndarray]:
-        return (canvases for canvases, _ in letterbox_batches(shown, bundle.manifest.input))
+        shown = letterbox_batches(readable(pictures, _PICTURES), bundle.manifest.input)
+        return (canvases[:real] for canvases, real in shown)
 
     found: dict[tuple[str, ...], calib.Recipe] = {}
     if EQUALISATION in asked:

@@ -116,7 +116,8 @@ def compile(
     exported = make_export(model, weights, num_classes, input_size, batch, class_names, progress)
     with Bundle.create(output, exported.manifest) as bundle:
         write_export(bundle, exported, pictures, progress)
-        write_recipe(bundle, exported.model, wanted, pictures, progress, method)
+        observed = None if wanted is Precision.FP32 else pictures
+        write_recipe(bundle, exported.model, wanted, observed, progress, method)
         if dataset is not None and improvements:
             improve_recipe(bundle, places, dataset, pictures, improvements, progress)
         searched = wanted in (Precision.INT8, Precision.MIXED)

@@ -1,14 +1,15 @@
 """The precision search with everything that it is handed: pictures, engines, AP.
 
 `calib.search` decides what to try. Here a recipe is scored: rendered for the CPU, built, run over
-the annotated pictures, and its COCO AP is taken from that of the FP32 graph. A target that this
-machine cannot run is stood in for by the CPU on TensorRT's 127-level grid, and its cost is
-modelled.
+the annotated pictures, and its COCO AP is taken from that of the FP32 graph. Targets with a GPU are
+stood in for by the CPU on TensorRT's 127-level grid, and their cost is modelled. Where engines are
+wanted for the CPU and for a GPU, what a recipe loses is the larger of the two losses.
 
 What was measured is kept in the user's cache folder (`journal.py`), by graph and pictures: a search
 that was stopped goes on where it was, and one for another device measures nothing again.
 """
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -36,6 +37,7 @@ __all__ = ["SCORED_PICTURES", "Judge", "fit_recipe", "search_report"]
 _SENSITIVITY_PICTURES = 4
 SCORED_PICTURES = 500
 _FINALISTS, _ROUNDS = 3, 12
+_TINY = 1e-20
 
 
 def fit_recipe(
@@ -63,19 +65,21 @@ def fit_recipe(
     Raises:
         CheckFailedError: no recipe is inside the budget, not even without INT8.
     """
-    judge = Judge(bundle, model, dataset.share(SCORED_PICTURES), targets)
+    judge = Judge(bundle, model, dataset.share(SCORED_PICTURES), targets, budget)
     seconds = layer_seconds(model, _machine(targets))
     price = {
         unit: sum(seconds[n][recipe.rest] - seconds[n][Precision.INT8] for n in unit)
         for unit in units(calib.place(model))
     }
     shown = first_readable(pictures, _SENSITIVITY_PICTURES)
+    noise: dict[tuple[str, ...], float] = {}
 
     def rank(best: calib.Recipe) -> list[tuple[str, ...]]:
         batches = [canvases for canvases, _ in letterbox_batches(shown, bundle.manifest.input)]
-        noise = measure_sensitivity(
+        found = measure_sensitivity(
             model, best, batches, progress=lambda done, total: progress("sensitivity", done, total)
         )
+        noise.update(found)
         return sorted(noise, key=lambda unit: -noise[unit] / max(price[unit], 1e-12))
 
     # Who asks for INT8 is not handed something else under that name.
@@ -85,24 +89,35 @@ def fit_recipe(
         int8 = outcome.trials[0]
         raise CheckFailedError(
             f"none of {len(outcome.trials)} {recipe.precision} recipes with at least {least} "
-            f"of {len(recipe.layers)} layers in INT8, loses at most {budget:g} AP (INT8 everywhere "
+            f"of {len(recipe.layers)} layers in INT8 loses at most {budget:g} AP (INT8 everywhere "
             f"loses {int8.score.drop:.2f}): choose {_wider(recipe.precision)} or a wider budget. "
             "No bundle was written."
         )
     first = judge.fastest(outcome.inside[:_FINALISTS])
     others = (trial for trial in outcome.inside if trial is not first)
-    return replace(outcome, inside=(first, *others))
+    return replace(outcome, inside=(first, *others), noise=noise)
 
 
-def search_report(outcome: Outcome, budget: float) -> dict[str, Any]:
-    """Return what `report/search.json` holds: every trial, the Pareto set and the choice."""
+def search_report(
+    outcome: Outcome, budget: float, targets: Sequence[Target] = ()
+) -> dict[str, Any]:
+    """Return what `search.json` holds: every trial, the Pareto set and the choice.
+
+    The costs are milliseconds of the layers on `modelled`. `sensitivity` is there if layers had to
+    be ranked: the signal-to-noise ratio at the outputs with one unit in INT8, the worst first.
+    """
     assert outcome.best is not None  # `fit_recipe` raises otherwise
     return {
         "format_version": 1,
         "budget": budget,
+        "modelled": _machine(targets).name,
         "best": outcome.best.to_json(),
         "pareto": [trial.to_json() for trial in pareto(outcome.trials)],
         "trials": [trial.to_json() for trial in outcome.trials],
+        "sensitivity": [
+            {"layers": list(unit), "snr_db": round(-10 * math.log10(max(ratio, _TINY)), 1)}
+            for unit, ratio in sorted(outcome.noise.items(), key=lambda entry: -entry[1])
+        ],
     }
 
 
@@ -119,24 +134,36 @@ class Judge:
         model: onnx.ModelProto,
         dataset: CocoDataset,
         targets: Sequence[Target],
+        budget: float = math.inf,
     ) -> None:
-        """Take the arguments of `fit_recipe`; `dataset` is all that is run."""
+        """Take the arguments of `fit_recipe`; `dataset` is all that is run.
+
+        A recipe that misses `budget` on one grid is not run on the other.
+        """
         check_numbering(bundle.manifest, dataset)
         self._manifest, self._model, self._dataset = bundle.manifest, model, dataset
+        self._budget = budget
         self._here = any(target.name == "cpu" for target in targets)
+        elsewhere = any(target.name != "cpu" for target in targets)
+        self._grids = [True] * self._here + [False] * elsewhere  # full range or not
         self._seconds = layer_seconds(model, _machine(targets))
         pictures = [(str(i.path), i.path.stat().st_mtime_ns) for i in dataset.images]
         labels = [dataset.categories, self._manifest.class_names]
-        engine = [fingerprint(model), self._manifest.input.to_json(), self._here]
+        engine = [fingerprint(model), self._manifest.input.to_json()]
         self._journal = Journal(engine, labels, list(dataset.annotations), pictures)
 
     def score(self, recipe: calib.Recipe) -> Score:
         """Return what `recipe` loses, and what it costs."""
         expected = self._measured("reference", self._model.SerializeToString)
-        found = self._measured(digest(recipe), lambda: self._engine(recipe))
-        drop = max(expected.ap[kind] - found.ap[kind] for kind in BUDGETED if kind in expected.ap)
-        modelled = recipe_seconds(recipe, self._seconds) * 1e3
-        return Score(drop, modelled, found.latency_ms if self._here else 0.0)
+        drop, latency_ms = -math.inf, 0.0
+        for full_range in self._grids:
+            found = self._on_grid(recipe, full_range)
+            lost = (expected.ap[kind] - found.ap[kind] for kind in BUDGETED if kind in expected.ap)
+            drop = max(drop, *lost)
+            latency_ms = found.latency_ms if full_range else latency_ms
+            if drop > self._budget:
+                break
+        return Score(drop, recipe_seconds(recipe, self._seconds) * 1e3, latency_ms)
 
     def fastest(self, trials: Sequence[Trial]) -> Trial:
         """Return the trial whose engine is the fastest here, timed in turns on one picture."""
@@ -145,12 +172,16 @@ class Judge:
         spec = self._manifest.input
         shape = (spec.batch, spec.height, spec.width, 3)
         picture = np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
-        engines = [CpuBackend(self._engine(trial.recipe)) for trial in trials]
+        engines = [CpuBackend(self._engine(trial.recipe, True)) for trial in trials]
         taken = [[_milliseconds(engine, picture) for engine in engines] for _ in range(_ROUNDS)]
         return trials[int(np.argmin(np.min(taken, axis=0)))]
 
-    def _engine(self, recipe: calib.Recipe) -> bytes:
-        rendered = calib.render(self._model, recipe, calib.Style.ORT, full_range=self._here)
+    def _on_grid(self, recipe: calib.Recipe, full_range: bool) -> Measured:
+        levels = "" if full_range else " on 127 levels"
+        return self._measured(digest(recipe) + levels, lambda: self._engine(recipe, full_range))
+
+    def _engine(self, recipe: calib.Recipe, full_range: bool) -> bytes:
+        rendered = calib.render(self._model, recipe, calib.Style.ORT, full_range=full_range)
         return build_engine(rendered, Target.parse("cpu"), Precision.MIXED).files["engine.onnx"]
 
     def _measured(self, name: str, engine: Callable[[], bytes]) -> Measured:

@@ -127,7 +127,7 @@ def write_recipe(
     method: str = calib.DEFAULT_METHOD,
 ) -> None:
     """Calibrate on `pictures`, if there are any, and write the recipe."""
-    if pictures is None or precision is Precision.FP32:
+    if pictures is None:
         store_recipe(bundle, model, precision, None, {}, method)
         return
     seen = observe(model, pictures, bundle.manifest.input, progress)
@@ -208,7 +208,7 @@ def fit_recipe_to_budget(
     )
     assert outcome.best is not None
     bundle.write(RECIPE, outcome.best.recipe.to_json())
-    bundle.write(SEARCH, search_report(outcome, budget))
+    bundle.write(SEARCH, search_report(outcome, budget, targets))
 
 
 def write_engine(

@@ -9,7 +9,7 @@ import pytest
 
 from maskrt import calib
 from maskrt.calib.search import Score
-from maskrt.core import Precision, Target, silent
+from maskrt.core import InputSpec, Precision, Target, silent
 from maskrt.improving import BIAS_CORRECTION, EQUALISATION, improve, improvements
 from maskrt.runtime.build.host_graph import host_graph
 
@@ -73,6 +73,22 @@ def test_the_least_drop_is_kept_and_a_tie_changes_nothing(
     calib.render(model, found, calib.Style.TENSORRT)  # it fits
     if not kept:
         assert found.tensors == recipe.tensors
+
+
+def test_a_picture_that_fills_a_batch_is_measured_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, shown = detector(batch=2), [pictures(1, seed=seed)[0] for seed in range(3)]
+    seen: list[int] = []
+
+    def measured(_: object, __: object, batches: Any) -> dict[str, tuple[float, ...]]:
+        seen.extend(map(len, batches))
+        return {}
+
+    monkeypatch.setattr("maskrt.improving.measure_bias", measured)
+    bundle: Any = _Bundle()
+    monkeypatch.setattr(bundle.manifest, "input", InputSpec(64, 64, batch=2))
+    recipe = calib.make_recipe(model, Precision.FP32)
+    improvements(bundle, model, recipe, shown, [BIAS_CORRECTION], silent)
+    assert seen == [2, 1]
 
 
 def _overflowing() -> onnx.ModelProto:

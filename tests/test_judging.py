@@ -131,6 +131,32 @@ def test_what_is_lost_is_what_the_final_check_says(
         assert report.passed == (score.drop <= budget)
 
 
+def test_a_recipe_is_scored_on_the_grid_of_every_target(
+    bundle: Bundle, model: onnx.ModelProto, dataset: CocoDataset, recipe: calib.Recipe,
+    plant: Plant, monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """An engine for a Jetson has half the levels of the CPU's where nothing is negative."""
+    render, grids = calib.render, []
+
+    def rendered(*given: Any, full_range: bool) -> onnx.ModelProto:
+        grids.append(full_range)
+        return render(*given, full_range=full_range)
+
+    monkeypatch.setattr("maskrt.searching.calib.render", rendered)
+    plant({"box": 58.0, "mask": 50.0})
+    for names, expected in (
+        (["cpu"], [True]), (["orin-nx"], [False]), (["orin-nx", "cpu"], [True, False]),
+    ):  # fmt: skip
+        monkeypatch.setenv("MASKRT_CACHE", "off")
+        grids.clear()
+        targets = [Target.parse(name) for name in names]
+        assert Judge(bundle, model, dataset, targets).score(recipe).drop == 2.0
+        assert grids == expected
+    grids.clear()
+    assert Judge(bundle, model, dataset, targets, budget=1.0).score(recipe).drop == 2.0
+    assert grids == [True]  # which is enough to know that it is outside
+
+
 def _fit(
     bundle: Bundle, model: onnx.ModelProto, dataset: CocoDataset, recipe: calib.Recipe, target: str
 ) -> Score:

@@ -5,6 +5,7 @@ import enum
 import onnx
 
 from ...core import Precision, UnsupportedTargetError
+from ..graph import is_standard
 from ..improved import improved
 from ..recipe import Recipe
 from ._deconvolution import split_deconvolutions
@@ -76,7 +77,15 @@ def render(
     brain = {name for name, precision in chosen.items() if precision is Precision.BF16}
     if brain:
         rendered = render_half(rendered, brain, Precision.BF16)
-    return render_half(rendered, half) if half else rendered
+    wide = recipe.beyond_fp16()
+    if style is Style.ORT:  # whose integer kernels read and write float32 around Q and DQ
+        wide |= {name for n in rendered.graph.node if _is_border(n) for name in n.output}
+    plain = model if style is Style.TENSORRT else None
+    return render_half(rendered, half, wide=wide, plain=plain) if half else rendered
+
+
+def _is_border(node: onnx.NodeProto) -> bool:
+    return is_standard(node, "QuantizeLinear", "DequantizeLinear")
 
 
 def _refuse_on_host(recipe: Recipe) -> None:

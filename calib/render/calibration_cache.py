@@ -13,8 +13,8 @@ patch before TensorRT 10 and major·10000 + minor·100 + patch from then on.
 
 TensorRT looks for the scale of every tensor that an INT8 layer reads or makes, so a tensor that the
 recipe does not list has the scale of the one that it is made of: an operator that moves numbers
-keeps their scale, and before a Relu, what is below 0 is cut off in any case, so the scale after it
-is the scale before it.
+keeps their scale, and before a Relu or Clip, what lies beyond its ends is cut off in any case, so
+the scale after it is the scale before it.
 
 Which layers are INT8 is told apart from the scales: `layer_types`.
 
@@ -28,12 +28,14 @@ import onnx
 
 from ...core import InputError, Precision
 from ..graph import GraphIndex, is_standard
-from ..layers import find_layers
+from ..layers import ACTIVATIONS, find_layers
 from ..placement import moves_data
 from ..recipe import Recipe
 from .half import half_nodes
 
 __all__ = ["calibration_cache", "implicit_scales", "layer_types"]
+
+_PRODUCTS = ("Gemm", "MatMul")
 
 
 def calibration_cache(scales: Mapping[str, float], version: tuple[int, int, int]) -> str:
@@ -66,7 +68,7 @@ def implicit_scales(model: onnx.ModelProto, recipe: Recipe) -> dict[str, float]:
     if all(choice.precision is not Precision.INT8 for choice in recipe.layers.values()):
         return {}
     scales = {name: recipe.scale(name) for name in recipe.tensors}
-    passing = [node for node in graph.nodes if moves_data(node) or is_standard(node, "Relu")]
+    passing = [node for node in graph.nodes if moves_data(node) or is_standard(node, *ACTIVATIONS)]
     for node in passing:
         if node.input[0] in scales:
             scales.setdefault(node.output[0], scales[node.input[0]])
@@ -85,13 +87,21 @@ def layer_types(
 
     Returns:
         Layers that compute in INT8 or FP16, with which of the two; and the nodes between them,
-        which may take the type of their neighbours. All others are to compute in FP32.
+        which may take the type of their neighbours. All others are to compute in FP32. So is a
+        matrix product of INT8 that FP16 cannot hold: TensorRT 8 has it in FP16 at best.
     """
     recipe.check_fits(model)
     graph = GraphIndex(model)
     layers = {layer.output: layer for layer in find_layers(graph)}
-    chosen = {output: recipe.layers[layer.name].precision for output, layer in layers.items()}
-    narrow: dict[str, Precision] = {o: p for o, p in chosen.items() if p is not Precision.FP32}
-    results = {output: layers[output].result for output in narrow}
-    inside = {node.output[0] for node in half_nodes(graph, results)} if narrow else set()
+    choices = {output: recipe.layers[layer.name] for output, layer in layers.items()}
+    unfit = {output for output, choice in choices.items() if Precision.FP16 in choice.refuses}
+    narrow: dict[str, Precision] = {
+        output: choice.precision
+        for output, choice in choices.items()
+        if choice.precision is not Precision.FP32
+        and not (output in unfit and layers[output].op_type in _PRODUCTS)
+    }
+    results = {output: layers[output].result for output in narrow if output not in unfit}
+    nodes = half_nodes(graph, results, recipe.beyond_fp16()) if narrow else []
+    inside = {node.output[0] for node in nodes}
     return narrow, frozenset(inside - set(layers))

@@ -9,7 +9,7 @@ that the recipe has in INT8 or FP16 and that meet the limits below, and what lie
 | node | limits |
 |---|---|
 | `Conv` | 2-D, kernel to 32, stride to 8, padding to 31, dilation to 32, channels to 8192 |
-| `ConvTranspose` | 2-D, one group, no dilation, no padding, kernel and stride to 32 |
+| `ConvTranspose` | 2-D, one group, not dilated or padded, kernel, stride to 22, channels to 8192 |
 | `Relu`, `Sigmoid`, `Clip` at 0 and 1 to 127 | 4-D |
 | `Add`, `Sub`, `Mul` | two feature maps of one shape |
 | `MaxPool`, `AveragePool` | kernel to 8, stride to 16, padding to 7 |
@@ -66,7 +66,7 @@ def accelerated(model: onnx.ModelProto, recipe: Recipe) -> Accelerated:
     for layer in find_layers(graph):
         node = graph.producers[layer.output]
         reason = _refusal(graph, node)
-        if layer.output not in narrow:
+        if not reason and layer.output not in narrow:
             reason = f"it is {Precision.FP32.value} in the recipe"
         if reason:
             leaves[layer.name] = reason
@@ -102,21 +102,26 @@ def _beyond(node: onnx.NodeProto, **limits: tuple[int, int]) -> str:
     return ""
 
 
-def _conv(graph: GraphIndex, node: onnx.NodeProto) -> str:
-    if max(graph.constants[node.input[1]].dims[:2]) > _LARGEST_SIZE:
+def _beyond_weight(graph: GraphIndex, node: onnx.NodeProto, kernel: int) -> str:
+    """Return what of the weight's sizes is too large; `kernel_shape` may be left out of a node."""
+    dims = graph.constants[node.input[1]].dims
+    if max(dims[:2]) > _LARGEST_SIZE:
         return f"it has more than {_LARGEST_SIZE} channels"
-    return _beyond(
-        node, kernel_shape=(1, 32), strides=(1, 8), pads=(0, 31), dilations=(1, 32)
-    )  # fmt: skip
+    return f"its kernel {list(dims[2:])} is beyond {kernel}" if max(dims[2:]) > kernel else ""
+
+
+def _conv(graph: GraphIndex, node: onnx.NodeProto) -> str:
+    return _beyond_weight(graph, node, 32) or _beyond(
+        node, strides=(1, 8), pads=(0, 31), dilations=(1, 32)
+    )
 
 
 def _deconv(graph: GraphIndex, node: onnx.NodeProto) -> str:
     if attribute(node, "group", 1) != 1:
         return "it has groups"
-    return _beyond(
-        node, kernel_shape=(1, 32), strides=(1, 32), pads=(0, 0), dilations=(1, 1),
-        output_padding=(0, 0),
-    )  # fmt: skip
+    return _beyond_weight(graph, node, 22) or _beyond(
+        node, strides=(1, 22), pads=(0, 0), dilations=(1, 1), output_padding=(0, 0)
+    )
 
 
 def _pool(graph: GraphIndex, node: onnx.NodeProto) -> str:

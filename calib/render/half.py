@@ -8,10 +8,13 @@ Which nodes compute in FP16 follows from the layers that do:
 * a MatMul of an FP16 tensor by weights that were only picked or moved (a mask head's weights of the
   detected classes), since it is a layer but for that.
 
-Everything else is FP32: the normalisation of the picture, box decoding, softmax, sigmoid, NMS and
-every node of domain `maskrt`. A tensor `t` that an FP16 node makes is called `t_fp16`; where an
-FP32 node or the graph's output needs it, a Cast makes `t` again. So a tensor that is both read
-inside and given out has one FP16 form, one FP32 form, and one Cast.
+Everything else is FP32: the normalisation of the picture, box decoding, softmax, NMS, every node of
+domain `maskrt`, and a node between layers that makes a tensor which FP16 cannot hold (`wide`), such
+as a residual sum of two tensors that it can.
+
+A tensor `t` that an FP16 node makes is called `t_fp16`; where an FP32 node or the graph's output
+needs it, a Cast makes `t` again. So a tensor that is both read inside and given out has one FP16
+form, one FP32 form, and one Cast.
 
 BF16 is the same with another type; a tensor's form is called `t_bf16`. TensorRT's parser takes it
 at every opset, and ONNX's own checker only where the operators' later versions list bfloat16.
@@ -45,14 +48,27 @@ _PICKS = ("GatherND", "GatherElements", "Expand", "Tile")
 
 
 def render_half(
-    model: onnx.ModelProto, names: Collection[str], precision: Precision = Precision.FP16
+    model: onnx.ModelProto,
+    names: Collection[str],
+    precision: Precision = Precision.FP16,
+    *,
+    wide: Collection[str] = (),
+    plain: onnx.ModelProto | None = None,
 ) -> onnx.ModelProto:
-    """Return `model` with the layers `names`, and what lies between them, in FP16 or BF16."""
+    """Return `model` with the layers `names`, and what lies between them, in FP16 or BF16.
+
+    Args:
+        model: the FP32 graph, or one with Q and DQ.
+        names: of layers.
+        precision: FP16 or BF16.
+        wide: tensors that nothing between the layers makes in it.
+        plain: the same without Q and DQ: where its weights come out of a DQ, a layer is not seen to
+            be one.
+    """
     edit = GraphEdit(model)
-    chosen = {
-        layer.output: layer.result for layer in find_layers(edit.before) if layer.name in names
-    }
-    nodes = half_nodes(edit.before, chosen)
+    layers = find_layers(edit.before if plain is None else GraphIndex(plain))
+    chosen = {layer.output: layer.result for layer in layers if layer.name in names}
+    nodes = half_nodes(edit.before, chosen, wide)
     half = {}
     for node in nodes:
         for name in _results(node) if node.op_type != "QuantizeLinear" else ():
@@ -68,8 +84,16 @@ def render_half(
     return edit.finish()
 
 
-def half_nodes(graph: GraphIndex, chosen: dict[str, str]) -> list[onnx.NodeProto]:
-    """Return the nodes that compute in FP16, in topological order."""
+def half_nodes(
+    graph: GraphIndex, chosen: dict[str, str], wide: Collection[str] = ()
+) -> list[onnx.NodeProto]:
+    """Return the nodes that compute in FP16, in topological order.
+
+    Args:
+        graph: the graph.
+        chosen: output of each FP16 layer → its result.
+        wide: tensors that nothing between the layers makes in FP16.
+    """
     made: set[str] = set()  # tensors that may be FP16
     needed = {*chosen, *chosen.values()}  # tensors that are to be FP16
     able = []
@@ -77,7 +101,8 @@ def half_nodes(graph: GraphIndex, chosen: dict[str, str]) -> list[onnx.NodeProto
         picked = _is_product_of_picked(graph, node, made)
         if picked:
             needed.add(node.output[0])
-        if picked or node.output[0] in needed or _is_between(graph, node, made):
+        between = node.output[0] not in wide and _is_between(graph, node, made)
+        if picked or node.output[0] in needed or between:
             able.append(node)
             made.update(_results(node))
     kept = []
@@ -143,9 +168,16 @@ def _to_half(edit: GraphEdit, name: str, precision: Precision) -> str:
 
 
 def _cast_back(edit: GraphEdit, half: dict[str, str], inside: set[int]) -> None:
-    """Give every FP32 reader of an FP16 tensor, and the graph's outputs, its FP32 form."""
+    """Give every FP32 reader of an FP16 tensor, and the graph's outputs, its FP32 form.
+
+    That of a dequantised tensor is dequantised, too: behind a Cast, no layer is INT8.
+    """
     graph = edit.before
     for name, half_name in list(half.items()):
-        readers = graph.consumers.get(name, [])
-        if name in graph.outputs or any(id(node) not in inside for node in readers):
+        readers, producer = graph.consumers.get(name, []), graph.producers[name]
+        if name not in graph.outputs and all(id(node) in inside for node in readers):
+            continue
+        if producer.op_type == "DequantizeLinear":
+            edit.node("DequantizeLinear", list(producer.input), name)
+        else:
             edit.node("Cast", [half_name], name, to=TensorProto.FLOAT)

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 from maskrt.calib import (
+    accelerated,
     calibration_cache,
     collect_statistics,
     implicit_scales,
@@ -17,6 +18,8 @@ from maskrt.calib import (
     make_recipe,
 )
 from maskrt.core import InputError, Precision
+
+from .graphs import GraphBuilder, int8_recipe, stem
 
 STAMPS = [((8, 5, 2), 8502), ((8, 6, 2), 8602), ((10, 3, 0), 100300), ((10, 13, 3), 101303)]
 
@@ -118,6 +121,33 @@ def test_every_tensor_around_an_int8_layer_has_a_scale() -> None:
         assert scales[name] == known.scales[recipe.method]
     order = [name for node in model.graph.node for name in node.output]
     assert [n for n in order if n in scales] == [n for n in scales if n in order]
+
+
+def test_before_a_clip_is_the_scale_after_it() -> None:
+    """Else TensorRT 8 finds none for the result of the convolution, and cannot have it in INT8."""
+    g = GraphBuilder(1)
+    made = g.conv(stem(g), 16, 16)
+    cut = g.op("Clip", made, g.constant(np.float32(0)), g.constant(np.float32(6)))
+    model = g.model([g.conv(cut, 16, 16)])
+    scales = implicit_scales(model, int8_recipe(model))
+    assert scales[made] == scales[cut]
+
+
+def test_what_fp16_cannot_hold_is_not_left_to_the_builder() -> None:
+    g = GraphBuilder(1)
+    flat = g.op("Flatten", g.op("GlobalAveragePool", g.relu(g.conv(stem(g), 16, 16))))
+    weight = g.constant(g.random.normal(0, 5e5, (16, 16)).astype(np.float32) // 10)
+    huge = g.op("Gemm", flat, weight, name="huge")
+    cut = g.relu(huge)
+    weight = g.constant(g.random.normal(0, 1e-5, (16, 16)).astype(np.float32))
+    model = g.model([g.op("Gemm", cut, weight, name="last")])
+    recipe = int8_recipe(model)
+    assert recipe.layers["huge"].precision is Precision.INT8
+    assert Precision.FP16 in recipe.layers["huge"].refuses
+    layers, free = layer_types(model, recipe)
+    assert huge not in layers  # its INT8 is FP16 in TensorRT 8
+    assert accelerated(model, recipe).leaves["huge"] == "a DLA has no Gemm"
+    assert cut not in free
 
 
 def test_a_graph_without_int8_has_no_scales() -> None:

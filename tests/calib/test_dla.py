@@ -89,6 +89,17 @@ def test_limits_and_near_misses(
             assert re.search(reason, leaves[name])
 
 
+@pytest.mark.parametrize(("size", "goes"), [(22, True), (23, False)])
+def test_a_kernel_is_read_off_the_weight(size: int, goes: bool) -> None:
+    """TensorRT has switched deconvolutions from 23 on off; a node need not state its kernel."""
+    g = GraphBuilder()
+    weight = g.constant(np.zeros((16, 16, size, size), np.float32))
+    wide = g.op("ConvTranspose", g.relu(g.conv(stem(g), 16, 16)), weight, name="between")
+    taken, leaves = _taken(g.model([g.conv(wide, 16, 16)]))
+    assert ("between" in taken) is goes
+    assert goes or leaves["between"] == "its kernel [23, 23] is beyond 22"
+
+
 def test_islands_are_counted_where_the_gpu_comes_between() -> None:
     whole, _ = _chain("Sigmoid")
     split, _ = _chain("Elu")

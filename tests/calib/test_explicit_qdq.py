@@ -6,11 +6,13 @@ import numpy as np
 import onnx
 import pytest
 
-from maskrt.calib import Recipe, Style, place, render
-from maskrt.core import Precision
+from maskrt.calib import Recipe, Style, make_recipe, place, render
+from maskrt.core import Precision, Target
+from maskrt.runtime.build import build_engine
 
 from .graphs import (
     GraphBuilder,
+    calibrated,
     detector,
     initializer,
     int8_recipe,
@@ -48,6 +50,38 @@ def test_numbers_stay_close(model: onnx.ModelProto, recipe: Recipe, rest: Precis
     images = pictures(1, seed=99)
     for expected, found in zip(run(model, images), run(rendered, images), strict=True):
         assert snr_db(expected, found) > LOWEST_SNR_DB
+
+
+def test_between_int8_layers_all_is_fp16(model: onnx.ModelProto, recipe: Recipe) -> None:
+    rendered = render(model, recipe.with_precision(Precision.MIXED), Style.TENSORRT)
+    onnx.checker.check_model(rendered, full_check=True)
+    bare = onnx.ModelProto()
+    bare.CopyFrom(rendered)
+    del bare.graph.value_info[:]
+    inferred = onnx.shape_inference.infer_shapes(bare, strict_mode=True).graph
+    kinds = {value.name: value.type.tensor_type.elem_type for value in inferred.value_info}
+    layers = {layer.name for layer in place(model).layers}
+    made = [n.output[0] for n in rendered.graph.node if n.name in layers or n.op_type == "Relu"]
+    assert len(made) > len(layers)
+    assert {kinds[name] for name in made} == {onnx.TensorProto.FLOAT16}
+
+
+@pytest.mark.rtx
+def test_a_layer_that_fp16_cannot_hold_is_int8_beside_one_that_it_can() -> None:
+    """They read one Q, and each a DQ of its own type."""
+    g = GraphBuilder(1)
+    shared = g.relu(g.conv(stem(g), 16, 16))
+    large, small = g.weight(16, 16, 1, 1), g.weight(16, 16, 1, 1)
+    g.constants[large] *= np.float32(3e4)
+    g.constants[small] /= np.float32(1e4)
+    far = g.op("Conv", shared, large, name="far")
+    near = g.conv(shared, 16, 16, name="near")
+    model = g.model([g.op("Conv", g.relu(far), small), near])
+    recipe = make_recipe(model, Precision.MIXED, calibrated(model))
+    assert [FP16 in recipe.layers[name].refuses for name in ("far", "near")] == [True, False]
+    rendered = render(model, recipe, Style.TENSORRT)
+    info = build_engine(rendered, Target.parse("rtx"), Precision.MIXED).info
+    assert [info["layer_precisions"][name] for name in ("far", "near")] == ["int8", "int8"]
 
 
 def test_one_symmetric_quantizer_a_tensor(rendered: onnx.ModelProto) -> None:

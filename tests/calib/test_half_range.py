@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 import pytest
 
-from maskrt.calib import Recipe, Style, make_recipe, render
+from maskrt.calib import Recipe, Style, layer_types, make_recipe, render
 from maskrt.cli import main
 from maskrt.core import Bundle, InputSpec, Manifest, Precision
 from maskrt.runtime.build.host_graph import host_graph
@@ -60,6 +60,35 @@ def test_the_layers_stay_fp32_and_say_why(factor: float, reason: str) -> None:
     assert others == [FP16] * len(others)
     (found,) = _run_rounded(render(model, recipe, Style.TENSORRT), images)
     assert snr_db(expected, found) > 55
+
+
+def _summed() -> onnx.ModelProto:
+    """Two tensors that FP16 holds, their sum, which it does not, and one that brings it back."""
+    g = GraphBuilder(2)
+    first = g.relu(g.conv(stem(g), 16, 16))
+
+    def large(sign: float) -> str:
+        weight = g.weight(16, 16, 1, 1)
+        g.constants[weight] = sign * 4e3 * np.abs(g.constants[weight]).astype(np.float32)
+        return g.op("Conv", first, weight)
+
+    total = g.op("Add", g.op("Add", large(1.0), large(1.0)), large(-1.0))
+    weight = g.weight(16, 16, 1, 1)
+    g.constants[weight] /= np.float32(1e4)
+    return g.model([g.op("Conv", g.op("GlobalAveragePool", total), weight, name="last")])
+
+
+def test_a_sum_that_overflows_is_not_made_in_fp16() -> None:
+    model = _summed()
+    recipe = make_recipe(model, FP16, calibrated(model))
+    assert {choice.precision for choice in recipe.layers.values()} == {FP16}
+    images = pictures(1, seed=5)
+    (expected,) = run(model, images)
+    (found,) = _run_rounded(render(model, recipe, Style.TENSORRT), images)
+    assert snr_db(expected, found) > 55
+    _, free = layer_types(model, recipe)  # nor by TensorRT 8
+    sums = [node.output[0] for node in model.graph.node[-6:] if node.op_type == "Add"]
+    assert sums[0] not in free
 
 
 def test_an_int8_layer_does_not_put_out_fp16_that_overflows() -> None:

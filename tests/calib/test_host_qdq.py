@@ -10,7 +10,8 @@ import pytest
 from maskrt.calib import Recipe, Style, TensorScale, make_recipe, place, render
 from maskrt.calib.render._deconvolution import split_deconvolutions
 from maskrt.calib.render._late_shuffle import shuffle_late
-from maskrt.core import Precision
+from maskrt.core import Precision, Target
+from maskrt.runtime.build import build_engine
 from maskrt.runtime.build.float_layers import keep_float_layers
 from maskrt.runtime.build.layers import find_heavy_layers
 
@@ -155,6 +156,19 @@ def test_layers_that_stay_fp32_read_and_write_floats(
     left = float_layers(optimised(rendered, tmp_path))
     assert len(left) == len(names[::2])
     assert not [name for name in left if "Gemm_38" in name]  # INT8, and read by a float Gemm
+
+
+def test_an_fp16_layer_beside_an_int8_layer_leaves_it_int8() -> None:
+    """As the search widens one of two heads: a Cast behind the DQ of both would part them."""
+    g = GraphBuilder(1)
+    shared = g.relu(g.conv(stem(g), 16, 16))
+    ends = [g.conv(shared, 16, 16, kernel=1, name=name) for name in ("narrow", "wide")]
+    model = g.model([g.relu(ends[0]), ends[1]])
+    recipe = make_recipe(model, Precision.MIXED, calibrated(model)).widen(["wide"], "a test")
+    rendered = render(model, recipe, Style.ORT)
+    built = build_engine(rendered, Target.parse("cpu"), Precision.MIXED)
+    assert built.info["layer_precisions"]["narrow"] == "int8"
+    assert min(_snr(model, rendered)) > LOWEST_SNR_DB
 
 
 def _deconvolution(**attributes: object) -> tuple[onnx.ModelProto, str]:

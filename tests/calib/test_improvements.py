@@ -150,6 +150,24 @@ def test_mean_errors_are_those_of_numpy_and_are_taken_off() -> None:
         assert gaps["corrected"].mean() < 0.2 * gaps["plain"].mean()
 
 
+def test_each_picture_counts_once_whatever_the_batch() -> None:
+    shown = np.concatenate([pictures(1, seed=seed) for seed in range(3)])
+    single, pairs = detector(), detector(batch=2)
+    scales = calibrated(single)
+    recipe = make_recipe(single, INT8, scales)
+    same = replace(recipe, graph=make_recipe(pairs, Precision.FP32).graph)
+    one_by_one = measure_bias(single, recipe, (picture[None] for picture in shown))
+    assert find_factors(pairs, [shown[:2], shown[2:]])
+    in_pairs = measure_bias(pairs, same, [shown[:2], shown[2:]])
+    assert in_pairs.keys() == one_by_one.keys()
+    for name, expected in one_by_one.items():
+        # another batch, other blocking of the sums: a value may round to the next step
+        np.testing.assert_allclose(in_pairs[name], expected, atol=2e-4, err_msg=name)
+    filled_up = measure_bias(pairs, same, [shown[:2], shown[[2, 2]]])
+    gaps = [np.abs(np.subtract(filled_up[n], one_by_one[n])).max() for n in one_by_one]
+    assert max(gaps) > 2e-3  # so the comparison above can fail
+
+
 def test_a_correction_follows_its_layer_and_its_method() -> None:
     model = detector()
     recipe = replace(int8_recipe(model), method="minmax")
@@ -166,6 +184,15 @@ def test_a_correction_follows_its_layer_and_its_method() -> None:
         np.testing.assert_array_equal(value, expected)
     assert corrected.with_method("mse").corrections == {}
     assert corrected.with_method("minmax").corrections == found
+
+
+def test_products_alone_have_no_bias_to_correct() -> None:
+    g = GraphBuilder(1)
+    rows = g.op("Reshape", stem(g), g.constant(np.int64([1, 256, 16])))
+    model = g.model([g.op("MatMul", rows, g.weight(16, 16))])
+    recipe = int8_recipe(model)
+    assert recipe.narrow_layers()
+    assert measure_bias(model, recipe, _batches(1)) == {}
 
 
 def test_no_picture_is_an_error() -> None:

@@ -146,6 +146,12 @@ def test_entropy_is_tensorrts_procedure(name: str) -> None:
     assert found == pytest.approx(expected, rel=1e-9)
 
 
+@pytest.mark.filterwarnings("error")
+def test_entropy_keeps_a_range_of_which_it_saw_the_first_bin_alone() -> None:
+    seen = _histogram(np.full(1000, 0.01))
+    assert thresholds(seen, 1000.0)["entropy"] == 1000.0
+
+
 def test_entropy_with_no_more_bins_than_levels_keeps_everything() -> None:
     assert entropy_threshold(np.ones(128), 3.0) == 3.0
 

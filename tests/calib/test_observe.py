@@ -5,10 +5,10 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from maskrt.calib import collect_statistics, place
-from maskrt.core import InputError
+from maskrt.calib import Style, collect_statistics, place, render
+from maskrt.core import InputError, Precision
 
-from .graphs import GraphBuilder, detector, pictures, run, stem
+from .graphs import GraphBuilder, detector, int8_recipe, pictures, run, snr_db, stem
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +79,29 @@ def test_the_picture_that_fills_a_batch_is_not_counted_in_any_region() -> None:
     single = collect_statistics(_regions(1), (image[None] for image in images))
     for name in place(model).tensors[-2:]:  # of the regions: the rows of three pictures
         counted = [found.histograms[name].counts.sum() for found in (whole, single)]
-        assert counted == [3 * 4 * -(-16 * 8 * 8 // 17)] * 2
+        assert counted == [3 * 4 * 16 * 8 * 8] * 2
+
+
+def _ramp(sizes: tuple[int, ...]) -> onnx.ModelProto:
+    """A layer that reads 2^(w - 8) at each place w of the last axis, whatever the picture."""
+    g = GraphBuilder(1)
+    zero = g.op("Mul", g.op("GlobalAveragePool", stem(g)), g.constant(np.float32(0)))
+    one = g.op("ReduceMax", zero, keepdims=0)
+    steps = g.constant(np.float32(2.0) ** np.arange(-8, sizes[-1] - 8, dtype=np.float32))
+    wide = g.op("Expand", g.op("Add", one, steps), g.constant(np.int64(sizes)))
+    if len(sizes) == 4:
+        return g.model([g.conv(wide, sizes[1], 16, kernel=1)])
+    return g.model([g.op("Gemm", wide, g.weight(sizes[-1], 16))])
+
+
+@pytest.mark.parametrize("sizes", [(1, 160, 34, 17), (1, 160, 34, 19), (9000, 16), (4, 17)])
+def test_a_sample_meets_every_column_and_every_feature_alike(sizes: tuple[int, ...]) -> None:
+    model = _ramp(sizes)
+    (name,) = (x.data for x in place(model).layers if x.name != "first")
+    found = collect_statistics(model, [pictures(1)], tensors=[name]).histograms[name]
+    met = found.counts[found.counts > 0]
+    assert len(met) == sizes[-1]
+    assert np.ptp(met) <= 1 + 0.01 * met.mean()
 
 
 def test_chosen_tensors_only(model: onnx.ModelProto) -> None:
@@ -87,6 +109,19 @@ def test_chosen_tensors_only(model: onnx.ModelProto) -> None:
     assert list(collect_statistics(model, [pictures(1)], tensors=[name]).tensors) == [name]
     with pytest.raises(InputError, match="nowhere is not in the model"):
         collect_statistics(model, [pictures(1)], tensors=["nowhere"])
+
+
+@pytest.mark.parametrize("style", list(Style))
+def test_a_layer_that_reads_a_constant_is_neither_observed_nor_int8(style: Style) -> None:
+    g = GraphBuilder(1)
+    fixed = g.constant(g.random.normal(0, 1, (1, 16, 16, 16)).astype(np.float32))
+    added = g.op("Conv", fixed, g.weight(16, 16, 1, 1), name="of a constant")
+    model = g.model([g.relu(g.op("Add", g.conv(stem(g), 16, 16), added))])
+    recipe = int8_recipe(model)
+    assert recipe.layers["of a constant"].precision is Precision.FP32
+    images = pictures(1)
+    pairs = zip(run(model, images), run(render(model, recipe, style), images), strict=True)
+    assert all(snr_db(expected, found) > 28 for expected, found in pairs)
 
 
 def test_no_picture_is_an_error(model: onnx.ModelProto) -> None:

@@ -117,6 +117,14 @@ def test_a_weight_beyond_fp16_refuses_fp16() -> None:
     assert set(place(model).refusals["huge"]) == {Precision.FP16}
 
 
+def test_a_bias_beyond_fp16_refuses_fp16() -> None:
+    """It would be cut off at 65504 without a word."""
+    g = GraphBuilder()
+    bias = g.constant(np.full(16, -1e5, np.float32))
+    model = g.model([g.op("Conv", _features(g), g.weight(16, 16, 1, 1), bias, name="far")])
+    assert set(place(model).refusals["far"]) == {Precision.FP16}
+
+
 def test_products_of_two_activations_are_no_layers() -> None:
     g = GraphBuilder()
     start = _features(g)

@@ -49,6 +49,10 @@ def test_fp16_scales_are_fp16_numbers_and_saturate_nothing(value: float) -> None
     assert rounded <= max(np.float32(value) * 1.001, np.float32(value) + 2.0**-24)
 
 
+def test_a_scale_beyond_fp16_stays_what_it_is() -> None:
+    np.testing.assert_array_equal(scales.fp16_representable(np.float32([7e4, 2.0])), [7e4, 2.0])
+
+
 def test_a_bias_of_a_nearly_dead_channel_fits_into_int32() -> None:
     bias = np.float32([0.5, 0.5])
     scale = np.float32([1e-3, 2.0**-24])

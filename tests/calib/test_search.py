@@ -115,6 +115,7 @@ def test_the_answer_is_inside_the_budget_and_the_cheapest_tried(
     assert outcome.best is not None  # everything wide loses nothing
     assert outcome.best.score.drop <= budget
     assert len(seen) <= 1 + 8 + 24
+    assert [trial.recipe for trial in outcome.trials] == seen  # what is said to be tried, was
     inside = [t.score.cost for t in outcome.trials if t.score.drop <= budget]
     assert outcome.best.score.cost == min(inside)
 

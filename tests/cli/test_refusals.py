@@ -109,6 +109,16 @@ def test_a_budget_that_no_built_engine_could_be_held_to(
         check_budget_arguments(1.0, tmp_path, tmp_path, [target])
 
 
+@pytest.mark.parametrize(("precision", "advised"), [("int8", True), ("fp8", False)])
+def test_a_budget_is_not_advised_a_target_that_lacks_the_precision(
+    tmp_path: Path, precision: str, advised: bool
+) -> None:
+    wanted, target = maskrt.core.Precision.parse(precision), maskrt.core.Target.parse("thor")
+    with pytest.raises(maskrt.core.UsageError, match="leave the budget out") as refused:
+        check_budget_arguments(1.0, tmp_path, tmp_path, [target], wanted)
+    assert ("add the target cpu" in str(refused.value)) is advised
+
+
 def test_an_argument_of_python_is_said_as_the_option_of_the_verb(
     work: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
