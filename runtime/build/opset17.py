@@ -24,7 +24,8 @@ _MORE_TYPES = {
     "Identity", "Pad", "Reshape", "ScatterElements", "ScatterND", "Shape", "Size", "Split",
 }  # fmt: skip
 _DEFAULTS = {
-    "antialias": 0, "keep_aspect_ratio_policy": b"stretch", "saturate": 1,
+    "antialias": 0, "keep_aspect_ratio_policy": b"stretch", "noop_with_empty_axes": 0,
+    "saturate": 1,
 }  # fmt: skip
 
 

@@ -236,7 +236,8 @@ def test_conversion_keeps_the_numbers() -> None:
     nodes = [
         helper.make_node("Resize", ["x", "", "k"], ["big"], mode="nearest", antialias=0,
                          keep_aspect_ratio_policy="stretch"),
-        helper.make_node("ReduceMax", ["big", "axes"], ["m"], keepdims=0),
+        helper.make_node("ReduceMax", ["big", "axes"], ["m"], keepdims=0,
+                         noop_with_empty_axes=0),
         helper.make_node("ReduceMin", ["m"], ["least"], keepdims=0),
         helper.make_node("Sub", ["m", "least"], ["y"]),
     ]  # fmt: skip
