@@ -1,7 +1,6 @@
 """What all tests share: no network, skipping by what is installed, pictures and a video."""
 
 import importlib.util
-import os
 import socket
 from pathlib import Path
 from typing import Any
@@ -48,30 +47,11 @@ def photos() -> list[np.ndarray]:
 
 @pytest.fixture(scope="session", autouse=True)
 def _few_threads() -> None:
-    """Keep PyTorch and ONNX Runtime from fighting for two cores: two test processes have one each.
-
-    ONNX Runtime's threads wait by turning round, which takes the core from the other process.
-    """
-    alone = "PYTEST_XDIST_WORKER" not in os.environ
+    """Keep PyTorch and ONNX Runtime from fighting for two cores."""
     if importlib.util.find_spec("torch") is not None:
         import torch
 
-        torch.set_num_threads(2 if alone else 1)
-    if importlib.util.find_spec("onnxruntime") is not None and not alone:
-        _one_thread_a_session()
-
-
-def _one_thread_a_session() -> None:
-    import onnxruntime
-
-    opened = onnxruntime.InferenceSession.__init__
-
-    def open_with_one(self: Any, model: Any, options: Any = None, *args: Any, **more: Any) -> None:
-        options = more.pop("sess_options", options) or onnxruntime.SessionOptions()
-        options.intra_op_num_threads = options.intra_op_num_threads or 1
-        opened(self, model, options, *args, **more)
-
-    onnxruntime.InferenceSession.__init__ = open_with_one
+        torch.set_num_threads(2)
 
 
 @pytest.fixture
