@@ -33,7 +33,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> maskrt.Bundle:
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> CocoDataset:
-    annotations = write_coco(tmp_path_factory.mktemp("scenes"), 12, split="val", size=SIZE)
+    annotations = write_coco(tmp_path_factory.mktemp("scenes"), 24, split="val", size=SIZE)
     return CocoDataset.load(annotations.parent / "images", annotations)
 
 
