@@ -20,6 +20,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 import torchvision
 from torch import Tensor, nn
+from torchvision.ops import clip_boxes_to_image
 
 from .condinst_weights import CONDINST_LAYOUTS
 from .fcos import FCOSHead, LevelPrediction, boxes_from_distances, locations
@@ -160,8 +161,7 @@ class CondInst(OneStage):
         """Return what was found in picture `index`, with as many candidates as there are."""
         levels = [self._candidates(heads, index, level) for level in range(len(heads.levels))]
         found = {name: torch.cat([level[name] for level in levels]) for name in levels[0]}
-        edges = torch.tensor([size[1], size[0], size[1], size[0]], dtype=torch.float32)
-        inside = torch.minimum(found["boxes"].clamp(min=0), edges)
+        inside = clip_boxes_to_image(found["boxes"], size)
         seen = (inside[:, 2:] > inside[:, :2]).all(1)
         if self.inference.clip_first:
             found["boxes"] = inside
@@ -174,7 +174,7 @@ class CondInst(OneStage):
             heads.features[index], best["parameters"], best["points"], best["sizes"]
         )
         rows, columns = quarter(size)
-        boxes = torch.minimum(best["boxes"].clamp(min=0), edges)
+        boxes = clip_boxes_to_image(best["boxes"], size)
         masks = shifted(logits.sigmoid(), self.mask_shift)[:, :rows, :columns]
         return Detections(boxes, best["scores"], best["labels"], masks)
 

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
-from torchvision.ops import box_iou
+from torchvision.ops import box_iou, clip_boxes_to_image
 
 from .one_stage import Detections, OneStage, quarter
 from .yolact_weights import YOLACT_LAYOUTS, classes_in
@@ -191,8 +191,7 @@ class Yolact(OneStage):
         certain = probabilities.amax(1) > self.inference.score_threshold
         anchors = self.anchors.boxes([level.codes.shape[-2:] for level in heads.levels], size)
         boxes = decode(codes[certain], anchors[certain])
-        edges = torch.tensor([size[1], size[0], size[1], size[0]], dtype=torch.float32)
-        clipped = torch.minimum(boxes.clamp(min=0), edges)
+        clipped = clip_boxes_to_image(boxes, size)
         compared = clipped if self.inference.clip_first else boxes
         kept, labels, scores = self._suppress(compared, probabilities[certain])
         boxes = clipped[kept]
