@@ -14,7 +14,9 @@ from pathlib import Path
 from .bundle_checks import storing
 from .errors import BundleError, UsageError
 
-__all__ = ["asked_for", "check_not_inside", "files_in", "link", "staging"]
+__all__ = [
+    "asked_for", "check_free", "check_not_inside", "files_in", "link", "new_folder", "staging",
+]  # fmt: skip
 
 _HIDDEN = re.compile(r"\.(?P<name>.+)\.[a-z0-9_]{8}")  # as tempfile makes it from our prefix
 
@@ -43,6 +45,22 @@ def staging(folder: Path, check: Callable[[Path], None]) -> Iterator[Path]:
                 staged.replace(folder)
     finally:
         shutil.rmtree(staged, ignore_errors=True)
+
+
+def check_free(folder: Path, kind: str) -> None:
+    """Raise `UsageError` if `folder` exists; `kind` is what may have another name instead."""
+    if folder.exists():
+        raise UsageError(f"{folder} exists: name another {kind}, or remove it.")
+
+
+@contextlib.contextmanager
+def new_folder(folder: Path, kind: str) -> Iterator[Path]:
+    """Yield an empty folder that becomes `folder` when the block ends well; none is replaced."""
+    with (
+        staging(folder.resolve(), lambda taken: check_free(taken, kind)) as staged,
+        storing(f"write {folder}"),
+    ):
+        yield staged
 
 
 def _replace(folder: Path, staged: Path, check: Callable[[Path], None]) -> None:

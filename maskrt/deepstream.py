@@ -22,10 +22,8 @@ from .core import (
     Target,
     UnsupportedModelError,
     UnsupportedTargetError,
-    UsageError,
 )
-from .core.bundle_checks import storing
-from .core.staging import staging
+from .core.staging import check_free, new_folder
 
 __all__ = ["PARSER", "package_deepstream"]
 
@@ -71,7 +69,7 @@ def package_deepstream(
     opened, place, into = Bundle.open(bundle), Target.parse(target), Path(folder)
     _check_target(place)
     names = _class_names(opened)
-    _check_free(into)
+    check_free(into, "folder")
     wanted = opened.manifest.precision if precision is None else Precision.parse(precision)
     place.check_computes(wanted)
     recipe = read_recipe(opened, wanted)
@@ -84,16 +82,11 @@ def package_deepstream(
         "Makefile": _makefile(),
         "README.md": _readme(opened, wanted),
     }
-    with staging(into.resolve(), _check_free) as staged, storing(f"write {into}"):
+    with new_folder(into, "folder") as staged:
         (staged / "model.onnx").write_bytes(model.SerializeToString())
         for name, text in texts.items():
             (staged / name).write_text(text, encoding="utf-8")
     return into
-
-
-def _check_free(folder: Path) -> None:
-    if folder.exists():
-        raise UsageError(f"{folder} exists: name another folder, or remove it.")
 
 
 def _check_target(target: Target) -> None:

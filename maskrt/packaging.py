@@ -16,8 +16,7 @@ import re
 from pathlib import Path
 
 from .core import Bundle, Precision, Target, UnsupportedTargetError, UsageError
-from .core.bundle_checks import storing
-from .core.staging import staging
+from .core.staging import check_free, new_folder
 from .core.wording import command
 from .runtime.backends.fits import check_files
 
@@ -60,12 +59,12 @@ def package_triton(
     if not _NAME.fullmatch(model):
         raise UsageError(f"{model!r} is no name for a model: use letters, digits, _ . and -.")
     folder = Path(repository) / model
-    _check_free(folder)
+    check_free(folder, "model")
     source, file = _files(opened, place, wanted)
     content = opened.read(source)
     names = opened.manifest.class_names
     config = _config(opened, model, place.backend, has_labels=names is not None)
-    with staging(folder.resolve(), _check_free) as staged, storing(f"write {folder}"):
+    with new_folder(folder, "model") as staged:
         (staged / "1").mkdir()
         (staged / "1" / file).write_bytes(content)
         if names is not None:
@@ -99,11 +98,6 @@ def _which(
     opened = Bundle.open(bundle)
     wanted = opened.manifest.precision if precision is None else Precision.parse(precision)
     return opened, Target.parse(target), wanted
-
-
-def _check_free(folder: Path) -> None:
-    if folder.exists():
-        raise UsageError(f"{folder} exists: name another model, or remove it.")
 
 
 def _files(bundle: Bundle, target: Target, precision: Precision) -> tuple[str, str]:
