@@ -1,7 +1,9 @@
 """What all tests share: no network, skipping by what is installed, pictures and a video."""
 
+import errno
 import importlib.util
 import socket
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +54,22 @@ def _few_threads() -> None:
         import torch
 
         torch.set_num_threads(2)
+
+
+@pytest.fixture
+def fill_disk(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Return a function: from its call on, no text fits on the disk under the name given."""
+    written = Path.write_text
+
+    def fill(name: str) -> None:
+        def full(self: Path, text: str, **given: Any) -> int:
+            if self.name == name:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            return written(self, text, **given)
+
+        monkeypatch.setattr(Path, "write_text", full)
+
+    return fill
 
 
 @pytest.fixture

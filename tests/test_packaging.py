@@ -1,6 +1,7 @@
 """Triton model repositories: `config.pbtxt` read by protobuf under Triton's own field names."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -140,17 +141,10 @@ def test_a_version_compatible_engine_is_served_as_one(bundle: Bundle, tmp_path: 
 
 
 def test_a_failure_leaves_no_half_of_a_model(
-    bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    bundle: Bundle, tmp_path: Path, fill_disk: Callable[[str], None]
 ) -> None:
     """A server that polls its repository would load it."""
-    written = Path.write_text
-
-    def full(self: Path, text: str, **given: str) -> int:
-        if self.name == "config.pbtxt":
-            raise OSError(28, "No space left on device")
-        return written(self, text, **given)
-
-    monkeypatch.setattr(Path, "write_text", full)
+    fill_disk("config.pbtxt")
     with pytest.raises(StorageError, match="No space left"):
         package_triton(bundle, tmp_path / "m")
     assert list((tmp_path / "m").iterdir()) == []

@@ -1,5 +1,6 @@
 """The packaged graph and configuration fit nvinfer, and find what a `Session` finds."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -162,16 +163,9 @@ def test_the_network_modes_cover_all_precisions() -> None:
 
 
 def test_a_failure_leaves_no_half_of_a_folder(
-    by_hand: Path, monkeypatch: pytest.MonkeyPatch
+    by_hand: Path, fill_disk: Callable[[str], None]
 ) -> None:
-    written = Path.write_text
-
-    def full(self: Path, text: str, **given: Any) -> int:
-        if self.name == "Makefile":
-            raise OSError(28, "No space left on device")
-        return written(self, text, **given)
-
-    monkeypatch.setattr(Path, "write_text", full)
+    fill_disk("Makefile")
     with pytest.raises(StorageError, match="No space left"):
         package_deepstream(by_hand.parent / "tiny.maskrt", by_hand.parent / "x", target="gpu")
     assert sorted(p.name for p in by_hand.parent.iterdir()) == ["ds", "tiny.maskrt"]
