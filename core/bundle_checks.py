@@ -50,9 +50,13 @@ def check_manifest(data: Any) -> None:
 
 
 def _check_canvas_masks(data: dict[str, Any], frame: str) -> None:
-    """Raise `TypeError` if masks over the canvas are not a quarter of it, rounded up."""
+    """Raise `TypeError` if masks over the canvas are not a quarter of it, rounded up, or none."""
     shape = data["outputs"].get("masks")
-    if shape is None or frame not in (MaskFrame.CANVAS.value, MaskFrame.CANVAS_LATE.value):
+    if shape is None or frame == MaskFrame.BOX.value:
+        return
+    if frame == MaskFrame.CANVAS_EVEN.value:
+        if len(shape) != 4 or 0 in shape[2:]:
+            raise TypeError(f"masks over the canvas are {shape}, and must have rows and columns")
         return
     quarter = [-(-data["input"][side] // 4) for side in ("height", "width")]
     if shape[2:] != quarter:
