@@ -90,6 +90,8 @@ def load_source(
     names: tuple[str, ...] | None = None
     if state is not None and weights is not None:
         load_weights(built, translate(built, state), Path(weights).name)
+        if getattr(built, "warning", ""):
+            about["warning"] = built.warning
         digest = file_sha256(weights)
         about["weights"] = {"file": Path(weights).name, "sha256": digest}
         if isinstance(model, str) and model.startswith("torchvision:"):

@@ -80,9 +80,7 @@ def placement(height: int, width: int, spec: InputSpec) -> Placement:
     scale = spec.scale_for(height, width)
     canvas_height = min(max(round(height * scale), 1), spec.height)
     canvas_width = min(max(round(width * scale), 1), spec.width)
-    return Placement(
-        (height, width), (canvas_height, canvas_width), (spec.height, spec.width)
-    )
+    return Placement((height, width), (canvas_height, canvas_width), (spec.height, spec.width))
 
 
 def letterbox_batches(

@@ -68,6 +68,7 @@ class OneStage(nn.Module):
         image_mean, image_std: RGB, of pictures from 0 to 1, and of its training.
         step: pictures are padded to a multiple of it.
         mask_frame: how masks lie over the picture.
+        warning: what its checkpoint's project does otherwise and cannot be followed, a sentence.
         layouts: of its checkpoints: the known projects', then its own.
     """
 
@@ -75,6 +76,7 @@ class OneStage(nn.Module):
     image_std: tuple[float, float, float] = (0.229, 0.224, 0.225)
     step: int = _STEP
     mask_frame: MaskFrame = MaskFrame.CANVAS
+    warning: str = ""
     layouts: tuple[Layout, ...]
 
     def __init__(self, backbone: nn.Module, num_classes: int, max_detections: int = 100) -> None:

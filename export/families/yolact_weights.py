@@ -37,6 +37,10 @@ _STD = (58.40 / 255, 57.12 / 255, 57.38 / 255)
 _PASCAL_CLASSES = 21
 _MMDET_STRIDES = tuple(550 / places for places in (69, 35, 18, 9, 5))
 _MMDET_LEVEL_CANDIDATES = 1000
+_STRETCHED = (
+    "these weights were trained on pictures stretched to the input size, and maskrt letterboxes: "
+    "pictures of the input's own proportions are seen as there, and others give other scores."
+)
 _PROTONET = {"0": "before.0", "2": "before.2", "4": "before.4", "8": "after.0", "10": "last"}
 
 
@@ -59,6 +63,7 @@ def _background_first(rows: Tensor, classes: int) -> Tensor:
 def _as_the_authors(model: Yolact) -> None:
     model.image_mean, model.image_std = _MEAN, _STD
     model.inference = replace(model.inference, clip_first=False, level_candidates=None)
+    model.warning = _STRETCHED
     pascal = model.num_classes == _PASCAL_CLASSES
     scales = model.anchors.scales
     if pascal and scales == type(model.anchors)().scales:
@@ -72,6 +77,7 @@ def _as_mmdetection(model: Yolact) -> None:
     model.inference = replace(
         model.inference, clip_first=True, level_candidates=_MMDET_LEVEL_CANDIDATES
     )
+    model.warning = _STRETCHED
     strides = model.anchors.strides if model.anchors_given else _MMDET_STRIDES
     model.anchors = replace(model.anchors, ratios=(0.5, 1.0, 2.0), square=False, strides=strides)
     pyramid = model.backbone.fpn

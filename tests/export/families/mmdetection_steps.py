@@ -1,11 +1,11 @@
 """mmdetection's steps from the heads' outputs to full-size masks, for YOLACT and CondInst.
 
-Restated in NumPy, one instance and one pixel row at a time, as mmdetection 3.3.0 does them in order;
+Restated in NumPy, one instance and one pixel row at a time, in mmdetection 3.3.0's order;
 nothing here is maskrt's. Probabilities are returned rather than masks, so that a test can leave out
 what lies at the threshold.
 
-    YOLACT     anchors at (i + 1/2) · stride → softmax → best nms_pre of each level → decoded, clipped
-               → Fast NMS → sigmoid(prototypes · coefficients) → cropped → resized to the picture
+    YOLACT     anchors at (i + 1/2) · stride → softmax → best nms_pre of each level → decoded,
+               clipped → Fast NMS → sigmoid(prototypes · coefficients) → cropped → resized
     CondInst   classes above 0.05 → best nms_pre of each level by class → decoded, clipped → NMS on
                class · centerness → three 1x1 convolutions → twice the size → sigmoid → four times
 """
@@ -43,8 +43,8 @@ def yolact(
     """Return the instances of one picture, best first.
 
     Args:
-        levels: logits `[3 (C + 1), h, w]`, *background last* of each anchor, codes `[12, h, w]`, and
-            coefficients `[3 k, h, w]`.
+        levels: logits `[3 (C + 1), h, w]`, *background last* of each anchor, codes `[12, h, w]`,
+            and coefficients `[3 k, h, w]`.
         prototypes: `[k, H', W']`.
         size: of the picture.
         strides: of the anchors.
@@ -122,7 +122,7 @@ def _cropped_mask(
 
 
 def _read(values: np.ndarray, rows: Sequence[float], columns: Sequence[float]) -> np.ndarray:
-    """Return `values [h, w]` linearly between elements, at rows and columns, cut to what there is."""
+    """Return `values [h, w]` linearly between elements, at rows and columns, cut to its sides."""
     for axis, places in ((0, rows), (1, columns)):
         last = values.shape[axis] - 1
         at = np.clip(np.array(places, float), 0, last)

@@ -1,4 +1,4 @@
-"""YOLACT and CondInst with mmdetection's settings against its own steps, to the picture's pixels."""
+"""YOLACT and CondInst set up as mmdetection's, against its steps, to the picture's pixels."""
 
 from dataclasses import replace
 from typing import Any
@@ -82,7 +82,11 @@ def test_yolact(photos: list[np.ndarray], size: tuple[int, int], limit: int) -> 
         model.logits.bias[:: model.num_classes] -= 2.0  # more of a level than `limit`
         heads = frozen(model).heads(model.backbone(batch_of([photo], size, model)))
     levels = [
-        (_background_last(level.logits[0], 4), level.codes[0].numpy(), level.coefficients[0].numpy())
+        (
+            _background_last(level.logits[0], 4),
+            level.codes[0].numpy(),
+            level.coefficients[0].numpy(),
+        )
         for level in heads.levels
     ]
     expected = mmdetection_steps.yolact(
