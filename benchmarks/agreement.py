@@ -125,6 +125,16 @@ def spread(layers: list[Any], run: Any, std: float, mean: float) -> None:
         layer.bias.copy_((bias - values.mean(1)) * scale + mean)
 
 
+def rare(layer: Any, logits: list[Any], threshold: float, wanted: int) -> None:
+    """Shift a sigmoid's logits so that about `wanted` of a picture pass `threshold`."""
+    import math
+
+    import torch
+
+    flat = torch.cat([one.flatten(1) for one in logits], 1).sort(1, descending=True).values
+    layer.bias.add_(math.log(threshold / (1 - threshold)) - flat[:, wanted].max())
+
+
 # ---- maskrt's side ----
 
 

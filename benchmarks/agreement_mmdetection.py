@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from agreement import blur, keep, pictures, settle, spread, writer
+from agreement import blur, keep, pictures, rare, settle, spread, writer
 
 CONFIGS = {
     "yolact": ("yolact/yolact_r50_1xb8-55e_coco.py", "yolact_r50"),
@@ -89,16 +89,6 @@ def _predicted(model: Any, sample: Any) -> dict[str, np.ndarray]:
     }  # fmt: skip
 
 
-def _rare(layer: Any, logits: list[Any], threshold: float, wanted: int) -> None:
-    """Shift a sigmoid's logits so that about `wanted` of a picture pass `threshold`."""
-    import math
-
-    import torch
-
-    flat = torch.cat([one.flatten(1) for one in logits], 1).sort(1, descending=True).values
-    layer.bias.add_(math.log(threshold / (1 - threshold)) - flat[:, wanted].max())
-
-
 def _yolact(model: Any, features: Any) -> None:
     import torch
 
@@ -123,7 +113,7 @@ def _condinst(model: Any, features: Any) -> None:
     spread([head.controller], lambda: head(maps), 1.0, 0.0)
     branch = model.mask_head.mask_feature_head
     spread([branch.conv_pred], lambda: branch(maps), 1.0, 0.0)
-    _rare(head.conv_cls, head(maps)[0], 0.05, 300)
+    rare(head.conv_cls, head(maps)[0], 0.05, 300)
 
 
 def _solo(model: Any, features: Any) -> None:
@@ -143,7 +133,7 @@ def _spread_grid(head: Any, maps: list[Any], layers: list[Any]) -> None:
 
     spread([head.conv_cls], run, 1.2, 0.0)
     spread(layers, run, 3.0, 0.5)
-    _rare(head.conv_cls, run()[-1], 0.1, 60)
+    rare(head.conv_cls, run()[-1], 0.1, 60)
     head.training = False
 
 
@@ -159,7 +149,7 @@ def _solov2(model: Any, features: Any) -> None:
     product = kernels[0].flatten(2).transpose(1, 2)[:, :200] @ feature.flatten(2)
     head.conv_kernel.weight.mul_(4.0 / product.std())
     head.conv_kernel.bias.mul_(4.0 / product.std())
-    _rare(head.conv_cls, logits, 0.1, 60)
+    rare(head.conv_cls, logits, 0.1, 60)
     head.training = False
 
 
