@@ -8,6 +8,7 @@ from pathlib import Path
 import onnx
 
 from ...core import InputSpec, Manifest, UnsupportedModelError, UsageError, command
+from .alignment import lost_alignment
 from .canonical import canonical_graph
 from .declined import Declined, Finding, Notes
 from .fold import fold
@@ -46,6 +47,7 @@ class Examination:
         findings: what was recognised.
         declined: the checks that declined, the one that stopped surgery first.
         stages: the detector, or None; also None for one of TensorRT's plugins.
+        warning: why the file may not be the model that it was exported from, or None.
     """
 
     nodes: int
@@ -53,6 +55,7 @@ class Examination:
     findings: tuple[Finding, ...]
     declined: tuple[Declined, ...]
     stages: TwoStage | None
+    warning: str | None = None
 
 
 def examine(path: Path | str) -> Examination:
@@ -73,8 +76,9 @@ def examine(path: Path | str) -> Examination:
         if not notes.findings:
             _note_pools(graph, notes)
     return Examination(
-        len(model.graph.node), len(graph.nodes), tuple(notes.findings), tuple(declined), stages
-    )
+        len(model.graph.node), len(graph.nodes), tuple(notes.findings), tuple(declined), stages,
+        None if stages is None else lost_alignment(stages),
+    )  # fmt: skip
 
 
 def _recognised(graph: Graph, notes: Notes, file: Path) -> TwoStage | PluginDetector:
@@ -153,7 +157,10 @@ def export_onnx(
             f"class_names has {len(names)} names, and the model {classes} classes, background "
             "included."
         )
-    manifest = Manifest(FAMILY, spec, _shapes(model), names, source=_about(file, notes))
+    source = _about(file, notes)
+    if isinstance(found, TwoStage) and (warning := lost_alignment(found)) is not None:
+        source["warning"] = warning
+    manifest = Manifest(FAMILY, spec, _shapes(model), names, source=source)
     if isinstance(found, PluginDetector):
         return OnnxExport(model, manifest, PluginReference(file, found))
     return OnnxExport(model, manifest, OnnxReference(file, found, spec))

@@ -64,7 +64,8 @@ def recognise(graph: Graph, notes: Notes, outside: Normalisation | None = None) 
     _check_shown(graph, detections)
     masks = _masks(graph, pools, box_pool, detections)
     if masks is not None:
-        words = "own class, " + ("pasted in a loop" if masks.pasted else "not pasted")
+        whose = "one for all classes, " if masks.shared else "own class, "
+        words = whose + ("pasted in a loop" if masks.pasted else "not pasted")
         notes.add("masks", words, masks.nodes)
     _check_outputs(graph, detections, masks)
     _check_corners(preprocessing, proposals, detections)
