@@ -15,6 +15,7 @@ from .proposals import Proposals, read_proposals
 from .pyramid import Pool, find_pools
 from .suppression import Kept, Suppression, find_suppressions, kept_by
 from .walk import compute
+from .widened import check_levels_stay
 
 __all__ = ["TwoStage", "pool_words", "pools_rule", "recognise"]
 
@@ -56,6 +57,8 @@ def recognise(graph: Graph, notes: Notes, outside: Normalisation | None = None) 
     pools = find_pools(graph)
     for pool in pools:
         notes.add(pools_rule(pool), pool_words(pool), pool.nodes)
+        if pool.widened:
+            check_levels_stay(pool.attributes, preprocessing.padded, pool.nodes[0])
     first, second = _suppressions(graph)
     proposals, box_pool = _proposals(graph, first, pools)
     notes.add("proposals", str(proposals), proposals.nodes)
@@ -89,9 +92,10 @@ def pool_words(pool: Pool) -> str:
     """Return the parameters of `pool` in words."""
     a = pool.attributes
     scales = ", ".join(f"1/{round(1 / s)}" for s in a["spatial_scales"])
+    outside = " by moving boxes outside of RoiAlign" if pool.widened else ""
     return (
         f"{len(pool.nodes)} levels ({scales}), {a['output_height']} x {a['output_width']} bins, "
-        f"sampling ratio {a['sampling_ratio']}, aligned {a['aligned']}, canonical size "
+        f"sampling ratio {a['sampling_ratio']}, aligned {a['aligned']}{outside}, canonical size "
         f"{a['canonical_scale']:g} at level {a['canonical_level']}"
     )
 
