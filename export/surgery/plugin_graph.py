@@ -30,7 +30,8 @@ _BACKGROUND = {
     "EfficientNMS_TRT": "background_class", "BatchedNMS_TRT": "backgroundLabelId",
     "BatchedNMSDynamic_TRT": "backgroundLabelId", "TRTBatchedNMS": "background_label_id",
 }  # fmt: skip
-_BESIDE = ("Softmax", "Sigmoid", "Split", "Unsqueeze", "Squeeze", "Expand", "Tile", "Clip")
+_BESIDE = ("Softmax", "Sigmoid", "Split", "Unsqueeze", "Squeeze", "Expand", "Tile", "Clip", "TopK",
+           "ArgMax")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -75,8 +76,11 @@ def plugin_detector(
     plugins = [node for node in graph.nodes if kind(node) in KNOWN]
     preprocessing = read_preprocessing(graph, outside)
     notes.add("preprocessing", str(preprocessing), preprocessing.nodes)
+    alike: dict[str, list[Node]] = {}
     for node in plugins:
-        notes.add("plugin", _words(node), [node])
+        alike.setdefault(_words(node), []).append(node)
+    for words, nodes in alike.items():
+        notes.add("plugin", words, nodes)
     pools = [n for n in plugins if kind(n) in POOLS]
     if not pools:
         raise Declined(RULE, "no RoIAlign takes its boxes, so this is no two-stage detector",
@@ -96,7 +100,7 @@ def plugin_detector(
 
 def _words(node: Node) -> str:
     shown = {k: v for k, v in node.attributes.items() if not k.startswith("plugin_")}
-    return f"{kind(node)} " + ", ".join(f"{k} {v}" for k, v in sorted(shown.items()))
+    return " ".join([kind(node), ", ".join(f"{k} {v}" for k, v in sorted(shown.items()))]).strip()
 
 
 def _last(graph: Graph, plugins: list[Node]) -> Node:
@@ -214,7 +218,6 @@ class _Writer:
             dets, labels, count = self.last
             boxes = out.slice_last(dets, 0, 4)
             scores = out.op("Squeeze", out.slice_last(dets, 4, 5), out.ints(2))
-            labels = out.op("Max", labels, out.constant(0, np.int32))
         else:
             count, boxes, scores, labels = self.last
         most = (self.graph.shape(found.last.outputs[1]) or (1, 0))[1]

@@ -14,14 +14,14 @@ __all__ = ["FOREIGN", "KNOWN", "NMS", "POOLS", "kind", "output_types"]
 
 NMS = ("EfficientNMS_TRT", "BatchedNMS_TRT", "BatchedNMSDynamic_TRT", "TRTBatchedNMS")
 POOLS = ("ROIAlign_TRT", "PyramidROIAlign_TRT", "MMCVMultiLevelRoiAlign")
-KNOWN = (*NMS, *POOLS, "ResizeNearest_TRT")
+KNOWN = (*NMS, *POOLS, "ResizeNearest_TRT", "GatherTopk")
 FOREIGN = (
     "EfficientNMS_ONNX_TRT", "EfficientNMS_Explicit_TF_TRT", "EfficientNMS_Implicit_TF_TRT",
     "NMS_TRT", "NMSDynamic_TRT", "ProposalLayer_TRT", "DetectionLayer_TRT", "GenerateDetection_TRT",
     "MultilevelProposeROI_TRT", "MultilevelCropAndResize_TRT", "CropAndResize", "SpecialSlice_TRT",
     "Proposal", "ProposalDynamic", "RPROI_TRT", "CropAndResizeDynamic",
 )  # fmt: skip
-_FLOAT, _INT32 = TensorProto.FLOAT, TensorProto.INT32
+_FLOAT, _INT32, _INT64 = TensorProto.FLOAT, TensorProto.INT32, TensorProto.INT64
 
 
 def kind(node: Node) -> str:
@@ -47,7 +47,9 @@ def _outputs(
     a, first, second = node.attributes, inputs[0] or (), (inputs[1:2] or [()])[0] or ()
     if name == "TRTBatchedNMS":
         dets = [first[0] if first else None, a.get("keep_topk")]
-        return [(_FLOAT, [*dets, 5]), (_INT32, dets)]
+        return [(_FLOAT, [*dets, 5]), (_INT64, dets)]  # as exported; TensorRT computes in int32
+    if name == "GatherTopk":
+        return [(_FLOAT, [*second, *first[len(second) :]])]
     if name == "MMCVMultiLevelRoiAlign":
         bins = [a.get("output_height"), a.get("output_width")]
         return [(_FLOAT, [first[0], second[1] if len(second) > 1 else None, *bins])]
