@@ -177,7 +177,10 @@ def _pool(
     weights = []
     for start, side, count, size in ((low[1], sides[1], bins[0], features.shape[1]),
                                      (low[0], sides[0], bins[1], features.shape[2])):  # fmt: skip
-        samples = ratio if ratio > 0 else max(1, int(np.ceil(side / count)))
+        samples = ratio if ratio > 0 else int(np.ceil(side / count))
+        if samples <= 0:  # an empty box has no samples, whose mean the kernels take for 0
+            weights.append(np.zeros((count, size)))
+            continue
         step = side / count / samples
         place = start + step * (np.arange(count * samples) + 0.5)
         inside = (place >= -1) & (place <= size)
