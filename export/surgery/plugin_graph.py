@@ -19,7 +19,7 @@ from .graph import Graph, Node
 from .layers import copy_layers
 from .normalisation import Normalisation
 from .plugin_nodes import rewrite_plugin
-from .plugin_shapes import FOREIGN, KNOWN, NMS, POOLS, kind
+from .plugin_shapes import FOREIGN, KNOWN, NMS, POOLS, kind, remedy
 from .preprocessing import Preprocessing, read_preprocessing
 
 __all__ = ["PluginDetector", "has_plugins", "plugin_detector", "write_plugin_detector"]
@@ -71,8 +71,8 @@ def plugin_detector(
     """
     for node in graph.nodes:
         if kind(node) in FOREIGN or ("::" in node.op and kind(node) not in KNOWN):
-            raise Declined(RULE, "no rule maps it to an operator of maskrt: give the graph from "
-                           "before that step", node)  # fmt: skip
+            raise Declined(RULE, remedy(node) or "no rule maps it to an operator of maskrt: give "
+                           "the graph from before that step", node)  # fmt: skip
     plugins = [node for node in graph.nodes if kind(node) in KNOWN]
     preprocessing = read_preprocessing(graph, outside)
     notes.add("preprocessing", str(preprocessing), preprocessing.nodes)

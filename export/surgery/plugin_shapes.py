@@ -10,7 +10,7 @@ from onnx import TensorProto, TypeProto, helper
 
 from .graph import Node, Shape
 
-__all__ = ["FOREIGN", "KNOWN", "NMS", "POOLS", "kind", "output_types"]
+__all__ = ["FOREIGN", "KNOWN", "NMS", "POOLS", "kind", "output_types", "remedy"]
 
 NMS = ("EfficientNMS_TRT", "BatchedNMS_TRT", "BatchedNMSDynamic_TRT", "TRTBatchedNMS")
 POOLS = ("ROIAlign_TRT", "PyramidROIAlign_TRT", "MMCVMultiLevelRoiAlign")
@@ -22,6 +22,19 @@ FOREIGN = (
     "Proposal", "ProposalDynamic", "RPROI_TRT", "CropAndResizeDynamic",
 )  # fmt: skip
 _FLOAT, _INT32, _INT64 = TensorProto.FLOAT, TensorProto.INT32, TensorProto.INT64
+
+
+_PASTING = "it pastes masks, which the session does: export with export_postprocess_mask=False"
+_REMEDIES = {
+    "mmdeploy::grid_sampler": _PASTING, "mmdeploy::NMSRotated": "its boxes are rotated",
+    "mmdeploy::MMCVModulatedDeformConv2d": "deformable convolutions are not read",
+    "mmdeploy::MMCVDeformConv2d": "deformable convolutions are not read",
+}  # fmt: skip
+
+
+def remedy(node: Node) -> str | None:
+    """Return why an operator of an exporter's own is not read, and what to do, or None."""
+    return _REMEDIES.get(node.op)
 
 
 def kind(node: Node) -> str:

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from .alignment import aligned_outside, half_pixel
 from .declined import Declined
 from .graph import Graph, Node
 from .walk import LAYOUT, compute, index_source, strip
@@ -73,7 +74,7 @@ def find_pools(graph: Graph) -> list[Pool]:
 def _share(graph: Graph, node: Node) -> _Share:
     """Say which boxes of which level `node` pools."""
     level, index, rows, lead = None, 0, None, 0
-    name, moved = _aligned_outside(graph, node)
+    name, moved = aligned_outside(graph, RULE, node)
     while (maker := graph.maker(name)) is not None:
         if maker.op in ("Identity", "Cast"):
             name = maker.inputs[0]
@@ -100,35 +101,6 @@ def _share(graph: Graph, node: Node) -> _Share:
         else:
             break
     return _Share(node, name, level, index, rows, lead, moved)
-
-
-def _aligned_outside(graph: Graph, node: Node) -> tuple[str, bool]:
-    """Return the boxes that `node` pools before they were moved by half a cell, and if they were.
-
-    Raises:
-        Declined: they are moved by something else.
-    """
-    name = strip(graph, node.inputs[1], ("Identity", "Cast"))
-    maker = graph.maker(name)
-    if maker is None or maker.op not in ("Add", "Sub"):
-        return name, False
-    by, boxes = graph.value(maker.inputs[1]), maker.inputs[0]
-    if by is None and maker.op == "Add":
-        by, boxes = graph.value(maker.inputs[0]), maker.inputs[1]
-    if by is None:
-        return name, False
-    half = -0.5 / float(node.attributes.get("spatial_scale", 1.0))
-    sign = 1 if maker.op == "Add" else -1
-    if not np.allclose(sign * by, half, rtol=1e-5) or _half_pixel(graph, node) == "half_pixel":
-        raise Declined(RULE, f"boxes are moved by {float(sign * by.reshape(-1)[0]):g} pixels before "
-                       f"they are pooled, and {half:g} alone is known, which aligns them", maker)
-    return boxes, True
-
-
-def _half_pixel(graph: Graph, node: Node) -> str:
-    """Return the coordinate transformation of a RoiAlign; before opset 16 there is but one."""
-    default = "output_half_pixel" if graph.opset < 16 else "half_pixel"
-    return str(node.attributes.get("coordinate_transformation_mode", default))
 
 
 def _zero_rows(graph: Graph, node: Node) -> int:
@@ -212,7 +184,7 @@ def _common_attributes(graph: Graph, shares: list[_Share]) -> dict[str, Any]:
         return (
             given.get("output_height", 1), given.get("output_width", 1),
             given.get("sampling_ratio", 0), given.get("mode", "avg"),
-            share.moved or _half_pixel(graph, share.node) == "half_pixel", share.moved,
+            share.moved or half_pixel(graph, share.node) == "half_pixel", share.moved,
         )  # fmt: skip
 
     first = of(shares[0])

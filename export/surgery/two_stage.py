@@ -10,6 +10,7 @@ from .graph import Graph
 from .masks import Masks, read_masks
 from .normalisation import Normalisation
 from .padded import is_padded, read_padded_detections, read_padded_proposals
+from .plugin_shapes import remedy
 from .preprocessing import Preprocessing, read_preprocessing
 from .proposals import Proposals, read_proposals
 from .pyramid import Pool, find_pools
@@ -106,8 +107,11 @@ def _check_detector(graph: Graph) -> None:
         how = "without fused or custom operators"
         if foreign[0].op.startswith("mmdeploy::"):
             how = "with mmdeploy's configuration for ONNX Runtime"
-        raise Declined(RULE, "the operator is not one of ONNX's own, and no rule knows it: export "
-                       f"{how}", foreign[0])  # fmt: skip
+        known = remedy(foreign[0])
+        raise Declined(
+            RULE, known or "the operator is not one of ONNX's own, and no rule knows it: export "
+            f"{how}", foreign[0],
+        )  # fmt: skip
     if not graph.of("RoiAlign"):
         raise Declined(RULE, "the graph has no RoiAlign, so it is no two-stage detector")
     if not graph.of("NonMaxSuppression"):

@@ -35,14 +35,12 @@ def print_onnx(path: Path) -> None:
     else:
         screen.print("\nto be given", style="bold")
         screen.print(
-            "  its pictures are normalised before the graph, and nothing beside it says how: --mean "
-            "and --std, of\n  pixels from 0 to 255, and --channel-order, as in the training's "
-            "configuration"
+            "  its pictures are normalised before the graph, and nothing beside it says how: give "
+            "--mean and --std,\n  of pixels from 0 to 255, and --channel-order, as the training's "
+            "configuration has them"
         )
-        with_numbers = " --mean A B C --std A B C --channel-order rgb|bgr"
-        screen.print(
-            f"\n{command('maskrt', 'compile', path)}{with_numbers} rewrites it whole."
-        )
+        numbers = "--mean A B C --std A B C --channel-order rgb|bgr"
+        screen.print(f"\n{command('maskrt', 'compile', path)} {numbers} rewrites it whole.")
 
 
 def _listed(nodes: tuple[str, ...]) -> str:
