@@ -18,9 +18,9 @@ from typing import Any
 
 import numpy as np
 
-from .alignment import aligned_outside, half_pixel
 from .declined import Declined
 from .graph import Graph, Node
+from .moved_boxes import aligned_outside, half_pixel
 from .walk import LAYOUT, compute, index_source, strip
 
 __all__ = ["Pool", "find_pools"]
