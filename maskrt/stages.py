@@ -28,6 +28,7 @@ from .core import (
     require,
 )
 from .core.bundle import MODEL, RECIPE, SEARCH
+from .core.masks import MaskPaste
 from .paying import payoff
 from .runtime.build import BuildOptions, WeakTypes, build_engine, is_buildable, prepare
 from .runtime.check import CocoDataset
@@ -63,12 +64,16 @@ def make_export(
     batch: int,
     class_names: Sequence[str] | None,
     progress: Progress,
+    *,
+    paste: MaskPaste | None = None,
 ) -> "Export | OnnxExport":
     """Export a model to canonical ONNX, with what it is compared with: the model itself."""
     require("onnxruntime", "compare the exported graph with the original")
     progress("export", 0, 1)
     if is_onnx(model):
-        exported = _operate(Path(str(model)), weights, num_classes, input_size, batch, class_names)
+        exported = _operate(
+            Path(str(model)), weights, num_classes, input_size, batch, class_names, paste
+        )
         progress("export", 1, 1)
         return exported
     from .export import export_model
@@ -80,6 +85,7 @@ def make_export(
         input_size=input_size or _DEFAULT_SIZE,
         batch=batch,
         class_names=class_names,
+        paste=paste,
     )
     progress("export", 1, 1)
     return traced
@@ -97,13 +103,16 @@ def _operate(
     input_size: tuple[int, int] | None,
     batch: int,
     class_names: Sequence[str] | None,
+    paste: MaskPaste | None,
 ) -> "OnnxExport":
     from .export.surgery import export_onnx
 
     for name, value in (("weights", weights), ("num_classes", num_classes)):
         if value is not None:
             raise UsageError(f"{path} holds its own weights and classes: leave {name} out.")
-    return export_onnx(path, input_size=input_size, batch=batch, class_names=class_names)
+    return export_onnx(
+        path, input_size=input_size, batch=batch, class_names=class_names, paste=paste
+    )
 
 
 def write_export(

@@ -8,12 +8,14 @@ from pathlib import Path
 import onnx
 
 from ...core import InputSpec, Manifest, UnsupportedModelError, UsageError, command
+from ...core.masks import MaskPaste
 from .canonical import canonical_graph
 from .declined import Declined, Finding, Notes
 from .fold import fold
 from .graph import Graph
 from .loading import load_onnx
 from .normalisation import normalisation_beside
+from .paste import note_paste, paste_of
 from .plugin_graph import PluginDetector, has_plugins, plugin_detector, write_plugin_detector
 from .plugin_reference import PluginReference
 from .preprocessing import Preprocessing, read_preprocessing
@@ -67,6 +69,7 @@ def examine(path: Path | str) -> Examination:
     try:
         found = _recognised(graph, notes, Path(path))
         _written(graph, found, 1)
+        note_paste(found, notes)
         stages = found if isinstance(found, TwoStage) else None
     except Declined as error:
         declined = [error, *_further(graph, error, Path(path))]
@@ -118,6 +121,7 @@ def export_onnx(
     input_size: tuple[int, int] | None = None,
     batch: int = 1,
     class_names: Sequence[str] | None = None,
+    paste: MaskPaste | None = None,
 ) -> OnnxExport:
     """Rewrite the ONNX file `path` to a canonical graph.
 
@@ -126,10 +130,12 @@ def export_onnx(
         input_size: `(height, width)`; None takes the file's own, the only one that it was made for.
         batch: pictures a call.
         class_names: one a label, background included.
+        paste: how masks come into the picture; None goes by the file's structure (`paste.py`).
 
     Raises:
         InputError: the file cannot be read.
-        UsageError: another size than the file's, or a wrong number of names.
+        UsageError: another size than the file's, a wrong number of names, or a paste for a file
+            without masks or with another of its own.
         UnsupportedModelError: no detector was recognised; says which check declined and why.
     """
     file = Path(path)
@@ -153,7 +159,11 @@ def export_onnx(
             f"class_names has {len(names)} names, and the model {classes} classes, background "
             "included."
         )
-    manifest = Manifest(FAMILY, spec, _shapes(model), names, source=_about(file, notes))
+    note_paste(found, notes)
+    manifest = Manifest(
+        FAMILY, spec, _shapes(model), names, source=_about(file, notes),
+        mask_paste=paste_of(found, paste),
+    )  # fmt: skip
     if isinstance(found, PluginDetector):
         return OnnxExport(model, manifest, PluginReference(file, found))
     return OnnxExport(model, manifest, OnnxReference(file, found, spec))
