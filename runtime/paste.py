@@ -15,7 +15,8 @@ products and a sum, which decides pixels within an ulp of the threshold.
 How the resizing is made fast: `mask_axes.py`.
 """
 
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
@@ -26,6 +27,8 @@ from .mask_axes import Axis, interpolate, touched
 __all__ = ["LazyMasks", "crop_masks", "paste_masks"]
 
 _HALF = np.float32(0.5)
+_FARTHEST = np.float32(1e38)  # so that an extent is a float32; no picture is as large
+_LEAST_EXTENT = np.float32(1e-8)  # float32 has no narrower box around the centre of any pixel
 
 
 def paste_masks(
@@ -123,9 +126,11 @@ def _resampled(
         return
     padded = np.pad(np.asarray(probabilities, np.float32), ((0, 0), (1, 1), (1, 1)))
     side, corners = padded.shape[-1] - 2, np.asarray(boxes, np.float32)
-    axis_of = _sampled_axis
+    axis_of: Callable[..., Axis]
     if paste is MaskPaste.TORCHVISION:
         corners, axis_of = _expand(corners, (side + 2) / side), _truncated_axis
+    else:
+        corners, axis_of = corners.clip(-_FARTHEST, _FARTHEST), _sampled_axis
     for source, (x0, y0, x1, y1) in zip(padded, corners, strict=True):
         seen = source > limit
         rows = touched(axis_of(y0, y1, size[0], side), seen.any(axis=1))
@@ -159,16 +164,25 @@ def _truncated_axis(low: np.int64, high: np.int64, limit: int, side: int) -> Axi
 def _sampled_axis(low: np.float32, high: np.float32, limit: int, side: int) -> Axis:
     """Return the weights of the pixels of `0..limit-1` whose centres see detectron2's mask.
 
-    A mask is seen from half a cell beside its box on; what is looked at is twice that, as positions
-    are rounded. Source: `grid_sampler_unnormalize`, ATen/native/GridSampler.h.
+    A mask is seen from half a cell beside its box on; a cell is looked at, as positions are rounded.
+    Source: `grid_sampler_unnormalize`, ATen/native/GridSampler.h.
     """
-    with np.errstate(over="ignore"):
-        extent, reach = high - low, (float(high) - float(low)) / side
-        start = int(max(np.floor(float(low) - reach) - 1, 0))
-        stop = int(max(min(np.ceil(float(high) + reach) + 1, limit), start))
-        centre = np.arange(start, stop if extent > 0 else start, dtype=np.float32) + _HALF
-        grid = (centre - low) / extent * np.float32(2) - np.float32(1)
-        at = (grid + np.float32(1)) * np.float32(side / 2) - _HALF
+    extent = high - low
+    if not extent > _LEAST_EXTENT:
+        nothing = np.zeros(0, np.intp)
+        return Axis(0, nothing, nothing, nothing.astype(np.float32))
+    reach = float(extent) / side
+    start = math.floor(max(low - reach - 1, 0))
+    stop = math.ceil(min(high + reach + 1, limit))
+    at = np.arange(start, stop, dtype=np.float32)
+    at += _HALF
+    at -= low
+    at /= extent
+    at *= np.float32(2)
+    at -= np.float32(1)
+    at += np.float32(1)
+    at *= np.float32(side / 2)
+    at -= _HALF
     seen = np.flatnonzero((at > -1) & (at < side))
     at, start = at[seen], start + (int(seen[0]) if len(seen) else 0)
     below = np.floor(at)

@@ -32,11 +32,14 @@ class _Told(NamedTuple):
     nodes: tuple[Node, ...]
 
 
-def note_paste(found: TwoStage | PluginDetector, notes: Notes) -> None:
-    """Note how the masks of `found` are pasted, if it has any."""
+def note_paste(
+    found: TwoStage | PluginDetector, notes: Notes, asked: MaskPaste | None = None
+) -> None:
+    """Note how the masks of `found` are pasted, if it has any, and why so."""
     told = _told(found)
     if told is not None:
-        notes.add(RULE, f"{told.paste}'s, as {told.why}", told.nodes)
+        words = f"{told.paste}'s, as {told.why}" if asked is None else f"{asked}'s, as asked for"
+        notes.add(RULE, words, told.nodes)
 
 
 def paste_of(found: TwoStage | PluginDetector, asked: MaskPaste | None = None) -> MaskPaste:

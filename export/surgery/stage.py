@@ -159,7 +159,7 @@ def export_onnx(
             f"class_names has {len(names)} names, and the model {classes} classes, background "
             "included."
         )
-    note_paste(found, notes)
+    note_paste(found, notes, paste)
     manifest = Manifest(
         FAMILY, spec, _shapes(model), names, source=_about(file, notes),
         mask_paste=paste_of(found, paste),
