@@ -15,7 +15,7 @@ from .fold import fold
 from .graph import Graph
 from .loading import load_onnx
 from .normalisation import normalisation_beside
-from .paste import note_paste, paste_of
+from .paste import Told, paste_of, told_paste
 from .plugin_graph import PluginDetector, has_plugins, plugin_detector, write_plugin_detector
 from .plugin_reference import PluginReference
 from .preprocessing import Preprocessing, read_preprocessing
@@ -48,6 +48,7 @@ class Examination:
         findings: what was recognised.
         declined: the checks that declined, the one that stopped surgery first.
         stages: the detector, or None; also None for one of TensorRT's plugins.
+        paste: how its masks come into the picture, and why; None for a detector without masks.
     """
 
     nodes: int
@@ -55,6 +56,7 @@ class Examination:
     findings: tuple[Finding, ...]
     declined: tuple[Declined, ...]
     stages: TwoStage | None
+    paste: Told | None = None
 
 
 def examine(path: Path | str) -> Examination:
@@ -65,19 +67,20 @@ def examine(path: Path | str) -> Examination:
     """
     model = load_onnx(path)
     graph, notes = fold(model), Notes()
-    stages, declined = None, []
+    stages, declined, paste = None, [], None
     try:
         found = _recognised(graph, notes, Path(path))
         _written(graph, found, 1)
-        note_paste(found, notes)
         stages = found if isinstance(found, TwoStage) else None
+        paste = told_paste(found)
     except Declined as error:
         declined = [error, *_further(graph, error, Path(path))]
         if not notes.findings:
             _note_pools(graph, notes)
     return Examination(
-        len(model.graph.node), len(graph.nodes), tuple(notes.findings), tuple(declined), stages
-    )
+        len(model.graph.node), len(graph.nodes), tuple(notes.findings), tuple(declined), stages,
+        paste,
+    )  # fmt: skip
 
 
 def _recognised(graph: Graph, notes: Notes, file: Path) -> TwoStage | PluginDetector:
@@ -159,7 +162,6 @@ def export_onnx(
             f"class_names has {len(names)} names, and the model {classes} classes, background "
             "included."
         )
-    note_paste(found, notes, paste)
     manifest = Manifest(
         FAMILY, spec, _shapes(model), names, source=_about(file, notes),
         mask_paste=paste_of(found, paste),

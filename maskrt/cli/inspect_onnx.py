@@ -25,6 +25,9 @@ def print_onnx(path: Path) -> None:
         screen.print(f"    at {_listed(finding.nodes)}")
     if not found.findings:
         screen.print("  nothing")
+    if found.paste is not None:
+        paste, why = found.paste
+        screen.print(f"\nmasks are pasted as {paste} pastes, as {why}; --paste says otherwise")
     if found.declined:
         screen.print("\nnot recognised", style="bold")
         for declined in found.declined:
