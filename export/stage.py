@@ -65,6 +65,7 @@ def export_model(
     family = family_of(source.model)
     spec = InputSpec(height, width, batch, family.pad_value(source.model))
     module: Any = family.graph(source.model, spec)
+    _check_paste(paste, family, module.output_names)
     canonical = trace(module, spec, module.output_names)
     names = tuple(class_names) if class_names is not None else source.class_names
     _check_names(names, family, source.model)
@@ -74,7 +75,6 @@ def export_model(
         family.name, spec, _shapes(canonical), names, source=about, mask_frame=family.mask_frame,
         mask_paste=paste or family.mask_paste(source.model),
     )  # fmt: skip
-    _check_paste(manifest, paste)
     return Export(canonical, manifest, family.reference(source.model, spec))
 
 
@@ -110,8 +110,8 @@ def _shapes(model: onnx.ModelProto) -> dict[str, tuple[int, ...]]:
     }
 
 
-def _check_paste(manifest: Manifest, asked: MaskPaste | None) -> None:
-    over_boxes = "masks" in manifest.outputs and manifest.mask_frame is MaskFrame.BOX
+def _check_paste(asked: MaskPaste | None, family: Family, outputs: Sequence[str]) -> None:
+    over_boxes = "masks" in outputs and family.mask_frame is MaskFrame.BOX
     if asked is not None and not over_boxes:
         raise UsageError(
             f"paste is {asked}, and the model has no masks over boxes, which alone are pasted: "
