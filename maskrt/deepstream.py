@@ -36,10 +36,10 @@ _NETWORK_MODES = {  # 3 is "best": nvinfer has no word for the others, and build
     Precision.BF16: 3, Precision.FP8: 3,
 }  # fmt: skip
 _PASTES = {  # what a session does instead of nvinfer's stretching
-    MaskPaste.TORCHVISION: "torchvision's rule, which maskrt follows for\n  this model, rounds the box "
-    "outwards to whole pixels first",
-    MaskPaste.DETECTRON2: "detectron2's rule, which maskrt follows for\n  this model, samples it at "
-    "the centres of the pixels",
+    MaskPaste.TORCHVISION: "torchvision's rule, which maskrt follows for\n  this model, rounds the "
+    "box outwards to whole pixels first",
+    MaskPaste.DETECTRON2: "detectron2's rule, which maskrt follows for\n  this model, samples it "
+    "at the centres of the pixels",
 }
 _FIRST = (10, 0)  # TensorRT whose networks are strongly typed
 

@@ -7,7 +7,8 @@
 
 The server takes what `Session.run` takes, letterboxed pictures, and gives what it gives: masks are
 for the client to paste, and the parameters `mask_frame` and `mask_paste` say how. Shapes are static
-and the batch is one of them, so `max_batch_size` is 0, with which Triton reads `dims` as whole shapes.
+and the batch is one of them, so `max_batch_size` is 0, with which Triton reads `dims` as whole
+shapes.
 
 Source: `ModelConfig` in triton-inference-server/common, protobuf/model_config.proto.
 """

@@ -164,8 +164,8 @@ def _truncated_axis(low: np.int64, high: np.int64, limit: int, side: int) -> Axi
 def _sampled_axis(low: np.float32, high: np.float32, limit: int, side: int) -> Axis:
     """Return the weights of the pixels of `0..limit-1` whose centres see detectron2's mask.
 
-    A mask is seen from half a cell beside its box on; a cell is looked at, as positions are rounded.
-    Source: `grid_sampler_unnormalize`, ATen/native/GridSampler.h.
+    A mask is seen from half a cell beside its box on; a whole one is looked at, as positions are
+    rounded. Source: `grid_sampler_unnormalize`, ATen/native/GridSampler.h.
     """
     extent = high - low
     if not extent > _LEAST_EXTENT:

@@ -12,8 +12,8 @@
     masks          pasted at whole pixels               sampled in the box as it is
 
 The first three are the parts below; `translate` puts pictures, background and order right by
-changing weights, and the manifest says how masks are pasted (`MaskPaste`). What stays torchvision's:
-detections with a side below a hundredth of a pixel are dropped.
+changing weights, and the manifest says how masks are pasted (`MaskPaste`). What stays
+torchvision's: detections with a side below a hundredth of a pixel are dropped.
 """
 
 from __future__ import annotations

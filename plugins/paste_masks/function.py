@@ -79,9 +79,7 @@ def _usable(body: Body, corners: str) -> str:
     return body.op("Where", usable, corners, body.constant([0, 0, -1, -1]))
 
 
-def _truncated_axis(
-    body: Body, ends: tuple[str, ...], size: tuple[int, int], side: int
-) -> _Axis:
+def _truncated_axis(body: Body, ends: tuple[str, ...], size: tuple[int, int], side: int) -> _Axis:
     """Return what torchvision's pixels see.
 
     Args:
@@ -136,11 +134,9 @@ def _sampled_axis(body: Body, ends: tuple[str, ...], size: tuple[int, int], side
 def _resample(body: Body, data: str, axis: _Axis) -> str:
     """Resample `data [B, N, S, K]` along its third axis to `[B, N, pixels, K]`."""
     rest = body.op("Sub", body.constant(1), axis.weight)
-    shares = [
-        _weigh(body, data, *pair, axis.inside)
-        for pair in ((axis.low, rest), (axis.high, axis.weight))
-    ]
-    return body.op("Add", *shares)
+    first = _weigh(body, data, axis.low, rest, axis.inside)
+    second = _weigh(body, data, axis.high, axis.weight, axis.inside)
+    return str(body.op("Add", first, second))
 
 
 def _weigh(body: Body, data: str, index: str, weight: str, inside: str) -> str:

@@ -33,10 +33,10 @@ def plan(attributes: Mapping[str, Any], inputs: Sequence[Tensor]) -> LaunchPlan:
         UnsupportedTargetError: masks of more than 104 x 104 pixels.
     """
     batch, count, side, _ = inputs[0].shape
-    attributes = SCHEMA.filled(attributes)
+    a: dict[str, Any] = SCHEMA.filled(attributes)
     require_at_most(_MOST, side, "pixels a side of a mask for PasteMasks", "choose the target cpu")
-    height, width, packed = (attributes[name] for name in ("height", "width", "packed"))
-    paste = MaskPaste(attributes["paste"])
+    height, width, packed = (a[name] for name in ("height", "width", "packed"))
+    paste = MaskPaste(a["paste"])
     columns = ceil_div(width, 32) if packed else width
     masks = Tensor((batch, count, height, columns), "int32" if packed else "uint8")
     tiles = ceil_div(height, _ROWS) * ceil_div(width, _THREADS)
@@ -48,7 +48,7 @@ def plan(attributes: Mapping[str, Any], inputs: Sequence[Tensor]) -> LaunchPlan:
         "PROBABILITY": C_TYPES[inputs[0].dtype],
         "M": str(side),
         "WIDENING": c_float((side + 2) / side),
-        "THRESHOLD": c_float(exceeded(attributes["threshold"], attributes["paste"])),
+        "THRESHOLD": c_float(exceeded(a["threshold"], a["paste"])),
         "FARTHEST": c_float(FARTHEST),
         "PACKED": str(packed),
         "TRUNCATES": str(int(paste is MaskPaste.TORCHVISION)),

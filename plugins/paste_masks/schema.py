@@ -20,7 +20,7 @@ or, in "detectron2", if it reaches the threshold (and is above 0).
 Every operation is a float32 operation, in this order and never contracted, so that all bodies agree
 on every pixel; the 1 of the ring is added to i, after f is taken. The libraries' own CPU builds
 contract some, and detectron2 adds the four products of a pixel in another order, which decides
-pixels within a few ulp of the threshold. A box with a corner (the widened one in "torchvision") that
+pixels within a few ulp of the threshold. A box with a corner (a widened one in "torchvision") that
 is no number, or that lies 2²³ pixels or more from the origin, gives an empty mask; so does one that
 is inside out or outside the picture, and in "detectron2" one without an extent.
 

@@ -79,7 +79,8 @@ class _OnHost(CpuBackend):
 
     def open_frames(self, spec: InputSpec, slots: int) -> FrameSlots:
         cuda = HostCuda()
-        return FrameSlots(cuda, OnnxEngine(cuda, self._engine, spec), spec, slots=slots, paste=MaskPaste.TORCHVISION)
+        engine = OnnxEngine(cuda, self._engine, spec)
+        return FrameSlots(cuda, engine, spec, slots=slots, paste=MaskPaste.TORCHVISION)
 
 
 class _Relay(FakeEngine):

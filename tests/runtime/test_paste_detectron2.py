@@ -39,7 +39,7 @@ def boxes_of(least: float, most: float, count: int = 60, seed: int = 1) -> np.nd
 
 
 def sampled(masks: np.ndarray, boxes: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Return detectron2's masks before the threshold, float `[N, h, w]`: its formula, in PyTorch."""
+    """Return detectron2's masks before the threshold, float `[N, h, w]`: its formula in PyTorch."""
     torch = pytest.importorskip("torch")
     x0, y0, x1, y1 = (torch.from_numpy(boxes)[:, i, None] for i in range(4))
     y = (torch.arange(size[0]).float() + 0.5 - y0) / (y1 - y0) * 2 - 1
@@ -136,9 +136,10 @@ def test_boxes_without_an_extent_and_outside_paste_nothing(box: tuple[float, ...
 @pytest.mark.filterwarnings("error")
 def test_the_farthest_boxes_cost_only_their_crop() -> None:
     """Every pixel sees the middle of the mask, wherever the corners are."""
+    ones = np.ones((1, 28, 28), np.float32)
     for far in (1e6, 1e12, 3.4e38):
         box = np.array([[-far, -far, far, far]], np.float32)
-        assert paste_masks(np.ones((1, 28, 28), np.float32), box, (40, 48), paste="detectron2").all()
+        assert paste_masks(ones, box, (40, 48), paste="detectron2").all()
 
 
 def test_a_mask_covers_the_pixels_whose_centres_are_in_its_box() -> None:

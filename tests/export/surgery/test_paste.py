@@ -135,9 +135,11 @@ def test_mmdeploys_file(photos: list[np.ndarray], tmp_path: Path) -> None:
     assert export_onnx(path).manifest.mask_paste is DETECTRON2
 
 
-@pytest.mark.parametrize("style", [PluginStyle, MMDeployPluginStyle])
+@pytest.mark.parametrize(
+    "style", [pytest.param(PluginStyle, marks=pytest.mark.slow), MMDeployPluginStyle]
+)
 def test_files_of_plugins(style: type, photos: list[np.ndarray], tmp_path: Path) -> None:
-    """NVIDIA's sample has detectron2's models; and a background that comes first is torchvision's."""
+    """NVIDIA's sample has detectron2's models; a background that comes first is torchvision's."""
     size = (128, 192)
     torch.manual_seed(0)
     shown = resized(photos, size)
@@ -145,8 +147,9 @@ def test_files_of_plugins(style: type, photos: list[np.ndarray], tmp_path: Path)
     enliven(model, shown)
     picture = shown[0].transpose(2, 0, 1).astype(np.float32)[None]
     path = _write(
-        style(model, size, 80), picture, tmp_path / "a.onnx", custom_opsets={"TRT": 1, "mmdeploy": 1}
-    )
+        style(model, size, 80), picture, tmp_path / "a.onnx",
+        custom_opsets={"TRT": 1, "mmdeploy": 1},
+    )  # fmt: skip
     assert examine(path).paste is not None
     assert export_onnx(path).manifest.mask_paste is DETECTRON2
     from maskrt.export.surgery.declined import Notes

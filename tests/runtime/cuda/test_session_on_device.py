@@ -24,9 +24,7 @@ class OnHost(CpuBackend):
 
     concurrent = False
 
-    def __init__(
-        self, engine: bytes, *, paste: MaskPaste | None = MaskPaste.TORCHVISION
-    ) -> None:
+    def __init__(self, engine: bytes, *, paste: MaskPaste | None = MaskPaste.TORCHVISION) -> None:
         super().__init__(engine, threads=1)
         self.engine, self.devices, self.paste = engine, list[HostCuda](), paste
 
