@@ -23,6 +23,7 @@ from .core import (
     UnsupportedModelError,
     UnsupportedTargetError,
 )
+from .core.masks import MaskPaste
 from .core.staging import check_free, new_folder
 
 __all__ = ["PARSER", "package_deepstream"]
@@ -34,6 +35,12 @@ _NETWORK_MODES = {  # 3 is "best": nvinfer has no word for the others, and build
     Precision.FP32: 0, Precision.INT8: 1, Precision.FP16: 2, Precision.MIXED: 1,
     Precision.BF16: 3, Precision.FP8: 3,
 }  # fmt: skip
+_PASTES = {  # what a session does instead of nvinfer's stretching
+    MaskPaste.TORCHVISION: "torchvision's rule, which maskrt follows for\n  this model, rounds the "
+    "box outwards to whole pixels first",
+    MaskPaste.DETECTRON2: "detectron2's rule, which maskrt follows for\n  this model, samples it "
+    "at the centres of the pixels",
+}
 _FIRST = (10, 0)  # TensorRT whose networks are strongly typed
 
 
@@ -179,7 +186,7 @@ What differs from maskrt's own `Session`:
 - nvinfer fills the canvas beside a picture of another shape with black, and maskrt with
   {red}, {green}, {blue}, so scores near such an edge differ a little; and it scales pictures in its
   own way. A picture as large as the network's input is not touched by either.
-- nvinfer stretches each mask over its box, and torchvision's rule, which maskrt follows, rounds the
-  box outwards to whole pixels first: outlines differ by up to a pixel.
+- nvinfer stretches each mask over its box, and {_PASTES[bundle.manifest.mask_paste]}: outlines
+  differ by up to a pixel.
 - Boxes on the filling alone are not dropped, because a parser does not know the frame's size.
 """

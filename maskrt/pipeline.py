@@ -30,6 +30,7 @@ from .checking import refuse_blind_engine
 from .choosing import check_can_exist
 from .core import Bundle, Precision, Progress, Target, silent
 from .core.bundle import check_destination
+from .core.masks import MaskPaste
 from .runtime import Session, open_session
 from .runtime.build import BuildOptions
 from .runtime.check import CocoDataset
@@ -74,6 +75,7 @@ def compile(
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
     channel_order: str | None = None,
+    paste: MaskPaste | str | None = None,
     progress: Progress = silent,
 ) -> Bundle:
     """Compile a PyTorch model to a bundle with an engine for each target.
@@ -106,6 +108,8 @@ def compile(
         std: the same.
         channel_order: `"rgb"` or `"bgr"`, what an ONNX file takes, if neither it nor that file
             says so.
+        paste: how masks over boxes come into the picture, `"torchvision"` or `"detectron2"`; None
+            is the model's own way, which of an ONNX file its structure tells.
         progress: told what goes on.
 
     Raises:
@@ -120,12 +124,13 @@ def compile(
     check_size(input_size)
     check_method(method)
     check_destination(Path(output))
+    rule = None if paste is None else MaskPaste.parse(paste)
     pictures = calibration_pictures(calibration, wanted)
     improvements = improvements_of(bias_correction, equalise)
     dataset = check_budget_arguments(max_ap_drop, images, annotations, places, wanted, improvements)
     exported = make_export(
         model, weights, num_classes, input_size, batch, class_names, progress,
-        given_normalisation(mean, std, channel_order),
+        given_normalisation(mean, std, channel_order), paste=rule,
     )  # fmt: skip
     with Bundle.create(output, exported.manifest) as bundle:
         write_export(bundle, exported, pictures, progress)
@@ -158,13 +163,15 @@ def export_bundle(
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
     channel_order: str | None = None,
+    paste: MaskPaste | str | None = None,
     progress: Progress = silent,
 ) -> Bundle:
     """Export a PyTorch model to a bundle without engines; see `compile`."""
     check_destination(Path(output))
+    rule = None if paste is None else MaskPaste.parse(paste)
     exported = make_export(
         model, weights, num_classes, input_size, batch, class_names, progress,
-        given_normalisation(mean, std, channel_order),
+        given_normalisation(mean, std, channel_order), paste=rule,
     )  # fmt: skip
     with Bundle.create(output, exported.manifest) as bundle:
         write_export(bundle, exported, None, progress)

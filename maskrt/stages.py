@@ -28,6 +28,7 @@ from .core import (
     require,
 )
 from .core.bundle import MODEL, RECIPE, SEARCH
+from .core.masks import MaskPaste
 from .paying import payoff
 from .runtime.build import BuildOptions, WeakTypes, build_engine, is_buildable, prepare
 from .runtime.check import CocoDataset
@@ -64,6 +65,8 @@ def make_export(
     class_names: Sequence[str] | None,
     progress: Progress,
     normalisation: Mapping[str, Any] | None = None,
+    *,
+    paste: MaskPaste | None = None,
 ) -> "Export | OnnxExport":
     """Export a model to canonical ONNX, with what it is compared with: the model itself.
 
@@ -75,7 +78,7 @@ def make_export(
     if is_onnx(model):
         exported = _operate(
             Path(str(model)), weights, num_classes, input_size, batch, class_names,
-            normalisation or {},
+            normalisation or {}, paste,
         )  # fmt: skip
         progress("export", 1, 1)
         return exported
@@ -94,6 +97,7 @@ def make_export(
         input_size=input_size or _DEFAULT_SIZE,
         batch=batch,
         class_names=class_names,
+        paste=paste,
     )
     progress("export", 1, 1)
     return traced
@@ -112,6 +116,7 @@ def _operate(
     batch: int,
     class_names: Sequence[str] | None,
     normalisation: Mapping[str, Any],
+    paste: MaskPaste | None,
 ) -> "OnnxExport":
     from .export.surgery import export_onnx
 
@@ -119,7 +124,12 @@ def _operate(
         if value is not None:
             raise UsageError(f"{path} holds its own weights and classes: leave {name} out.")
     return export_onnx(
-        path, input_size=input_size, batch=batch, class_names=class_names, **normalisation
+        path,
+        input_size=input_size,
+        batch=batch,
+        class_names=class_names,
+        paste=paste,
+        **normalisation,
     )
 
 

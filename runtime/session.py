@@ -27,7 +27,7 @@ from ..core import (
     Target,
     UsageError,
 )
-from ..core.masks import MaskFrame
+from ..core.masks import MaskFrame, MaskPaste
 from .backends import Backend, choose_target, open_backend
 from .in_flight import in_flight
 from .letterbox import Placement, fill_batch, letterbox
@@ -72,11 +72,12 @@ class Session:
         letterbox_with: Letterbox | None = None,
         paste_with: Paste | None = None,
         mask_frame: MaskFrame = MaskFrame.BOX,
+        mask_paste: MaskPaste = MaskPaste.TORCHVISION,
     ) -> None:
         """Take over `backend`, which the session closes.
 
         Letterboxing and pasting are the runtime's own, unless a check puts others in their place;
-        `mask_frame` is the manifest's.
+        `mask_frame` and `mask_paste` are the manifest's.
 
         Raises:
             UsageError: another letterbox or paste for a backend whose device does both.
@@ -87,7 +88,7 @@ class Session:
         self.precision = precision
         self._backend: Backend | None = backend
         self._letterbox = letterbox_with or letterbox
-        self._mask_frame = mask_frame
+        self._mask_frame, self._mask_paste = mask_frame, mask_paste
         self._paste = paste_with
         self._slots: FrameSlots | None = None
         self._turn = contextlib.nullcontext() if backend.concurrent else threading.Lock()
@@ -311,7 +312,7 @@ class Session:
     ) -> Instances:
         return instances_of(
             outputs, index, place, self.class_names, masks,
-            paste=self._paste, mask_frame=self._mask_frame,
+            paste=self._paste, mask_frame=self._mask_frame, mask_paste=self._mask_paste,
         )  # fmt: skip
 
     @contextlib.contextmanager
@@ -373,4 +374,5 @@ def open_session(
         target=chosen,
         precision=wanted,
         mask_frame=manifest.mask_frame,
+        mask_paste=manifest.mask_paste,
     )

@@ -9,10 +9,11 @@
     blocks         stride in the 3x3                    stride in the first 1x1
     background     class 0, with box and mask rows      the last class, without
     proposals      ordered by sigmoid(objectness)       by objectness
+    masks          pasted at whole pixels               sampled in the box as it is
 
 The first three are the parts below; `translate` puts pictures, background and order right by
-changing weights. What stays torchvision's: masks are pasted its way, and detections with a side
-below a hundredth of a pixel are dropped.
+changing weights, and the manifest says how masks are pasted (`MaskPaste`). What stays
+torchvision's: detections with a side below a hundredth of a pixel are dropped.
 """
 
 from __future__ import annotations

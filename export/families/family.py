@@ -14,7 +14,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from ...core import InputSpec
-from ...core.masks import MaskFrame
+from ...core.masks import MaskFrame, MaskPaste
 
 __all__ = ["Family", "Graph", "Reference"]
 
@@ -60,6 +60,10 @@ class Family(Protocol):
 
     def matches(self, model: nn.Module) -> bool:
         """Whether this family exports `model`."""
+        ...
+
+    def mask_paste(self, model: nn.Module) -> MaskPaste:
+        """Return how masks over boxes are pasted; of no meaning for others."""
         ...
 
     def pad_value(self, model: nn.Module) -> tuple[int, int, int]:

@@ -25,7 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from ...core import InputSpec
-from ...core.masks import MaskFrame
+from ...core.masks import MaskFrame, MaskPaste
 from .checkpoints import Layout, classes_told, renamed
 from .layers import ConvNorm
 
@@ -196,6 +196,10 @@ class OneStageFamily:
     def matches(self, model: nn.Module) -> bool:
         """Whether this family exports `model`."""
         return isinstance(model, self.model)
+
+    def mask_paste(self, model: Any) -> MaskPaste:
+        """Return any: masks over the canvas are not pasted."""
+        return MaskPaste.TORCHVISION
 
     def pad_value(self, model: Any) -> tuple[int, int, int]:
         """Return the RGB filling of the letterbox: the mean of the model's normalisation."""

@@ -36,7 +36,7 @@ from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.ops import MultiScaleRoIAlign
 
 from ...core import InputSpec, UnsupportedModelError, UsageError
-from ...core.masks import MaskFrame
+from ...core.masks import MaskFrame, MaskPaste
 from ...plugins.symbolic import batched_nms, multilevel_roialign
 from . import detectron2_mask_rcnn as detectron2
 from .family import Reference
@@ -66,6 +66,11 @@ class TwoStageFamily:
     def matches(self, model: nn.Module) -> bool:
         """Whether this family exports `model`."""
         return isinstance(model, FasterRCNN) and not isinstance(model, KeypointRCNN)
+
+    def mask_paste(self, model: Any) -> MaskPaste:
+        """Return detectron2's way for masks that are pooled without a half pixel, as its are."""
+        aligned = getattr(getattr(model.roi_heads, "mask_roi_pool", None), "aligned", False)
+        return MaskPaste.DETECTRON2 if aligned else MaskPaste.TORCHVISION
 
     def pad_value(self, model: Any) -> tuple[int, int, int]:
         """Return the RGB filling of the letterbox: the mean of the model's normalisation."""

@@ -8,6 +8,7 @@ from pathlib import Path
 import onnx
 
 from ...core import InputSpec, Manifest, UnsupportedModelError, UsageError, command
+from ...core.masks import MaskPaste
 from .alignment import lost_alignment
 from .canonical import canonical_graph
 from .declined import Declined, Finding, Notes
@@ -22,6 +23,7 @@ from .normalisation import (
     normalisation_beside,
     normalisation_of,
 )
+from .paste import Told, paste_of, told_paste
 from .plugin_graph import PluginDetector, has_plugins, plugin_detector, write_plugin_detector
 from .plugin_reference import PluginReference
 from .preprocessing import Preprocessing, read_preprocessing
@@ -57,6 +59,7 @@ class Examination:
         warning: why the file may not be the model that it was exported from, or None.
         normalised: whether it is known, or need not be, how pictures are normalised before the
             graph; if not, mean and std must be given with it.
+        paste: how its masks come into the picture, and why; None for a detector without masks.
     """
 
     nodes: int
@@ -66,6 +69,7 @@ class Examination:
     stages: TwoStage | None
     warning: str | None = None
     normalised: bool = True
+    paste: Told | None = None
 
 
 def examine(path: Path | str) -> Examination:
@@ -76,13 +80,14 @@ def examine(path: Path | str) -> Examination:
     """
     model = load_onnx(path)
     graph, notes = fold(model), Notes()
-    stages, declined, normalised = None, [], True
+    stages, declined, normalised, paste = None, [], True, None
     outside = normalisation_beside(Path(path)) or UNSAID
     try:
         found = _recognised(graph, notes, outside)
         _written(graph, found, 1)
         stages = found if isinstance(found, TwoStage) else None
         normalised = found.preprocessing.told is not None
+        paste = told_paste(found)
     except Declined as error:
         declined = [error, *_further(graph, error, outside)]
         if not notes.findings:
@@ -91,6 +96,7 @@ def examine(path: Path | str) -> Examination:
         len(model.graph.node), len(graph.nodes), tuple(notes.findings), tuple(declined), stages,
         None if stages is None else lost_alignment(stages),
         normalised,
+        paste,
     )  # fmt: skip
 
 
@@ -138,6 +144,7 @@ def export_onnx(
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
     channel_order: str | None = None,
+    paste: MaskPaste | None = None,
 ) -> OnnxExport:
     """Rewrite the ONNX file `path` to a canonical graph.
 
@@ -151,11 +158,13 @@ def export_onnx(
         std: the same.
         channel_order: `"rgb"` or `"bgr"`, what the network takes; None is rgb beside a mean, and
             else what the graph's means or `pipeline.json` say.
+        paste: how masks come into the picture; None goes by the file's structure (`paste.py`).
 
     Raises:
         InputError: the file cannot be read.
-        UsageError: another size than the file's, a wrong number of names, or nobody says how
-            pictures are normalised, or the graph does it itself and they do.
+        UsageError: another size than the file's, a wrong number of names, nobody says how
+            pictures are normalised, or the graph does it itself and they do, or a paste for a file
+            without masks or with another of its own.
         UnsupportedModelError: no detector was recognised; says which check declined and why.
     """
     file = Path(path)
@@ -194,7 +203,9 @@ def export_onnx(
     source = _about(file, notes)
     if isinstance(found, TwoStage) and (warning := lost_alignment(found)) is not None:
         source["warning"] = warning
-    manifest = Manifest(FAMILY, spec, _shapes(model), names, source=source)
+    manifest = Manifest(
+        FAMILY, spec, _shapes(model), names, source=source, mask_paste=paste_of(found, paste)
+    )
     if isinstance(found, PluginDetector):
         return OnnxExport(model, manifest, PluginReference(file, found))
     return OnnxExport(model, manifest, OnnxReference(file, found, spec))

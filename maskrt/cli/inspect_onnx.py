@@ -28,6 +28,9 @@ def print_onnx(path: Path) -> None:
         screen.print("  nothing")
     if found.warning is not None:
         screen.print(f"\nwarning   {found.warning}", style="yellow")
+    if found.paste is not None:
+        paste, why = found.paste
+        screen.print(f"\nmasks are pasted as {paste} pastes, as {why}; --paste says otherwise")
     if found.declined:
         screen.print("\nnot recognised", style="bold")
         for declined in found.declined:

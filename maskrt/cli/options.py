@@ -20,6 +20,8 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from ..core.masks import MaskPaste
+
 __all__ = [
     "OUTPUT_FILE",
     "bundle_argument",
@@ -103,6 +105,10 @@ def model_options(function: _Function) -> _Function:
         click.option(
             "--channel-order", type=click.Choice(("rgb", "bgr")),
             help="Of the channels that an ONNX file takes.",
+        ),
+        click.option(
+            "--paste", type=click.Choice([paste.value for paste in MaskPaste]),
+            help="How masks come into the picture; default: as the model does it.",
         ),
     ]  # fmt: skip
     for decorator in reversed(decorators):

@@ -5,8 +5,9 @@ from typing import Any
 
 from rich.table import Table
 
-from ..core import Bundle, BundleError, Target, counted
+from ..core import Bundle, BundleError, Manifest, Target, counted
 from ..core.bundle import RECIPE, REPORT, SEARCH
+from ..core.masks import MaskFrame
 from ..runtime.cuda_device import can_run
 from .options import console
 
@@ -26,6 +27,8 @@ def print_bundle(bundle: Bundle) -> None:
     screen.print(
         f"  input     {spec.batch} x {spec.height} x {spec.width} x 3 uint8 RGB, letterboxed"
     )
+    if "masks" in manifest.outputs:
+        screen.print(f"  masks     {_masks(manifest)}")
     screen.print(f"  fidelity  {_fidelity(manifest.fidelity)}")
     for warning in manifest.fidelity.get("violations", []):
         screen.print(f"  warning   the conversion is not exact. {warning}", style="yellow")
@@ -47,6 +50,12 @@ def print_bundle(bundle: Bundle) -> None:
         screen.print(_engines(bundle))
     for name in bundle.prepared():
         _print_prepared(bundle, name)
+
+
+def _masks(manifest: Manifest) -> str:
+    if manifest.mask_frame is MaskFrame.CANVAS:
+        return "over the picture, at a quarter of its size"
+    return f"over boxes, pasted as {manifest.mask_paste} pastes"
 
 
 def _print_calibration(recipe: Any) -> None:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ...core import BundleError, InputSpec, UnsupportedTargetError, require
+from ...core.masks import MaskPaste
 from .base import Backend
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ class TensorRTBackend(Backend):
         plugins: bool = False,
         portable: bool = False,
         on_device: bool = False,
-        paste: bool = True,
+        paste: MaskPaste | None = MaskPaste.TORCHVISION,
         user_allocation: bool = False,
     ) -> None:
         """Load an engine.
@@ -54,7 +55,7 @@ class TensorRTBackend(Backend):
             plugins: the engine names maskrt's Python plugins, which are registered first.
             portable: the engine is version-compatible, and brings code of its own.
             on_device: letterbox and paste on the GPU, too (`runtime/cuda/frame.py`).
-            paste: the masks are over boxes, which the GPU pastes; others the host resamples.
+            paste: how the GPU pastes masks over boxes; None for others, which the host resamples.
             user_allocation: the engine was built to be given its memory (`tensorrt_frames.py`).
 
         Raises:

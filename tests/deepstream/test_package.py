@@ -22,6 +22,7 @@ from maskrt.core import (
     silent,
 )
 from maskrt.core.bundle import MODEL
+from maskrt.core.masks import MaskPaste
 from maskrt.deepstream import PARSER, package_deepstream
 from maskrt.runtime.build.nvinfer_graph import suit_nvinfer
 from maskrt.stages import write_recipe
@@ -239,3 +240,14 @@ def test_what_nvinfer_cannot_show_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="exists"):
         package_deepstream(named, tmp_path)
     assert not (tmp_path / "ds").exists()
+
+
+def test_the_readme_says_how_outlines_differ(by_hand: Path) -> None:
+    assert "torchvision's rule, which maskrt follows" in (by_hand / "README.md").read_text()
+    bundle = Bundle.open(by_hand.parent / "tiny.maskrt")
+    with bundle.edit() as staged:
+        staged.update(mask_paste=MaskPaste.DETECTRON2)
+    other = package_deepstream(bundle, by_hand.parent / "other", target="orin-nx")
+    text = (other / "README.md").read_text()
+    assert "detectron2's rule, which maskrt follows" in text
+    assert "torchvision" not in text
