@@ -1,4 +1,4 @@
-"""Whether a file lost the alignment of RoIAlign when it was exported, as detectron2's do at opset 11.
+"""Whether a file lost the alignment of RoIAlign when it was exported: detectron2's at opset 11.
 
 `RoiAlign` has `coordinate_transformation_mode` from opset 16 on. Below, PyTorch's exporter drops
 `aligned=True` without a word: the file is another model than the one that was trained, and finds

@@ -1,4 +1,4 @@
-"""What detectron2's GeneralizedRCNN computes between its layers, restated as its exporter writes it.
+"""What detectron2's GeneralizedRCNN computes between its layers, as its exporter writes it.
 
 Read node by node from files that detectron2 (02b5c4e) wrote by its deployment export: traced by
 `TracingAdapter`, without postprocessing, opset 11, 16, 17 and 21, with a pyramid and without (C4).

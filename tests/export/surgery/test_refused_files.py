@@ -29,7 +29,7 @@ def test_truncated_file(small: Path, tmp_path: Path) -> None:
 
 
 def test_empty_file(tmp_path: Path) -> None:
-    """What detectron2's exporter leaves where torch.onnx.export fails, as it opens the file first."""
+    """What detectron2 leaves where torch.onnx.export fails, as it opens the file first."""
     (tmp_path / "empty.onnx").touch()
     with pytest.raises(InputError, match=r"empty\.onnx is empty: the export .* failed") as caught:
         export_onnx(tmp_path / "empty.onnx")
