@@ -26,6 +26,7 @@ __all__ = ["Checkpoint", "file_sha256", "load_weights", "misfit", "read_checkpoi
 _SPELLED_OUT = 6  # names in an error, before they are summed up
 _MOST_TIMES_THE_FILE = 8  # bytes of weights to bytes of file, before it is taken for an attack
 _FREE_BYTES = 1 << 20
+_PLAIN = r"[\w.-]{1,100}"  # a name that a command can hold
 
 
 @dataclass(frozen=True)
@@ -201,7 +202,8 @@ def _without_weights(content: Any, file: Path) -> str:
     """Say what a file holds in the place of parameters by name, and how to get at those."""
     entries = content if isinstance(content, dict) else {}
     objects = {key: value for key, value in entries.items() if isinstance(value, Record)}
-    path = next((key for key in ("ema", "model", "state_dict", "net") if key in objects), None)
+    named = (key for key in (*("ema", "model", "state_dict", "net"), *objects) if key in objects)
+    path = next((key for key in named if isinstance(key, str)), None)
     found = content if isinstance(content, Record) else objects.get(path)
     if found is None:
         held = ", ".join(str(key)[:30] for key in list(entries)[:_SPELLED_OUT])
@@ -209,11 +211,11 @@ def _without_weights(content: Any, file: Path) -> str:
             f"weights {file} hold no parameters by name"
             f"{f' (but {held})' if held else ''}: save model.state_dict()."
         )
-    name = file.name if re.fullmatch(r"[\w.-]+", file.name) else "FILE"
-    inside = f"['{path}']" if path else ""
+    name = file.name if re.fullmatch(_PLAIN, file.name) else "FILE"
+    inside = f"['{path if re.fullmatch(_PLAIN, path) else 'KEY'}']" if path else ""
     return (
         f"weights {file} hold a Python object ({_kind(found)}) whose code would have to run, and "
-        "nothing of it was: where you trust the file and have that code, run python -c \"import "
+        'nothing of it was: where you trust the file and have that code, run python -c "import '
         f"torch; torch.save(torch.load('{name}', weights_only=False){inside}.state_dict(), "
         "'weights.pth')\" and give weights.pth."
     )

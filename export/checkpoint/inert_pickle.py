@@ -106,7 +106,10 @@ def read(stream: BinaryIO, ids: list[PersistentId] | None = None) -> Any:
             machine.step(opcode.name, argument)
         return machine.stack.pop()
     except (ValueError, IndexError, KeyError, TypeError, OverflowError, MemoryError) as error:
-        raise UnreadablePickleError(f"it is damaged or cut short ({str(error)[:80]})") from error
+        raise UnreadablePickleError(
+            "it is neither a .safetensors nor a .pth or .pkl file that torch saves, or it was cut "
+            f"short ({str(error)[:80]})"
+        ) from error
 
 
 class _Machine:

@@ -76,9 +76,7 @@ def _first(
     return next((part for part in found if part is not None), None)
 
 
-def _inside(
-    value: Any, path: tuple[str, ...], is_weight: Callable[[Any], bool]
-) -> Part | None:
+def _inside(value: Any, path: tuple[str, ...], is_weight: Callable[[Any], bool]) -> Part | None:
     """Return weights at `path`, or a level or two below it."""
     if not isinstance(value, dict):
         return None

@@ -189,7 +189,9 @@ class TorchFile:
         if known is None:
             start, length, checksum = self._places[storage.key]
             if length % storage.dtype.itemsize:
-                raise UnreadablePickleError(f"storage {storage.key[:40]} has a length of no elements")
+                raise UnreadablePickleError(
+                    f"storage {storage.key[:40]} has a length of no elements"
+                )
             content = bytearray(self._map[start : start + length])
             if checksum is not None and zlib.crc32(content) != checksum:
                 raise UnreadablePickleError(f"storage {storage.key[:40]} does not fit its checksum")
@@ -228,7 +230,9 @@ class TorchFile:
     def _place(self, info: zipfile.ZipInfo) -> tuple[int, int]:
         """Return start and length of a member's bytes, which lie in the file as they are."""
         if info.compress_type != zipfile.ZIP_STORED or info.flag_bits & 1:
-            raise UnreadablePickleError("it is compressed or encrypted, which torch.save never does")
+            raise UnreadablePickleError(
+                "it is compressed or encrypted, which torch.save never does"
+            )
         header = self._map[info.header_offset : info.header_offset + 30]
         if len(header) != 30 or header[:4] != _ZIP or info.compress_size != info.file_size:
             raise UnreadablePickleError("it is a damaged zip archive")
