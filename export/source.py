@@ -24,7 +24,7 @@ from ..core import InputError, MaskrtError, UnsupportedModelError, UsageError, s
 from .cause import cause_of
 from .families.registry import classes_in, refusal, remark, translate
 from .prefixes import Unwrapped, unwrapped
-from .weights import file_sha256, load_weights, misfit, read_checkpoint
+from .weights import file_sha256, load_weights, misfit, printable, read_checkpoint
 from .zoo import TIMM_PREFIX, ZOO
 
 __all__ = ["Source", "load_source"]
@@ -149,7 +149,7 @@ def _load(model: nn.Module, tensors: Mapping[str, Tensor], name: str) -> Unwrapp
 def _taken(form: Unwrapped) -> dict[str, Any]:
     """Say for the manifest what was taken off the names, and how much was left out for it."""
     return {
-        **({"prefix": form.prefix} if form.prefix else {}),
+        **({"prefix": printable(form.prefix)} if form.prefix else {}),
         **({"left_out": form.left_out} if form.left_out else {}),
     }
 

@@ -21,7 +21,15 @@ from .checkpoint.inert_pickle import Name, Record, UnreadablePickleError
 from .checkpoint.parts import Part, weights_part
 from .checkpoint.torch_file import TorchFile, as_tensor_record
 
-__all__ = ["Checkpoint", "file_sha256", "load_weights", "misfit", "read_checkpoint", "read_weights"]
+__all__ = [
+    "Checkpoint",
+    "file_sha256",
+    "load_weights",
+    "misfit",
+    "printable",
+    "read_checkpoint",
+    "read_weights",
+]
 
 _SPELLED_OUT = 6  # names in an error, before they are summed up
 _MOST_TIMES_THE_FILE = 8  # bytes of weights to bytes of file, before it is taken for an attack
@@ -73,6 +81,8 @@ def read_checkpoint(path: Path | str) -> Checkpoint:
             return _from_pickle(opened, file)
     except UnreadablePickleError as error:
         raise InputError(_unreadable(file, str(error))) from error
+    except OSError as error:
+        raise InputError(_unreadable(file, error.strerror or str(error))) from error
 
 
 def load_weights(model: nn.Module, weights: Mapping[str, Tensor], name: str) -> None:
@@ -132,7 +142,7 @@ def _from_pickle(opened: TorchFile, file: Path) -> Checkpoint:
     if part is None:
         raise InputError(_without_weights(opened.content, file))
     _check_names(part, file)
-    about: dict[str, Any] = {"part": ".".join(part.path)} if part.path else {}
+    about: dict[str, Any] = {"part": printable(".".join(part.path))} if part.path else {}
     if part.averaged:
         about["averaged"] = True
     if part.beside:
@@ -154,8 +164,8 @@ def _check_names(part: Part, file: Path) -> None:
             )
         if not _is_weight(value):
             raise InputError(
-                f"weights {file} hold a value that is no tensor ({key[:80]}: {_kind(value)}): save "
-                "model.state_dict()."
+                f"weights {file} hold a value that is no tensor ({printable(key[:80])}: "
+                f"{_kind(value)}): save model.state_dict()."
             )
 
 
@@ -206,7 +216,7 @@ def _without_weights(content: Any, file: Path) -> str:
     path = next((key for key in named if isinstance(key, str)), None)
     found = content if isinstance(content, Record) else objects.get(path)
     if found is None:
-        held = ", ".join(str(key)[:30] for key in list(entries)[:_SPELLED_OUT])
+        held = printable(", ".join(str(key)[:30] for key in list(entries)[:_SPELLED_OUT]))
         return (
             f"weights {file} hold no parameters by name"
             f"{f' (but {held})' if held else ''}: save model.state_dict()."
@@ -229,7 +239,12 @@ def _kind(value: Any) -> str:
     first = arguments[0] if arguments else None
     remade = value.function == Name("copyreg", "_reconstructor") and isinstance(first, Name)
     named = first if remade else value.function
-    return str(named)[:100] if isinstance(named, Name) else "of an unknown kind"
+    return printable(str(named)[:100]) if isinstance(named, Name) else "of an unknown kind"
+
+
+def printable(text: str) -> str:
+    """Return `text` as a terminal may print it, whatever a file's author put into a name."""
+    return "".join(sign if sign.isprintable() else "?" for sign in text)
 
 
 def _shape_fault(
@@ -237,13 +252,14 @@ def _shape_fault(
 ) -> str:
     name = names[0]
     found, wanted = (list(source[name].shape) for source in (weights, expected))
-    first = f"{name}: {found} in the file, not {wanted}"
+    first = f"{printable(name[:200])}: {found} in the file, not {wanted}"
     others = f"; {_listed(names[1:])}" if len(names) > 1 else ""
     return f"{len(names)} have another shape ({first}{others})"
 
 
 def _listed(names: list[str]) -> str:
     """Name all of them; where they are many, one pattern for those that differ in numbers."""
+    names = [printable(name[:200]) for name in names]
     if len(names) <= _SPELLED_OUT:
         return ", ".join(names)
     patterns = Counter(re.sub(r"\d+", "*", name) for name in names)
@@ -254,6 +270,6 @@ def _listed(names: list[str]) -> str:
 
 def _unreadable(file: Path, reason: str) -> str:
     return (
-        f"weights {file} cannot be read, because {reason}; nothing in it was run: save "
+        f"weights {file} cannot be read, because {printable(reason)}; nothing in it was run: save "
         "model.state_dict() to .safetensors or .pth."
     )

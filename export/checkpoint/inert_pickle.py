@@ -21,7 +21,7 @@ from typing import Any, BinaryIO
 
 __all__ = ["Name", "PersistentId", "Record", "UnreadablePickleError", "read"]
 
-_MOST_INSTRUCTIONS = 5_000_000  # a large training checkpoint has some ten thousand
+_MOST_INSTRUCTIONS = 2_000_000  # a large training checkpoint has some ten thousand
 _LARGEST_INT_KEY = 1 << 60  # larger ones can be chosen to have one hash
 _SCALARS = (str, bytes, float, bool, type(None))
 _DICTIONARIES = {("collections", "OrderedDict"), ("collections", "defaultdict")}
@@ -39,6 +39,7 @@ class Name:
     name: str
 
     def __str__(self) -> str:
+        """Return it as Python writes it."""
         return f"{self.module}.{self.name}"
 
 
@@ -55,6 +56,7 @@ class Record:
     __slots__ = ("arguments", "entries", "function", "state")
 
     def __init__(self, function: Any, arguments: Any) -> None:
+        """Keep both as they are."""
         self.function = function
         self.arguments = arguments
         self.state: Any = None
@@ -76,6 +78,7 @@ class PersistentId:
     __slots__ = ("id",)
 
     def __init__(self, id: Any) -> None:
+        """Keep it as it is."""
         self.id = id
 
 

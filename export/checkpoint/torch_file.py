@@ -5,10 +5,10 @@
              storages' keys; then, for each key, a length of 8 bytes and the storage's elements
     pickle   one pickle, which can hold NumPy's arrays; detectron2's model zoo
 
-A tensor is the call `_rebuild_tensor_v2(storage, offset, size, stride, …)`, a storage the persistent
-id `("storage", type, KEY, device, elements)`. Both are records (`inert_pickle`). `TorchFile` checks a
-tensor's extent against its storage, and the storage against the file; only then bytes are read, and
-only those of tensors that are asked for: an optimizer's state stays on the disk.
+A tensor is the call `_rebuild_tensor_v2(storage, offset, size, stride, …)`, a storage the
+persistent id `("storage", type, KEY, device, elements)`. Both are records (`inert_pickle`).
+`TorchFile` checks the extent of a tensor against its storage, and that against the file; only then
+bytes are read, and only of tensors that are asked for: the state of an optimizer stays on the disk.
 """
 
 from __future__ import annotations
@@ -118,6 +118,7 @@ class TorchFile:
         self._read: dict[tuple[str, torch.dtype], Tensor] = {}
 
     def __enter__(self) -> TorchFile:
+        """Return the file itself."""
         return self
 
     def __exit__(
@@ -126,6 +127,7 @@ class TorchFile:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        """Close it; tensors that were read stay."""
         self._map.close()
 
     def tensor(self, record: Record) -> Tensor:
@@ -158,7 +160,8 @@ class TorchFile:
         numbers = math.prod(size)
         if numbers and (last >= storage.elements or numbers > storage.elements):
             raise UnreadablePickleError(
-                f"a tensor of {list(size)} reaches beyond its storage of {storage.elements} elements"
+                f"a tensor of {list(size)} reaches beyond the {storage.elements} elements of its "
+                "storage"
             )
         return storage, first, size, stride
 
@@ -185,20 +188,17 @@ class TorchFile:
 
     def _elements(self, storage: _Storage) -> Tensor:
         """Return all elements of a storage, read once."""
+        start, length, checksum = self._places[storage.key]
+        width, shown = storage.dtype.itemsize, storage.key[:40]
+        if length % width or (storage.first + storage.elements) * width > length:
+            raise UnreadablePickleError(f"storage {shown} has {length} bytes, not what it says")
         known = self._read.get((storage.key, storage.dtype))
         if known is None:
-            start, length, checksum = self._places[storage.key]
-            if length % storage.dtype.itemsize:
-                raise UnreadablePickleError(
-                    f"storage {storage.key[:40]} has a length of no elements"
-                )
             content = bytearray(self._map[start : start + length])
             if checksum is not None and zlib.crc32(content) != checksum:
-                raise UnreadablePickleError(f"storage {storage.key[:40]} does not fit its checksum")
+                raise UnreadablePickleError(f"storage {shown} does not fit its checksum")
             known = torch.frombuffer(content, dtype=storage.dtype)
             self._read[storage.key, storage.dtype] = known
-        if storage.first + storage.elements > known.numel():
-            raise UnreadablePickleError(f"storage {storage.key[:40]} is shorter than it says")
         return known
 
     def _read_zip(self) -> Any:

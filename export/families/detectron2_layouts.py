@@ -1,7 +1,7 @@
 """What a file of detectron2 is, told by the names and shapes of its parameters.
 
-Each of detectron2's models leaves a name that no other has. Those that a model of this project takes
-are told to their depth; each of the others is named, with what helps.
+Each of detectron2's models leaves a name that no other has. Those that a model of this project
+takes are told to their depth; each of the others is named, with what helps.
 """
 
 from __future__ import annotations

@@ -12,8 +12,9 @@
 
 The first three are the parts below; `translate` puts pictures, background and order right by
 changing weights. X101 has its stride in the 3x3, as torchvision. Boxes and masks for all classes
-alike (`CLS_AGNOSTIC_*`) are repeated for each class. The semantic half of Panoptic FPN is left out. What stays torchvision's: masks are pasted its way, and detections with a side
-below a hundredth of a pixel are dropped.
+alike (`CLS_AGNOSTIC_*`) are repeated for each class. The semantic half of Panoptic FPN is left out.
+What stays torchvision's: masks are pasted its way, and detections with a side below a hundredth of
+a pixel are dropped.
 """
 
 from __future__ import annotations
@@ -158,8 +159,8 @@ def detectron2_rcnn(
     """
     if body not in _STD_BGR or pixel_format not in _FORMATS:
         raise UsageError(
-            f"detectron2's models here have the body 50, 101 or 'x101' and BGR or RGB pictures, not "
-            f"{body!r} and {pixel_format!r}."
+            "detectron2's models here have the body 50, 101 or 'x101' and BGR or RGB pictures, "
+            f"not {body!r} and {pixel_format!r}."
         )
     turn = -1 if pixel_format == "BGR" else 1
     mean = _MEAN_BGR[::-turn] if pixel_mean is None else tuple(pixel_mean)
@@ -257,8 +258,8 @@ def _for_each_class(weights: dict[str, Tensor]) -> dict[str, Tensor]:
         return weights
     for layer, rows in _BACKGROUND_ROWS.items():
         for name in (f"{layer}.weight", f"{layer}.bias"):
-            if rows is not None and name in weights and len(weights[name]) == rows:
-                held = weights[name]
+            held = weights.get(name)
+            if rows is not None and held is not None and held.dim() and len(held) == rows:
                 weights[name] = held.repeat(len(scores) - 1, *[1] * (held.dim() - 1))
     return weights
 

@@ -33,6 +33,8 @@ FAMILIES: tuple[Family, ...] = (
 # What arithmetic on tensors of the wrong shape raises.
 _SHAPELESS = (RuntimeError, IndexError, TypeError, ValueError, ArithmeticError)
 
+_CLASSES = range(2, 100_000)  # with background; else a layer has sides that no detector's has
+
 
 def family_of(model: nn.Module) -> Family:
     """Return the family that exports `model`.
@@ -57,7 +59,7 @@ def classes_in(weights: Mapping[str, Tensor]) -> int | None:
             number = family.classes_in(weights)
         except _SHAPELESS:
             continue  # a layer has no sides: loading says so
-        if number is not None:
+        if number is not None and number in _CLASSES:
             return number
     return None
 
@@ -76,9 +78,9 @@ def translate(model: nn.Module, weights: Mapping[str, Tensor]) -> Mapping[str, T
             except MaskrtError:
                 raise
             except _SHAPELESS as error:
+                why = str(error).partition("\n")[0][:120] or type(error).__name__
                 raise InputError(
-                    "the weights have the names of a model that is known, and shapes that it cannot "
-                    f"have ({str(error).splitlines()[0][:120] if str(error) else type(error).__name__})"
-                    ": give the file as it was trained."
+                    "the weights have the names of a model that is known, and shapes that it "
+                    f"cannot have ({why}): give the file as it was trained."
                 ) from error
     return weights
