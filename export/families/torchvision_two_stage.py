@@ -38,7 +38,7 @@ from torchvision.ops import MultiScaleRoIAlign
 from ...core import InputSpec, UnsupportedModelError, UsageError
 from ...core.masks import MaskFrame, MaskPaste
 from ...plugins.symbolic import batched_nms, multilevel_roialign
-from . import detectron2_mask_rcnn as detectron2
+from . import detectron2_rcnn as detectron2
 from .family import Reference
 from .own_class_masks import own_class_logits, simplify_upscale
 

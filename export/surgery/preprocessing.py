@@ -164,6 +164,12 @@ def _picture(graph: Graph) -> tuple[str, tuple[int, int], bool]:
     if shape is not None and len(shape) == 4 and shape[0] != 1 and None not in shape[1:]:
         count = "any number of" if shape[0] is None else str(shape[0])
         raise Declined(
+            RULE, f"the file takes {count} pictures a call, and one that takes one is read: export "
+            "it for one picture, without a dynamic batch",
+        )  # fmt: skip
+    if plain is None or len(plain) != 3 or plain[0] != 3:
+        sides = ", ".join("any" if side is None else str(side) for side in shape or ())
+        raise Declined(
             RULE, f"the input has the shape [{sides}], and [3, H, W] or [1, 3, H, W] of a fixed "
             "height and width is taken: export for one fixed size",
         )  # fmt: skip

@@ -175,10 +175,20 @@ def _runs_here(engine: str) -> bool:
 def _weights(source: dict[str, Any]) -> str:
     recorded = source.get("weights")
     if recorded:
-        return f"weights {recorded['file']} ({recorded['sha256'][:12]})"
+        return f"weights {recorded['file']} ({recorded['sha256'][:12]}{_part(recorded)})"
     if (file := source.get("onnx")) is not None:
         return f"rewritten by surgery ({file['sha256'][:12]})"
     return "no weights given: the model is as its builder made it, untrained unless that trains it"
+
+
+def _part(recorded: dict[str, Any]) -> str:
+    """Say which part of a checkpoint was taken, where it holds more than weights."""
+    averaged = "averaged over training (EMA)" if recorded.get("averaged") else ""
+    beside = f"not {recorded['beside']}" if "beside" in recorded else ""
+    prefix = f"without {recorded['prefix']}" if "prefix" in recorded else ""
+    left_out = f"{recorded['left_out']} others left out" if "left_out" in recorded else ""
+    words = (recorded.get("part", ""), averaged, beside, prefix, left_out)
+    return "".join(f", {word}" for word in words if word)
 
 
 def _improvements(found: dict[str, Any]) -> str:

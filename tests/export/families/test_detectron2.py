@@ -14,7 +14,7 @@ from torchvision.models.detection import maskrcnn_resnet50_fpn  # noqa: E402
 from maskrt.checking import prove  # noqa: E402
 from maskrt.core import InputError, InputSpec  # noqa: E402
 from maskrt.export import export_model  # noqa: E402
-from maskrt.export.families.detectron2_mask_rcnn import FixedAnchors  # noqa: E402
+from maskrt.export.families.detectron2_rcnn import FixedAnchors  # noqa: E402
 from maskrt.export.families.registry import classes_in, family_of, translate  # noqa: E402
 from maskrt.export.source import load_source  # noqa: E402
 from maskrt.export.weights import load_weights, read_weights  # noqa: E402
