@@ -38,7 +38,8 @@ def check_manifest(data: Any) -> None:
             raise TypeError(f"the shape of output {name} is {shape}")
     frame = data.get("mask_frame", MaskFrame.BOX.value)  # bundles of 0.1 have none
     if frame not in [known.value for known in MaskFrame]:
-        raise TypeError(f"mask_frame is {frame!r}, and must be 'box' or 'canvas'")
+        known = ", ".join(repr(one.value) for one in MaskFrame)
+        raise TypeError(f"mask_frame is {frame!r}, and must be one of {known}")
     _check_canvas_masks(data, frame)
     _check_paste(data)
     names = data["class_names"]
@@ -50,9 +51,13 @@ def check_manifest(data: Any) -> None:
 
 
 def _check_canvas_masks(data: dict[str, Any], frame: str) -> None:
-    """Raise `TypeError` if masks over the canvas are not a quarter of it, rounded up."""
+    """Raise `TypeError` if masks over the canvas are not a quarter of it, rounded up, or none."""
     shape = data["outputs"].get("masks")
-    if shape is None or frame != MaskFrame.CANVAS.value:
+    if shape is None or frame == MaskFrame.BOX.value:
+        return
+    if frame == MaskFrame.CANVAS_EVEN.value:
+        if len(shape) != 4 or 0 in shape[2:]:
+            raise TypeError(f"masks over the canvas are {shape}, and must have rows and columns")
         return
     quarter = [-(-data["input"][side] // 4) for side in ("height", "width")]
     if shape[2:] != quarter:

@@ -20,11 +20,17 @@ class MaskFrame(Enum):
 
     BOX: `[B, D, M, M]`, over each detection's box (Mask R-CNN).
     CANVAS: `[B, D, ceil(H / 4), ceil(W / 4)]`, over the whole canvas: element (i, j) is the
-        probability at pixel edges `4 i … 4 i + 4` and `4 j … 4 j + 4` (SOLO, YOLACT, CondInst).
+        probability at pixel edges `4 i … 4 i + 4` and `4 j … 4 j + 4` (SOLO, CondInst).
+    CANVAS_LATE: the same, and each probability belongs half a pixel right of and below its
+        element's centre, to `4 j + 2.5` (CondInst as AdelaiDet and mmdetection train it).
+    CANVAS_EVEN: `[B, D, h, w]`, which divide the canvas evenly, whatever their number: element j
+        lies at pixel edges `j W / w … (j + 1) W / w` (YOLACT).
     """
 
     BOX = "box"
     CANVAS = "canvas"
+    CANVAS_LATE = "canvas_late"
+    CANVAS_EVEN = "canvas_even"
 
 
 class MaskPaste(Enum):

@@ -97,8 +97,9 @@ def load_source(
         about["weights"] = {
             "file": Path(weights).name, "sha256": digest, **checkpoint.about, **_taken(state)
         }  # fmt: skip
-        if (unused := remark(state.tensors)) is not None:
-            about["warning"] = unused
+        remarks = [remark(state.tensors), getattr(built, "warning", None)]
+        if any(remarks):
+            about["warning"] = " ".join(said for said in remarks if said)
         if isinstance(model, str) and model.startswith("torchvision:"):
             name = model.removeprefix("torchvision:")
             names = _adopt_published(built, name, digest)

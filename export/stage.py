@@ -72,7 +72,8 @@ def export_model(
     classes = family.num_classes(source.model)
     about = source.about if classes is None else {**source.about, "labels": classes - 1}
     manifest = Manifest(
-        family.name, spec, _shapes(canonical), names, source=about, mask_frame=family.mask_frame,
+        family.name, spec, _shapes(canonical), names, source=about,
+        mask_frame=family.mask_frame(source.model),
         mask_paste=paste or family.mask_paste(source.model),
     )  # fmt: skip
     return Export(canonical, manifest, family.reference(source.model, spec))

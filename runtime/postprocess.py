@@ -19,7 +19,7 @@ from .paste import LazyMasks
 
 __all__ = ["Paste", "instances_of"]
 
-# (probabilities, boxes, size) → masks of MaskFrame.BOX; (probabilities, placement) → of CANVAS.
+# (probabilities, boxes, size) → masks of MaskFrame.BOX; (probabilities, placement) → of others.
 Paste: TypeAlias = Callable[..., np.ndarray]
 
 
@@ -95,9 +95,9 @@ def _lazy(
     mask_paste: MaskPaste,
 ) -> Callable[[], np.ndarray]:
     """Return what pastes the masks of these boxes, canvas pixels, when it is called."""
-    if mask_frame is MaskFrame.CANVAS:
+    if mask_frame is not MaskFrame.BOX:
         if paste is None:
-            return CanvasMasks(probabilities, place)
+            return CanvasMasks(probabilities, place, mask_frame)
         return functools.partial(paste, probabilities, place)
     found = (probabilities, place.to_picture(boxes, clip=False), place.image_size)
     if paste is None:

@@ -45,15 +45,11 @@ class Family(Protocol):
 
     Attributes:
         name: as in the manifest.
-        mask_frame: what the model's masks are spread over.
         models: what to call the family's models in a sentence.
     """
 
     @property
     def name(self) -> str: ...  # noqa: D102
-
-    @property
-    def mask_frame(self) -> MaskFrame: ...  # noqa: D102
 
     @property
     def models(self) -> str: ...  # noqa: D102
@@ -68,6 +64,10 @@ class Family(Protocol):
 
     def pad_value(self, model: nn.Module) -> tuple[int, int, int]:
         """Return the RGB filling of the letterbox: the mean of the model's normalisation."""
+        ...
+
+    def mask_frame(self, model: nn.Module) -> MaskFrame:
+        """Return what the model's masks are spread over."""
         ...
 
     def num_classes(self, model: nn.Module) -> int | None:

@@ -60,7 +60,6 @@ class TwoStageFamily:
     """torchvision's detectors as a `Family`."""
 
     name = FAMILY
-    mask_frame = MaskFrame.BOX
     models = "torchvision's FasterRCNN and MaskRCNN"
 
     def matches(self, model: nn.Module) -> bool:
@@ -76,6 +75,10 @@ class TwoStageFamily:
         """Return the RGB filling of the letterbox: the mean of the model's normalisation."""
         red, green, blue = (round(255 * m) for m in _transform(model).image_mean)
         return red, green, blue
+
+    def mask_frame(self, _model: Any) -> MaskFrame:
+        """Return what masks are spread over."""
+        return MaskFrame.BOX
 
     def num_classes(self, model: Any) -> int | None:
         """Return the number of classes, background included; None for a predictor of one's own."""

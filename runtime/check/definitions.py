@@ -6,6 +6,7 @@ Pillow bit by bit. The pastes interpolate in float64; float32 decides a pixel wi
 threshold otherwise.
 """
 
+import functools
 from collections.abc import Callable
 
 import numpy as np
@@ -32,7 +33,7 @@ def defined_letterbox(image: np.ndarray, spec: InputSpec) -> tuple[np.ndarray, P
     canvas[:] = spec.pad_value
     across = _resampled(image.astype(np.int64).transpose(1, 0, 2), columns).transpose(1, 0, 2)
     canvas[:rows, :columns] = _resampled(across, rows)
-    return canvas, Placement(size, (rows, columns))
+    return canvas, Placement(size, (rows, columns), (spec.height, spec.width))
 
 
 def defined_paste(
@@ -67,13 +68,12 @@ def defined_sampled_paste(
     return masks
 
 
-def defined_canvas_paste(probabilities: np.ndarray, place: Placement) -> np.ndarray:
-    """Resample float `[N, h, w]`, a quarter of the canvas; see `runtime/canvas_masks.py`."""
+def defined_canvas_paste(
+    probabilities: np.ndarray, place: Placement, frame: MaskFrame = MaskFrame.CANVAS
+) -> np.ndarray:
+    """Resample float `[N, h, w]` over the canvas; see `runtime/canvas_masks.py`."""
     rows, columns = (
-        _canvas_weights(pixels, canvas, elements)
-        for pixels, canvas, elements in zip(
-            place.image_size, place.canvas_size, probabilities.shape[1:], strict=True
-        )
+        _canvas_weights(place, axis, probabilities.shape[1 + axis], frame) for axis in (0, 1)
     )
     masks = np.zeros((len(probabilities), *place.image_size), bool)
     for mask, values in zip(masks, probabilities, strict=True):
@@ -83,15 +83,20 @@ def defined_canvas_paste(probabilities: np.ndarray, place: Placement) -> np.ndar
 
 def definition_of(frame: MaskFrame, paste: MaskPaste) -> Callable[..., np.ndarray]:
     """Return what pastes masks of that frame by that rule; what it takes is `postprocess.Paste`."""
-    if frame is MaskFrame.CANVAS:
-        return defined_canvas_paste
+    if frame is not MaskFrame.BOX:
+        return functools.partial(defined_canvas_paste, frame=frame)
     return defined_paste if paste is MaskPaste.TORCHVISION else defined_sampled_paste
 
 
-def _canvas_weights(pixels: int, canvas: int, elements: int) -> np.ndarray:
-    """Return float64 `[pixels, elements]`: hat functions, four canvas pixels apart."""
-    centres = np.clip((np.arange(pixels) + 0.5) * canvas / pixels / 4 - 0.5, 0, elements - 1)
-    return np.maximum(0.0, 1.0 - np.abs(centres[:, None] - np.arange(elements)))
+def _canvas_weights(place: Placement, axis: int, elements: int, frame: MaskFrame) -> np.ndarray:
+    """Return float64 `[pixels, elements]`: hat functions around each element's canvas pixel."""
+    pixels, covered = place.image_size[axis], place.canvas_size[axis]
+    canvas = (place.input_size or place.canvas_size)[axis]
+    apart = canvas / elements if frame is MaskFrame.CANVAS_EVEN else 4.0
+    first = 2.5 if frame is MaskFrame.CANVAS_LATE else apart / 2
+    belongs = first + apart * np.arange(elements)
+    pixel = np.clip((np.arange(pixels) + 0.5) * covered / pixels, belongs[0], belongs[-1])
+    return np.maximum(0.0, 1.0 - np.abs(pixel[:, None] - belongs) / apart)
 
 
 def _weights(first: int, last: int, limit: int, source: int) -> np.ndarray:

@@ -39,6 +39,11 @@ def test_masks_over_the_canvas_and_bundles_that_do_not_say(tmp_path: Path) -> No
         pass
     file = tmp_path / "a.maskrt" / "manifest.json"
     assert Bundle.open(tmp_path / "a.maskrt").manifest == manifest
+    for frame, masks in ((MaskFrame.CANVAS_LATE, (80, 64)), (MaskFrame.CANVAS_EVEN, (78, 62))):
+        other = replace(manifest, mask_frame=frame, outputs={**outputs, "masks": (2, 50, *masks)})
+        with Bundle.create(tmp_path / f"{frame.value}.maskrt", other):
+            pass
+        assert Bundle.open(tmp_path / f"{frame.value}.maskrt").manifest == other
     data = json.loads(file.read_text())
     assert data.pop("mask_frame") == "canvas"
     file.write_text(json.dumps(data))
