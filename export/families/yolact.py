@@ -8,8 +8,10 @@ branch makes k prototype masks of the whole picture. An instance's mask is their
 and boxes are suppressed by Fast NMS (`fast_nms.py`). `detect` is the paper's inference with as
 many detections as there are, the reference of the exported graph in `yolact_graph.py`.
 
-Pictures are not padded: anchors and prototypes divide the picture evenly, whatever its size, as in
-the authors' program. Where the prototypes' grid is not a quarter of the picture, it is resampled.
+Canvases are not padded: anchors and prototypes divide the canvas evenly, whatever its size, as the
+authors' program does with the square that it stretches each picture to. Where the prototypes' grid
+is not a quarter of the canvas, it is resampled. A letterboxed picture is smaller than its canvas:
+boxes are then clipped to the picture, as the authors' are to theirs.
 """
 
 from __future__ import annotations
@@ -179,7 +181,9 @@ class Yolact(OneStage):
         semantic = self.semantic(features[0]) if self.training else None
         return YolactHeads(levels, self.protonet(features[0]), semantic)
 
-    def detect(self, heads: YolactHeads, index: int, size: tuple[int, int]) -> Detections:
+    def detect(
+        self, heads: YolactHeads, index: int, canvas: tuple[int, int], size: tuple[int, int]
+    ) -> Detections:
         """Return what was found in picture `index`, as the authors' program does."""
         lengths = (self.num_classes, 4, heads.prototypes.shape[1])
         rows = [
@@ -189,13 +193,13 @@ class Yolact(OneStage):
         logits, codes, coefficients = (torch.cat(part) for part in zip(*rows, strict=True))
         probabilities = logits.softmax(1)[:, 1:]
         certain = probabilities.amax(1) > self.inference.score_threshold
-        anchors = self.anchors.boxes([level.codes.shape[-2:] for level in heads.levels], size)
+        anchors = self.anchors.boxes([level.codes.shape[-2:] for level in heads.levels], canvas)
         boxes = decode(codes[certain], anchors[certain])
         clipped = clip_boxes_to_image(boxes, size)
         compared = clipped if self.inference.clip_first else boxes
         kept, labels, scores = self._suppress(compared, probabilities[certain])
         boxes = clipped[kept]
-        prototypes = _on_quarter_grid(heads.prototypes[index], size)
+        prototypes = _on_quarter_grid(heads.prototypes[index], canvas)
         chosen = coefficients[certain][kept]
         masks = torch.einsum("nk,khw->nhw", chosen, prototypes).sigmoid()
         return Detections(boxes, scores, labels + 1, masks * _inside(boxes, masks.shape[-2:]))
