@@ -32,6 +32,7 @@ from .runtime.check import (
     combine,
     compare,
     evaluate,
+    few_instances,
     violations,
 )
 from .runtime.check.evaluate import Seen
@@ -96,8 +97,9 @@ def prove(
         progress: told what goes on.
 
     Returns:
-        For the manifest: pictures, instances, the worst pair's agreement, and `violations`, one
-        sentence for each limit that was missed (an empty list is agreement).
+        For the manifest: pictures, instances, the worst pair's agreement, `violations`, one
+        sentence for each limit that was missed (an empty list is agreement), and `warnings`, one
+        sentence if too few instances were compared to prove anything.
     """
     spec = exported.manifest.input
     given = first_readable(pictures or (), _PROOF_PICTURES)
@@ -115,6 +117,7 @@ def prove(
             matches += [compare(theirs, mine) for theirs, mine in pairs]
             progress("prove", len(matches), len(shown))
     match = combine(matches)
+    few = few_instances(match.pairs)
     return {
         "compared": f"canonical ONNX in ONNX Runtime with {name}, {_kind(given)}",
         "pictures": len(shown),
@@ -123,6 +126,7 @@ def prove(
         "worst_score_difference": match.score_difference,
         "worst_mask_iou": match.mask_iou,
         "violations": violations(match),
+        "warnings": [few] if few is not None else [],
     }
 
 

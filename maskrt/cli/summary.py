@@ -33,6 +33,8 @@ def print_bundle(bundle: Bundle) -> None:
         screen.print(
             "            maskrt check --weights says what that costs in AP", style="yellow"
         )
+    for warning in manifest.fidelity.get("warnings", []):
+        screen.print(f"  warning   {warning}", style="yellow")
     if "warning" in manifest.source:
         screen.print(f"  warning   {manifest.source['warning']}", style="yellow")
     if RECIPE in bundle:

@@ -164,6 +164,12 @@ FAILURES: dict[str, Failure] = {
         "compare with FP32 by maskrt check.",
         "NVIDIA/TensorRT#3792, #3932",
     ),
+    "little-proven": Failure(
+        "the proof of the conversion rests on too few instances",
+        "The pictures that the model was proven on show few objects, or none were given.",
+        "Compile again with --calibration and pictures in which the model finds ten objects or "
+        "more in the first four, or measure AP by maskrt check.",
+    ),
     "conversion-loss": Failure(
         "AP is lost in conversion, before any quantisation",
         "The exported graph does not compute what the PyTorch model computes.",

@@ -18,6 +18,7 @@ from maskrt.export.families.condinst import CondInst, CondInstInference  # noqa:
 from maskrt.export.families.yolact import Anchors, Yolact, YolactInference  # noqa: E402
 from maskrt.export.families.yolact_pyramid import yolact_resnet  # noqa: E402
 
+from ..steady import steady_pictures  # noqa: E402
 from .lively import enliven_condinst, enliven_yolact  # noqa: E402
 
 pytestmark = pytest.mark.torch
@@ -41,7 +42,7 @@ def _prove(
     assert exported.manifest.source["labels"] == 3
     quarter = (-(-size[0] // 4), -(-size[1] // 4))
     assert exported.manifest.outputs["masks"] == (batch, model.max_detections, *quarter)
-    found = prove(exported, photos)
+    found = prove(exported, steady_pictures(exported.model, exported.manifest, photos))
     assert found["violations"] == [], found
     assert found["instances"] >= 8, found
     assert not _DYNAMIC & {node.op_type for node in exported.model.graph.node}

@@ -266,6 +266,8 @@ def test_fidelity_and_files(tmp_path: Path) -> None:
     path = _bundle(tmp_path / "b.maskrt", {"rtx": INFO}, fidelity)
     probe = _desktop(tmp_path / "root")
     assert _found(probe, path) == {"no-detections", "conversion-loss"}
+    few = {"instances": 3, "pictures": 2, "violations": [], "warnings": ["Only 3."]}
+    assert _found(probe, _bundle(tmp_path / "c.maskrt", {"rtx": INFO}, few)) == {"little-proven"}
     (path / "model.onnx").write_bytes(b"other")
     (path / "engines/rtx/engine.trt").unlink()
     errors = [f for f in examine(path, probe=probe).findings if f.level is Level.ERROR]
