@@ -17,6 +17,7 @@ gstnvinfer_property_parser.h. Tested with the parser compiled here; has not run 
 from pathlib import Path
 
 from .core import (
+    FILLING,
     Bundle,
     Precision,
     Target,
@@ -87,7 +88,9 @@ def package_deepstream(
         "labels.txt": "\n".join(names) + "\n",
         _SOURCE: Path(__file__).with_name(_SOURCE).read_text(encoding="utf-8"),
         "Makefile": _makefile(),
-        "README.md": _readme(opened, wanted),
+        "README.md": _readme(
+            opened, wanted, any(t.name == FILLING for t in model.graph.initializer)
+        ),
     }
     with new_folder(into, "folder") as staged:
         (staged / "model.onnx").write_bytes(model.SerializeToString())
@@ -167,8 +170,7 @@ def _makefile() -> str:
     )
 
 
-def _readme(bundle: Bundle, precision: Precision) -> str:
-    red, green, blue = bundle.manifest.input.pad_value
+def _readme(bundle: Bundle, precision: Precision, reads_end: bool) -> str:
     return f"""# {bundle.path.stem} at {precision.value} for DeepStream
 
 On the device, in this folder (DeepStream 7.1 or later, which has TensorRT 10):
@@ -183,10 +185,21 @@ against nvinfer's published structures.
 
 What differs from maskrt's own `Session`:
 
-- nvinfer fills the canvas beside a picture of another shape with black, and maskrt with
-  {red}, {green}, {blue}, so scores near such an edge differ a little; and it scales pictures in its
-  own way. A picture as large as the network's input is not touched by either.
+{_about_filling(bundle, reads_end)}
+- nvinfer scales pictures in its own way. A picture as large as the network's input is left as it is
+  by both.
 - nvinfer stretches each mask over its box, and {_PASTES[bundle.manifest.mask_paste]}: outlines
   differ by up to a pixel.
-- Boxes on the filling alone are not dropped, because a parser does not know the frame's size.
 """
+
+
+def _about_filling(bundle: Bundle, reads_end: bool) -> str:
+    red, green, blue = bundle.manifest.input.pad_value
+    beside = f"""- nvinfer fills the canvas beside a picture of another shape with black, and maskrt
+  with {red}, {green}, {blue}"""
+    if reads_end:
+        return f"""{beside}. The graph in this folder takes black for the filling: it ends pictures
+  there, and finds what maskrt finds. A frame whose own last rows or columns are all black (0, 0, 0)
+  ends before them, and they count as filling."""
+    return f"""{beside}, so scores near such an edge differ a little.
+- Boxes on the filling alone are not dropped, because a parser does not know the frame's size."""

@@ -4,6 +4,7 @@
 |---|---|---|
 | input `images` | uint8 `[B, H, W, 3]` | float32 `[B, 3, H, W]`, the same numbers |
 | output `count` | int32 `[B]` | int32 `[B, 1]` |
+| letterbox | filled with `pad_value` | filled with black, so the graph takes that for the filling |
 
 nvinfer's preprocessing writes floats into whatever the input is, knows no uint8 (`getElementSize`),
 and stops at an output that has no dimension beside the batch (`normalizeDims`, then an assertion in
@@ -16,7 +17,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from ...core import Target, UnsupportedTargetError
+from ...core import FILLING, Target, UnsupportedTargetError
 from .prepare import standard_graph
 
 __all__ = ["nvinfer_graph", "suit_nvinfer"]
@@ -32,6 +33,10 @@ def nvinfer_graph(rendered: onnx.ModelProto, target: Target) -> onnx.ModelProto:
 def suit_nvinfer(model: onnx.ModelProto) -> None:
     """Change the input `images` and the output `count` in place, as the module's table says."""
     graph = model.graph
+    for tensor in graph.initializer:
+        if tensor.name == FILLING:
+            black = np.zeros(tuple(tensor.dims), np.float32)
+            tensor.CopyFrom(numpy_helper.from_array(black, FILLING))
     _take_float_planes(graph)
     _give_count_a_dimension(graph)
     del graph.value_info[:]
