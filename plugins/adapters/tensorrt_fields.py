@@ -119,7 +119,9 @@ def attributes_of(schema: Schema, fields: Iterable[Any]) -> dict[str, AttributeV
 def check_fields(trt: ModuleType) -> None:
     """Raise `UnsupportedTargetError` unless a plugin field is read as it was written."""
     data = np.array([_PROBE], np.float32)
-    collection = trt.PluginFieldCollection([trt.PluginField("probe", data, _field_type(trt, float))])
+    collection = trt.PluginFieldCollection(
+        [trt.PluginField("probe", data, _field_type(trt, float))]
+    )
     found = [np.asarray(field.data).ravel().tolist() for field in collection]
     if found != [[_PROBE]]:
         raise UnsupportedTargetError(

@@ -19,7 +19,13 @@ BUILD = HERE.parents[2] / "build"
 V3, AOT = "checks_v3.py", "checks_aot.py"
 OLD_NUMPY = BUILD / "numpy" / "1.26.4"
 LIBRARY = BUILD / "lean" / "10.16.1.11"
-OLDER = [("10.3.0", V3), ("10.9.0.34", V3), ("10.9.0.34", AOT), ("10.13.3.9", V3), ("10.13.3.9", AOT)]
+OLDER = [
+    ("10.3.0", V3),
+    ("10.9.0.34", V3),
+    ("10.9.0.34", AOT),
+    ("10.13.3.9", V3),
+    ("10.13.3.9", AOT),
+]
 
 
 @pytest.mark.torch
