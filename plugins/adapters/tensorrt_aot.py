@@ -17,8 +17,9 @@ kernel expects an empty batch: a profile's least batch is 1.
 
 Fields are numbers (`field_numbers.py`), and arrays of one element in the signature: with NumPy 2.4
 and later, TensorRT before 11.2 fails to read `int` and `float`; and they are not
-`numpy.typing.NDArray`, which TensorRT 10.16 does not take with NumPy 2.5. All attributes stand in `aot_impl` too, in the order of `register`, which
-validation wants. The decorators look at signatures alone, so those are made of the schema.
+`numpy.typing.NDArray`, which TensorRT 10.16 does not take with NumPy 2.5. All attributes stand in
+`aot_impl` too, in the order of `register`, which validation wants. The decorators look at
+signatures alone, so those are made of the schema.
 
 Tested without a GPU, with TensorRT's own `plugin` package of 10.9, 10.13, 10.16 and 11.4: its
 validation, registration, look-up and creation from fields, and what it derives for the engine

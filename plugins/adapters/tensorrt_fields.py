@@ -1,7 +1,7 @@
 """Between a schema and TensorRT's words: plugin fields, data types, versions.
 
-An attribute becomes numbers (`field_numbers.py`), and each of those the field that TensorRT's ONNX parser
-makes of it: INT32 for a whole number, FLOAT32 for a float, of one element.
+An attribute becomes numbers (`field_numbers.py`), and each of those the field that TensorRT's ONNX
+parser makes of it: INT32 for a whole number, FLOAT32 for a float, of one element.
 """
 
 from collections.abc import Iterable, Mapping

@@ -10,10 +10,10 @@ from the kernel that writes them to those that read them:
        BatchedNMS_nms_overlap_4to1of3(boxes, labels, order, valid)
        BatchedNMS_nms_select_6to5of3(boxes, …, order, valid, bits)
 
-Beside the operator's attributes, such a node says which launch plan it is part of: `plan_dims_0`, …,
-the sizes of the operator's inputs one after another (-1: known to TensorRT alone), `plan_types_0`,
-…, their ONNX element types, `plan_stage`, the kernel's place in the plan, and `plan_sm`, the compute
-capability to compile for (0: of the device that builds).
+Beside the operator's attributes, such a node says which launch plan it is part of: `plan_dims_0`,
+…, the sizes of the operator's inputs one after another (-1: known to TensorRT alone),
+`plan_types_0`, …, their ONNX element types, `plan_stage`, the kernel's place in the plan, and
+`plan_sm`, the compute capability to compile for (0: of the device that builds).
 
 A node's namespace is its domain from TensorRT 10.10 on, and before that what the attribute
 `plugin_namespace` says. Local functions of the domain are dropped: the parser would inline them.

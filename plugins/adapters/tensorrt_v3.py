@@ -3,14 +3,16 @@
     creators = register_plugins()          # before parsing a graph, and before loading an engine
 
 The plugin of an operator bears its name, its schema's version and the namespace `maskrt`; its
-fields are the schema's attributes, as numbers (`field_numbers.py`). Its kernels are compiled when TensorRT announces concrete shapes
-(`on_shape_change`), and `enqueue` only launches them on TensorRT's stream: it neither allocates nor
-synchronises nor copies, since TensorRT captures it while it times tactics. Scratch tensors lie in
-TensorRT's workspace, each at a multiple of 256 bytes.
+fields are the schema's attributes, as numbers (`field_numbers.py`). Its kernels are compiled when
+TensorRT announces concrete shapes (`on_shape_change`), and `enqueue` only launches them on
+TensorRT's stream: it neither allocates nor synchronises nor copies, since TensorRT captures it
+while it times tactics. Scratch tensors lie in TensorRT's workspace, each at a multiple of 256
+bytes.
 
 Tested without a GPU on the plugin registry of `tensorrt-lean`, with the bindings of 10.3, 10.9,
-10.13, 10.16 and 11.4, of which those before 10.16 with NumPy 1.26 and 2: registration, look-up, creation from fields, serialisation, shapes, types, formats, workspace, and `enqueue` with
-a driver that runs the kernels on the host. Building and running an engine needs the full TensorRT.
+10.13, 10.16 and 11.4, of which those before 10.16 with NumPy 1.26 and 2: registration, look-up,
+creation from fields, serialisation, shapes, types, formats, workspace, and `enqueue` with a driver
+that runs the kernels on the host. Building and running an engine needs the full TensorRT.
 
 Source: NVIDIA TensorRT, Python API, IPluginV3.
 """

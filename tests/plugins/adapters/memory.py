@@ -70,8 +70,10 @@ class Host:
         assert found.shared == 0
         entries = {engine_entry(plan, stage): stage.entry for stage in plan.stages}
         assert len(entries) == len(plan.stages)
-        stage = Stage(entries[found.entry], tuple(names[:count]), found.extras, tuple(names[count:]),
-                      found.grid, found.block[0])  # fmt: skip
+        stage = Stage(
+            entries[found.entry], tuple(names[:count]), found.extras, tuple(names[count:]),
+            found.grid, found.block[0],
+        )  # fmt: skip
         launch_stage_on_host(replace(plan, tensors=tensors), stage, addresses)
 
 

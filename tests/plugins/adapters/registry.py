@@ -3,7 +3,8 @@
 Importing this takes one of the `tensorrt-lean` wheels on the path: it becomes `tensorrt`. What the
 lean one lacks, or what only a builder can make, is put in its place: tensor formats, `ITensor`,
 shape expressions (`expressions.py`), and tensor descriptors whose format can be read. Everything
-else is NVIDIA's, `tensorrt.plugin` only where the version has it (`trtp` is None else): registry, creators, plugin base classes, fields, decorators and their validation.
+else is NVIDIA's, `tensorrt.plugin` only where the version has it (`trtp` is None else): registry,
+creators, plugin base classes, fields, decorators and their validation.
 """
 
 import enum
