@@ -48,7 +48,8 @@ class Target:
         """The JetPack releases that run on it, oldest first; none for a desktop."""
         if not self.is_jetson:
             return ()
-        return tuple(pack for pack in JETPACKS if set(self.sms) & set(pack.sms))
+        fitting = (pack for pack in JETPACKS if set(self.sms) & set(pack.sms))
+        return tuple(pack for pack in fitting if self.name in (pack.targets or (self.name,)))
 
     @property
     def runs_on(self) -> tuple[int, ...]:

@@ -37,7 +37,7 @@ _ONE_SM = replace(Target.parse("rtx-89"), name="rtx-SM", description="such as rt
 
 
 def _facts(target: Target) -> tuple[str, ...]:
-    versions = [".".join(map(str, pack.tensorrt)) for pack in target.jetpacks]
+    versions = [pack.tensorrt_version for pack in target.jetpacks]
     sms = [f"{sm // 10}.{sm % 10}" for sm in target.runs_on]
     return (
         target.name,

@@ -1,9 +1,9 @@
 """The graph that TensorRT parses when its plugins run the operators: plugin nodes in their place.
 
 `lower_to_plugins` keeps each node of the domain `maskrt` and writes out what the parser looks for:
-all attributes as numbers (`field_numbers.py`), the plugin's version and namespace. `lower_to_aot` puts one node for each kernel in
-its place, since an ahead-of-time plugin is one kernel. Scratch tensors become tensors of the graph,
-from the kernel that writes them to those that read them:
+all attributes as numbers (`field_numbers.py`), the plugin's version and namespace. `lower_to_aot`
+puts one node for each kernel in its place, since an ahead-of-time plugin is one kernel. Scratch
+tensors become tensors of the graph, from the kernel that writes them to those that read them:
 
     BatchedNMS(boxes, scores, labels)
     -> BatchedNMS_nms_rank_1to2of3(scores)

@@ -44,6 +44,7 @@ class TensorRTBackend(Backend):
         on_device: bool = False,
         paste: bool = True,
         user_allocation: bool = False,
+        dla: int | None = None,
     ) -> None:
         """Load an engine.
 
@@ -56,6 +57,7 @@ class TensorRTBackend(Backend):
             on_device: letterbox and paste on the GPU, too (`runtime/cuda/frame.py`).
             paste: the masks are over boxes, which the GPU pastes; others the host resamples.
             user_allocation: the engine was built to be given its memory (`tensorrt_frames.py`).
+            dla: the deep learning accelerator that runs a part of the engine.
 
         Raises:
             MissingDependencyError: the package is not installed, or neither cuda-python nor pycuda.
@@ -72,7 +74,7 @@ class TensorRTBackend(Backend):
 
             register_plugins(self._trt)
         self._device, self._portable, self._on_device = device, portable, on_device
-        self._paste, self._user_allocation = paste, user_allocation
+        self._paste, self._user_allocation, self._dla = paste, user_allocation, dla
         self._buffers: dict[str, Buffer] = {}
         self._stream: Any = None
         self._runtime: Any = None
@@ -151,6 +153,8 @@ class TensorRTBackend(Backend):
         self._runtime = trt.Runtime(_logger(trt.Logger))
         if self._portable:
             self._runtime.engine_host_code_allowed = True
+        if self._dla is not None:
+            self._runtime.DLA_core = self._dla
         loaded = self._runtime.deserialize_cuda_engine(engine)
         if loaded is None:
             raise BundleError(
