@@ -15,7 +15,7 @@ LEAN   := $(if $(filter x86_64,$(shell uname -m)),build/lean/10.16.1.11 build/le
 # The bindings of older versions, which run over the library of 10.16, and an older NumPy: both are put
 # before what is installed.
 OLDER  := $(if $(filter x86_64,$(shell uname -m)),$(addprefix build/bindings/,10.3.0 10.9.0.34 10.13.3.9) \
-	build/numpy/1.26.4)
+	build/numpy/1.26.4 build/cuda-bindings/12.8.0)
 
 # A Triton server in a wheel: the binary and its Python backend. Only unpacked; its dependencies would
 # bring an older numpy.
@@ -58,6 +58,12 @@ build/bindings/%: | $(VENV)/.dev
 build/numpy/%: | $(VENV)/.dev
 	rm -rf $@.part
 	$(BIN)/python -m pip install --quiet --no-deps --target $@.part numpy==$* ml_dtypes==0.5.4
+	mv $@.part $@
+
+# What JetPack 6 takes.
+build/cuda-bindings/%: | $(VENV)/.dev
+	rm -rf $@.part
+	$(BIN)/python -m pip install --quiet --no-deps --target $@.part cuda-bindings==$*
 	mv $@.part $@
 
 build/triton: | $(VENV)/.dev

@@ -1,6 +1,6 @@
 """What a Jetson's software is: JetPack comes with one Python, one CUDA and one TensorRT.
 
-TensorRT 11.4.1 is not part of a JetPack: it is installed over 7.2.2 and later, on AGX Orin and Thor.
+TensorRT 11.4.1 is no part of a JetPack: it is installed over 7.2.2 and later, on AGX Orin and Thor.
 
 Source: NVIDIA JetPack release notes, the TensorRT support matrix, and "Migrating TensorRT from 10.x
 to 11.x on Jetson/JetPack".

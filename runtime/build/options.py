@@ -156,7 +156,7 @@ def _check_dla(
     if precision in (Precision.INT8, Precision.MIXED) and not can.dla_int8:
         raise UnsupportedTargetError(
             f"{builder} builds no {precision} engine for a DLA from explicit Q/DQ, on target "
-            f"{target.name}: add --precision fp16, or build with TensorRT 8 or with 11.4.1 and later."
+            f"{target.name}: add --precision fp16, or build with TensorRT 8, or 11.4.1 and later."
         )
 
 

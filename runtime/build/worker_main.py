@@ -14,8 +14,8 @@ the process, and hold on to the memory of a build. None of that may happen to th
 `errors` holds `{"node", "operator", "text"}` of each failure, and a `remedy` where that is not to
 change an operator; `messages` what TensorRT logged at WARNING or above; `network` the type of each
 convolution's and matrix product's input; `layers` the engine inspector's entries, which need a GPU
-and are empty for TensorRT-RTX; `accelerated` the layers on the DLA, where one was asked for; `user_allocation` whether the engine allocates nothing while it
-runs, and is to be given its memory.
+and are empty for TensorRT-RTX; `accelerated` the layers on the DLA, where one was asked for;
+`user_allocation` whether the engine allocates nothing while it runs, and is to be given its memory.
 
 Lines on standard output that start with `PROGRESS` say how far the build is. Should the parent be
 gone, the build ends at its next step and takes the folder with it. TF32 is switched off: an engine

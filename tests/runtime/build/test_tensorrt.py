@@ -19,7 +19,8 @@ from maskrt.runtime.build.prepare import workspace_mib
         ("10.8.0.43", "plugins", True, False),
         ("10.9.0", "aot", True, False),
         ("10.16.1.11", "aot", True, False),
-        ("11.4.0.106", "aot", True, True),
+        ("11.4.0.106", "aot", True, False),
+        ("11.4.1", "aot", True, True),
     ],
 )
 def test_capabilities_by_version(version: str, form: str, typed: bool, dla: bool) -> None:
@@ -36,8 +37,8 @@ def test_capabilities_by_version(version: str, form: str, typed: bool, dla: bool
         ("version_compatible", "tensorrt", ["8.6.1", "10.16.1"], ["8.5.3"]),
         ("hardware_compatible", "tensorrt", ["8.6.1", "11.3"], ["8.5.3"]),
         ("strip_weights", "tensorrt", ["10.0.0", "11.4"], ["8.6.2"]),
-        ("dla", "tensorrt", ["8.5.2", "10.7.0", "11.4.1"], ["10.8.0", "11.0", "11.3.1"]),
-        ("dla_int8", "tensorrt", ["8.5.2", "11.4.1"], ["10.3.0", "10.7.0", "11.3"]),
+        ("dla", "tensorrt", ["8.5.2", "10.7.0", "11.4.1"], ["10.8.0", "11.0", "11.4.0"]),
+        ("dla_int8", "tensorrt", ["8.5.2", "11.4.1"], ["10.3.0", "10.7.0", "11.4.0"]),
         ("timing_cache", "tensorrt", ["8.5.2", "11.4"], []),
         ("uint8_input", "tensorrt", ["8.5.2", "11.4"], []),
         ("workspace", "tensorrt", ["8.5.2", "11.4"], []),
@@ -69,6 +70,8 @@ def test_too_old_is_refused() -> None:
 
 def test_versions_compare_as_numbers() -> None:
     assert parse_version("10.16.1.11") > parse_version("10.9.0")
+    assert parse_version("11.4.0.106") < (11, 4, 1) <= parse_version("11.4.1.2")
+    assert parse_version("11.4") == (11, 4, 0)
 
 
 def _layer(kind: str, datatype: str, *nodes: str) -> dict[str, object]:
