@@ -35,6 +35,7 @@ import onnx
 
 from ...core import require
 from .capabilities import capabilities_of
+from .inspected import inspected_layers
 from .worker_steps import HUNDRED, make_monitor
 
 __all__ = ["PROGRESS", "main"]
@@ -192,7 +193,7 @@ def _inspect(trt: Any, logger: Any, plan: Any, dla: int | None, report: dict[str
         return False
     inspector = engine.create_engine_inspector()
     text = inspector.get_engine_information(trt.LayerInformationFormat.JSON)
-    report["layers"] = json.loads(text)["Layers"]
+    report["layers"] = inspected_layers(text)
     sizes = (getattr(engine, f"device_memory_size{v}", None) for v in ("_v2", ""))  # from 10.1, 8.5
     report["device_memory_bytes"] = next((size for size in sizes if size is not None), None)
     return True

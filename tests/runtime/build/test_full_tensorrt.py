@@ -24,7 +24,7 @@ LAYERS = ("body.first", "body.second", "head.up", "head.fc")
 
 def _layer(name: str, kind: str) -> dict[str, Any]:
     inputs = [{"Format/Datatype": kind}]
-    return {"LayerType": "CaskX", "Inputs": inputs, "Metadata": f"[ONNX Layer: {name}]"}
+    return {"LayerType": "CaskConvolution", "Inputs": inputs, "Metadata": f"[ONNX Layer: {name}]"}
 
 
 @pytest.fixture
@@ -36,8 +36,9 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     def play(model: onnx.ModelProto, target: Target, request: dict, **more: Any) -> Built:
         noted.model, noted.request, noted.more = model, request, more
         layers = [_layer(name, kind) for name, kind in noted.kinds.items()]
-        report = {**noted.report, "version": noted.version, "layers": layers, "peak_memory_bytes": 5,
-                  "device_memory_bytes": 7, "messages": [["WARNING", "slow"]]}  # fmt: skip
+        report = {"version": noted.version, "layers": layers, "peak_memory_bytes": 5,
+                  "device_memory_bytes": 7, "messages": [["WARNING", "slow"]],
+                  **noted.report}  # fmt: skip
         return Built(b"plan", report, 12.5, cached=False)
 
     monkeypatch.setattr(tensorrt, "build_in_child", play)
