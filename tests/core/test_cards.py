@@ -32,7 +32,8 @@ def test_a_card_is_its_compute_capability(name: str, target: str) -> None:
         ("b200", r"SM 10\.0"),
         ("rtx-9090", "'rtx-9090' is unknown .* capability, as one of rtx-75"),
         ("GTX 1080", "capability, as one of rtx-75"), ("rtx-3095", "as one of rtx-75"),
-        ("rtx-90", "unknown .* as one of rtx-75"), ("x3090", "unknown"), ("a1", "unknown"), ("", "unknown"),
+        ("rtx-90", "unknown .* as one of rtx-75"),
+        ("x3090", "unknown"), ("a1", "unknown"), ("", "unknown"),
     ],
 )  # fmt: skip
 def test_another_gpu_is_never_offered_in_its_place(name: str, words: str) -> None:
