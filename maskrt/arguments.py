@@ -36,7 +36,7 @@ def parse_targets(
         raise UsageError(f"targets is {targets!r}, and must be a list such as ['cpu'].")
     if not targets:
         raise UsageError("targets is empty: name at least one, such as cpu.")
-    parsed = [Target.parse(name) for name in dict.fromkeys(targets)]
+    parsed = list({place.name: place for place in map(Target.parse, targets)}.values())
     for target in parsed:
         check_buildable(target)
         target.check_computes(precision)

@@ -265,7 +265,8 @@ def write_engine(
         progress(stage, min(done, of - 1), of)
 
     if is_buildable(target) or asked.here:
-        engine = build_engine(rendered, target, precision, asked, step)
+        names = () if asked.dla is None else _accelerated(model, recipe)
+        engine = build_engine(rendered, target, precision, asked, step, accelerated=names)
     else:
         engine = prepare(
             rendered, target, precision, bundle_name=name, folder=folder,
@@ -298,13 +299,17 @@ def read_recipe(bundle: Bundle, precision: Precision) -> calib.Recipe:
     return recipe.with_precision(precision)
 
 
+def _accelerated(model: onnx.ModelProto, recipe: calib.Recipe) -> set[str]:
+    """Return the names of the nodes that a DLA takes, which rendering keeps."""
+    takes = calib.accelerated(model, recipe).takes
+    return {node.name for node in model.graph.node if node.output[0] in takes}
+
+
 def _weak_types(model: onnx.ModelProto, recipe: calib.Recipe, target: Target) -> WeakTypes:
     """Return the recipe for the TensorRT 8 of a Jetson's older JetPack releases."""
     scales = calib.implicit_scales(model, recipe)
     old = [pack for pack in target.jetpacks if scales and pack.tensorrt < (10, 0)]
-    caches = {
-        pack.version: calib.calibration_cache(scales, (*pack.tensorrt, pack.patch)) for pack in old
-    }
+    caches = {pack.version: calib.calibration_cache(scales, pack.tensorrt) for pack in old}
     precisions, free = calib.layer_types(model, recipe)
     if not target.dla_cores:
         return WeakTypes(precisions, free, caches)

@@ -254,14 +254,37 @@ class Session:
 
     def _frames(self, source: Iterable[Picture], prefetch: int) -> Generator[Frame, None, None]:
         with self._turn:
-            slots = self._open_backend().open_frames(self.spec, _IN_FLIGHT)
-        if slots is None:
+            backend = self._open_backend()
+            if self._slots is not None and backend.one_frame:
+                slots = None
+            else:
+                slots = backend.open_frames(self.spec, _IN_FLIGHT)
+        if slots is None and self._slots is not None:
+            yield from self._frames_one_by_one(source, prefetch)
+        elif slots is None:
             yield from self._frames_on_host(source, prefetch)
         else:
             batches = prefetched(source, self.spec, prefetch=prefetch, letterbox_with=None)
             with contextlib.closing(slots), contextlib.closing(batches):
                 for batch, frames in in_flight(batches, slots, self._open_backend):
                     yield from self._collected(batch, frames)
+
+    def _frames_one_by_one(
+        self, source: Iterable[Picture], prefetch: int
+    ) -> Generator[Frame, None, None]:
+        """Run a stream in the memory that `predict` has, so that there is one set of it."""
+        with contextlib.closing(
+            prefetched(source, self.spec, prefetch=prefetch, letterbox_with=None)
+        ) as batches:
+            for batch in batches:
+                images = [placed.image for placed in batch if placed.image is not None]
+                frames = None
+                with self._turn:
+                    self._open_backend()
+                    if images and self._slots is not None:
+                        self._slots.submit(images)
+                        frames = self._slots.collect()
+                yield from self._collected(batch, frames)
 
     def _collected(self, batch: list[Placed], frames: "Frames | None") -> list[Frame]:
         if frames is None:

@@ -36,9 +36,11 @@ class Backend(abc.ABC):
 
     Attributes:
         concurrent: `run` may be called by several threads at once.
+        one_frame: the device has memory for one execution of the engine, and no more.
     """
 
     concurrent: ClassVar[bool] = False
+    one_frame: bool = False
 
     @abc.abstractmethod
     def run(self, images: np.ndarray) -> dict[str, np.ndarray]:

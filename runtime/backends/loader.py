@@ -83,6 +83,7 @@ def open_engine(files: Mapping[str, bytes], info: Mapping[str, Any], target: Tar
         package=target.backend,
         plugins=info["form"] == "plugins",
         user_allocation=info.get("user_allocation", False),
+        dla=(info.get("options") or {}).get("dla"),
     )
 
 
@@ -173,12 +174,13 @@ def _open_tensorrt(
     if device is None:
         raise UnsupportedTargetError(_no_gpu(target, tuple(info["sms"])))
     _check_model_of_gpu(bundle, target, precision, info.get("gpu", ""), device)
+    options_of = info.get("options") or {}
     trt = require("tensorrt", f"run the engine for target {target.name}")
     check_version(bundle, target, precision, info, trt.__version__)
     return TensorRTBackend(
         bundle.read(f"{folder}/engine.trt"), device=device, package="tensorrt",
         plugins=info["form"] == "plugins",
-        portable=bool((info.get("options") or {}).get("version_compatible")),
+        portable=bool(options_of.get("version_compatible")), dla=options_of.get("dla"),
         on_device=options.on_device, paste=_paste_of(bundle),
     )  # fmt: skip
 

@@ -96,6 +96,19 @@ def test_streams_are_the_same_and_keep_two_frames_in_flight(
     assert engines[1] < waits[0]  # the second frame is queued before the first is waited for
 
 
+def test_a_small_device_holds_one_set_of_activations(sessions: tuple[Session, Session]) -> None:
+    """A stream and `predict`, one after the other and mixed, run in the memory of one frame."""
+    device, host = sessions
+    device._backend.one_frame = True  # type: ignore[union-attr]
+    shown: list[Any] = pictures(*[(20 + i % 3, 50) for i in range(7)])
+    shown[2] = shown[4] = shown[5] = "absent.png"
+    for frame, picture in zip(device.predict_stream(shown), shown, strict=True):
+        if frame.error is None:
+            _equal(frame.result(), host.predict(picture))
+            _equal(device.predict(picture), host.predict(picture))
+    assert len(device._backend.devices) == 1  # type: ignore[union-attr]
+
+
 def test_masks_over_the_canvas_are_resampled_on_the_host(
     make_engine: Callable[..., bytes],
 ) -> None:
