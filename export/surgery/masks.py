@@ -2,7 +2,7 @@
 
     probabilities [D, classes, h, w] → [n, label[n]] → padded by one pixel, resized to the box
 
-The choice stays in the graph; the pasting is left to the session, which does it as torchvision.
+The choice stays in the graph; the pasting is left to the session, which does it as `paste.py` says.
 """
 
 from dataclasses import dataclass
