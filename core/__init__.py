@@ -14,7 +14,7 @@ from .errors import (
     UnsupportedTargetError,
     UsageError,
 )
-from .input_spec import InputSpec
+from .input_spec import FILLING, InputSpec
 from .instances import Instances
 from .lazy import require
 from .precision import LAYER_PRECISIONS, Precision
@@ -23,6 +23,7 @@ from .target import TARGETS, Target
 from .wording import command, counted, suggestion
 
 __all__ = [
+    "FILLING",
     "LAYER_PRECISIONS",
     "TARGETS",
     "Bundle",

@@ -3,15 +3,23 @@
 Letterboxing keeps the aspect ratio: a picture of `h x w` is scaled by `min(H/h, W/w)`, placed at
 the top left corner, and the rest is filled with `pad_value`. That is where torchvision and
 detectron2 place a picture too, so boxes only need to be divided by the scale to come back.
+
+The canvas says by its filling where its picture ends (`picture_sizes`): graphs made from PyTorch
+models read it there, and clip proposals and boxes to the picture, as the originals do.
 """
 
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
+
 from .errors import UsageError
 
-__all__ = ["InputSpec"]
+__all__ = ["FILLING", "InputSpec"]
 
+# The initializer of a canonical graph that holds `pad_value`, float32 [1, 3, 1, 1]: what the graph
+# compares pixels with. Graphs of ONNX files have none, and take the canvas for the picture.
+FILLING = "letterboxed.filling"
 _SMALLEST, _LARGEST = 32, 8192
 
 
@@ -53,6 +61,18 @@ class InputSpec:
         """Input pixels per picture pixel for a picture of `height x width` pixels."""
         return min(self.height / height, self.width / width)
 
+    def picture_sizes(self, images: np.ndarray) -> list[tuple[int, int]]:
+        """Return `(height, width)` of the picture on each canvas, read from the canvas.
+
+        A picture ends with the last row and the last column in which any pixel differs from
+        `pad_value`; where none does, it is as large as the canvas.
+
+        Args:
+            images: uint8 `[B, H, W, 3]`.
+        """
+        other = (images != np.array(self.pad_value, images.dtype)).any(axis=3)
+        return [(_end(canvas.any(axis=1)), _end(canvas.any(axis=0))) for canvas in other]
+
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON data; `from_json` is its inverse."""
         return {**asdict(self), "pad_value": list(self.pad_value), "layout": "uint8 NHWC RGB"}
@@ -62,3 +82,9 @@ class InputSpec:
         """Return the spec that `to_json` wrote."""
         red, green, blue = data["pad_value"]
         return cls(data["height"], data["width"], data["batch"], (red, green, blue))
+
+
+def _end(filled: np.ndarray) -> int:
+    """Return how many of `filled` there are up to the last that is true; all if none is."""
+    places = np.flatnonzero(filled)
+    return int(places[-1]) + 1 if len(places) else len(filled)

@@ -10,7 +10,9 @@ from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
-__all__ = ["Crop", "MaskFrame", "MaskSource", "crops_of"]
+from .errors import UsageError
+
+__all__ = ["Crop", "MaskFrame", "MaskPaste", "MaskSource", "crops_of"]
 
 
 class MaskFrame(Enum):
@@ -29,6 +31,36 @@ class MaskFrame(Enum):
     CANVAS = "canvas"
     CANVAS_LATE = "canvas_late"
     CANVAS_EVEN = "canvas_even"
+
+
+class MaskPaste(Enum):
+    """How a mask over its box comes into the picture; `plugins/paste_masks/schema.py` has both.
+
+    TORCHVISION: the widened box is truncated to whole pixels, and the mask resized to those; a
+        pixel is inside above the threshold.
+    DETECTRON2: the mask is sampled at pixel centres in the box as it is; a pixel is inside from the
+        threshold on. mmdetection pastes so, too.
+    """
+
+    TORCHVISION = "torchvision"
+    DETECTRON2 = "detectron2"
+
+    def __str__(self) -> str:
+        """Return the word that stands in a manifest."""
+        return self.value
+
+    @classmethod
+    def parse(cls, value: "MaskPaste | str") -> "MaskPaste":
+        """Return the paste that `value` names.
+
+        Raises:
+            UsageError: there is none of that name.
+        """
+        try:
+            return cls(value)
+        except ValueError:
+            known = " or ".join(paste.value for paste in cls)
+            raise UsageError(f"paste is {value!r}, and must be {known}.") from None
 
 
 class Crop(NamedTuple):

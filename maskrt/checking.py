@@ -5,9 +5,9 @@ their instances one by one: what conversion costs is known before any precision 
 What an engine loses in COCO AP is measured by `accuracy.py`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from .calibrating import first_readable
 from .core import (
     Bundle,
     InputSpec,
+    Instances,
     Manifest,
     Precision,
     PrecisionError,
@@ -23,7 +24,7 @@ from .core import (
     silent,
 )
 from .core.bundle import MODEL
-from .runtime import Backend, Session, letterbox_batches, open_session
+from .runtime import Backend, Session, open_session, placed_batches
 from .runtime.backends.cpu import CpuBackend
 from .runtime.check import (
     CocoDataset,
@@ -31,13 +32,14 @@ from .runtime.check import (
     combine,
     compare,
     evaluate,
+    few_instances,
     violations,
 )
 from .runtime.check.evaluate import Seen
 
 if TYPE_CHECKING:
     from .export import Export, Reference
-    from .export.surgery import OnnxExport, OnnxReference
+    from .export.surgery import OnnxExport, OnnxReference, PluginReference
 
 __all__ = [
     "canonical_session",
@@ -49,12 +51,14 @@ __all__ = [
 ]
 
 _PROOF_PICTURES = 4
+# (canvases, sizes of the pictures on them) → instances of each canvas
+_Predict: TypeAlias = Callable[[list[np.ndarray], list[tuple[int, int]]], list[Instances]]
 
 
 class _PyTorchBackend(Backend):
     """The export stage's reference under the runtime's contract, which it may not import."""
 
-    def __init__(self, reference: "Reference") -> None:
+    def __init__(self, reference: "Reference | OnnxReference | PluginReference") -> None:
         self._reference = reference
 
     def run(self, images: np.ndarray) -> dict[str, np.ndarray]:
@@ -65,6 +69,18 @@ class _PyTorchBackend(Backend):
 
     def close(self) -> None:
         """Nothing is held that needs closing."""
+
+
+class _ToldBackend(_PyTorchBackend):
+    """A PyTorch model that is told how large the pictures on its next canvases are."""
+
+    def __init__(self, reference: "Reference") -> None:
+        super().__init__(reference)
+        self._torch = reference
+        self.sizes: Sequence[tuple[int, int]] = ()
+
+    def run(self, images: np.ndarray) -> dict[str, np.ndarray]:
+        return self._torch.run(images, self.sizes)
 
 
 def prove(
@@ -81,8 +97,9 @@ def prove(
         progress: told what goes on.
 
     Returns:
-        For the manifest: pictures, instances, the worst pair's agreement, and `violations`, one
-        sentence for each limit that was missed (an empty list is agreement).
+        For the manifest: pictures, instances, the worst pair's agreement, `violations`, one
+        sentence for each limit that was missed (an empty list is agreement), and `warnings`, one
+        sentence if too few instances were compared to prove anything.
     """
     spec = exported.manifest.input
     given = first_readable(pictures or (), _PROOF_PICTURES)
@@ -92,15 +109,15 @@ def prove(
     progress("prove", 0, len(shown))
     with _session(canonical, exported.manifest) as ours:
         name, reference = _original(exported)
-        for canvases, real in letterbox_batches(shown, spec):
-            pairs = zip(
-                reference.predict(list(canvases))[:real],
-                ours.predict(list(canvases))[:real],
-                strict=True,
-            )
+        for canvases, places in placed_batches(shown, spec):
+            sizes = [place.canvas_size for place in places]
+            sizes += sizes[-1:] * (spec.batch - len(sizes))
+            found = zip(reference(list(canvases), sizes), ours.predict(list(canvases)), strict=True)
+            pairs = list(found)[: len(places)]
             matches += [compare(theirs, mine) for theirs, mine in pairs]
             progress("prove", len(matches), len(shown))
     match = combine(matches)
+    few = few_instances(match.pairs)
     return {
         "compared": f"canonical ONNX in ONNX Runtime with {name}, {_kind(given)}",
         "pictures": len(shown),
@@ -109,19 +126,33 @@ def prove(
         "worst_score_difference": match.score_difference,
         "worst_mask_iou": match.mask_iou,
         "violations": violations(match),
+        "warnings": [few] if few is not None else [],
     }
 
 
-def _original(exported: "Export | OnnxExport") -> "tuple[str, Session | OnnxReference]":
-    """Return what the canonical graph is compared with, and its name."""
+def _original(exported: "Export | OnnxExport") -> tuple[str, _Predict]:
+    """Return what the canonical graph is compared with, and its name.
+
+    A PyTorch model is told how large the pictures are, and need not read it from the canvas. An
+    ONNX file takes the canvas for the picture.
+    """
     from .export.surgery import OnnxReference, PluginReference
 
-    if isinstance(exported.reference, OnnxReference) and exported.reference.pasted:
-        return "the original ONNX", exported.reference
-    if isinstance(exported.reference, OnnxReference | PluginReference):
-        backend = _PyTorchBackend(exported.reference)
-        return "the original ONNX, masks pasted alike", _session(backend, exported.manifest)
-    return "PyTorch FP32", _session(_PyTorchBackend(exported.reference), exported.manifest)
+    given = exported.reference
+    if isinstance(given, OnnxReference) and given.pasted:
+        return "the original ONNX", lambda canvases, _: given.predict(canvases)
+    if isinstance(given, OnnxReference | PluginReference):
+        alike = _session(_PyTorchBackend(given), exported.manifest)
+        name = "the original ONNX, masks pasted alike"
+        return name, lambda canvases, _: alike.predict(canvases)
+    backend = _ToldBackend(given)
+    session = _session(backend, exported.manifest)
+
+    def predict(canvases: list[np.ndarray], sizes: list[tuple[int, int]]) -> list[Instances]:
+        backend.sizes = sizes
+        return session.predict(canvases)
+
+    return "PyTorch FP32", predict
 
 
 def refuse_blind_engine(
@@ -164,6 +195,7 @@ def _session(backend: Backend, manifest: Manifest) -> Session:
         manifest.input,
         class_names=manifest.class_names,
         mask_frame=manifest.mask_frame,
+        mask_paste=manifest.mask_paste,
     )
 
 

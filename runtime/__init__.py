@@ -17,7 +17,7 @@ Importing this package imports numpy and nothing heavier.
 
 from .backends import Backend, NullBackend, choose_target, open_backend
 from .images import as_image, list_images, read_image
-from .letterbox import Placement, letterbox, letterbox_batches
+from .letterbox import Placement, letterbox, letterbox_batches, placed_batches
 from .paste import paste_masks
 from .pictures import Picture, load_picture
 from .session import STAGES, Session, open_session
@@ -40,5 +40,6 @@ __all__ = [
     "open_backend",
     "open_session",
     "paste_masks",
+    "placed_batches",
     "read_image",
 ]

@@ -21,7 +21,7 @@ import numpy as np
 from ..core import InputSpec, require
 from .images import as_image, read_image
 
-__all__ = ["Placement", "letterbox", "letterbox_batches", "placement"]
+__all__ = ["Placement", "letterbox", "letterbox_batches", "placed_batches", "placement"]
 
 
 @dataclass(frozen=True)
@@ -98,11 +98,18 @@ def letterbox_batches(
     Yields:
         uint8 `[B, H, W, 3]`, and how many of the B are not repetitions.
     """
+    return ((batch, len(places)) for batch, places in placed_batches(pictures, spec))
+
+
+def placed_batches(
+    pictures: Iterable[Path | str | np.ndarray], spec: InputSpec
+) -> Iterator[tuple[np.ndarray, list[Placement]]]:
+    """Do as `letterbox_batches`, and say where each picture lies that is not a repetition."""
     source = iter(pictures)
     while group := list(islice(source, spec.batch)):
         images = (as_image(p) if isinstance(p, np.ndarray) else read_image(p) for p in group)
-        canvases = [letterbox(image, spec)[0] for image in images]
-        yield fill_batch(canvases, spec.batch), len(group)
+        canvases, places = zip(*(letterbox(image, spec) for image in images), strict=True)
+        yield fill_batch(list(canvases), spec.batch), list(places)
 
 
 def fill_batch(canvases: list[np.ndarray], batch: int) -> np.ndarray:

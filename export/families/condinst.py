@@ -157,26 +157,29 @@ class CondInst(OneStage):
         parameters = [self.controller(level.tower) for level in levels]
         return CondInstHeads(levels, parameters, self.mask_branch(features))
 
-    def detect(self, heads: CondInstHeads, index: int, size: tuple[int, int]) -> Detections:
-        """Return what was found in picture `index`, with as many candidates as there are."""
+    def detect(
+        self, heads: CondInstHeads, index: int, canvas: tuple[int, int], size: tuple[int, int]
+    ) -> Detections:
+        """Return what was found in picture `index`, with as many candidates as there are.
+
+        AdelaiDet clips boxes when all is done, and leaves out what is empty then. mmdetection clips
+        and leaves out first.
+        """
         levels = [self._candidates(heads, index, level) for level in range(len(heads.levels))]
         found = {name: torch.cat([level[name] for level in levels]) for name in levels[0]}
-        inside = clip_boxes_to_image(found["boxes"], size)
-        seen = (inside[:, 2:] > inside[:, :2]).all(1)
         if self.inference.clip_first:
-            found["boxes"] = inside
-        found = {name: values[seen] for name, values in found.items()}
+            found = _seen(found, size)
         kept = _nms_per_label(
             found["boxes"], found["scores"], found["labels"], self.inference.iou_threshold
         )
         best = {name: values[kept[: self.max_detections]] for name, values in found.items()}
+        best = _seen(best, size)
         logits = self.masks(
             heads.features[index], best["parameters"], best["points"], best["sizes"]
         )
-        rows, columns = quarter(size)
-        boxes = clip_boxes_to_image(best["boxes"], size)
+        rows, columns = quarter(canvas)
         masks = logits.sigmoid()[:, :rows, :columns]
-        return Detections(boxes, best["scores"], best["labels"], masks)
+        return Detections(best["boxes"], best["scores"], best["labels"], masks)
 
     def _candidates(self, heads: CondInstHeads, index: int, level: int) -> dict[str, Tensor]:
         """Return the best candidates of one level of one picture."""
@@ -256,6 +259,13 @@ def aligned_bilinear(x: Tensor, factor: int) -> Tensor:
     x = F.interpolate(x, size=size, mode="bilinear", align_corners=True)
     x = F.pad(x, (factor // 2, 0, factor // 2, 0), mode="replicate")
     return x[:, :, : factor * height, : factor * width]
+
+
+def _seen(found: dict[str, Tensor], size: tuple[int, int]) -> dict[str, Tensor]:
+    """Return what has a part in the picture, boxes clipped to it."""
+    boxes = clip_boxes_to_image(found["boxes"], size)
+    seen = (boxes[:, 2:] > boxes[:, :2]).all(1)
+    return {name: values[seen] for name, values in {**found, "boxes": boxes}.items()}
 
 
 def _nms_per_label(boxes: Tensor, scores: Tensor, labels: Tensor, iou_threshold: float) -> Tensor:

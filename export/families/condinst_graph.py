@@ -29,6 +29,7 @@ from .condinst import (
     split_parameters,
 )
 from .fcos import LevelPrediction, boxes_from_distances, flatten_level, locations
+from .letterboxed import clip_boxes
 from .one_stage import OneStageGraph, padded, quarter
 
 __all__ = ["CondInstGraph"]
@@ -44,7 +45,6 @@ class CondInstGraph(OneStageGraph):
     strides: Tensor
     sizes: Tensor
     pixels: Tensor
-    edges: Tensor
 
     def __init__(self, model: CondInst, spec: InputSpec) -> None:
         """Take over `model`'s layers and lay out the locations of a `spec`-sized picture."""
@@ -62,36 +62,39 @@ class CondInstGraph(OneStageGraph):
         height, width = heads.features.shape[-2:]
         grid = locations(height, width, FEATURE_STRIDE).T
         self.register_buffer("pixels", torch.cat([grid, torch.ones(1, grid.shape[1])]))
-        self.register_buffer("edges", torch.tensor([*size[::-1], *size[::-1]]).float())
         self.mask_size = quarter(size)
 
-    def detect(self, heads: CondInstHeads) -> tuple[Tensor, ...]:
+    def detect(self, heads: CondInstHeads, corner: Tensor) -> tuple[Tensor, ...]:
         """Return boxes, scores, labels int32, masks and count int32 of a batch."""
         levels, parameters, features = heads
         scores, places, labels = self._candidates(levels)
         distances = torch.cat([flatten_level(level.distances) for level in levels], 1)
         distances_px = _pick(distances, places) * self.strides[places]
         boxes = boxes_from_distances(self.points[places], distances_px)
-        inside = self._clip(boxes)
-        seen = (inside[..., 2:] - inside[..., :2]).amin(-1) > 0
         inference = self.model.inference
+        if inference.clip_first:
+            boxes = clip_boxes(boxes, corner)
+            scores = torch.where(_has_area(boxes), scores, _REJECTED)
         boxes, scores, labels, kept, count = batched_nms(
-            inside if inference.clip_first else boxes,
-            torch.where(seen, scores, _REJECTED),
+            boxes,
+            scores,
             labels.to(torch.int32),
             iou_threshold=inference.iou_threshold,
             score_threshold=_REJECTED / 2,
             max_outputs=min(self.model.max_detections, scores.shape[1]),
             class_agnostic=0,
         )
+        if not inference.clip_first:
+            boxes = clip_boxes(boxes, corner)
+            order, count = _without_empty(boxes, scores, count)
+            boxes, scores = _pick(boxes, order), torch.gather(scores, 1, order)
+            labels, kept = torch.gather(labels, 1, order), torch.gather(kept, 1, order)
         places = torch.gather(places, 1, kept.to(torch.int64))
         written = _pick(torch.cat([flatten_level(level) for level in parameters], 1), places)
         masks = self._masks(features, written, self.points[places], self.sizes[places])
         real = torch.arange(masks.shape[1]) < count[:, None]
-        return self._clip(boxes), scores, labels, masks * real[..., None, None], count
-
-    def _clip(self, boxes: Tensor) -> Tensor:
-        return torch.minimum(boxes.clamp(min=0), self.edges)
+        boxes, scores, labels = boxes * real[..., None], scores * real, labels * real
+        return boxes, scores, labels, masks * real[..., None, None], count
 
     def _candidates(self, levels: list[LevelPrediction]) -> tuple[Tensor, Tensor, Tensor]:
         """Return scores `[B, K]`, -1 for none, with their places among all locations and labels."""
@@ -143,6 +146,20 @@ class CondInstGraph(OneStageGraph):
         logits = x.reshape(batch, number, height, width)
         masks = aligned_bilinear(logits, FEATURE_STRIDE // MASK_STRIDE).sigmoid()
         return masks[:, :, : self.mask_size[0], : self.mask_size[1]]
+
+
+def _has_area(boxes: Tensor) -> Tensor:
+    return (boxes[..., 2:] - boxes[..., :2]).amin(-1) > 0
+
+
+def _without_empty(boxes: Tensor, scores: Tensor, count: Tensor) -> tuple[Tensor, Tensor]:
+    """Return places `[B, D]` with those of boxes that have an area first, and how many they are."""
+    number = boxes.shape[1]
+    place = torch.arange(number)
+    seen = _has_area(boxes) & (place < count[:, None])
+    rank = torch.where(seen, number, 0) - place
+    order = rank.to(torch.float32).topk(number).indices
+    return order, seen.sum(1).to(torch.int32)
 
 
 def _pick(rows: Tensor, places: Tensor) -> Tensor:

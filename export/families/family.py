@@ -7,14 +7,14 @@ code, which the graph is compared with. Both answer in the canonical outputs (`M
 A family adds itself in `registry.py`; nothing else names one.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
 from torch import Tensor, nn
 
 from ...core import InputSpec
-from ...core.masks import MaskFrame
+from ...core.masks import MaskFrame, MaskPaste
 
 __all__ = ["Family", "Graph", "Reference"]
 
@@ -31,8 +31,15 @@ class Graph(Protocol):
 class Reference(Protocol):
     """A model that answers in canonical outputs, so that any difference is the graph's."""
 
-    def run(self, images: np.ndarray) -> dict[str, np.ndarray]:
-        """Return the outputs for `uint8 [B, H, W, 3]`, padded like an engine's."""
+    def run(
+        self, images: np.ndarray, sizes: Sequence[tuple[int, int]] | None = None
+    ) -> dict[str, np.ndarray]:
+        """Return the outputs, padded like an engine's.
+
+        Args:
+            images: uint8 `[B, H, W, 3]`, letterboxed.
+            sizes: `(height, width)` of the picture on each canvas; None reads it from the canvas.
+        """
         ...
 
     def describe(self) -> dict[str, str]:
@@ -56,6 +63,10 @@ class Family(Protocol):
 
     def matches(self, model: nn.Module) -> bool:
         """Whether this family exports `model`."""
+        ...
+
+    def mask_paste(self, model: nn.Module) -> MaskPaste:
+        """Return how masks over boxes are pasted; of no meaning for others."""
         ...
 
     def pad_value(self, model: nn.Module) -> tuple[int, int, int]:

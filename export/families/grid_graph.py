@@ -55,18 +55,20 @@ def choose(
     least: Tensor,
     settings: GridSettings,
     most: int,
-    size: tuple[int, int],
+    shape: tuple[int, int],
+    corner: Tensor,
 ) -> tuple[Tensor, ...]:
     """Rescore, suppress and cut: boxes, scores, labels int32, masks, count int32.
 
     Args:
-        masks: probabilities `[B, K, h, w]`, of the picture's own quarter.
+        masks: probabilities `[B, K, h, w]`, of the padded canvas's quarter.
         scores: of their categories, `[B, K]`.
         labels: int64 `[B, K]`.
         least: a mask has more elements than this, `[B, K]`.
         settings: of the model.
         most: detections at most.
-        size: `(height, width)` of the input.
+        shape: `(height, width)` of the masks that are returned: a quarter of the canvas.
+        corner: `(w, h, w, h)` of the pictures in pixels, `[B, 1, 4]`.
     """
     inside = (masks > MASK_THRESHOLD).float()
     iou, area = mask_iou(masks, threshold=MASK_THRESHOLD)
@@ -83,27 +85,40 @@ def choose(
         real = real & _greedy(iou, scores, labels, settings.overlap_threshold)
     scores, order = torch.where(real, scores, _REJECTED).topk(min(most, scores.shape[1]))
     kept = scores > 0
-    masks = of_each(masks, order) * kept[..., None, None]
-    boxes = boxes_of(masks, MASK_THRESHOLD, size) * kept[..., None]
+    masks = of_each(masks[:, :, : shape[0], : shape[1]], order) * kept[..., None, None]
+    boxes = boxes_of(masks, MASK_THRESHOLD, corner)
     labels = torch.where(kept, of_each(labels, order), 0).to(torch.int32)
     count = kept.sum(1).to(torch.int32)
     return boxes, torch.where(kept, scores, 0.0), labels, masks, count
 
 
-def boxes_of(masks: Tensor, threshold: float, size: tuple[int, int]) -> Tensor:
-    """Return xyxy `[B, N, 4]` in canvas pixels of `masks [B, N, h, w]`; for empty ones nonsense.
+def boxes_of(masks: Tensor, threshold: float, corner: Tensor) -> Tensor:
+    """Return xyxy `[B, N, 4]` in canvas pixels of `masks [B, N, h, w]`; zero for empty ones.
 
-    The definition is `grid_reference.box_of`'s. Every pair of neighbours of a profile is asked
-    whether it passes the threshold; the box's edges are the first and the last that do.
+    The definition is `grid_reference.box_of`'s, for the part of each mask that lies in its picture,
+    which ends at `corner [B, 1, 4]`. Every pair of neighbours of a profile is asked whether it
+    passes the threshold; the box's edges are the first and the last that do.
     """
-    x0, x1 = _extent(masks.amax(2), threshold)
-    y0, y1 = _extent(masks.amax(3), threshold)
-    height, width = size
-    return torch.stack([x0, y0, x1.clamp(max=float(width)), y1.clamp(max=float(height))], -1)
+    right, below = corner[..., 2], corner[..., 3]
+    across, down = _elements(masks.shape[3], right), _elements(masks.shape[2], below)
+    seen = masks * (down[..., None] & across[..., None, :])
+    columns, rows = seen.amax(2), seen.amax(3)
+    x0, x1 = _extent(columns, threshold, right)
+    y0, y1 = _extent(rows, threshold, below)
+    boxes = torch.stack([x0, y0, torch.minimum(x1, right), torch.minimum(y1, below)], -1)
+    return boxes * (rows.amax(2) > threshold)[..., None]
 
 
-def _extent(profile: Tensor, threshold: float) -> tuple[Tensor, Tensor]:
-    """Return where `profile [B, N, n]` rises first and falls last, in canvas pixels."""
+def _elements(number: int, end: Tensor) -> Tensor:
+    """Return which of `number` elements begin before `end [B, 1]`, canvas pixels: `[B, 1, n]`."""
+    return 4 * torch.arange(number, dtype=torch.float32) < end[..., None]
+
+
+def _extent(profile: Tensor, threshold: float, end: Tensor) -> tuple[Tensor, Tensor]:
+    """Return where `profile [B, N, n]` rises first and falls last, in canvas pixels.
+
+    The rim is `end [B, 1]`; elements that begin behind it are zero.
+    """
     number = profile.shape[2]
     left, right = profile[..., :-1], profile[..., 1:]
     step = (right - left).abs().clamp(min=1e-12)
@@ -111,10 +126,10 @@ def _extent(profile: Tensor, threshold: float) -> tuple[Tensor, Tensor]:
     rises = (left <= threshold) & (right > threshold)
     falls = (left > threshold) & (right <= threshold)
     first = torch.where(rises, crossing, float(number)).amin(-1)
-    last = torch.where(falls, crossing, -1.0).amax(-1)
+    last = 4 * (torch.where(falls, crossing, -1.0).amax(-1) + 0.5)
     first = torch.where(profile[..., 0] > threshold, -0.5, first)
-    last = torch.where(profile[..., -1] > threshold, number - 0.5, last)
-    return 4 * (first + 0.5), 4 * (last + 0.5)
+    at_rim = profile * ~_elements(number, end - 4)  # the last element, as those behind it are zero
+    return 4 * (first + 0.5), torch.where(at_rim.amax(-1) > threshold, end, last)
 
 
 def _greedy(iou: Tensor, scores: Tensor, labels: Tensor, threshold: float) -> Tensor:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from .grid import MASK_THRESHOLD, GridSettings
-from .one_stage import Detections
+from .one_stage import Detections, quarter
 
 __all__ = ["box_of", "cell_scores", "choose"]
 
@@ -32,18 +32,23 @@ def choose(
     least: Tensor,
     settings: GridSettings,
     most: int,
+    canvas: tuple[int, int],
     size: tuple[int, int],
 ) -> Detections:
     """Rescore, suppress and sort the candidates of one picture.
 
+    The published code compares masks over the whole padded batch, and cuts them to the picture when
+    all is done; so do we. A box is that of the part in the picture, zero where there is none.
+
     Args:
-        masks: probabilities `[N, h, w]`, of the picture's own quarter.
+        masks: probabilities `[N, h, w]`, of the padded batch's quarter.
         scores: of their categories, `[N]`.
         labels: int64 `[N]`, 1 for the first class.
         least: a mask has more elements than this, `[N]`.
         settings: of the model.
         most: detections at most.
-        size: `(height, width)` of the input.
+        canvas: `(height, width)` of the batch before it was padded.
+        size: of the picture, at the top left of its canvas.
     """
     inside = masks > MASK_THRESHOLD
     area = inside.sum((1, 2))
@@ -59,19 +64,23 @@ def choose(
     else:
         kept = _mask_nms(inside, labels, settings.overlap_threshold)
     best = kept[scores[kept].argsort(descending=True, stable=True)][:most]
-    boxes = [box_of(mask, MASK_THRESHOLD, size) for mask in masks[best]]
-    return Detections(torch.tensor(boxes).reshape(-1, 4), scores[best], labels[best], masks[best])
+    (rows, columns), (height, width) = quarter(canvas), quarter(size)
+    masks = masks[best][:, :rows, :columns]
+    boxes = [box_of(mask[:height, :width], MASK_THRESHOLD, size) for mask in masks]
+    return Detections(torch.tensor(boxes).reshape(-1, 4), scores[best], labels[best], masks)
 
 
 def box_of(
     mask: Tensor, threshold: float, size: tuple[int, int]
 ) -> tuple[float, float, float, float]:
-    """Return the box of one mask `[h, w]` in pixels of a canvas of `size`, cut to it.
+    """Return the box of one mask `[h, w]` in pixels of a picture of `size`, cut to it.
 
     An edge lies where the greatest probability of each row or column, joined by straight lines
     between the elements' centres, passes the threshold; at the rim it is the rim. So it is where
-    the mask ends once it is upsampled, to about a pixel.
+    the mask ends once it is upsampled, to about a pixel. An empty mask's box is zero.
     """
+    if not (mask > threshold).any():
+        return 0.0, 0.0, 0.0, 0.0
     x0, x1 = _extent(mask.amax(0).tolist(), threshold)
     y0, y1 = _extent(mask.amax(1).tolist(), threshold)
     return x0, y0, min(x1, float(size[1])), min(y1, float(size[0]))

@@ -3,21 +3,22 @@
 A family of this kind is two modules on the same layers:
 
     OneStage       `heads(maps)`: layers alone, the same while training, in the reference, and in
-                   the graph; `detect(heads, index, size)`: one picture's detections as the paper
-                   has them, with steps that depend on the data. This is the reference.
-    OneStageGraph  `detect(heads)`: the same detections in static shapes. This is traced.
+                   the graph; `detect(heads, index, canvas, size)`: one picture's detections as the
+                   paper has them, with steps that depend on the data. This is the reference.
+    OneStageGraph  `detect(heads, corner)`: the same detections in static shapes. This is traced.
 
 The two `detect`s share no code, so that comparing them proves something.
 
-Pictures are normalised, then padded with zeros on the right and below to a multiple of 32 (of
-another number if a family's `step` says so). Masks
-lie over the unpadded input as the model's `mask_frame` says: a quarter of it, rounded up, or
-YOLACT's prototypes. Labels count from 1: 0 is
-the background, which no head of these families predicts unless it says so.
+Pictures are normalised, then padded with zeros on the right and below: first to the canvas, which
+the largest picture of a batch has or could have, then to a multiple of 32 (of another number if a
+family's `step` says so). Boxes are clipped to the picture where the original clips them. Masks lie
+over the canvas as the model's `mask_frame` says: a quarter of it, rounded up, or YOLACT's
+prototypes; what they have beside the picture is not seen. Labels count from 1: 0 is the background,
+which no head of these families predicts unless it says so.
 """
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -26,9 +27,10 @@ import torch
 from torch import Tensor, nn
 
 from ...core import InputSpec
-from ...core.masks import MaskFrame
+from ...core.masks import MaskFrame, MaskPaste
 from .checkpoints import Layout, classes_told, renamed
 from .layers import ConvNorm
+from .letterboxed import Letterboxed
 
 __all__ = [
     "Detections",
@@ -90,21 +92,37 @@ class OneStage(nn.Module):
         """Return the raw outputs of the heads for the maps of a batch."""
         raise NotImplementedError
 
-    def detect(self, heads: Any, index: int, size: tuple[int, int]) -> Detections:
-        """Return what `heads` found in picture `index`, whose unpadded size is `size`."""
+    def detect(
+        self, heads: Any, index: int, canvas: tuple[int, int], size: tuple[int, int]
+    ) -> Detections:
+        """Return what `heads` found in one picture.
+
+        Args:
+            heads: of a batch.
+            index: of the picture.
+            canvas: `(height, width)` of the batch, before it was padded to a multiple of `step`.
+            size: of the picture, at the top left of its canvas.
+        """
         raise NotImplementedError
 
-    def forward(self, images: Tensor) -> Any:
-        """Run on normalised pictures, float `[B, 3, H, W]`.
+    def forward(self, images: Tensor, sizes: Sequence[tuple[int, int]] | None = None) -> Any:
+        """Run on normalised pictures.
+
+        Args:
+            images: float `[B, 3, H, W]`, zero beside each picture.
+            sizes: `(height, width)` of each picture; None for pictures that have no padding.
 
         Returns:
             What `heads` returns while training, else `Detections` of each picture.
         """
-        size = (int(images.shape[2]), int(images.shape[3]))
+        canvas = (int(images.shape[2]), int(images.shape[3]))
         heads = self.heads(self.backbone(padded(images, self.step)))
         if self.training:
             return heads
-        return [self.detect(heads, index, size) for index in range(len(images))]
+        return [
+            self.detect(heads, index, canvas, size)
+            for index, size in enumerate(sizes or [canvas] * len(images))
+        ]
 
     @classmethod
     def classes_in(cls, weights: Mapping[str, Tensor]) -> int | None:
@@ -119,9 +137,6 @@ class OneStage(nn.Module):
 class OneStageGraph(nn.Module):
     """`images uint8 [B, H, W, 3]` → boxes, scores, labels, masks, count."""
 
-    input_scale: Tensor
-    input_shift: Tensor
-
     def __init__(self, model: OneStage, spec: InputSpec) -> None:
         """Copy `model`, in float32 on the CPU, and work out what depends on the input size."""
         super().__init__()
@@ -130,9 +145,7 @@ class OneStageGraph(nn.Module):
             if isinstance(module, ConvNorm):
                 module.fold()
         self.spec = spec
-        mean, std = torch.tensor(model.image_mean), torch.tensor(model.image_std)
-        self.register_buffer("input_scale", (1 / (255 * std)).reshape(1, 3, 1, 1))
-        self.register_buffer("input_shift", (-mean / std).reshape(1, 3, 1, 1))
+        self.letterboxed = Letterboxed(spec, model.image_mean, model.image_std)
 
     @property
     def output_names(self) -> list[str]:
@@ -141,32 +154,52 @@ class OneStageGraph(nn.Module):
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """Detect; shapes as in `Manifest.outputs`."""
-        # Cast before Transpose: TensorRT transposes no uint8.
-        x = images.float().permute(0, 3, 1, 2) * self.input_scale + self.input_shift
-        return self.detect(self.model.heads(self.model.backbone(padded(x, self.model.step))))
+        x, corner = self.letterboxed(images)
+        heads = self.model.heads(self.model.backbone(padded(x, self.model.step)))
+        return self.detect(heads, corner)
 
-    def detect(self, heads: Any) -> tuple[Tensor, ...]:
-        """Return boxes, scores, labels int32, masks and count int32 of a batch."""
+    def detect(self, heads: Any, corner: Tensor) -> tuple[Tensor, ...]:
+        """Return boxes, scores, labels int32, masks and count int32 of a batch.
+
+        Args:
+            heads: of the batch.
+            corner: `(w, h, w, h)` of each picture in pixels, float `[B, 1, 4]`.
+        """
         raise NotImplementedError
 
 
 class OneStageReference:
-    """Runs `model` eagerly on `uint8 [B, H, W, 3]` batches."""
+    """Runs `model` eagerly on `uint8 [B, H, W, 3]` batches.
+
+    The letterbox is undone first: each picture is cut out of its canvas and normalised, and what is
+    beside it is zero, as the originals batch pictures.
+    """
 
     def __init__(self, model: OneStage, spec: InputSpec) -> None:
         """Copy `model`."""
         self._model = frozen(model)
         self._spec = spec
 
-    def run(self, images: np.ndarray) -> dict[str, np.ndarray]:
-        """Return `boxes`, `scores`, `labels`, `masks` and `count`, padded with zeros."""
+    def run(
+        self, images: np.ndarray, sizes: Sequence[tuple[int, int]] | None = None
+    ) -> dict[str, np.ndarray]:
+        """Return `boxes`, `scores`, `labels`, `masks` and `count`, padded with zeros.
+
+        Args:
+            images: uint8 `[B, H, W, 3]`, letterboxed.
+            sizes: `(height, width)` of the picture on each canvas; None reads it from the canvas.
+        """
+        seen = sizes or self._spec.picture_sizes(images)
         mean, std = (
-            torch.tensor(values).reshape(1, 3, 1, 1)
+            torch.tensor(values).reshape(3, 1, 1)
             for values in (self._model.image_mean, self._model.image_std)
         )
-        pictures = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255
+        batch = torch.zeros(len(images), 3, self._spec.height, self._spec.width)
+        for target, image, (height, width) in zip(batch, images, seen, strict=True):
+            picture = torch.from_numpy(image[:height, :width]).permute(2, 0, 1).float() / 255
+            target[:, :height, :width] = (picture - mean) / std
         with torch.no_grad():
-            found: list[Detections] = self._model((pictures - mean) / std)
+            found: list[Detections] = self._model(batch, seen)
         length = self._model.max_detections
         outputs = {
             name: _stacked([getattr(one, name).numpy() for one in found], length)
@@ -200,6 +233,10 @@ class OneStageFamily:
     def matches(self, model: nn.Module) -> bool:
         """Whether this family exports `model`."""
         return isinstance(model, self.model)
+
+    def mask_paste(self, model: Any) -> MaskPaste:
+        """Return any: masks over the canvas are not pasted."""
+        return MaskPaste.TORCHVISION
 
     def pad_value(self, model: Any) -> tuple[int, int, int]:
         """Return the RGB filling of the letterbox: the mean of the model's normalisation."""

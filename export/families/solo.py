@@ -117,11 +117,12 @@ class SOLO(OneStage):
             for layers, feature in zip(self.mask_layers, heads.features[level], strict=True)
         ]
 
-    def detect(self, heads: SOLOHeads, index: int, size: tuple[int, int]) -> Detections:
+    def detect(
+        self, heads: SOLOHeads, index: int, canvas: tuple[int, int], size: tuple[int, int]
+    ) -> Detections:
         """Return what was found in one picture."""
         settings = self.settings
         scores = grid_reference.cell_scores([level[index] for level in heads.categories])
-        height, width = quarter(size)
         masks, found, labels, least = [], [], [], []
         first = 0
         for level, (grid, stride) in enumerate(zip(settings.grids, settings.strides, strict=True)):
@@ -130,8 +131,7 @@ class SOLO(OneStage):
             cells, classes = torch.nonzero(here > settings.score_threshold, as_tuple=True)
             one = SOLOHeads([], [[f[index : index + 1] for f in x] for x in heads.features], (0, 0))
             maps = [
-                resized(logits.sigmoid(), heads.size)[0, :, :height, :width]
-                for logits in self.level_masks(one, level)
+                resized(logits.sigmoid(), heads.size)[0] for logits in self.level_masks(one, level)
             ]
             rows = torch.div(cells, grid, rounding_mode="floor")
             of_cells = maps[0][cells % grid] * maps[1][rows] if self.decoupled else maps[0][cells]
@@ -141,7 +141,7 @@ class SOLO(OneStage):
             least.append(torch.full_like(cells, stride))
         return grid_reference.choose(
             torch.cat(masks), torch.cat(found), torch.cat(labels), torch.cat(least), settings,
-            self.max_detections, size,
+            self.max_detections, canvas, size,
         )  # fmt: skip
 
 
@@ -170,15 +170,14 @@ class SOLOGraph(OneStageGraph):
             self.register_buffer("weights", torch.cat([x.weight.flatten(1) for x in layers]))
             self.register_buffer("biases", torch.cat([x.bias for x in layers]))
 
-    def detect(self, heads: SOLOHeads) -> tuple[Tensor, ...]:
+    def detect(self, heads: SOLOHeads, corner: Tensor) -> tuple[Tensor, ...]:
         """Return boxes, scores, labels, masks and count."""
-        settings, size = self.model.settings, (self.spec.height, self.spec.width)
+        settings, canvas = self.model.settings, (self.spec.height, self.spec.width)
         scores, cells, labels = grid_graph.best_cells(heads.categories, settings.candidates)
         masks = self._decoupled(heads, cells) if self.model.decoupled else self._own(heads, cells)
-        height, width = quarter(size)
         return grid_graph.choose(
-            masks[:, :, :height, :width], scores, labels, self.get_buffer("least")[cells],
-            settings, self.model.max_detections, size,
+            masks, scores, labels, self.get_buffer("least")[cells], settings,
+            self.model.max_detections, quarter(canvas), corner,
         )  # fmt: skip
 
     def _own(self, heads: SOLOHeads, cells: Tensor) -> Tensor:

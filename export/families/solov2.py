@@ -141,7 +141,9 @@ class SOLOv2(OneStage):
             self.mask_branch(list(maps.values())[:4]),
         )
 
-    def detect(self, heads: SOLOv2Heads, index: int, size: tuple[int, int]) -> Detections:
+    def detect(
+        self, heads: SOLOv2Heads, index: int, canvas: tuple[int, int], size: tuple[int, int]
+    ) -> Detections:
         """Return what was found in one picture."""
         settings = self.settings
         scores = grid_reference.cell_scores([level[index] for level in heads.categories])
@@ -150,13 +152,11 @@ class SOLOv2(OneStage):
             [torch.full((g * g,), s) for g, s in zip(settings.grids, settings.strides, strict=True)]
         )
         cells, classes = torch.nonzero(scores > settings.score_threshold, as_tuple=True)
-        height, width = quarter(size)
-        feature = heads.feature[index, :, :height, :width]
         # The 1x1 convolution by each cell's kernel; conv2d itself refuses to have no kernels.
-        masks = torch.einsum("ne,ehw->nhw", kernels[cells], feature).sigmoid()
+        masks = torch.einsum("ne,ehw->nhw", kernels[cells], heads.feature[index]).sigmoid()
         return grid_reference.choose(
             masks, scores[cells, classes], classes + 1, strides[cells], settings,
-            self.max_detections, size,
+            self.max_detections, canvas, size,
         )  # fmt: skip
 
 
@@ -171,16 +171,14 @@ class SOLOv2Graph(OneStageGraph):
         least = [float(s) for n, s in zip(counts, settings.strides, strict=True) for _ in range(n)]
         self.register_buffer("least", torch.tensor(least))
 
-    def detect(self, heads: SOLOv2Heads) -> tuple[Tensor, ...]:
+    def detect(self, heads: SOLOv2Heads, corner: Tensor) -> tuple[Tensor, ...]:
         """Return boxes, scores, labels, masks and count."""
-        settings, size = self.model.settings, (self.spec.height, self.spec.width)
-        height, width = quarter(size)
+        settings, canvas = self.model.settings, (self.spec.height, self.spec.width)
         scores, cells, labels = grid_graph.best_cells(heads.categories, settings.candidates)
         kernels = torch.cat([level.flatten(2) for level in heads.kernels], 2).transpose(1, 2)
-        feature = heads.feature[:, :, :height, :width].flatten(2)
-        logits = torch.matmul(grid_graph.of_each(kernels, cells), feature)
-        masks = torch.sigmoid(logits).reshape(*cells.shape, height, width)
+        logits = torch.matmul(grid_graph.of_each(kernels, cells), heads.feature.flatten(2))
+        masks = torch.sigmoid(logits).reshape(*cells.shape, *heads.feature.shape[2:])
         return grid_graph.choose(
             masks, scores, labels, self.get_buffer("least")[cells], settings,
-            self.model.max_detections, size,
+            self.model.max_detections, quarter(canvas), corner,
         )  # fmt: skip

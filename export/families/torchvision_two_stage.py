@@ -4,8 +4,9 @@ The model's own submodules are kept (backbone, RPN head, box and mask heads); wh
 between them with data-dependent shapes is written anew with fixed numbers of candidates, proposals
 and detections, step by step as in torchvision 0.29, so that the detections are the same:
 
-    images → normalise, pad to a multiple of 32 → backbone
-    → per level: the best `pre_nms_top_n` anchors, decoded and clipped → NMS per level → proposals
+    images → normalise, zeros beside each picture and to a multiple of 32 → backbone
+    → per level: the best `pre_nms_top_n` anchors, decoded, clipped to the picture → NMS per level
+    → proposals
     → RoIAlign → box head → the best candidates over all classes, decoded → NMS per class
     → RoIAlign → mask head → the mask of each detection's own class
 
@@ -36,10 +37,11 @@ from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.ops import MultiScaleRoIAlign
 
 from ...core import InputSpec, UnsupportedModelError, UsageError
-from ...core.masks import MaskFrame
+from ...core.masks import MaskFrame, MaskPaste
 from ...plugins.symbolic import batched_nms, multilevel_roialign
-from . import detectron2_mask_rcnn as detectron2
+from . import detectron2_rcnn as detectron2
 from .family import Reference
+from .letterboxed import Letterboxed, clip_boxes
 from .own_class_masks import own_class_logits, simplify_upscale
 
 __all__ = ["FAMILY", "TwoStage", "TwoStageFamily", "at_fixed_size"]
@@ -65,6 +67,11 @@ class TwoStageFamily:
     def matches(self, model: nn.Module) -> bool:
         """Whether this family exports `model`."""
         return isinstance(model, FasterRCNN) and not isinstance(model, KeypointRCNN)
+
+    def mask_paste(self, model: Any) -> MaskPaste:
+        """Return detectron2's way for masks that are pooled without a half pixel, as its are."""
+        aligned = getattr(getattr(model.roi_heads, "mask_roi_pool", None), "aligned", False)
+        return MaskPaste.DETECTRON2 if aligned else MaskPaste.TORCHVISION
 
     def pad_value(self, model: Any) -> tuple[int, int, int]:
         """Return the RGB filling of the letterbox: the mean of the model's normalisation."""
@@ -126,10 +133,6 @@ def at_fixed_size(model: nn.Module, spec: InputSpec) -> Any:
 class TwoStage(nn.Module):
     """`images uint8 [B, H, W, 3]` → boxes, scores, labels, (masks,) count."""
 
-    input_scale: Tensor
-    input_shift: Tensor
-    corner: Tensor
-
     def __init__(self, model: nn.Module, spec: InputSpec) -> None:
         """Take over `model`'s layers and work out everything that only depends on the input size.
 
@@ -141,7 +144,8 @@ class TwoStage(nn.Module):
         _check_parts(model)
         self.model: Any = at_fixed_size(model, spec)
         self.spec = spec
-        self._prepare_normalisation()
+        transform = self.model.transform
+        self.letterboxed = Letterboxed(spec, transform.image_mean, transform.image_std)
         self._probe()
         self.has_masks = self.model.roi_heads.has_mask()
         simplify_upscale(self.model.roi_heads.mask_predictor)
@@ -154,27 +158,19 @@ class TwoStage(nn.Module):
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """Detect; shapes as in `Manifest.outputs`."""
-        features = self._features(self._normalise(images))
-        proposals, real = self._propose(features)
-        boxes, scores, labels, count = self._detect(features, proposals, real)
+        x, corner = self.letterboxed(images)
+        features = self._features(self._padded(x))
+        proposals, real = self._propose(features, corner)
+        boxes, scores, labels, count = self._detect(features, proposals, real, corner)
         if not self.has_masks:
             return boxes, scores, labels, count
         return boxes, scores, labels, self._masks(features, boxes, labels, count), count
 
-    def _prepare_normalisation(self) -> None:
-        transform = self.model.transform
-        mean, std = torch.tensor(transform.image_mean), torch.tensor(transform.image_std)
-        self.register_buffer("input_scale", (1 / (255 * std)).reshape(1, 3, 1, 1))
-        self.register_buffer("input_shift", (-mean / std).reshape(1, 3, 1, 1))
-        width, height = float(self.spec.width), float(self.spec.height)
-        self.register_buffer("corner", torch.tensor([width, height, width, height]))
-        step = transform.size_divisible
-        self.padding = (0, -self.spec.width % step, 0, -self.spec.height % step)
-
-    def _normalise(self, images: Tensor) -> Tensor:
-        # Cast before Transpose: TensorRT transposes no uint8.
-        x = images.float().permute(0, 3, 1, 2) * self.input_scale + self.input_shift
-        return nn.functional.pad(x, self.padding) if any(self.padding) else x
+    def _padded(self, x: Tensor) -> Tensor:
+        """Return `x` with zeros on the right and below, to a multiple of what torchvision asks."""
+        step = self.model.transform.size_divisible
+        padding = (0, -self.spec.width % step, 0, -self.spec.height % step)
+        return nn.functional.pad(x, padding) if any(padding) else x
 
     def _features(self, x: Tensor) -> OrderedDict[str, Tensor]:
         features = self.model.backbone(x)
@@ -182,10 +178,9 @@ class TwoStage(nn.Module):
 
     def _probe(self) -> None:
         """Run once to learn anchors, pyramid scales and level mappings from torchvision itself."""
-        image = torch.zeros(1, *self.spec.shape[1:], dtype=torch.uint8)
         size = (self.spec.height, self.spec.width)
         with torch.no_grad():
-            x = self._normalise(image)
+            x = self._padded(torch.zeros(1, 3, *size))
             features = self._features(x)
             levels = list(features.values())
             anchors = self.model.rpn.anchor_generator(ImageList(x, [size]), levels)[0]
@@ -204,14 +199,14 @@ class TwoStage(nn.Module):
         for index, level in enumerate(anchors.split(counts)):
             self.register_buffer(f"anchors{index}", level.clone())
 
-    def _propose(self, features: OrderedDict[str, Tensor]) -> tuple[Tensor, Tensor]:
+    def _propose(self, features: OrderedDict[str, Tensor], corner: Tensor) -> tuple[Tensor, Tensor]:
         """Return proposals `[B, P, 4]` and which of them are real, bool `[B, P]`."""
         rpn = self.model.rpn
         objectness, deltas = rpn.head(list(features.values()))
         boxes, scores, levels = [], [], []
         for index, (score, delta) in enumerate(zip(objectness, deltas, strict=True)):
             box, score = self._best_anchors(index, score, delta)
-            boxes.append(box)
+            boxes.append(clip_boxes(box, corner))
             scores.append(score)
             levels.append(torch.full(score.shape, index, dtype=torch.int32))
         box, score = torch.cat(boxes, 1), torch.cat(scores, 1)
@@ -227,7 +222,7 @@ class TwoStage(nn.Module):
         return kept, torch.arange(kept.shape[1]) < count[:, None]
 
     def _best_anchors(self, index: int, score: Tensor, delta: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the best anchors of one level, decoded and clipped, and their scores."""
+        """Return the best anchors of one level, decoded, and their scores."""
         rpn, batch = self.model.rpn, score.shape[0]
         anchors = getattr(self, f"anchors{index}")
         logits = score.permute(0, 2, 3, 1).reshape(batch, -1)
@@ -237,10 +232,14 @@ class TwoStage(nn.Module):
         best, place = logits.topk(min(rpn.pre_nms_top_n(), logits.shape[1]))
         codes = torch.gather(codes, 1, place[..., None].expand(-1, -1, 4))
         boxes = _decode(codes, anchors[place], rpn.box_coder)
-        return self._clip(boxes), torch.sigmoid(best)
+        return boxes, torch.sigmoid(best)
 
     def _detect(
-        self, features: OrderedDict[str, Tensor], proposals: Tensor, real: Tensor
+        self,
+        features: OrderedDict[str, Tensor],
+        proposals: Tensor,
+        real: Tensor,
+        corner: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Classify the proposals and suppress: boxes, scores, labels, count."""
         heads = self.model.roi_heads
@@ -257,7 +256,7 @@ class TwoStage(nn.Module):
         codes = codes.reshape(batch, number * classes, 4)
         code = torch.gather(codes, 1, (owner * classes + label)[..., None].expand(-1, -1, 4))
         proposal = torch.gather(proposals, 1, owner[..., None].expand(-1, -1, 4))
-        boxes = self._clip(_decode(code, proposal, heads.box_coder))
+        boxes = clip_boxes(_decode(code, proposal, heads.box_coder), corner)
         boxes, scores, labels, _, count = batched_nms(
             boxes,
             self._reject_small(boxes, best, _SMALLEST_DETECTION, _REJECTED),
@@ -303,9 +302,6 @@ class TwoStage(nn.Module):
             min_level=int(mapper.k_min),
         )
         return pooled.flatten(0, 1)
-
-    def _clip(self, boxes: Tensor) -> Tensor:
-        return torch.minimum(boxes.clamp(min=0), self.corner)
 
     @staticmethod
     def _reject_small(boxes: Tensor, scores: Tensor, smallest: float, least: float) -> Tensor:

@@ -8,8 +8,10 @@ branch makes k prototype masks of the whole picture. An instance's mask is their
 and boxes are suppressed by Fast NMS (`fast_nms.py`). `detect` is the paper's inference with as
 many detections as there are, the reference of the exported graph in `yolact_graph.py`.
 
-Pictures are not padded. Prototypes divide the picture evenly, whatever its size
-(`MaskFrame.CANVAS_EVEN`), and so do anchors, unless they have strides of their own.
+Canvases are not padded: anchors and prototypes divide the canvas evenly, whatever its size
+(`MaskFrame.CANVAS_EVEN`), as the authors' program does with the square that it stretches each
+picture to, unless anchors have strides of their own. A letterboxed picture is smaller than its
+canvas: boxes are then clipped to the picture, as the authors' are to theirs.
 """
 
 from __future__ import annotations
@@ -196,7 +198,9 @@ class Yolact(OneStage):
         semantic = self.semantic(features[0]) if self.training else None
         return YolactHeads(levels, self.protonet(features[0]), semantic)
 
-    def detect(self, heads: YolactHeads, index: int, size: tuple[int, int]) -> Detections:
+    def detect(
+        self, heads: YolactHeads, index: int, canvas: tuple[int, int], size: tuple[int, int]
+    ) -> Detections:
         """Return what was found in picture `index`, as the authors' program does."""
         lengths = (self.num_classes, 4, heads.prototypes.shape[1])
         rows = [
@@ -208,7 +212,7 @@ class Yolact(OneStage):
         best = probabilities.amax(1)
         certain = best > self.inference.score_threshold
         certain &= self._best_of_levels(best, [len(level[0]) for level in rows])
-        anchors = self.anchors.boxes([level.codes.shape[-2:] for level in heads.levels], size)
+        anchors = self.anchors.boxes([level.codes.shape[-2:] for level in heads.levels], canvas)
         boxes = decode(codes[certain], anchors[certain])
         clipped = clip_boxes_to_image(boxes, size)
         compared = clipped if self.inference.clip_first else boxes
@@ -216,7 +220,7 @@ class Yolact(OneStage):
         boxes = clipped[kept]
         chosen = coefficients[certain][kept]
         masks = torch.einsum("nk,khw->nhw", chosen, heads.prototypes[index]).sigmoid()
-        inside = _inside(boxes, masks.shape[-2:], size)
+        inside = _inside(boxes, masks.shape[-2:], canvas)
         return Detections(boxes, scores, labels + 1, masks * inside)
 
     @classmethod
@@ -301,13 +305,13 @@ def _rows(values: Tensor, length: int) -> Tensor:
     return values.permute(1, 2, 0).reshape(-1, length)
 
 
-def _inside(boxes: Tensor, shape: Sequence[int], size: tuple[int, int]) -> Tensor:
+def _inside(boxes: Tensor, shape: Sequence[int], canvas: tuple[int, int]) -> Tensor:
     """Return `[n, h, w]`, whether a mask pixel is in its box, or at most one pixel outside.
 
-    A mask pixel `shape` a picture of `size` is inside as in the authors' `crop`: its number, not
+    A mask pixel of `shape` over `canvas` is inside as in the authors' `crop`: its number, not
     its centre, is compared with the box's edges in mask pixels.
     """
     y, x = torch.arange(shape[0])[:, None], torch.arange(shape[1])
-    scale = boxes.new_tensor([shape[1] / size[1], shape[0] / size[0]]).repeat(2)
+    scale = boxes.new_tensor([shape[1] / canvas[1], shape[0] / canvas[0]]).repeat(2)
     x1, y1, x2, y2 = (boxes * scale).T[..., None, None]
     return (x >= x1 - 1) & (x < x2 + 1) & (y >= y1 - 1) & (y < y2 + 1)

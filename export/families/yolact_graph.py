@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ...core import InputSpec
 from .fast_nms import fast_nms
+from .letterboxed import clip_boxes
 from .one_stage import OneStageGraph
 from .yolact import Yolact, YolactHeads, decode
 
@@ -23,7 +24,6 @@ class YolactGraph(OneStageGraph):
     """`images uint8 [B, H, W, 3]` → boxes, scores, labels, masks, count."""
 
     anchors: Tensor
-    edges: Tensor
     mask_scale: Tensor
 
     def __init__(self, model: Yolact, spec: InputSpec) -> None:
@@ -35,19 +35,18 @@ class YolactGraph(OneStageGraph):
             heads = self.model.heads(maps)
         shapes = [level.codes.shape[-2:] for level in heads.levels]
         self.register_buffer("anchors", model.anchors.boxes(shapes, size))
-        self.register_buffer("edges", torch.tensor([*size[::-1], *size[::-1]]).float())
         self.counts = [level.codes[0].numel() // 4 for level in heads.levels]
         self.mask_size = tuple(heads.prototypes.shape[-2:])
         scale = [masks / pixels for masks, pixels in zip(self.mask_size, size, strict=True)]
         self.register_buffer("mask_scale", torch.tensor([*scale[::-1], *scale[::-1]]))
 
-    def detect(self, heads: YolactHeads) -> tuple[Tensor, ...]:
+    def detect(self, heads: YolactHeads, corner: Tensor) -> tuple[Tensor, ...]:
         """Return boxes, scores, labels int32, masks and count int32 of a batch."""
         settings = self.model.inference
         logits, codes, coefficients = self._rows(heads)
         boxes = decode(codes, self.anchors)
         found, scores, columns, count = fast_nms(
-            self._clip(boxes) if settings.clip_first else boxes,
+            clip_boxes(boxes, corner) if settings.clip_first else boxes,
             self._best_of_levels(logits.softmax(2)[..., 1:]),
             iou_threshold=settings.iou_threshold,
             score_threshold=settings.score_threshold,
@@ -57,15 +56,12 @@ class YolactGraph(OneStageGraph):
         )
         real = scores > 0
         boxes = decode(_pick(codes, found), self.anchors[found])
-        boxes = self._clip(boxes) * real[..., None]
+        boxes = clip_boxes(boxes, corner) * real[..., None]
         products = torch.matmul(_pick(coefficients, found), heads.prototypes.flatten(2))
         masks = products.reshape(*found.shape, *self.mask_size).sigmoid()
         masks = masks * (self._inside(boxes) & real[..., None, None])
         labels = torch.where(real, columns + 1, 0).to(torch.int32)
         return boxes, scores.clamp(min=0), labels, masks, count.to(torch.int32)
-
-    def _clip(self, boxes: Tensor) -> Tensor:
-        return torch.minimum(boxes.clamp(min=0), self.edges)
 
     def _rows(self, heads: YolactHeads) -> list[Tensor]:
         """Return logits, codes and coefficients `[B, N, ·]`, in the order of the anchors."""

@@ -138,11 +138,17 @@ def _print(report: "Report") -> None:
 
 
 def _print_agreement(screen: "Console", agreement: dict[str, Any]) -> None:
+    from ..runtime.check import few_instances
+
     counts = ", ".join(
         f"{agreement[name]} {name.replace('_', ' ')}"
         for name in ("matched", "missed", "invented", "label_changed")
     )
-    screen.print(f"instances {counts}")
+    compared = agreement["matched"] + agreement["label_changed"]
+    screen.print(f"instances {compared} compared with the reference's: {counts}")
+    few = few_instances(compared)
+    if few is not None:
+        screen.print(f"warning   {few}", style="yellow")
     for first, second in agreement["swapped_labels"]:
         screen.print(f"warning   the labels {first} and {second} are swapped", style="red")
 

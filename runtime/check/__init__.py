@@ -16,7 +16,7 @@ from .bootstrap import drop_interval
 from .coco import CocoDataset, CocoImage
 from .evaluate import Evaluation, enforce, evaluate
 from .evaluator import CocoEvaluator, coco_metrics
-from .fidelity import Limits, Match, combine, compare, violations
+from .fidelity import Limits, Match, combine, compare, few_instances, violations
 from .html import render_html
 from .junit import render_junit
 from .report import Report, latency_percentiles
@@ -42,6 +42,7 @@ __all__ = [
     "enforce",
     "evaluate",
     "evaluate_stored",
+    "few_instances",
     "latency_percentiles",
     "render_html",
     "render_junit",

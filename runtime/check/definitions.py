@@ -2,8 +2,8 @@
 
 A check puts these in the place of the runtime's own to see what those lose. The letterbox weighs
 every source pixel by Pillow's fixed-point weights (`plugins/preprocess/resampling.py`), and equals
-Pillow bit by bit. The paste interpolates a zero-padded mask in float64; torchvision's float32
-decides a pixel within an ulp of the threshold otherwise.
+Pillow bit by bit. The pastes interpolate in float64; float32 decides a pixel within an ulp of the
+threshold otherwise.
 """
 
 import functools
@@ -12,11 +12,17 @@ from collections.abc import Callable
 import numpy as np
 
 from ...core import InputSpec
-from ...core.masks import MaskFrame
+from ...core.masks import MaskFrame, MaskPaste
 from ...plugins.preprocess.resampling import PRECISION_BITS, placed_size, resampling_taps
 from ..letterbox import Placement
 
-__all__ = ["DEFINED_PASTES", "defined_canvas_paste", "defined_letterbox", "defined_paste"]
+__all__ = [
+    "defined_canvas_paste",
+    "defined_letterbox",
+    "defined_paste",
+    "defined_sampled_paste",
+    "definition_of",
+]
 
 
 def defined_letterbox(image: np.ndarray, spec: InputSpec) -> tuple[np.ndarray, Placement]:
@@ -33,7 +39,7 @@ def defined_letterbox(image: np.ndarray, spec: InputSpec) -> tuple[np.ndarray, P
 def defined_paste(
     probabilities: np.ndarray, boxes: np.ndarray, size: tuple[int, int]
 ) -> np.ndarray:
-    """Paste float `[N, M, M]` at xyxy `[N, 4]` into bool `[N, *size]`; see `runtime/paste.py`."""
+    """Paste float `[N, M, M]` at xyxy `[N, 4]` into bool `[N, *size]`, as torchvision does it."""
     masks = np.zeros((len(probabilities), *size), bool)
     for mask, values, box in zip(masks, probabilities, boxes, strict=True):
         padded = np.pad(values.astype(np.float64), 1)
@@ -43,6 +49,22 @@ def defined_paste(
         x0, y0, x1, y1 = np.concatenate([centre - half, centre + half]).astype(int).tolist()
         down, across = _weights(y0, y1, size[0], side), _weights(x0, x1, size[1], side)
         mask[:] = down @ padded @ across.T > 0.5
+    return masks
+
+
+def defined_sampled_paste(
+    probabilities: np.ndarray, boxes: np.ndarray, size: tuple[int, int]
+) -> np.ndarray:
+    """Paste float `[N, M, M]` at xyxy `[N, 4]` into bool `[N, *size]`, as detectron2 does it."""
+    masks = np.zeros((len(probabilities), *size), bool)
+    for mask, values, box in zip(masks, probabilities, boxes.astype(np.float64), strict=True):
+        if (box[2:] <= box[:2]).any():
+            continue
+        down, across = (
+            _sampled_weights(box[axis], box[axis + 2], size[1 - axis], len(values))
+            for axis in (1, 0)
+        )
+        mask[:] = down @ values.astype(np.float64) @ across.T >= 0.5
     return masks
 
 
@@ -59,14 +81,11 @@ def defined_canvas_paste(
     return masks
 
 
-DEFINED_PASTES: dict[MaskFrame, Callable[..., np.ndarray]] = {
-    MaskFrame.BOX: defined_paste,
-    **{
-        frame: functools.partial(defined_canvas_paste, frame=frame)
-        for frame in MaskFrame
-        if frame is not MaskFrame.BOX
-    },
-}
+def definition_of(frame: MaskFrame, paste: MaskPaste) -> Callable[..., np.ndarray]:
+    """Return what pastes masks of that frame by that rule; what it takes is `postprocess.Paste`."""
+    if frame is not MaskFrame.BOX:
+        return functools.partial(defined_canvas_paste, frame=frame)
+    return defined_paste if paste is MaskPaste.TORCHVISION else defined_sampled_paste
 
 
 def _canvas_weights(place: Placement, axis: int, elements: int, frame: MaskFrame) -> np.ndarray:
@@ -91,6 +110,12 @@ def _weights(first: int, last: int, limit: int, source: int) -> np.ndarray:
     matrix[pixels, low] += 1 - (at - low)
     matrix[pixels, high] += at - low
     return matrix
+
+
+def _sampled_weights(low: float, high: float, pixels: int, cells: int) -> np.ndarray:
+    """Return float64 `[pixels, cells]`: hat functions of the cells, which the box is cut into."""
+    centres = (np.arange(pixels) + 0.5 - low) / (high - low) * cells - 0.5
+    return np.maximum(0.0, 1.0 - np.abs(centres[:, None] - np.arange(cells)))
 
 
 def _resampled(pixels: np.ndarray, outputs: int) -> np.ndarray:

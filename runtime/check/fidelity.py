@@ -22,12 +22,14 @@ __all__ = [
     "box_iou",
     "combine",
     "compare",
+    "few_instances",
     "mask_iou",
     "pair_up",
     "violations",
 ]
 
 _SAME_FINDING = 0.5
+_PROOF = 10  # instances; what agrees on fewer may agree by chance
 
 
 @dataclass(frozen=True)
@@ -122,6 +124,22 @@ def violations(match: Match, limits: Limits | None = None) -> list[str]:
     if match.mask_iou is not None and not match.mask_iou >= limits.mask_iou:
         broken.append(f"The worst mask IoU is {match.mask_iou:.4f}, below {limits.mask_iou:g}.")
     return broken
+
+
+def few_instances(compared: int) -> str | None:
+    """Return a sentence if a comparison of so many pairs of instances proves little, else None."""
+    if compared >= _PROOF:
+        return None
+    if compared == 0:
+        return (
+            "No instance was compared, so nothing is proven: give pictures in which the model "
+            "finds objects."
+        )
+    number = "1 instance was" if compared == 1 else f"{compared} instances were"
+    return (
+        f"Only {number} compared, and fewer than {_PROOF} prove little: give pictures in which the "
+        "model finds more objects."
+    )
 
 
 def box_iou(first: np.ndarray, second: np.ndarray) -> np.ndarray:

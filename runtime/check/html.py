@@ -16,6 +16,7 @@ from ...core import require
 from .average_precision import METRICS, Metrics
 from .charts import STYLE, Bar, bars, divergence_plot
 from .evaluate import budget_sentence
+from .fidelity import few_instances
 from .report import Report
 
 __all__ = ["render_html"]
@@ -158,7 +159,9 @@ def _agreement(agreement: dict[str, Any] | None) -> str:
         f'<p class="verdict bad">The labels {escape(a)} and {escape(b)} are swapped.</p>\n'
         for a, b in agreement["swapped_labels"]
     )
-    return f"<h2>Instances against the reference</h2>\n{swaps}{table}{spread}"
+    few = few_instances(agreement["matched"] + agreement["label_changed"])
+    warning = "" if few is None else f'<p class="verdict bad">{escape(few)}</p>\n'
+    return f"<h2>Instances against the reference</h2>\n{warning}{swaps}{table}{spread}"
 
 
 def _attribution(attribution: dict[str, Any] | None) -> str:

@@ -69,6 +69,9 @@ def _fidelity(bundle: Bundle) -> Iterator[Finding]:
     if fidelity.get("instances") == 0:
         seen = f"nothing was found in {fidelity.get('pictures')} pictures when it was exported."
         yield Finding("no-detections", Level.WARNING, seen)
+    else:
+        for warning in fidelity.get("warnings", ()):
+            yield Finding("little-proven", Level.NOTE, str(warning))
     if not bundle.manifest.source.get("weights") and bundle.manifest.source.get("model"):
         seen = "no weights were given when it was compiled, so they may be untrained."
         yield Finding("no-detections", Level.NOTE, seen)

@@ -13,8 +13,10 @@ from torchvision.models.detection.rpn import AnchorGenerator  # noqa: E402
 
 from maskrt.checking import prove  # noqa: E402
 from maskrt.export import export_model  # noqa: E402
+from maskrt.runtime.check import few_instances  # noqa: E402
 
 from .detectors import enliven, tiny_mask_rcnn, tiny_one_map  # noqa: E402
+from .steady import canonical, only_steady, shaken, steady_pictures  # noqa: E402
 
 pytestmark = pytest.mark.torch
 
@@ -28,7 +30,7 @@ def _seed() -> None:
 def _prove(model: Any, photos: list[np.ndarray], least: int, **options: Any) -> onnx.ModelProto:
     """Export, compare on photographs, and see that enough was found to mean something."""
     exported = export_model(enliven(model, photos), **options)
-    found = prove(exported, photos)
+    found = prove(exported, steady_pictures(exported.model, exported.manifest, photos))
     assert found["violations"] == [], found
     assert found["instances"] >= least, found
     return exported.model
@@ -82,6 +84,7 @@ def test_picture_without_detections(photos: list[np.ndarray]) -> None:
     found = prove(exported, photos)
     assert found["instances"] == 0
     assert found["violations"] == []
+    assert found["warnings"] == [few_instances(0)]
 
 
 def test_proof_rejects_another_model(photos: list[np.ndarray]) -> None:
@@ -92,6 +95,33 @@ def test_proof_rejects_another_model(photos: list[np.ndarray]) -> None:
             value = onnx.numpy_helper.to_array(tensor) * 1.1
             tensor.CopyFrom(onnx.numpy_helper.from_array(value, tensor.name))
     assert prove(exported, photos)["violations"]
+
+
+def test_a_picture_with_a_score_on_the_threshold_is_not_steady(photos: list[np.ndarray]) -> None:
+    """Rounding decides whether the last instance is there, and the rule sees it."""
+    model = enliven(tiny_mask_rcnn(), photos)
+    exported = export_model(model, input_size=(128, 128))
+    (photo,) = steady_pictures(exported.model, exported.manifest, photos, 1)
+    scores = canonical(exported.model, exported.manifest).predict(photo).scores
+    model.roi_heads.score_thresh = float(scores[len(scores) // 2])
+    on_the_edge = export_model(model, input_size=(128, 128))
+    assert list(only_steady(exported.model, exported.manifest, [photo]))
+    assert not list(only_steady(on_the_edge.model, on_the_edge.manifest, [photo]))
+
+
+def test_shaking_moves_weights_by_what_it_says(photos: list[np.ndarray]) -> None:
+    exported = export_model(enliven(tiny_mask_rcnn(), photos), input_size=(128, 128))
+    plain, moved = (
+        {t.name: onnx.numpy_helper.to_array(t) for t in m.graph.initializer}
+        for m in (exported.model, shaken(exported.model, 0))
+    )
+    parts = [
+        np.abs(moved[name] / value - 1)[value != 0]
+        for name, value in plain.items()
+        if not np.array_equal(moved[name], value)
+    ]
+    assert len(parts) > 10
+    assert 3e-6 < np.mean(np.concatenate([p.ravel() for p in parts])) < 3e-5
 
 
 @pytest.mark.slow

@@ -24,6 +24,7 @@ from maskrt.plugins.mask_iou.reference import mask_iou  # noqa: E402
 from maskrt.plugins.matrix_nms.reference import matrix_nms  # noqa: E402
 
 from ..export.detectors import enliven, tiny_mask_rcnn  # noqa: E402
+from ..export.steady import steady_pictures  # noqa: E402
 from .builtin_models import nms_model, pool_model  # noqa: E402
 from .test_batched_nms import _candidates  # noqa: E402
 from .test_multilevel_roialign import _boxes, _features, _inputs  # noqa: E402
@@ -197,7 +198,8 @@ def test_a_whole_mask_rcnn_finds_what_torchvision_finds(
     }
     plugins = [node.op_type for node in lowered.graph.node if node.domain]
     assert sorted(plugins) == ["EfficientNMS_ONNX_TRT"] * 2 + ["ROIAlign_TRT"] * 6
-    images = np.stack([photo[40 : 40 + size[0], 60 : 60 + size[1]] for photo in photos[:batch]])
+    crops = [photo[40 : 40 + size[0], 60 : 60 + size[1]] for photo in photos]
+    images = np.stack(steady_pictures(exported.model, exported.manifest, crops, batch))
     names = [o.name for o in lowered.graph.output]
     found = dict(zip(names, run_lowered(lowered, {"images": images}), strict=True))
     expected = exported.reference.run(images)

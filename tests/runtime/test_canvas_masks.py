@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from maskrt.core import InputSpec
-from maskrt.core.masks import MaskFrame, MaskSource, crops_of
+from maskrt.core.masks import MaskFrame, MaskPaste, MaskSource, crops_of
 from maskrt.runtime.canvas_masks import CanvasMasks, crop_canvas_masks, paste_canvas_masks
-from maskrt.runtime.check.definitions import DEFINED_PASTES
+from maskrt.runtime.check.definitions import definition_of
 from maskrt.runtime.letterbox import Placement, placement
 from maskrt.runtime.postprocess import instances_of
 
@@ -79,7 +79,7 @@ def test_any_picture_equals_the_definition(size: tuple[int, int], frame: MaskFra
     place = placement(*size, spec)
     masks = _blobs(5, 16, 24, seed=sum(size))
     found = paste_canvas_masks(masks, place, frame=frame)
-    defined = DEFINED_PASTES[frame](masks, place)
+    defined = definition_of(frame, MaskPaste.TORCHVISION)(masks, place)
     assert found.shape == (5, *size)
     assert found.any()
     assert (found != defined).mean() < 1e-5  # float32 against float64, at the threshold alone

@@ -18,6 +18,7 @@ from maskrt.export.families.condinst import CondInst, CondInstInference  # noqa:
 from maskrt.export.families.yolact import Anchors, Yolact, YolactInference  # noqa: E402
 from maskrt.export.families.yolact_pyramid import yolact_resnet  # noqa: E402
 
+from ..steady import steady_pictures  # noqa: E402
 from .lively import enliven_condinst, enliven_yolact  # noqa: E402
 
 pytestmark = pytest.mark.torch
@@ -42,7 +43,7 @@ def _prove(
     rows, columns = (-(-side // cell) * cell // 4 for side in size)
     assert exported.manifest.mask_frame is model.mask_frame
     assert exported.manifest.outputs["masks"] == (batch, model.max_detections, rows, columns)
-    found = prove(exported, photos)
+    found = prove(exported, steady_pictures(exported.model, exported.manifest, photos))
     assert found["violations"] == [], found
     assert found["instances"] >= 8, found
     assert not _DYNAMIC & {node.op_type for node in exported.model.graph.node}

@@ -21,6 +21,7 @@ from maskrt.export.families.solo import SOLO  # noqa: E402
 from maskrt.export.families.solov2 import SOLOv2  # noqa: E402
 from maskrt.export.source import load_source  # noqa: E402
 
+from ..steady import steady_pictures  # noqa: E402
 from .lively import enliven_grid  # noqa: E402
 
 pytestmark = pytest.mark.torch
@@ -48,7 +49,7 @@ def _prove(
     assert exported.manifest.mask_frame is MaskFrame.CANVAS
     quarter = (-(-size[0] // 4), -(-size[1] // 4))
     assert exported.manifest.outputs["masks"] == (batch, model.max_detections, *quarter)
-    found = prove(exported, photos)
+    found = prove(exported, steady_pictures(exported.model, exported.manifest, photos))
     assert found["violations"] == [], found
     assert found["instances"] >= least, found
     return exported.model

@@ -1,6 +1,7 @@
 """Boxes of masks: the graph's against the reference's, and both against the upsampled mask."""
 
 import inspect
+from typing import Any
 
 import numpy as np
 import pytest
@@ -32,9 +33,27 @@ def _blobs(count: int, seed: int) -> np.ndarray:
 @pytest.mark.parametrize("seed", range(3))
 def test_graph_and_reference_agree(seed: int) -> None:
     masks = torch.from_numpy(_blobs(40, seed))
-    graph = grid_graph.boxes_of(masks[None], 0.5, _SIZE)[0]
+    graph = grid_graph.boxes_of(masks[None], 0.5, _corner(_SIZE))[0]
     plain = torch.tensor([grid_reference.box_of(mask, 0.5, _SIZE) for mask in masks])
     assert torch.allclose(graph, plain, atol=1e-3)
+
+
+@pytest.mark.parametrize("size", [(126, 97), (61, 158), (128, 160), (3, 5)])
+def test_a_box_is_of_the_part_in_the_picture(size: tuple[int, int]) -> None:
+    """Against the mask cut to the elements that the picture has; zero if nothing is left."""
+    masks = torch.from_numpy(_blobs(60, 7))
+    graph = grid_graph.boxes_of(masks[None], 0.5, _corner(size))[0]
+    rows, columns = -(-size[0] // 4), -(-size[1] // 4)
+    plain = [grid_reference.box_of(mask[:rows, :columns], 0.5, size) for mask in masks]
+    assert torch.allclose(graph, torch.tensor(plain), atol=1e-3)
+    empty = ~(masks[:, :rows, :columns] > 0.5).any(2).any(1)
+    assert (graph[empty] == 0).all()
+    assert empty.any() or size == (128, 160)
+
+
+def _corner(size: tuple[int, int]) -> Any:
+    height, width = size
+    return torch.tensor([[[width, height, width, height]]], dtype=torch.float32)
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -43,7 +62,7 @@ def test_a_box_is_where_the_upsampled_mask_ends(seed: int) -> None:
     masks = torch.from_numpy(_blobs(40, seed + 10))
     up = torch.nn.functional.interpolate(masks[None], scale_factor=4, mode="bilinear")[0]
     up = up[:, : _SIZE[0], : _SIZE[1]] > 0.5
-    boxes = grid_graph.boxes_of(masks[None], 0.5, _SIZE)[0]
+    boxes = grid_graph.boxes_of(masks[None], 0.5, _corner(_SIZE))[0]
     for mask, box in zip(up, boxes, strict=True):
         rows, columns = torch.nonzero(mask, as_tuple=True)
         ends = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]

@@ -16,6 +16,7 @@ from maskrt.export.source import load_source  # noqa: E402
 from maskrt.export.zoo.maskrcnn import maskrcnn_mobilenet_v3, maskrcnn_timm  # noqa: E402
 
 from ..detectors import enliven  # noqa: E402
+from ..steady import steady_pictures  # noqa: E402
 
 pytestmark = pytest.mark.torch
 needs_timm = pytest.mark.skipif(
@@ -31,7 +32,8 @@ FEW: dict[str, Any] = {  # proposals and detections: the heads are what takes lo
 
 def _prove(model: Any, photos: list[np.ndarray], size: tuple[int, int]) -> None:
     torch.manual_seed(0)
-    found = prove(export_model(enliven(model, photos), input_size=size), photos)
+    exported = export_model(enliven(model, photos), input_size=size)
+    found = prove(exported, steady_pictures(exported.model, exported.manifest, photos))
     assert found["violations"] == [], found
     assert found["instances"] >= 10, found
 

@@ -12,6 +12,7 @@ from maskrt.checking import prove
 from maskrt.export.surgery import export_onnx
 
 from ..detectors import enliven, tiny_mask_rcnn
+from ..steady import steady_pictures
 
 __all__ = ["equals_original", "export_old", "lively_detector", "resized"]
 
@@ -54,7 +55,8 @@ def equals_original(
     """Return what surgery makes of `path`, which must find in `photos` what the original finds."""
     exported = export_onnx(path, **options)
     spec = exported.manifest.input
-    found = prove(exported, resized(photos, (spec.height, spec.width)))
+    shown = resized(photos, (spec.height, spec.width))
+    found = prove(exported, steady_pictures(exported.model, exported.manifest, shown))
     assert found["violations"] == [], found
     assert found["instances"] >= least, found
     return exported.model

@@ -65,6 +65,7 @@ def test_a_truncated_manifest(whole: Path) -> None:
         ("source", []), ("fidelity", "good"), ("files", []), ("files", None),
         ("files", {"model.onnx": 3}), ("files", {"model.onnx": "0"}),
         ("mask_frame", "picture"), ("mask_frame", None), ("mask_frame", ["canvas"]),
+        ("mask_paste", "mmdet"), ("mask_paste", None), ("mask_paste", ["detectron2"]),
     ],
 )  # fmt: skip
 def test_a_manifest_of_wrong_types(whole: Path, key: str, value: Any) -> None:

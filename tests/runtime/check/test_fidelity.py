@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from maskrt.core import InputError, Instances
-from maskrt.runtime.check import Limits, combine, compare, violations
+from maskrt.runtime.check import Limits, combine, compare, few_instances, violations
 from maskrt.runtime.check.fidelity import box_iou
 
 SIZE = (100, 120)
@@ -101,6 +101,16 @@ def test_nothing_found_by_either() -> None:
     assert violations(compare(none, none)) == []
     assert len(violations(compare(none, REFERENCE))) == 1
     assert len(violations(compare(REFERENCE, none))) == 1
+
+
+def test_a_comparison_of_few_says_so() -> None:
+    assert few_instances(0) == (
+        "No instance was compared, so nothing is proven: give pictures in which the model finds "
+        "objects."
+    )
+    assert "Only 1 instance was compared" in str(few_instances(1))
+    assert "Only 9 instances were compared, and fewer than 10 prove little" in str(few_instances(9))
+    assert few_instances(10) is None
 
 
 def test_box_only_models() -> None:
