@@ -17,7 +17,6 @@ Image = pytest.importorskip("PIL.Image")
 from onnx import numpy_helper  # noqa: E402
 
 from maskrt.core import InputSpec, Instances  # noqa: E402
-from maskrt.core.masks import MaskFrame  # noqa: E402
 from maskrt.export import export_model  # noqa: E402
 from maskrt.export.families.letterboxed import Letterboxed, clip_boxes  # noqa: E402
 from maskrt.export.families.registry import family_of  # noqa: E402
@@ -153,7 +152,7 @@ def _graph(model: Any, pictures: Sequence[np.ndarray]) -> list[Instances]:
         values = graph(torch.from_numpy(np.stack([canvas for canvas, _ in placed])))
     outputs = {n: v.numpy() for n, v in zip(graph.output_names, values, strict=True)}
     return [
-        instances_of(outputs, index, place, mask_frame=family.mask_frame)
+        instances_of(outputs, index, place, mask_frame=family.mask_frame(model))
         for index, (_, place) in enumerate(placed)
     ]
 
@@ -177,8 +176,8 @@ def _alone(model: Any, picture: np.ndarray) -> Instances:
         (found,) = model(x[None], [(height, width)])
     outputs = {name: value[None].numpy() for name, value in found._asdict().items()}
     outputs["count"] = np.array([len(found.scores)])
-    place = Placement((height, width), (height, width))
-    return instances_of(outputs, 0, place, mask_frame=MaskFrame.CANVAS)
+    place = Placement((height, width), (height, width), CANVAS)
+    return instances_of(outputs, 0, place, mask_frame=model.mask_frame)
 
 
 def _ends(canvases: np.ndarray, filling: tuple[int, int, int]) -> list[list[float]]:
