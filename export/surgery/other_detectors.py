@@ -1,11 +1,11 @@
 """Detectors that surgery does not read, told by their structure and named as their users name them.
 
-    no RoIAlign                                one stage alone: RetinaNet, FCOS, …
-    MaxRoiPool                                 Fast and Faster R-CNN before RoIAlign
-    RoIAlign of boxes that a head has moved,
-    and no suppression since                   Cascade R-CNN, Hybrid Task Cascade
-    ArgMax of what a head upsampled            Keypoint R-CNN
-    GridSample before the masks' sigmoid       PointRend
+no RoIAlign                                one stage alone: RetinaNet, FCOS, …
+MaxRoiPool                                 Fast and Faster R-CNN before RoIAlign
+RoIAlign of boxes that a head has moved,
+and no suppression since                   Cascade R-CNN, Hybrid Task Cascade
+ArgMax of what a head upsampled            Keypoint R-CNN
+GridSample before the masks' sigmoid       PointRend
 """
 
 from collections.abc import Iterator
