@@ -140,11 +140,7 @@ def _picture(graph: Graph) -> tuple[str, tuple[int, int], bool]:
         raise Declined(RULE, f"the graph has {len(graph.inputs)} inputs, and one picture is taken")
     shape = graph.shape(graph.inputs[0])
     plain = shape[1:] if shape is not None and len(shape) == 4 and shape[0] == 1 else shape
-    if shape is not None and plain is not None and None in plain[1:]:
-        sides = ", ".join("?" if side is None else str(side) for side in shape)
-        raise Declined(RULE, f"the size of its picture is not fixed, as its input is [{sides}]: "
-                       "export the model without dynamic axes")  # fmt: skip
-    if plain is None or len(plain) != 3 or plain[0] != 3:
+    if plain is None or len(plain) != 3 or plain[0] != 3 or None in plain:
         raise Declined(
             RULE, f"the input has the shape {list(shape or ())}, and a fixed [3, H, W] is taken"
         )
