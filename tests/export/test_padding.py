@@ -68,7 +68,7 @@ def _torchvision(model: Any, pictures: Sequence[np.ndarray]) -> list[Instances]:
 def two_stage(photos: list[np.ndarray]) -> tuple[Any, Any, list[np.ndarray]]:
     """A Mask R-CNN, its export for two pictures a call, and a steady picture of each size."""
     torch.manual_seed(0)
-    model = enliven(tiny_mask_rcnn(box_detections_per_img=60), photos)
+    model = enliven(tiny_mask_rcnn(), photos)
     exported = export_model(model, input_size=CANVAS, batch=2)
     found: dict[tuple[int, ...], np.ndarray] = {}
     for picture in only_steady(exported.model, exported.manifest, _shown(photos)):
