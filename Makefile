@@ -12,6 +12,11 @@ PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 # live in one environment, each in a folder of its own.
 LEAN   := $(if $(filter x86_64,$(shell uname -m)),build/lean/10.16.1.11 build/lean/11.4.0.106)
 
+# The bindings of older versions, which run over the library of 10.16, and an older NumPy: both are put
+# before what is installed.
+OLDER  := $(if $(filter x86_64,$(shell uname -m)),$(addprefix build/bindings/,10.3.0 10.9.0.34 10.13.3.9) \
+	build/numpy/1.26.4 build/cuda-bindings/12.8.0)
+
 # A Triton server in a wheel: the binary and its Python backend. Only unpacked; its dependencies would
 # bring an older numpy.
 TRITON := $(if $(filter x86_64,$(shell uname -m)),build/triton)
@@ -45,12 +50,28 @@ build/lean/%: | $(VENV)/.dev
 		tensorrt-lean-cu13==$* tensorrt-lean-cu13-libs==$* tensorrt-lean-cu13-bindings==$*
 	mv $@.part $@
 
+build/bindings/%: | $(VENV)/.dev
+	rm -rf $@.part
+	$(BIN)/python -m pip install --quiet --no-deps --target $@.part tensorrt-lean-cu12-bindings==$*
+	mv $@.part $@
+
+build/numpy/%: | $(VENV)/.dev
+	rm -rf $@.part
+	$(BIN)/python -m pip install --quiet --no-deps --target $@.part numpy==$* ml_dtypes==0.5.4
+	mv $@.part $@
+
+# What JetPack 6 takes.
+build/cuda-bindings/%: | $(VENV)/.dev
+	rm -rf $@.part
+	$(BIN)/python -m pip install --quiet --no-deps --target $@.part cuda-bindings==$*
+	mv $@.part $@
+
 build/triton: | $(VENV)/.dev
 	rm -rf $@.part
 	$(BIN)/python -m pip install --quiet --no-deps --target $@.part nvidia-pytriton==0.7.0
 	mv $@.part $@
 
-test-slow: $(VENV)/.dev $(LEAN) $(TRITON)
+test-slow: $(VENV)/.dev $(LEAN) $(OLDER) $(TRITON)
 	$(PYTEST) -m slow $(ARGS)
 
 lint: $(VENV)/.dev

@@ -36,7 +36,7 @@ from .bundle_checks import (
 )
 from .errors import BundleError, UsageError
 from .input_spec import InputSpec
-from .masks import MaskFrame
+from .masks import MaskFrame, MaskPaste
 from .precision import Precision
 from .staging import check_not_inside, files_in, link, staging
 from .target import TARGETS, Target
@@ -45,6 +45,7 @@ from .wording import command
 __all__ = ["Bundle", "Manifest", "engine_folder"]
 
 FORMAT_VERSION = 1
+PASTE_VERSION = 2  # of a manifest whose `mask_paste` a reader must know; else 1 is written
 MODEL, RECIPE, MANIFEST = "model.onnx", "recipe.json", "manifest.json"
 SEARCH, REPORT = "search.json", "report/report.json"
 
@@ -62,6 +63,7 @@ class Manifest:
         source: where the model came from: the MODEL words, versions, settings.
         fidelity: how close the canonical graph was to the PyTorch model when it was exported.
         mask_frame: what `masks` is spread over; of no meaning without masks.
+        mask_paste: how masks over boxes are pasted; of no meaning for others.
     """
 
     family: str
@@ -72,11 +74,17 @@ class Manifest:
     source: dict[str, Any] = field(default_factory=dict)
     fidelity: dict[str, Any] = field(default_factory=dict)
     mask_frame: MaskFrame = MaskFrame.BOX
+    mask_paste: MaskPaste = MaskPaste.TORCHVISION
+
+    @property
+    def format_version(self) -> int:
+        """The version to write: a maskrt that knows torchvision's paste alone refuses 2."""
+        return FORMAT_VERSION if self.mask_paste is MaskPaste.TORCHVISION else PASTE_VERSION
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON data; `from_json` is its inverse."""
         return {
-            "format_version": FORMAT_VERSION,
+            "format_version": self.format_version,
             "family": self.family,
             "input": self.input.to_json(),
             "outputs": {name: list(shape) for name, shape in self.outputs.items()},
@@ -85,6 +93,7 @@ class Manifest:
             "source": self.source,
             "fidelity": self.fidelity,
             "mask_frame": self.mask_frame.value,
+            "mask_paste": self.mask_paste.value,
         }
 
     @classmethod
@@ -100,6 +109,7 @@ class Manifest:
             source=data["source"],
             fidelity=data["fidelity"],
             mask_frame=MaskFrame(data.get("mask_frame", MaskFrame.BOX.value)),
+            mask_paste=MaskPaste(data.get("mask_paste", MaskPaste.TORCHVISION.value)),
         )
 
 
@@ -140,10 +150,10 @@ class Bundle:
         try:
             data = json.loads(raw.decode("utf-8"))
             version = data["format_version"]
-            if version != FORMAT_VERSION:
+            if version not in (FORMAT_VERSION, PASTE_VERSION):
                 raise BundleError(
-                    f"{file} has format version {version}, and this maskrt reads version "
-                    f"{FORMAT_VERSION}: compile the model again."
+                    f"{file} has format version {version}, and this maskrt reads versions "
+                    f"{FORMAT_VERSION} and {PASTE_VERSION}: compile the model again."
                 )
             check_manifest(data)
             files = check_files(data["files"], folder)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import BundleError, MaskrtError, StorageError
-from .masks import MaskFrame
+from .masks import MaskFrame, MaskPaste
 from .target import Target
 
 __all__ = ["check_engine_info", "check_files", "check_manifest", "locate", "parse_json", "storing"]
@@ -38,8 +38,10 @@ def check_manifest(data: Any) -> None:
             raise TypeError(f"the shape of output {name} is {shape}")
     frame = data.get("mask_frame", MaskFrame.BOX.value)  # bundles of 0.1 have none
     if frame not in [known.value for known in MaskFrame]:
-        raise TypeError(f"mask_frame is {frame!r}, and must be 'box' or 'canvas'")
+        known = ", ".join(repr(one.value) for one in MaskFrame)
+        raise TypeError(f"mask_frame is {frame!r}, and must be one of {known}")
     _check_canvas_masks(data, frame)
+    _check_paste(data)
     names = data["class_names"]
     if names is not None and not (isinstance(names, list) and _all_text(names)):
         raise TypeError("class_names is no list of names")
@@ -49,13 +51,26 @@ def check_manifest(data: Any) -> None:
 
 
 def _check_canvas_masks(data: dict[str, Any], frame: str) -> None:
-    """Raise `TypeError` if masks over the canvas are not a quarter of it, rounded up."""
+    """Raise `TypeError` if masks over the canvas are not a quarter of it, rounded up, or none."""
     shape = data["outputs"].get("masks")
-    if shape is None or frame != MaskFrame.CANVAS.value:
+    if shape is None or frame == MaskFrame.BOX.value:
+        return
+    if frame == MaskFrame.CANVAS_EVEN.value:
+        if len(shape) != 4 or 0 in shape[2:]:
+            raise TypeError(f"masks over the canvas are {shape}, and must have rows and columns")
         return
     quarter = [-(-data["input"][side] // 4) for side in ("height", "width")]
     if shape[2:] != quarter:
         raise TypeError(f"masks over the canvas are {shape}, and must end in {quarter}")
+
+
+def _check_paste(data: dict[str, Any]) -> None:
+    """Raise `TypeError` unless masks are pasted in a known way, and version 2 says which."""
+    paste = data.get("mask_paste", MaskPaste.TORCHVISION.value)  # older bundles have none
+    if paste not in [known.value for known in MaskPaste]:
+        raise TypeError(f"mask_paste is {paste!r}, and must be 'torchvision' or 'detectron2'")
+    if data["format_version"] != 1 and paste == MaskPaste.TORCHVISION.value:
+        raise TypeError(f"format_version is {data['format_version']}, and mask_paste {paste!r}")
 
 
 def check_files(files: Any, folder: Path) -> dict[str, str]:

@@ -10,7 +10,9 @@ from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
-__all__ = ["Crop", "MaskFrame", "MaskSource", "crops_of"]
+from .errors import UsageError
+
+__all__ = ["Crop", "MaskFrame", "MaskPaste", "MaskSource", "crops_of"]
 
 
 class MaskFrame(Enum):
@@ -18,11 +20,47 @@ class MaskFrame(Enum):
 
     BOX: `[B, D, M, M]`, over each detection's box (Mask R-CNN).
     CANVAS: `[B, D, ceil(H / 4), ceil(W / 4)]`, over the whole canvas: element (i, j) is the
-        probability at pixel edges `4 i … 4 i + 4` and `4 j … 4 j + 4` (SOLO, YOLACT, CondInst).
+        probability at pixel edges `4 i … 4 i + 4` and `4 j … 4 j + 4` (SOLO, CondInst).
+    CANVAS_LATE: the same, and each probability belongs half a pixel right of and below its
+        element's centre, to `4 j + 2.5` (CondInst as AdelaiDet and mmdetection train it).
+    CANVAS_EVEN: `[B, D, h, w]`, which divide the canvas evenly, whatever their number: element j
+        lies at pixel edges `j W / w … (j + 1) W / w` (YOLACT).
     """
 
     BOX = "box"
     CANVAS = "canvas"
+    CANVAS_LATE = "canvas_late"
+    CANVAS_EVEN = "canvas_even"
+
+
+class MaskPaste(Enum):
+    """How a mask over its box comes into the picture; `plugins/paste_masks/schema.py` has both.
+
+    TORCHVISION: the widened box is truncated to whole pixels, and the mask resized to those; a
+        pixel is inside above the threshold.
+    DETECTRON2: the mask is sampled at pixel centres in the box as it is; a pixel is inside from the
+        threshold on. mmdetection pastes so, too.
+    """
+
+    TORCHVISION = "torchvision"
+    DETECTRON2 = "detectron2"
+
+    def __str__(self) -> str:
+        """Return the word that stands in a manifest."""
+        return self.value
+
+    @classmethod
+    def parse(cls, value: "MaskPaste | str") -> "MaskPaste":
+        """Return the paste that `value` names.
+
+        Raises:
+            UsageError: there is none of that name.
+        """
+        try:
+            return cls(value)
+        except ValueError:
+            known = " or ".join(paste.value for paste in cls)
+            raise UsageError(f"paste is {value!r}, and must be {known}.") from None
 
 
 class Crop(NamedTuple):

@@ -3,14 +3,15 @@
 import re
 from dataclasses import dataclass
 
+from .cards import sm_of_card
 from .errors import UnknownTargetError, UnsupportedTargetError
 from .jetpack import JETPACKS, JetPack
 from .precision import Precision
 from .wording import suggestion
 
-__all__ = ["TARGETS", "Target"]
+__all__ = ["RTX_SMS", "TARGETS", "Target"]
 
-_RTX_SMS = (75, 80, 86, 89, 120, 121)
+RTX_SMS = (75, 80, 86, 89, 120, 121)
 _OLDEST_SMS = {Precision.BF16: 80, Precision.FP8: 89}
 _RTX_PORTABLE_SMS = (80, 86, 89, 120, 121)  # what TensorRT-RTX builds for unless told otherwise
 
@@ -20,7 +21,7 @@ class Target:
     """A place to run, and the backend that serves it.
 
     Attributes:
-        name: what a user writes after `--target`, such as `"rtx-89"`.
+        name: what a user writes after `--target`, such as `"rtx-89"`; a card's name is read, too.
         backend: `"onnxruntime"`, `"tensorrt_rtx"` or `"tensorrt"`.
         sms: compute capabilities (89 means 8.9) that the engine is built for; empty means the
             backend's portable default, or no CUDA at all.
@@ -48,7 +49,8 @@ class Target:
         """The JetPack releases that run on it, oldest first; none for a desktop."""
         if not self.is_jetson:
             return ()
-        return tuple(pack for pack in JETPACKS if set(self.sms) & set(pack.sms))
+        fitting = (pack for pack in JETPACKS if set(self.sms) & set(pack.sms))
+        return tuple(pack for pack in fitting if self.name in (pack.targets or (self.name,)))
 
     @property
     def runs_on(self) -> tuple[int, ...]:
@@ -81,20 +83,41 @@ class Target:
 
     @classmethod
     def parse(cls, name: "Target | str") -> "Target":
-        """Return the target named `name`, or raise `UnknownTargetError`."""
+        """Return the target named `name`; a card's name, such as `"rtx-3090"`, is its SM's.
+
+        Raises:
+            UnknownTargetError: there is none.
+            UnsupportedTargetError: a card that TensorRT-RTX builds nothing for.
+        """
         if isinstance(name, Target):
             return name
         if name in TARGETS:
             return TARGETS[name]
         match = re.fullmatch(r"rtx-(\d+)", name)
-        if match and int(match[1]) in _RTX_SMS:
-            capability = int(match[1])
-            about = f"TensorRT-RTX for SM {capability // 10}.{capability % 10}"
-            return cls(name, "tensorrt_rtx", (capability,), about, pays=(Precision.FP16,))
-        known = [*TARGETS, *(f"rtx-{sm}" for sm in _RTX_SMS)]
+        if match and int(match[1]) in RTX_SMS:
+            return cls._of_sm(int(match[1]))
+        card = sm_of_card(name)
+        if card in RTX_SMS:
+            return cls._of_sm(card)
+        if card is not None:
+            raise UnsupportedTargetError(
+                f"a card {name} is SM {card // 10}.{card % 10}, for which TensorRT-RTX builds no "
+                "engines: build on the machine that has it, for target gpu, with TensorRT."
+            )
+        if re.match(r"(rtx|gtx|quadro)[-\s_]?\w*\d{2}", name, re.IGNORECASE):
+            raise UnknownTargetError(
+                f"target {name!r} is unknown (see maskrt targets): give the card's compute "
+                f"capability, as one of {', '.join(f'rtx-{sm}' for sm in RTX_SMS)}."
+            )
+        known = [*TARGETS, *(f"rtx-{sm}" for sm in RTX_SMS)]
         raise UnknownTargetError(
             f"target {name!r} is unknown (see maskrt targets): {suggestion(name, known)}"
         )
+
+    @classmethod
+    def _of_sm(cls, sm: int) -> "Target":
+        about = f"TensorRT-RTX for SM {sm // 10}.{sm % 10}"
+        return cls(f"rtx-{sm}", "tensorrt_rtx", (sm,), about, pays=(Precision.FP16,))
 
 
 TARGETS: dict[str, Target] = {

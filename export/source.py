@@ -22,8 +22,9 @@ from torch import Tensor, nn
 
 from ..core import InputError, MaskrtError, UnsupportedModelError, UsageError, suggestion
 from .cause import cause_of
-from .families.registry import classes_in, translate
-from .weights import file_sha256, load_weights, read_weights
+from .families.registry import classes_in, refusal, remark, translate
+from .prefixes import Unwrapped, unwrapped
+from .weights import file_sha256, load_weights, misfit, printable, read_checkpoint
 from .zoo import TIMM_PREFIX, ZOO
 
 __all__ = ["Source", "load_source"]
@@ -67,7 +68,8 @@ def load_source(
     Args:
         model: see the module's text. A module is never changed: where weights are loaded into it
             or it is in training mode, that happens to a copy.
-        weights: `.safetensors` or `.pth`; None leaves the model as its builder made it.
+        weights: `.safetensors`, a checkpoint of PyTorch or a `.pkl` of arrays; None leaves the
+            model as its builder made it.
         num_classes: background included; None takes it from the weights, else the builder's own.
             Not to be given with a module.
 
@@ -77,25 +79,31 @@ def load_source(
     """
     _check_num_classes(num_classes, model)
     versions = {"torch": torch.__version__, "torchvision": torchvision.__version__}
-    state = None if weights is None else read_weights(weights)
+    checkpoint = None if weights is None else read_checkpoint(weights)
+    held = None if checkpoint is None else _told(checkpoint.tensors)
     if not isinstance(model, str | nn.Module):
         raise UsageError(
             f"model is {model!r}, and must be words such as torchvision:NAME or a torch.nn.Module."
         )
     if isinstance(model, nn.Module):
-        built, words = _untouchable(model, state), f"a {type(model).__name__} object"
+        built, words = _untouchable(model, held), f"a {type(model).__name__} object"
     else:
-        built, words = _build(model, num_classes, _classes_held(num_classes, state, model)), model
+        built, words = _build(model, num_classes, _classes_held(num_classes, held, model)), model
     about: dict[str, Any] = {"model": words, "versions": versions, "weights": None}
     names: tuple[str, ...] | None = None
-    if state is not None and weights is not None:
-        load_weights(built, translate(built, state), Path(weights).name)
+    if checkpoint is not None and weights is not None:
+        state = _load(built, checkpoint.tensors, Path(weights).name)
         digest = file_sha256(weights)
-        about["weights"] = {"file": Path(weights).name, "sha256": digest}
+        about["weights"] = {
+            "file": Path(weights).name, "sha256": digest, **checkpoint.about, **_taken(state)
+        }  # fmt: skip
+        remarks = [remark(state.tensors), getattr(built, "warning", None)]
+        if any(remarks):
+            about["warning"] = " ".join(said for said in remarks if said)
         if isinstance(model, str) and model.startswith("torchvision:"):
             name = model.removeprefix("torchvision:")
             names = _adopt_published(built, name, digest)
-            if names is None and _epsilon_in_doubt(built, state, name):
+            if names is None and _epsilon_in_doubt(built, state.tensors, name):
                 about["warning"] = _EPSILON_WARNING
     return Source(built.eval(), names, about)
 
@@ -114,17 +122,50 @@ def _check_num_classes(num_classes: int | None, model: str | nn.Module) -> None:
         )
 
 
-def _untouchable(model: nn.Module, state: dict[str, Tensor] | None) -> nn.Module:
-    """Return `model`, or a copy if it would be changed by loading `state` or by `eval`."""
-    if state is None and not any(module.training for module in model.modules()):
+def _told(tensors: Mapping[str, Tensor]) -> Unwrapped:
+    """Return the weights without the prefix under which a family knows them, or as they are."""
+    forms = list(unwrapped(tensors))
+    return next((form for form in forms if classes_in(form.tensors) is not None), forms[0])
+
+
+def _load(model: nn.Module, tensors: Mapping[str, Tensor], name: str) -> Unwrapped:
+    """Load the weights into `model` without the prefix that keeps them from fitting.
+
+    Raises:
+        InputError: they do not fit, whatever is taken off their names.
+    """
+    told = _told(tensors)
+    for form in (told, *unwrapped(tensors)):
+        translated = translate(model, form.tensors)
+        if not misfit(model, translated):
+            load_weights(model, translated, name)
+            return form
+    known = refusal(told.tensors)
+    if known is not None:
+        raise InputError(f"weights {name} are {known}")
+    load_weights(model, translate(model, told.tensors), name)
+    raise AssertionError("weights that do not fit were loaded")
+
+
+def _taken(form: Unwrapped) -> dict[str, Any]:
+    """Say for the manifest what was taken off the names, and how much was left out for it."""
+    return {
+        **({"prefix": printable(form.prefix)} if form.prefix else {}),
+        **({"left_out": form.left_out} if form.left_out else {}),
+    }
+
+
+def _untouchable(model: nn.Module, held: Unwrapped | None) -> nn.Module:
+    """Return `model`, or a copy if it would be changed by loading weights or by `eval`."""
+    if held is None and not any(module.training for module in model.modules()):
         return model
     with torch.no_grad():
         return copy.deepcopy(model)
 
 
-def _classes_held(given: int | None, state: dict[str, Tensor] | None, words: str) -> int | None:
+def _classes_held(given: int | None, weights: Unwrapped | None, words: str) -> int | None:
     """Return the number of classes that the weights tell, or raise if another was given."""
-    held = None if state is None else classes_in(state)
+    held = None if weights is None else classes_in(weights.tensors)
     if given is not None and held is not None and given != held:
         raise InputError(
             f"the weights for {words} were made for {held} classes (background included), and "

@@ -9,6 +9,7 @@ import onnx
 from torch import nn
 
 from ..core import InputError, InputSpec, Manifest, UsageError
+from ..core.masks import MaskFrame, MaskPaste
 from .families.family import Family, Reference
 from .families.registry import family_of
 from .source import load_source
@@ -41,6 +42,7 @@ def export_model(
     input_size: tuple[int, int],
     batch: int = 1,
     class_names: Sequence[str] | None = None,
+    paste: MaskPaste | None = None,
 ) -> Export:
     """Export `model` to canonical ONNX.
 
@@ -51,6 +53,7 @@ def export_model(
         input_size: `(height, width)` in pixels, any from 32 to 8192.
         batch: pictures a call.
         class_names: one a label, background included, if the weights do not tell.
+        paste: how masks over boxes come into the picture; None is the model's own way.
 
     Raises:
         UsageError, InputError: the arguments or weights are wrong.
@@ -62,14 +65,17 @@ def export_model(
     family = family_of(source.model)
     spec = InputSpec(height, width, batch, family.pad_value(source.model))
     module: Any = family.graph(source.model, spec)
+    _check_paste(paste, family, module.output_names)
     canonical = trace(module, spec, module.output_names)
     names = tuple(class_names) if class_names is not None else source.class_names
     _check_names(names, family, source.model)
     classes = family.num_classes(source.model)
     about = source.about if classes is None else {**source.about, "labels": classes - 1}
     manifest = Manifest(
-        family.name, spec, _shapes(canonical), names, source=about, mask_frame=family.mask_frame
-    )
+        family.name, spec, _shapes(canonical), names, source=about,
+        mask_frame=family.mask_frame(source.model),
+        mask_paste=paste or family.mask_paste(source.model),
+    )  # fmt: skip
     return Export(canonical, manifest, family.reference(source.model, spec))
 
 
@@ -103,6 +109,15 @@ def _shapes(model: onnx.ModelProto) -> dict[str, tuple[int, ...]]:
         output.name: tuple(d.dim_value for d in output.type.tensor_type.shape.dim)
         for output in model.graph.output
     }
+
+
+def _check_paste(asked: MaskPaste | None, family: Family, outputs: Sequence[str]) -> None:
+    over_boxes = "masks" in outputs and family.mask_frame is MaskFrame.BOX
+    if asked is not None and not over_boxes:
+        raise UsageError(
+            f"paste is {asked}, and the model has no masks over boxes, which alone are pasted: "
+            "leave it out."
+        )
 
 
 def _check_names(names: tuple[str, ...] | None, family: Family, model: nn.Module) -> None:

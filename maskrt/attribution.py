@@ -31,7 +31,7 @@ from .operator_probes import probe_operators
 from .runtime import Backend, Session
 from .runtime.backends.cpu import CpuBackend
 from .runtime.check import Agreement, CocoDataset, CocoImage, Recorder
-from .runtime.check.definitions import DEFINED_PASTES, defined_letterbox
+from .runtime.check.definitions import defined_letterbox, definition_of
 
 __all__ = ["attribute_loss", "layer_groups"]
 
@@ -122,7 +122,7 @@ def _steps(
     open_engine: Callable[[], Backend],
     open_reference: Callable[[], Backend] | None,
 ) -> Iterator[_Step]:
-    paste = DEFINED_PASTES[bundle.manifest.mask_frame]
+    paste = definition_of(bundle.manifest.mask_frame, bundle.manifest.mask_paste)
 
     def defined(open_backend: Callable[[], Backend]) -> Callable[[], Session]:
         return lambda: run.session(
@@ -187,7 +187,7 @@ class _Runner:
     def session(self, backend: Backend, **stages: Any) -> Session:
         return Session(
             backend, self._manifest.input, class_names=self._names,
-            mask_frame=self._manifest.mask_frame, **stages,
+            mask_frame=self._manifest.mask_frame, mask_paste=self._manifest.mask_paste, **stages,
         )  # fmt: skip
 
     def ap(self, step: _Step, findings: list[dict[str, str]]) -> dict[str, float]:

@@ -195,6 +195,7 @@ def _session(backend: Backend, manifest: Manifest) -> Session:
         manifest.input,
         class_names=manifest.class_names,
         mask_frame=manifest.mask_frame,
+        mask_paste=manifest.mask_paste,
     )
 
 

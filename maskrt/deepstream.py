@@ -6,9 +6,10 @@
     <folder>/nvdsinfer_maskrt.cpp       nvinfer's custom parser for these outputs, and its Makefile
     <folder>/README.md                  the commands, and what differs from `Session`
 
-nvinfer has no parser for a Mask R-CNN's outputs, so it needs the one that lies in the folder. The
-engine is built by `trtexec --stronglyTyped`, not by nvinfer, which would choose precisions of its
-own; so the configuration names no `onnx-file`, and nvinfer says so if the engine is missing.
+nvinfer has no parser for these outputs, so it needs the one that lies in the folder. Masks over the
+canvas (SOLO, YOLACT, CondInst) are laid over boxes in the graph. The engine is built by `trtexec
+--stronglyTyped`, not by nvinfer, which would choose precisions of its own; so the configuration
+names no `onnx-file`, and nvinfer says so if the engine is missing.
 
 Source: "Gst-nvinfer File Configuration Specifications" in the DeepStream developer guide, and
 gstnvinfer_property_parser.h. Tested with the parser compiled here; has not run in DeepStream.
@@ -24,6 +25,8 @@ from .core import (
     UnsupportedModelError,
     UnsupportedTargetError,
 )
+from .core.jetpack import TRTEXEC
+from .core.masks import MaskFrame, MaskPaste
 from .core.staging import check_free, new_folder
 
 __all__ = ["PARSER", "package_deepstream"]
@@ -35,6 +38,12 @@ _NETWORK_MODES = {  # 3 is "best": nvinfer has no word for the others, and build
     Precision.FP32: 0, Precision.INT8: 1, Precision.FP16: 2, Precision.MIXED: 1,
     Precision.BF16: 3, Precision.FP8: 3,
 }  # fmt: skip
+_PASTES = {  # what a session does instead of nvinfer's stretching
+    MaskPaste.TORCHVISION: "torchvision's rule, which maskrt follows for\n  this model, rounds the "
+    "box outwards to whole pixels first",
+    MaskPaste.DETECTRON2: "detectron2's rule, which maskrt follows for\n  this model, samples it "
+    "at the centres of the pixels",
+}
 _FIRST = (10, 0)  # TensorRT whose networks are strongly typed
 
 
@@ -61,7 +70,7 @@ def package_deepstream(
     Raises:
         UsageError: the folder exists.
         UnsupportedTargetError: another kind of target, or one without that arithmetic.
-        UnsupportedModelError: nvinfer cannot show what the model finds.
+        UnsupportedModelError: nvinfer cannot show what the model finds, or give it its batch.
     """
     from . import calib
     from .runtime.build.nvinfer_graph import nvinfer_graph
@@ -70,12 +79,13 @@ def package_deepstream(
     opened, place, into = Bundle.open(bundle), Target.parse(target), Path(folder)
     _check_target(place)
     names = _class_names(opened)
+    _check_batch(opened)
     check_free(into, "folder")
     wanted = opened.manifest.precision if precision is None else Precision.parse(precision)
     place.check_computes(wanted)
     recipe = read_recipe(opened, wanted)
     rendered = calib.render(read_model(opened), recipe, calib.Style.TENSORRT)
-    model = nvinfer_graph(rendered, place)
+    model = nvinfer_graph(rendered, place, opened.manifest.mask_frame)
     texts = {
         "config_infer_primary.txt": _configuration(opened, wanted, len(names), min_score),
         "labels.txt": "\n".join(names) + "\n",
@@ -109,17 +119,26 @@ def _class_names(bundle: Bundle) -> tuple[str, ...]:
             f"{bundle.path} has no masks, and the parser for DeepStream is one of instance masks: "
             "run it with maskrt run or package it for Triton."
         )
-    if manifest.to_json().get("mask_frame", "box") != "box":
-        raise UnsupportedModelError(
-            f"the masks of {bundle.path} cover the whole picture, and nvinfer lays each mask over "
-            "its box: run it with maskrt run or package it for Triton."
-        )
     if manifest.class_names is None:
         raise UnsupportedModelError(
             f"{bundle.path} has no class names, and nvinfer wants to know how many classes there "
             "are: compile the model with --class-names."
         )
     return tuple(manifest.class_names)
+
+
+def _check_batch(bundle: Bundle) -> None:
+    """Refuse a batch of several pictures: at a source's end nvinfer has fewer, and no shape for it.
+
+    nvinfer then asks an engine of static shapes for a batch that it does not have, and stops.
+    """
+    batch = bundle.manifest.input.batch
+    if batch != 1:
+        raise UnsupportedModelError(
+            f"{bundle.path} computes {batch} pictures a call, and nvinfer stops as soon as its "
+            "sources give it fewer: compile the model with --batch 1, which nvinfer calls once a "
+            "picture."
+        )
 
 
 def _configuration(bundle: Bundle, precision: Precision, classes: int, min_score: float) -> str:
@@ -168,7 +187,7 @@ def _readme(bundle: Bundle, precision: Precision, reads_end: bool) -> str:
 
 On the device, in this folder (DeepStream 7.1 or later, which has TensorRT 10):
 
-    trtexec --onnx=model.onnx --saveEngine=model.engine --stronglyTyped
+    {TRTEXEC} --onnx=model.onnx --saveEngine=model.engine --stronglyTyped
     make
     … ! nvinfer config-file-path=$PWD/config_infer_primary.txt ! nvdsosd display-mask=1 ! …
 
@@ -181,8 +200,19 @@ What differs from maskrt's own `Session`:
 {_about_filling(bundle, reads_end)}
 - nvinfer scales pictures in its own way. A picture as large as the network's input is left as it is
   by both.
-- nvinfer stretches each mask over its box, and torchvision's rule, which maskrt follows, rounds the
-  box outwards to whole pixels first: outlines differ by up to a pixel.
+{_about_masks(bundle)}"""
+
+
+def _about_masks(bundle: Bundle) -> str:
+    from .runtime.build.canvas_to_boxes import SIDE
+
+    if bundle.manifest.mask_frame is MaskFrame.BOX:
+        rule = _PASTES[bundle.manifest.mask_paste]
+        return f"""- nvinfer stretches each mask over its box, and {rule}:
+  outlines differ by up to a pixel.
+"""
+    return f"""- This model's masks cover the whole picture. Here each is cut at its box and sampled
+  at {SIDE} x {SIDE} points of it: what lies outside the box is lost, finer outlines are blurred.
 """
 
 

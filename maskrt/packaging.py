@@ -5,8 +5,10 @@
     <repository>/<model>/1/model.onnx        for Triton's backend `onnxruntime` (target cpu), or
     <repository>/<model>/1/model.plan        for its backend `tensorrt`
 
-The server takes what `Session.run` takes: letterboxed pictures. Shapes are static and the batch is
-one of them, so `max_batch_size` is 0, with which Triton reads `dims` as whole shapes.
+The server takes what `Session.run` takes, letterboxed pictures, and gives what it gives: masks are
+for the client to paste, and the parameters `mask_frame` and `mask_paste` say how. Shapes are static
+and the batch is one of them, so `max_batch_size` is 0, with which Triton reads `dims` as whole
+shapes.
 
 Source: `ModelConfig` in triton-inference-server/common, protobuf/model_config.proto.
 """
@@ -16,6 +18,7 @@ import re
 from pathlib import Path
 
 from .core import Bundle, Precision, Target, UnsupportedTargetError, UsageError
+from .core.masks import MaskFrame
 from .core.staging import check_free, new_folder
 from .core.wording import command
 from .runtime.backends.fits import check_files
@@ -130,7 +133,22 @@ def _config(bundle: Bundle, model: str, backend: str, *, has_labels: bool) -> st
         f"name: {json.dumps(model)}\nbackend: {json.dumps(backend)}\nmax_batch_size: 0\n"
         f"input [\n{picture}\n]\noutput [\n" + ",\n".join(outputs) + "\n]\n"
         f"instance_group [\n  {{ count: 1 kind: {_KINDS[backend]} }}\n]\n"
+        + "".join(f"{parameter}\n" for parameter in _parameters(bundle))
     )
+
+
+def _parameters(bundle: Bundle) -> list[str]:
+    """Return what a client has to know of masks: the manifest's words. The backends skip them."""
+    manifest = bundle.manifest
+    if "masks" not in manifest.outputs:
+        return []
+    said = {"mask_frame": manifest.mask_frame.value}
+    if manifest.mask_frame is MaskFrame.BOX:
+        said["mask_paste"] = manifest.mask_paste.value
+    return [
+        f"parameters {{ key: {json.dumps(key)} value {{ string_value: {json.dumps(value)} }} }}"
+        for key, value in said.items()
+    ]
 
 
 def _tensor(name: str, shape: tuple[int, ...], *, label_file: bool) -> str:

@@ -193,9 +193,12 @@ class Judge:
         return known
 
     def _run(self, engine: bytes) -> Measured:
-        spec, names = self._manifest.input, self._manifest.class_names
-        frame = self._manifest.mask_frame
-        with Session(CpuBackend(engine), spec, class_names=names, mask_frame=frame) as session:
+        manifest, backend = self._manifest, CpuBackend(engine)
+        spec, names = manifest.input, manifest.class_names
+        with Session(
+            backend, spec, class_names=names,
+            mask_frame=manifest.mask_frame, mask_paste=manifest.mask_paste,
+        ) as session:  # fmt: skip
             found = evaluate(session.predict, self._dataset, batch=spec.batch, class_names=names)
         ap = {kind: metrics["AP"] or 0.0 for kind, metrics in found.metrics.items()}
         return Measured(ap, found.latency_ms["p50"])

@@ -5,7 +5,7 @@ other.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,6 +28,7 @@ from .core import (
     require,
 )
 from .core.bundle import MODEL, RECIPE, SEARCH
+from .core.masks import MaskPaste
 from .paying import payoff
 from .runtime.build import BuildOptions, WeakTypes, build_engine, is_buildable, prepare
 from .runtime.check import CocoDataset
@@ -63,14 +64,30 @@ def make_export(
     batch: int,
     class_names: Sequence[str] | None,
     progress: Progress,
+    normalisation: Mapping[str, Any] | None = None,
+    *,
+    paste: MaskPaste | None = None,
 ) -> "Export | OnnxExport":
-    """Export a model to canonical ONNX, with what it is compared with: the model itself."""
+    """Export a model to canonical ONNX, with what it is compared with: the model itself.
+
+    `normalisation` holds those of `mean`, `std` and `channel_order` that were given, which are for
+    an ONNX file alone.
+    """
     require("onnxruntime", "compare the exported graph with the original")
     progress("export", 0, 1)
     if is_onnx(model):
-        exported = _operate(Path(str(model)), weights, num_classes, input_size, batch, class_names)
+        exported = _operate(
+            Path(str(model)), weights, num_classes, input_size, batch, class_names,
+            normalisation or {}, paste,
+        )  # fmt: skip
         progress("export", 1, 1)
         return exported
+    if normalisation:
+        given = " and ".join(f"{name}=" for name in normalisation)
+        raise UsageError(
+            f"{given} says how pictures are normalised for an ONNX file, and a PyTorch model says "
+            "that itself: leave it out."
+        )
     from .export import export_model
 
     traced = export_model(
@@ -80,6 +97,7 @@ def make_export(
         input_size=input_size or _DEFAULT_SIZE,
         batch=batch,
         class_names=class_names,
+        paste=paste,
     )
     progress("export", 1, 1)
     return traced
@@ -97,13 +115,22 @@ def _operate(
     input_size: tuple[int, int] | None,
     batch: int,
     class_names: Sequence[str] | None,
+    normalisation: Mapping[str, Any],
+    paste: MaskPaste | None,
 ) -> "OnnxExport":
     from .export.surgery import export_onnx
 
     for name, value in (("weights", weights), ("num_classes", num_classes)):
         if value is not None:
             raise UsageError(f"{path} holds its own weights and classes: leave {name} out.")
-    return export_onnx(path, input_size=input_size, batch=batch, class_names=class_names)
+    return export_onnx(
+        path,
+        input_size=input_size,
+        batch=batch,
+        class_names=class_names,
+        paste=paste,
+        **normalisation,
+    )
 
 
 def write_export(
@@ -238,7 +265,8 @@ def write_engine(
         progress(stage, min(done, of - 1), of)
 
     if is_buildable(target) or asked.here:
-        engine = build_engine(rendered, target, precision, asked, step)
+        names = () if asked.dla is None else _accelerated(model, recipe)
+        engine = build_engine(rendered, target, precision, asked, step, accelerated=names)
     else:
         engine = prepare(
             rendered, target, precision, bundle_name=name, folder=folder,
@@ -271,13 +299,17 @@ def read_recipe(bundle: Bundle, precision: Precision) -> calib.Recipe:
     return recipe.with_precision(precision)
 
 
+def _accelerated(model: onnx.ModelProto, recipe: calib.Recipe) -> set[str]:
+    """Return the names of the nodes that a DLA takes, which rendering keeps."""
+    takes = calib.accelerated(model, recipe).takes
+    return {node.name for node in model.graph.node if node.output[0] in takes}
+
+
 def _weak_types(model: onnx.ModelProto, recipe: calib.Recipe, target: Target) -> WeakTypes:
     """Return the recipe for the TensorRT 8 of a Jetson's older JetPack releases."""
     scales = calib.implicit_scales(model, recipe)
     old = [pack for pack in target.jetpacks if scales and pack.tensorrt < (10, 0)]
-    caches = {
-        pack.version: calib.calibration_cache(scales, (*pack.tensorrt, pack.patch)) for pack in old
-    }
+    caches = {pack.version: calib.calibration_cache(scales, pack.tensorrt) for pack in old}
     precisions, free = calib.layer_types(model, recipe)
     if not target.dla_cores:
         return WeakTypes(precisions, free, caches)

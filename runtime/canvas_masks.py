@@ -1,21 +1,25 @@
-"""Masks from quarter-resolution canvas probabilities to the picture's pixels.
+"""Masks from probabilities over the canvas to the picture's pixels.
 
-Element (i, j) of `[ceil(H/4), ceil(W/4)]` is the probability at the centre of its 4 x 4 canvas
-pixels. A picture's pixel centre `y + 1/2` lies at `(y + 1/2) h'/h` on the canvas (`letterbox.py`),
-and so at element
+A picture's pixel centre `y + 1/2` lies at `(y + 1/2) h'/h` on the canvas (`letterbox.py`). Elements
+are `c` canvas pixels apart, and so it lies at element
 
-    at = (y + 1/2) · h'/h / 4 - 1/2,     cut to 0 … ceil(H/4) - 1
+    at = (y + 1/2) · h'/h / c - 1/2 - shift,     cut to the first … the last element
+
+    frame         c         shift
+    CANVAS        4         0         interpolate(scale_factor=4, align_corners=False): SOLO
+    CANVAS_LATE   4         1/8       AdelaiDet's aligned_bilinear: CondInst
+    CANVAS_EVEN   H / rows  0         interpolate(size=(H, W), align_corners=False): YOLACT
 
 in one bilinear step straight to the picture, compared with the threshold. Where picture and canvas
-have one size this is `interpolate(scale_factor=4, align_corners=False)`, which SOLO, YOLACT and
-CondInst use. No box is involved: a mask ends where its probabilities do.
+have one size this is the function on the right. No box is involved: a mask ends where its
+probabilities do.
 """
 
 from collections.abc import Iterator
 
 import numpy as np
 
-from ..core.masks import Crop
+from ..core.masks import Crop, MaskFrame
 from .letterbox import Placement
 from .mask_axes import Axis, interpolate, touched
 
@@ -23,60 +27,72 @@ __all__ = ["CanvasMasks", "crop_canvas_masks", "paste_canvas_masks"]
 
 _STRIDE = 4  # canvas pixels an element; see core.masks.MaskFrame
 _HALF = np.float32(0.5)
+_LATE = np.float32(0.5 / _STRIDE)
 
 
 def paste_canvas_masks(
-    probabilities: np.ndarray, place: Placement, threshold: float = 0.5
+    probabilities: np.ndarray,
+    place: Placement,
+    threshold: float = 0.5,
+    *,
+    frame: MaskFrame = MaskFrame.CANVAS,
 ) -> np.ndarray:
     """Resample masks into full-size bool pictures.
 
     Args:
-        probabilities: float32 `[N, ceil(H/4), ceil(W/4)]`, 0 to 1.
+        probabilities: float32 `[N, rows, columns]`, 0 to 1.
         place: where the picture lay on the canvas.
         threshold: a pixel belongs to the mask if its probability is greater.
+        frame: how the elements lie on the canvas; one of the CANVAS kinds.
 
     Returns:
         bool `[N, h, w]`, pixels of the picture.
     """
     masks = np.zeros((len(probabilities), *place.image_size), bool)
-    for mask, crop in zip(masks, _crops(probabilities, place, threshold), strict=True):
+    for mask, crop in zip(masks, _crops(probabilities, place, threshold, frame), strict=True):
         height, width = crop.inside.shape
         mask[crop.top : crop.top + height, crop.left : crop.left + width] = crop.inside
     return masks
 
 
 def crop_canvas_masks(
-    probabilities: np.ndarray, place: Placement, threshold: float = 0.5
+    probabilities: np.ndarray,
+    place: Placement,
+    threshold: float = 0.5,
+    *,
+    frame: MaskFrame = MaskFrame.CANVAS,
 ) -> list[Crop]:
     """Resample masks as `paste_canvas_masks` does, each into no more than its own crop."""
-    return list(_crops(probabilities, place, threshold))
+    return list(_crops(probabilities, place, threshold, frame))
 
 
 class CanvasMasks:
     """Probabilities over the canvas, resampled when asked for (a `MaskSource`)."""
 
-    def __init__(self, probabilities: np.ndarray, place: Placement) -> None:
-        """Keep float32 `[N, ceil(H/4), ceil(W/4)]`, and where the picture lay on the canvas."""
-        self._probabilities, self._place = probabilities, place
+    def __init__(
+        self, probabilities: np.ndarray, place: Placement, frame: MaskFrame = MaskFrame.CANVAS
+    ) -> None:
+        """Keep float32 `[N, rows, columns]`, and how they and the picture lay on the canvas."""
+        self._probabilities, self._place, self._frame = probabilities, place, frame
 
     def __call__(self) -> np.ndarray:
         """Return bool `[N, height, width]`."""
-        return paste_canvas_masks(self._probabilities, self._place)
+        return paste_canvas_masks(self._probabilities, self._place, frame=self._frame)
 
     def crops(self) -> list[Crop]:
         """Return the N crops."""
-        return crop_canvas_masks(self._probabilities, self._place)
+        return crop_canvas_masks(self._probabilities, self._place, frame=self._frame)
 
     def select(self, keep: np.ndarray) -> "CanvasMasks":
         """Return the masks that the index or bool array `keep` names."""
-        return CanvasMasks(self._probabilities[keep], self._place)
+        return CanvasMasks(self._probabilities[keep], self._place, self._frame)
 
 
-def _crops(probabilities: np.ndarray, place: Placement, threshold: float) -> Iterator[Crop]:
+def _crops(
+    probabilities: np.ndarray, place: Placement, threshold: float, frame: MaskFrame
+) -> Iterator[Crop]:
     """Yield each mask's crop; only the elements that it sees are read."""
-    height, width = probabilities.shape[1:]
-    down = _axis(place.image_size[0], place.canvas_size[0], height)
-    across = _axis(place.image_size[1], place.canvas_size[1], width)
+    down, across = (_axis(place, axis, probabilities.shape[1 + axis], frame) for axis in (0, 1))
     for source in probabilities:
         seen = source > threshold
         rows, columns = touched(down, seen.any(axis=1)), touched(across, seen.any(axis=0))
@@ -89,10 +105,16 @@ def _crops(probabilities: np.ndarray, place: Placement, threshold: float) -> Ite
         yield Crop(rows.start, columns.start, inside)
 
 
-def _axis(pixels: int, canvas: int, elements: int) -> Axis:
+def _axis(place: Placement, axis: int, elements: int, frame: MaskFrame) -> Axis:
     """Return the weights of a picture's pixels along one side, of `elements` over the canvas."""
-    scale = np.float32(canvas / (pixels * _STRIDE))
+    pixels, covered = place.image_size[axis], place.canvas_size[axis]
+    scale = np.float32(covered / (pixels * _STRIDE))
+    if frame is MaskFrame.CANVAS_EVEN:
+        canvas = (place.input_size or place.canvas_size)[axis]
+        scale = np.float32(covered * elements / (pixels * canvas))
     at = (np.arange(pixels, dtype=np.float32) + _HALF) * scale - _HALF
+    if frame is MaskFrame.CANVAS_LATE:
+        at -= _LATE
     at = np.clip(at, np.float32(0), np.float32(elements - 1))
     low = at.astype(np.intp)
     return Axis(0, low, np.minimum(low + 1, elements - 1), at - low.astype(np.float32))

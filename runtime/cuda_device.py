@@ -5,7 +5,7 @@ import ctypes
 from ..core import Target
 from ..core.cuda_library import open_cuda_library
 
-__all__ = ["can_run", "compute_capabilities", "gpu_names", "open_driver"]
+__all__ = ["can_run", "compute_capabilities", "gpu_names", "open_driver", "total_memory"]
 
 _NAME_BYTES = 256
 
@@ -37,6 +37,15 @@ def gpu_names() -> tuple[str, ...]:
     count = ctypes.c_int()
     driver.cuDeviceGetCount(ctypes.byref(count))
     return tuple(_name(driver, index) for index in range(count.value))
+
+
+def total_memory(device: int) -> int | None:
+    """Return the bytes of memory of a GPU (a Jetson's is the whole module's); None without it."""
+    driver = open_driver()
+    handle, size = ctypes.c_int(), ctypes.c_size_t()
+    if driver is None or driver.cuDeviceGet(ctypes.byref(handle), device) != 0:
+        return None
+    return None if driver.cuDeviceTotalMem_v2(ctypes.byref(size), handle) else size.value
 
 
 def open_driver() -> ctypes.CDLL | None:

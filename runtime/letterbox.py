@@ -31,10 +31,12 @@ class Placement:
     Attributes:
         image_size: `(h, w)` of the picture, in pixels.
         canvas_size: `(h', w')` that it covers at the top left of the canvas, in pixels.
+        input_size: `(H, W)` of the canvas; None where the picture covers it.
     """
 
     image_size: tuple[int, int]
     canvas_size: tuple[int, int]
+    input_size: tuple[int, int] | None = None
 
     def to_picture(self, boxes_xyxy: np.ndarray, *, clip: bool = True) -> np.ndarray:
         """Map boxes from canvas pixels to picture pixels.
@@ -78,7 +80,7 @@ def placement(height: int, width: int, spec: InputSpec) -> Placement:
     scale = spec.scale_for(height, width)
     canvas_height = min(max(round(height * scale), 1), spec.height)
     canvas_width = min(max(round(width * scale), 1), spec.width)
-    return Placement((height, width), (canvas_height, canvas_width))
+    return Placement((height, width), (canvas_height, canvas_width), (spec.height, spec.width))
 
 
 def letterbox_batches(

@@ -12,14 +12,14 @@ from typing import TypeAlias
 import numpy as np
 
 from ..core import Instances, PrecisionError
-from ..core.masks import MaskFrame, MaskSource
+from ..core.masks import MaskFrame, MaskPaste, MaskSource
 from .canvas_masks import CanvasMasks
 from .letterbox import Placement
 from .paste import LazyMasks
 
 __all__ = ["Paste", "instances_of"]
 
-# (probabilities, boxes, size) → masks of MaskFrame.BOX; (probabilities, placement) → of CANVAS.
+# (probabilities, boxes, size) → masks of MaskFrame.BOX; (probabilities, placement) → of others.
 Paste: TypeAlias = Callable[..., np.ndarray]
 
 
@@ -32,6 +32,7 @@ def instances_of(
     *,
     paste: Paste | None = None,
     mask_frame: MaskFrame = MaskFrame.BOX,
+    mask_paste: MaskPaste = MaskPaste.TORCHVISION,
 ) -> Instances:
     """Cut picture `index` out of a batch's outputs.
 
@@ -43,6 +44,7 @@ def instances_of(
         masks: of the picture, if they are pasted already; None pastes the outputs' when asked for.
         paste: what pastes the outputs' masks; None is the runtime's own.
         mask_frame: what the outputs' masks are spread over.
+        mask_paste: the runtime's rule for masks over boxes.
 
     Raises:
         PrecisionError: boxes, scores or masks are not finite numbers.
@@ -56,7 +58,8 @@ def instances_of(
     seen = (clipped[:, 2] > clipped[:, 0]) & (clipped[:, 3] > clipped[:, 1])
     source: Callable[[], np.ndarray] | None = None if masks is None else masks.select(seen)
     if source is None and probabilities is not None:
-        source = _lazy(probabilities[seen], boxes[seen], place, paste, mask_frame)
+        given = (probabilities[seen], boxes[seen], place)
+        source = _lazy(*given, paste, mask_frame, mask_paste)
     return Instances(
         boxes=clipped[seen],
         scores=scores[seen].astype(np.float32),
@@ -89,11 +92,14 @@ def _lazy(
     place: Placement,
     paste: Paste | None,
     mask_frame: MaskFrame,
+    mask_paste: MaskPaste,
 ) -> Callable[[], np.ndarray]:
     """Return what pastes the masks of these boxes, canvas pixels, when it is called."""
-    if mask_frame is MaskFrame.CANVAS:
+    if mask_frame is not MaskFrame.BOX:
         if paste is None:
-            return CanvasMasks(probabilities, place)
+            return CanvasMasks(probabilities, place, mask_frame)
         return functools.partial(paste, probabilities, place)
     found = (probabilities, place.to_picture(boxes, clip=False), place.image_size)
-    return LazyMasks(*found) if paste is None else functools.partial(paste, *found)
+    if paste is None:
+        return LazyMasks(*found, mask_paste)
+    return functools.partial(paste, *found)

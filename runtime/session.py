@@ -27,7 +27,7 @@ from ..core import (
     Target,
     UsageError,
 )
-from ..core.masks import MaskFrame
+from ..core.masks import MaskFrame, MaskPaste
 from .backends import Backend, choose_target, open_backend
 from .in_flight import in_flight
 from .letterbox import Placement, fill_batch, letterbox
@@ -72,11 +72,12 @@ class Session:
         letterbox_with: Letterbox | None = None,
         paste_with: Paste | None = None,
         mask_frame: MaskFrame = MaskFrame.BOX,
+        mask_paste: MaskPaste = MaskPaste.TORCHVISION,
     ) -> None:
         """Take over `backend`, which the session closes.
 
         Letterboxing and pasting are the runtime's own, unless a check puts others in their place;
-        `mask_frame` is the manifest's.
+        `mask_frame` and `mask_paste` are the manifest's.
 
         Raises:
             UsageError: another letterbox or paste for a backend whose device does both.
@@ -87,7 +88,7 @@ class Session:
         self.precision = precision
         self._backend: Backend | None = backend
         self._letterbox = letterbox_with or letterbox
-        self._mask_frame = mask_frame
+        self._mask_frame, self._mask_paste = mask_frame, mask_paste
         self._paste = paste_with
         self._slots: FrameSlots | None = None
         self._turn = contextlib.nullcontext() if backend.concurrent else threading.Lock()
@@ -253,14 +254,37 @@ class Session:
 
     def _frames(self, source: Iterable[Picture], prefetch: int) -> Generator[Frame, None, None]:
         with self._turn:
-            slots = self._open_backend().open_frames(self.spec, _IN_FLIGHT)
-        if slots is None:
+            backend = self._open_backend()
+            if self._slots is not None and backend.one_frame:
+                slots = None
+            else:
+                slots = backend.open_frames(self.spec, _IN_FLIGHT)
+        if slots is None and self._slots is not None:
+            yield from self._frames_one_by_one(source, prefetch)
+        elif slots is None:
             yield from self._frames_on_host(source, prefetch)
         else:
             batches = prefetched(source, self.spec, prefetch=prefetch, letterbox_with=None)
             with contextlib.closing(slots), contextlib.closing(batches):
                 for batch, frames in in_flight(batches, slots, self._open_backend):
                     yield from self._collected(batch, frames)
+
+    def _frames_one_by_one(
+        self, source: Iterable[Picture], prefetch: int
+    ) -> Generator[Frame, None, None]:
+        """Run a stream in the memory that `predict` has, so that there is one set of it."""
+        with contextlib.closing(
+            prefetched(source, self.spec, prefetch=prefetch, letterbox_with=None)
+        ) as batches:
+            for batch in batches:
+                images = [placed.image for placed in batch if placed.image is not None]
+                frames = None
+                with self._turn:
+                    self._open_backend()
+                    if images and self._slots is not None:
+                        self._slots.submit(images)
+                        frames = self._slots.collect()
+                yield from self._collected(batch, frames)
 
     def _collected(self, batch: list[Placed], frames: "Frames | None") -> list[Frame]:
         if frames is None:
@@ -311,7 +335,7 @@ class Session:
     ) -> Instances:
         return instances_of(
             outputs, index, place, self.class_names, masks,
-            paste=self._paste, mask_frame=self._mask_frame,
+            paste=self._paste, mask_frame=self._mask_frame, mask_paste=self._mask_paste,
         )  # fmt: skip
 
     @contextlib.contextmanager
@@ -373,4 +397,5 @@ def open_session(
         target=chosen,
         precision=wanted,
         mask_frame=manifest.mask_frame,
+        mask_paste=manifest.mask_paste,
     )

@@ -16,6 +16,7 @@ from maskrt.core import (
     UnsupportedTargetError,
     UsageError,
 )
+from maskrt.core.masks import MaskFrame, MaskPaste
 from maskrt.packaging import package_triton, triton_command
 
 ENGINE = {"sms": [87], "backend_version": "10.3.0"}  # what opening such an engine asks for
@@ -31,9 +32,12 @@ _MESSAGES = {
     "ModelOutput": [("name", 1, "string"), ("data_type", 2, "DataType"), ("dims", 3, "int64*"),
                     ("label_filename", 4, "string")],
     "ModelInstanceGroup": [("count", 2, "int32"), ("kind", 4, "Kind")],
+    "ModelParameter": [("string_value", 1, "string")],
+    "Parameters": [("key", 1, "string"), ("value", 2, "ModelParameter")],  # an entry of the map
     "ModelConfig": [("name", 1, "string"), ("max_batch_size", 4, "int32"),
                     ("input", 5, "ModelInput*"), ("output", 6, "ModelOutput*"),
-                    ("instance_group", 7, "ModelInstanceGroup*"), ("backend", 17, "string")],
+                    ("instance_group", 7, "ModelInstanceGroup*"), ("backend", 17, "string"),
+                    ("parameters", 14, "Parameters*")],
 }  # fmt: skip
 
 
@@ -96,6 +100,24 @@ def test_the_configuration_is_tritons(
     assert [o.label_filename for o in config.output] == ["", "", "labels.txt", ""]
     assert (folder / "labels.txt").read_text().split() == ["background", "disc"]
     assert [(g.count, g.kind) for g in config.instance_group] == [(1, kind)]
+
+
+@pytest.mark.parametrize(
+    ("frame", "said"),
+    [(MaskFrame.BOX, {"mask_frame": "box", "mask_paste": "detectron2"}),
+     (MaskFrame.CANVAS, {"mask_frame": "canvas"})],
+)  # fmt: skip
+def test_a_client_is_told_how_to_paste(
+    bundle: Bundle, tmp_path: Path, frame: MaskFrame, said: dict[str, str]
+) -> None:
+    plain = package_triton(bundle, tmp_path / "models", name="plain")
+    assert "parameters" not in (plain / "config.pbtxt").read_text()
+    outputs = {**bundle.manifest.outputs, "masks": (2, 4, 16, 24)}
+    with bundle.edit() as staged:
+        staged.update(outputs=outputs, mask_frame=frame, mask_paste=MaskPaste.DETECTRON2)
+    folder = package_triton(bundle, tmp_path / "models")
+    config = text_format.Parse((folder / "config.pbtxt").read_text(), _schema()())
+    assert {p.key: p.value.string_value for p in config.parameters} == said
 
 
 def test_the_schema_refuses_an_unknown_field(bundle: Bundle, tmp_path: Path) -> None:

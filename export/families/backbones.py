@@ -30,6 +30,7 @@ def resnet_fpn(
     channels: int = 256,
     first: int = 2,
     last: ExtraFPNBlock | None = None,
+    grouped: bool = False,
 ) -> BackboneWithFPN:
     """Return a ResNet with a pyramid, with random weights.
 
@@ -39,13 +40,15 @@ def resnet_fpn(
         first: the finest map: 2 is stride 4, 3 is stride 8.
         last: what makes the coarsest maps; None is a max-pooling for P2 to P6, and two
             convolutions of P5 for P3 to P7.
+        grouped: ResNeXt-101 32x8d, of `depth` 101.
 
     Raises:
         UsageError: no such ResNet.
     """
-    if depth not in RESNETS:
+    if depth not in RESNETS or (grouped and depth != 101):
         raise UsageError(f"there is no ResNet-{depth}: give one of {', '.join(map(str, RESNETS))}.")
-    body = torchvision.models.get_model(f"resnet{depth}", weights=None)
+    name = "resnext101_32x8d" if grouped else f"resnet{depth}"
+    body = torchvision.models.get_model(name, weights=None)
     widest = body.fc.in_features
     stages = range(first - 1, _STAGES + 1)
     levels = {f"layer{stage}": str(number) for number, stage in enumerate(stages)}

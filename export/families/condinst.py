@@ -32,7 +32,6 @@ __all__ = [
     "CondInstInference",
     "MaskBranch",
     "aligned_bilinear",
-    "shifted",
     "split_parameters",
 ]
 
@@ -54,6 +53,8 @@ class CondInstInference:
             in AdelaiDet's configurations of CondInst.
         iou_threshold: overlap above which the lower of two boxes of a class goes.
         candidates: at most so many a level.
+        rank_product: whether they are the best by that product, else by class probability, as in
+            mmdetection.
         root_scores: whether a score is the root of class probability times centerness, as in
             AdelaiDet, or the product, as in mmdetection.
         clip_first: whether boxes are cut to the picture before NMS, as in mmdetection.
@@ -64,6 +65,7 @@ class CondInstInference:
     candidates: int = 1000
     root_scores: bool = True
     threshold_product: bool = False
+    rank_product: bool = True
     clip_first: bool = False
 
 
@@ -105,11 +107,9 @@ class CondInst(OneStage):
 
     Attributes:
         strides, sizes_of_interest, inference: as given.
-        mask_shift: how far right of and below a mask pixel's centre its value belongs, in mask
-            pixels; AdelaiDet and mmdetection train with 1/8.
+        mask_frame: where masks lie; AdelaiDet and mmdetection train them half a pixel late.
     """
 
-    mask_shift = 0.0
     layouts = CONDINST_LAYOUTS
 
     def __init__(
@@ -178,7 +178,7 @@ class CondInst(OneStage):
             heads.features[index], best["parameters"], best["points"], best["sizes"]
         )
         rows, columns = quarter(canvas)
-        masks = shifted(logits.sigmoid(), self.mask_shift)[:, :rows, :columns]
+        masks = logits.sigmoid()[:, :rows, :columns]
         return Detections(best["boxes"], best["scores"], best["labels"], masks)
 
     def _candidates(self, heads: CondInstHeads, index: int, level: int) -> dict[str, Tensor]:
@@ -189,8 +189,9 @@ class CondInst(OneStage):
         score = probability * centerness.sigmoid().flatten()[:, None]
         limited = score if self.inference.threshold_product else probability
         place, column = torch.nonzero(limited > self.inference.score_threshold, as_tuple=True)
-        score = score[place, column]
-        best = score.argsort(descending=True, stable=True)[: self.inference.candidates]
+        ranked = score if self.inference.rank_product else probability
+        score, ranked = score[place, column], ranked[place, column]
+        best = ranked.argsort(descending=True, stable=True)[: self.inference.candidates]
         place, column, score = place[best], column[best], score[best]
         height, width = logits.shape[-2:]
         points = locations(height, width, stride)[place]
@@ -258,18 +259,6 @@ def aligned_bilinear(x: Tensor, factor: int) -> Tensor:
     x = F.interpolate(x, size=size, mode="bilinear", align_corners=True)
     x = F.pad(x, (factor // 2, 0, factor // 2, 0), mode="replicate")
     return x[:, :, : factor * height, : factor * width]
-
-
-def shifted(masks: Tensor, shift: float) -> Tensor:
-    """Return `masks [..., h, w]` read `shift` of a pixel before each pixel, linearly."""
-    if not shift:
-        return masks
-    for axis in (-1, -2):
-        before = torch.cat(
-            [masks.narrow(axis, 0, 1), masks.narrow(axis, 0, masks.shape[axis] - 1)], axis
-        )
-        masks = masks * (1 - shift) + before * shift
-    return masks
 
 
 def _seen(found: dict[str, Tensor], size: tuple[int, int]) -> dict[str, Tensor]:

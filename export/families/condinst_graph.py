@@ -26,7 +26,6 @@ from .condinst import (
     CondInst,
     CondInstHeads,
     aligned_bilinear,
-    shifted,
     split_parameters,
 )
 from .fcos import LevelPrediction, boxes_from_distances, flatten_level, locations
@@ -105,9 +104,13 @@ class CondInstGraph(OneStageGraph):
             probability = flatten_level(level.logits).sigmoid()
             score = probability * flatten_level(level.centerness).sigmoid()
             limited = score if inference.threshold_product else probability
-            score = torch.where(limited > inference.score_threshold, score, _REJECTED)
+            ranked = score if inference.rank_product else probability
+            ranked = torch.where(limited > inference.score_threshold, ranked, _REJECTED)
             classes = score.shape[2]
-            best, index = score.flatten(1).topk(min(inference.candidates, score[0].numel()))
+            best, index = ranked.flatten(1).topk(min(inference.candidates, score[0].numel()))
+            if not inference.rank_product:
+                product = torch.gather(score.flatten(1), 1, index)
+                best = torch.where(best > _REJECTED / 2, product, _REJECTED)
             place = torch.div(index, classes, rounding_mode="floor")
             scores.append(best)
             places.append(first + place)
@@ -142,7 +145,7 @@ class CondInstGraph(OneStageGraph):
         x = torch.matmul(w3, x) + b3[..., None]
         logits = x.reshape(batch, number, height, width)
         masks = aligned_bilinear(logits, FEATURE_STRIDE // MASK_STRIDE).sigmoid()
-        return shifted(masks, self.model.mask_shift)[:, :, : self.mask_size[0], : self.mask_size[1]]
+        return masks[:, :, : self.mask_size[0], : self.mask_size[1]]
 
 
 def _has_area(boxes: Tensor) -> Tensor:

@@ -5,6 +5,8 @@ pictures           BGR, mean subtracted             RGB, mean and deviation
 stride of blocks   in the first 1x1                 in the 3x3
 score              √(probability · centerness)      probability · centerness
 above 0.05         probability · centerness         probability
+best 1000 by       probability · centerness         probability
+masks are          half a pixel late                half a pixel late
 boxes are clipped  after NMS                        before
 """
 
@@ -15,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
+from ...core.masks import MaskFrame
 from .checkpoints import DETECTRON2_FPN, MMDET_FPN, Layout, as_detectron2_reads
 
 if TYPE_CHECKING:
@@ -27,9 +30,10 @@ _SIZES = "mask_head.sizes_of_interest"  # a constant of theirs, which their file
 
 def _as_adelaidet(model: CondInst, weights: dict[str, Tensor]) -> dict[str, Tensor]:
     model.inference = replace(
-        model.inference, root_scores=True, threshold_product=True, clip_first=False
-    )
-    model.mask_shift = 0.125
+        model.inference, root_scores=True, threshold_product=True, rank_product=True,
+        clip_first=False,
+    )  # fmt: skip
+    model.mask_frame = MaskFrame.CANVAS_LATE
     sizes = weights.get(_SIZES)
     if sizes is not None:
         model.sizes_of_interest = tuple(int(size) for size in sizes)
@@ -39,9 +43,10 @@ def _as_adelaidet(model: CondInst, weights: dict[str, Tensor]) -> dict[str, Tens
 
 def _as_mmdetection(model: CondInst, weights: dict[str, Tensor]) -> dict[str, Tensor]:
     model.inference = replace(
-        model.inference, root_scores=False, threshold_product=False, clip_first=True
-    )
-    model.mask_shift = 0.125
+        model.inference, root_scores=False, threshold_product=False, rank_product=False,
+        clip_first=True,
+    )  # fmt: skip
+    model.mask_frame = MaskFrame.CANVAS_LATE
     return _scalar_scales(weights)
 
 

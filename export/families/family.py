@@ -14,7 +14,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from ...core import InputSpec
-from ...core.masks import MaskFrame
+from ...core.masks import MaskFrame, MaskPaste
 
 __all__ = ["Family", "Graph", "Reference"]
 
@@ -52,15 +52,11 @@ class Family(Protocol):
 
     Attributes:
         name: as in the manifest.
-        mask_frame: what the model's masks are spread over.
         models: what to call the family's models in a sentence.
     """
 
     @property
     def name(self) -> str: ...  # noqa: D102
-
-    @property
-    def mask_frame(self) -> MaskFrame: ...  # noqa: D102
 
     @property
     def models(self) -> str: ...  # noqa: D102
@@ -69,8 +65,16 @@ class Family(Protocol):
         """Whether this family exports `model`."""
         ...
 
+    def mask_paste(self, model: nn.Module) -> MaskPaste:
+        """Return how masks over boxes are pasted; of no meaning for others."""
+        ...
+
     def pad_value(self, model: nn.Module) -> tuple[int, int, int]:
         """Return the RGB filling of the letterbox: the mean of the model's normalisation."""
+        ...
+
+    def mask_frame(self, model: nn.Module) -> MaskFrame:
+        """Return what the model's masks are spread over."""
         ...
 
     def num_classes(self, model: nn.Module) -> int | None:

@@ -11,10 +11,10 @@ The two `detect`s share no code, so that comparing them proves something.
 
 Pictures are normalised, then padded with zeros on the right and below: first to the canvas, which
 the largest picture of a batch has or could have, then to a multiple of 32 (of another number if a
-family's `step` says so). Boxes are clipped to the picture where the original clips them. Masks have
-a quarter of the canvas, rounded up (`MaskFrame.CANVAS`); what they have beside the picture is not
-seen. Labels count from 1: 0 is the background, which no head of these families predicts unless it
-says so.
+family's `step` says so). Boxes are clipped to the picture where the original clips them. Masks lie
+over the canvas as the model's `mask_frame` says: a quarter of it, rounded up, or YOLACT's
+prototypes; what they have beside the picture is not seen. Labels count from 1: 0 is the background,
+which no head of these families predicts unless it says so.
 """
 
 import copy
@@ -27,7 +27,7 @@ import torch
 from torch import Tensor, nn
 
 from ...core import InputSpec
-from ...core.masks import MaskFrame
+from ...core.masks import MaskFrame, MaskPaste
 from .checkpoints import Layout, classes_told, renamed
 from .layers import ConvNorm
 from .letterboxed import Letterboxed
@@ -51,7 +51,7 @@ class Detections(NamedTuple):
         boxes: float `[N, 4]`, xyxy in pixels of the input.
         scores: float `[N]`.
         labels: int64 `[N]`, 1 for the first class.
-        masks: probabilities `[N, ceil(H / 4), ceil(W / 4)]`.
+        masks: probabilities `[N, h, w]`; `mask_frame` says where.
     """
 
     boxes: Tensor
@@ -69,12 +69,16 @@ class OneStage(nn.Module):
         max_detections: in a picture.
         image_mean, image_std: RGB, of pictures from 0 to 1, and of its training.
         step: pictures are padded to a multiple of it.
+        mask_frame: how masks lie over the picture.
+        warning: what its checkpoint's project does otherwise and cannot be followed, a sentence.
         layouts: of its checkpoints: the known projects', then its own.
     """
 
     image_mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     image_std: tuple[float, float, float] = (0.229, 0.224, 0.225)
     step: int = _STEP
+    mask_frame: MaskFrame = MaskFrame.CANVAS
+    warning: str = ""
     layouts: tuple[Layout, ...]
 
     def __init__(self, backbone: nn.Module, num_classes: int, max_detections: int = 100) -> None:
@@ -225,16 +229,24 @@ class OneStageFamily:
     models: str
     model: type[OneStage]
     graph_of: type[OneStageGraph]
-    mask_frame: MaskFrame = MaskFrame.CANVAS
 
     def matches(self, model: nn.Module) -> bool:
         """Whether this family exports `model`."""
         return isinstance(model, self.model)
 
+    def mask_paste(self, model: Any) -> MaskPaste:
+        """Return any: masks over the canvas are not pasted."""
+        return MaskPaste.TORCHVISION
+
     def pad_value(self, model: Any) -> tuple[int, int, int]:
         """Return the RGB filling of the letterbox: the mean of the model's normalisation."""
         red, green, blue = (round(255 * m) for m in model.image_mean)
         return red, green, blue
+
+    def mask_frame(self, model: Any) -> MaskFrame:
+        """Return what the model's masks are spread over."""
+        frame: MaskFrame = model.mask_frame
+        return frame
 
     def num_classes(self, model: Any) -> int | None:
         """Return the number of classes, background included."""

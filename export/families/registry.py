@@ -8,9 +8,10 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
-from ...core import UnsupportedModelError
+from ...core import InputError, MaskrtError, UnsupportedModelError
 from .condinst import CondInst
 from .condinst_graph import CondInstGraph
+from .detectron2_layouts import refusal, remark
 from .family import Family
 from .one_stage import OneStageFamily
 from .solo import SOLO, SOLOGraph
@@ -19,7 +20,7 @@ from .torchvision_two_stage import TwoStageFamily
 from .yolact import Yolact
 from .yolact_graph import YolactGraph
 
-__all__ = ["FAMILIES", "classes_in", "family_of", "translate"]
+__all__ = ["FAMILIES", "classes_in", "family_of", "refusal", "remark", "translate"]
 
 FAMILIES: tuple[Family, ...] = (
     TwoStageFamily(),
@@ -28,6 +29,11 @@ FAMILIES: tuple[Family, ...] = (
     OneStageFamily("solo", "maskrt's SOLO", SOLO, SOLOGraph),
     OneStageFamily("solov2", "maskrt's SOLOv2", SOLOv2, SOLOv2Graph),
 )
+
+# What arithmetic on tensors of the wrong shape raises.
+_SHAPELESS = (RuntimeError, IndexError, TypeError, ValueError, ArithmeticError)
+
+_CLASSES = range(2, 100_000)  # with background; else a layer has sides that no detector's has
 
 
 def family_of(model: nn.Module) -> Family:
@@ -48,13 +54,33 @@ def family_of(model: nn.Module) -> Family:
 
 def classes_in(weights: Mapping[str, Tensor]) -> int | None:
     """Return the number of classes that weights of any family have, background included."""
-    found = (family.classes_in(weights) for family in FAMILIES)
-    return next((number for number in found if number is not None), None)
+    for family in FAMILIES:
+        try:
+            number = family.classes_in(weights)
+        except _SHAPELESS:
+            continue  # a layer has no sides: loading says so
+        if number is not None and number in _CLASSES:
+            return number
+    return None
 
 
 def translate(model: nn.Module, weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-    """Return `weights` under the names of `model`, if its family knows them by others."""
+    """Return `weights` under the names of `model`, if its family knows them by others.
+
+    Raises:
+        InputError: they have the names of a known project and shapes that its model cannot have, or
+            say that it means something else than `model`.
+    """
     for family in FAMILIES:
         if family.matches(model):
-            return family.translate(model, weights)
+            try:
+                return family.translate(model, weights)
+            except MaskrtError:
+                raise
+            except _SHAPELESS as error:
+                why = str(error).partition("\n")[0][:120] or type(error).__name__
+                raise InputError(
+                    "the weights have the names of a model that is known, and shapes that it "
+                    f"cannot have ({why}): give the file as it was trained."
+                ) from error
     return weights

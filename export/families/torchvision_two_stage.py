@@ -37,9 +37,9 @@ from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.ops import MultiScaleRoIAlign
 
 from ...core import InputSpec, UnsupportedModelError, UsageError
-from ...core.masks import MaskFrame
+from ...core.masks import MaskFrame, MaskPaste
 from ...plugins.symbolic import batched_nms, multilevel_roialign
-from . import detectron2_mask_rcnn as detectron2
+from . import detectron2_rcnn as detectron2
 from .family import Reference
 from .letterboxed import Letterboxed, clip_boxes
 from .own_class_masks import own_class_logits, simplify_upscale
@@ -62,17 +62,25 @@ class TwoStageFamily:
     """torchvision's detectors as a `Family`."""
 
     name = FAMILY
-    mask_frame = MaskFrame.BOX
     models = "torchvision's FasterRCNN and MaskRCNN"
 
     def matches(self, model: nn.Module) -> bool:
         """Whether this family exports `model`."""
         return isinstance(model, FasterRCNN) and not isinstance(model, KeypointRCNN)
 
+    def mask_paste(self, model: Any) -> MaskPaste:
+        """Return detectron2's way for masks that are pooled without a half pixel, as its are."""
+        aligned = getattr(getattr(model.roi_heads, "mask_roi_pool", None), "aligned", False)
+        return MaskPaste.DETECTRON2 if aligned else MaskPaste.TORCHVISION
+
     def pad_value(self, model: Any) -> tuple[int, int, int]:
         """Return the RGB filling of the letterbox: the mean of the model's normalisation."""
         red, green, blue = (round(255 * m) for m in _transform(model).image_mean)
         return red, green, blue
+
+    def mask_frame(self, _model: Any) -> MaskFrame:
+        """Return what masks are spread over."""
+        return MaskFrame.BOX
 
     def num_classes(self, model: Any) -> int | None:
         """Return the number of classes, background included; None for a predictor of one's own."""

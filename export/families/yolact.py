@@ -8,10 +8,10 @@ branch makes k prototype masks of the whole picture. An instance's mask is their
 and boxes are suppressed by Fast NMS (`fast_nms.py`). `detect` is the paper's inference with as
 many detections as there are, the reference of the exported graph in `yolact_graph.py`.
 
-Canvases are not padded: anchors and prototypes divide the canvas evenly, whatever its size, as the
-authors' program does with the square that it stretches each picture to. Where the prototypes' grid
-is not a quarter of the canvas, it is resampled. A letterboxed picture is smaller than its canvas:
-boxes are then clipped to the picture, as the authors' are to theirs.
+Canvases are not padded: anchors and prototypes divide the canvas evenly, whatever its size
+(`MaskFrame.CANVAS_EVEN`), as the authors' program does with the square that it stretches each
+picture to, unless anchors have strides of their own. A letterboxed picture is smaller than its
+canvas: boxes are then clipped to the picture, as the authors' are to theirs.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 from torchvision.ops import box_iou, clip_boxes_to_image
 
-from .one_stage import Detections, OneStage, quarter
+from ...core.masks import MaskFrame
+from .one_stage import Detections, OneStage
 from .yolact_weights import YOLACT_LAYOUTS, classes_in
 
 __all__ = ["Anchors", "Yolact", "YolactHeads", "YolactInference", "YolactLevel", "decode"]
@@ -66,18 +67,21 @@ class YolactHeads(NamedTuple):
 
 @dataclass(frozen=True)
 class Anchors:
-    """Sides of the anchors in pixels.
+    """Sides of the anchors, and how far apart they lie, in pixels.
 
     Attributes:
         scales: of each level.
         ratios: height over width, in the order of the head's channels.
         square: as in the authors' trained models, in which every anchor has the width that its
             ratio gives, and that as its height, too.
+        strides: from one place of a level to the next, down and across, the first at half of it,
+            as in mmdetection; None divides the picture evenly, as the authors' program does.
     """
 
     scales: tuple[float, ...] = (24, 48, 96, 192, 384)
     ratios: tuple[float, ...] = (0.5, 1.0, 2.0)
     square: bool = False
+    strides: tuple[float, ...] | None = None
 
     def sides(self, level: int) -> list[tuple[float, float]]:
         """Return width and height in pixels of the anchors of a level."""
@@ -92,12 +96,15 @@ class Anchors:
 
         Args:
             shapes: height and width of each level's map.
-            size: height and width of the picture, which every map divides evenly.
+            size: height and width of the picture.
         """
         levels = []
         for level, (rows, columns) in enumerate(shapes):
-            y = (torch.arange(rows, dtype=torch.float32) + 0.5) * (size[0] / rows)
-            x = (torch.arange(columns, dtype=torch.float32) + 0.5) * (size[1] / columns)
+            down, across = size[0] / rows, size[1] / columns
+            if self.strides is not None:
+                down = across = self.strides[level]
+            y = (torch.arange(rows, dtype=torch.float32) + 0.5) * down
+            x = (torch.arange(columns, dtype=torch.float32) + 0.5) * across
             centre = torch.stack([x.repeat(rows), y.repeat_interleave(columns)], 1)
             sides = torch.tensor(self.sides(level), dtype=torch.float32)
             centres = centre[:, None].expand(-1, len(sides), -1)
@@ -113,6 +120,8 @@ class YolactInference:
         score_threshold: class probabilities above it make candidates.
         iou_threshold: overlap above which the lower of two boxes goes.
         candidates: at most so many a class.
+        level_candidates: anchors at most, of each level, that make candidates, the best by their
+            best class, as in mmdetection; None for all.
         cross_class: suppress whatever the class.
         clip_first: whether boxes are cut to the picture before NMS, as in mmdetection.
     """
@@ -120,15 +129,22 @@ class YolactInference:
     score_threshold: float = 0.05
     iou_threshold: float = 0.5
     candidates: int = 200
+    level_candidates: int | None = None
     cross_class: bool = False
     clip_first: bool = False
 
 
 class Yolact(OneStage):
-    """The whole model; see the module's text."""
+    """The whole model; see the module's text.
+
+    Attributes:
+        anchors, inference: as given.
+        anchors_given: whether they were, so that a checkpoint's project does not move them.
+    """
 
     step = 1
     layouts = YOLACT_LAYOUTS
+    mask_frame = MaskFrame.CANVAS_EVEN
 
     def __init__(
         self,
@@ -155,6 +171,7 @@ class Yolact(OneStage):
             max_detections: in a picture.
         """
         super().__init__(backbone, num_classes, max_detections)
+        self.anchors_given = anchors is not None
         self.anchors = anchors or Anchors()
         self.inference = inference or YolactInference()
         number = len(self.anchors.ratios)
@@ -192,22 +209,33 @@ class Yolact(OneStage):
         ]
         logits, codes, coefficients = (torch.cat(part) for part in zip(*rows, strict=True))
         probabilities = logits.softmax(1)[:, 1:]
-        certain = probabilities.amax(1) > self.inference.score_threshold
+        best = probabilities.amax(1)
+        certain = best > self.inference.score_threshold
+        certain &= self._best_of_levels(best, [len(level[0]) for level in rows])
         anchors = self.anchors.boxes([level.codes.shape[-2:] for level in heads.levels], canvas)
         boxes = decode(codes[certain], anchors[certain])
         clipped = clip_boxes_to_image(boxes, size)
         compared = clipped if self.inference.clip_first else boxes
         kept, labels, scores = self._suppress(compared, probabilities[certain])
         boxes = clipped[kept]
-        prototypes = _on_quarter_grid(heads.prototypes[index], canvas)
         chosen = coefficients[certain][kept]
-        masks = torch.einsum("nk,khw->nhw", chosen, prototypes).sigmoid()
-        return Detections(boxes, scores, labels + 1, masks * _inside(boxes, masks.shape[-2:]))
+        masks = torch.einsum("nk,khw->nhw", chosen, heads.prototypes[index]).sigmoid()
+        inside = _inside(boxes, masks.shape[-2:], canvas)
+        return Detections(boxes, scores, labels + 1, masks * inside)
 
     @classmethod
     def classes_in(cls, weights: Mapping[str, Tensor]) -> int | None:
         """Return the number of classes, background included; None for another model's weights."""
         return classes_in(weights)
+
+    def _best_of_levels(self, best: Tensor, counts: Sequence[int]) -> Tensor:
+        """Return which anchors are among the best of their level, `counts` anchors each."""
+        number = self.inference.level_candidates
+        among = []
+        for scores in best.split(list(counts)):
+            order = scores.argsort(descending=True, stable=True)[:number]
+            among.append(torch.zeros(len(scores), dtype=torch.bool).index_fill(0, order, True))
+        return torch.cat(among)
 
     def _suppress(self, boxes: Tensor, scores: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Fast NMS of one picture: indices, class columns and scores, best first."""
@@ -277,21 +305,13 @@ def _rows(values: Tensor, length: int) -> Tensor:
     return values.permute(1, 2, 0).reshape(-1, length)
 
 
-def _on_quarter_grid(prototypes: Tensor, size: tuple[int, int]) -> Tensor:
-    """Resample `[k, H', W']`, spread over `size`, to cells of 4 x 4 pixels from the top left."""
-    rows, columns = quarter(size)
-    if prototypes.shape[-2:] == (rows, columns) and size[0] % 4 == size[1] % 4 == 0:
-        return prototypes
-    y = (torch.arange(rows) * MASK_STRIDE + MASK_STRIDE / 2) * 2 / size[0] - 1
-    x = (torch.arange(columns) * MASK_STRIDE + MASK_STRIDE / 2) * 2 / size[1] - 1
-    grid = torch.stack([x.expand(rows, -1), y[:, None].expand(-1, columns)], -1)
-    return F.grid_sample(prototypes[None], grid[None], padding_mode="border", align_corners=False)[
-        0
-    ]
+def _inside(boxes: Tensor, shape: Sequence[int], canvas: tuple[int, int]) -> Tensor:
+    """Return `[n, h, w]`, whether a mask pixel is in its box, or at most one pixel outside.
 
-
-def _inside(boxes: Tensor, shape: Sequence[int]) -> Tensor:
-    """Return `[n, h, w]`, whether a mask pixel is in its box, or at most one pixel outside."""
+    A mask pixel of `shape` over `canvas` is inside as in the authors' `crop`: its number, not
+    its centre, is compared with the box's edges in mask pixels.
+    """
     y, x = torch.arange(shape[0])[:, None], torch.arange(shape[1])
-    x1, y1, x2, y2 = (boxes / MASK_STRIDE).T[..., None, None]
+    scale = boxes.new_tensor([shape[1] / canvas[1], shape[0] / canvas[0]]).repeat(2)
+    x1, y1, x2, y2 = (boxes * scale).T[..., None, None]
     return (x >= x1 - 1) & (x < x2 + 1) & (y >= y1 - 1) & (y < y2 + 1)

@@ -1,7 +1,7 @@
 """YOLACT as a graph of static shapes, for export; `yolact.py` has the model and its meaning.
 
     images → normalise → pyramid → head, prototypes → softmax → the best K of each class
-    → decoded → Fast NMS → D detections → coefficients x prototypes → masks at a quarter, cropped
+    → decoded → Fast NMS → D detections → coefficients x prototypes → masks, cropped
 
 Fast NMS is a matrix by itself, so nothing here needs an operator of `maskrt`.
 """
@@ -14,8 +14,8 @@ from torch import Tensor
 from ...core import InputSpec
 from .fast_nms import fast_nms
 from .letterboxed import clip_boxes
-from .one_stage import OneStageGraph, quarter
-from .yolact import MASK_STRIDE, Yolact, YolactHeads, decode
+from .one_stage import OneStageGraph
+from .yolact import Yolact, YolactHeads, decode
 
 __all__ = ["YolactGraph"]
 
@@ -24,6 +24,7 @@ class YolactGraph(OneStageGraph):
     """`images uint8 [B, H, W, 3]` → boxes, scores, labels, masks, count."""
 
     anchors: Tensor
+    mask_scale: Tensor
 
     def __init__(self, model: Yolact, spec: InputSpec) -> None:
         """Take over `model`'s layers and lay out the anchors of a `spec`-sized picture."""
@@ -34,8 +35,10 @@ class YolactGraph(OneStageGraph):
             heads = self.model.heads(maps)
         shapes = [level.codes.shape[-2:] for level in heads.levels]
         self.register_buffer("anchors", model.anchors.boxes(shapes, size))
-        self.mask_size = quarter(size)
-        self._prepare_grid(heads.prototypes.shape[-2:])
+        self.counts = [level.codes[0].numel() // 4 for level in heads.levels]
+        self.mask_size = tuple(heads.prototypes.shape[-2:])
+        scale = [masks / pixels for masks, pixels in zip(self.mask_size, size, strict=True)]
+        self.register_buffer("mask_scale", torch.tensor([*scale[::-1], *scale[::-1]]))
 
     def detect(self, heads: YolactHeads, corner: Tensor) -> tuple[Tensor, ...]:
         """Return boxes, scores, labels int32, masks and count int32 of a batch."""
@@ -44,7 +47,7 @@ class YolactGraph(OneStageGraph):
         boxes = decode(codes, self.anchors)
         found, scores, columns, count = fast_nms(
             clip_boxes(boxes, corner) if settings.clip_first else boxes,
-            logits.softmax(2)[..., 1:],
+            self._best_of_levels(logits.softmax(2)[..., 1:]),
             iou_threshold=settings.iou_threshold,
             score_threshold=settings.score_threshold,
             candidates=settings.candidates,
@@ -54,8 +57,7 @@ class YolactGraph(OneStageGraph):
         real = scores > 0
         boxes = decode(_pick(codes, found), self.anchors[found])
         boxes = clip_boxes(boxes, corner) * real[..., None]
-        prototypes = self._on_quarter_grid(heads.prototypes)
-        products = torch.matmul(_pick(coefficients, found), prototypes.flatten(2))
+        products = torch.matmul(_pick(coefficients, found), heads.prototypes.flatten(2))
         masks = products.reshape(*found.shape, *self.mask_size).sigmoid()
         masks = masks * (self._inside(boxes) & real[..., None, None])
         labels = torch.where(real, columns + 1, 0).to(torch.int32)
@@ -72,31 +74,23 @@ class YolactGraph(OneStageGraph):
             for part, n in enumerate(lengths)
         ]
 
-    def _prepare_grid(self, shape: torch.Size) -> None:
-        """Work out, of each axis, the two prototype cells and the weight of each mask cell."""
-        self.resampled = False
-        axes = zip("yx", self.mask_size, shape, (self.spec.height, self.spec.width), strict=True)
-        for axis, cells, length, pixels in axes:
-            centre = torch.arange(cells) * MASK_STRIDE + MASK_STRIDE / 2
-            place = (centre * length / pixels - 0.5).clamp(0, length - 1)
-            low = place.floor().long().clamp(max=max(length - 2, 0))
-            self.register_buffer(f"{axis}_low", low)
-            self.register_buffer(f"{axis}_weight", place - low)
-            self.resampled |= length * MASK_STRIDE != pixels
-
-    def _on_quarter_grid(self, x: Tensor) -> Tensor:
-        """Resample `[B, k, H', W']` to cells of 4 x 4 pixels."""
-        if not self.resampled:
-            return x
-        for axis, dim in (("y", 2), ("x", 3)):
-            low, weight = getattr(self, f"{axis}_low"), getattr(self, f"{axis}_weight")
-            weight = weight[:, None] if axis == "y" else weight
-            x = x.index_select(dim, low) * (1 - weight) + x.index_select(dim, low + 1) * weight
-        return x
+    def _best_of_levels(self, scores: Tensor) -> Tensor:
+        """Return scores `[B, N, C]`, 0 for anchors that are not among the best of their level."""
+        number = self.model.inference.level_candidates
+        if number is None or number >= max(self.counts):
+            return scores
+        kept = []
+        for level in scores.split(self.counts, 1):
+            best = level.amax(2)
+            if number < best.shape[1]:
+                least = best.topk(number, 1).values[:, -1:]
+                level = level * (best >= least)[..., None]
+            kept.append(level)
+        return torch.cat(kept, 1)
 
     def _inside(self, boxes: Tensor) -> Tensor:
         """Return `[B, D, h, w]`, whether a mask pixel is in its box, or at most one outside."""
-        x1, y1, x2, y2 = (edge[..., None, None] for edge in (boxes / MASK_STRIDE).unbind(-1))
+        x1, y1, x2, y2 = (edge[..., None, None] for edge in (boxes * self.mask_scale).unbind(-1))
         y = torch.arange(self.mask_size[0], dtype=torch.float32)[:, None]
         x = torch.arange(self.mask_size[1], dtype=torch.float32)
         return (x >= x1 - 1) & (x < x2 + 1) & (y >= y1 - 1) & (y < y2 + 1)

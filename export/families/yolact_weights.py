@@ -3,13 +3,16 @@
                    authors                                 mmdetection
     anchors        square, widths of ratios 1, 1/2, 2      ratios 1/2, 1, 2 (height over width)
     pyramid        see `yolact_pyramid.py`                 likewise
+    anchors lie    evenly over the picture                 550 / 69, 550 / 35, … pixels apart
+    candidates     all anchors                             the best 1000 of each level
     background     the first class                         the last
     boxes          clipped after NMS                       before
 
 The authors' anchors are square by an oversight that their COCO models were trained with. Their
 models for Pascal (20 classes) were not; nothing in a file tells but the number of classes. Models
 of other sizes than 550 (`yolact_im400`, `yolact_im700`) have anchors in proportion: give them to
-the factory.
+the factory. mmdetection's strides are numbers of its configuration, which stay as they are at other
+sizes; a model that was trained with others needs them from the factory, too.
 """
 
 from __future__ import annotations
@@ -32,6 +35,12 @@ __all__ = ["YOLACT_LAYOUTS", "classes_in"]
 _MEAN = (123.68 / 255, 116.78 / 255, 103.94 / 255)
 _STD = (58.40 / 255, 57.12 / 255, 57.38 / 255)
 _PASCAL_CLASSES = 21
+_MMDET_STRIDES = tuple(550 / places for places in (69, 35, 18, 9, 5))
+_MMDET_LEVEL_CANDIDATES = 1000
+_STRETCHED = (
+    "these weights were trained on pictures stretched to the input size, and maskrt letterboxes: "
+    "pictures of the input's own proportions are seen as there, and others give other scores."
+)
 _PROTONET = {"0": "before.0", "2": "before.2", "4": "before.4", "8": "after.0", "10": "last"}
 
 
@@ -53,7 +62,8 @@ def _background_first(rows: Tensor, classes: int) -> Tensor:
 
 def _as_the_authors(model: Yolact) -> None:
     model.image_mean, model.image_std = _MEAN, _STD
-    model.inference = replace(model.inference, clip_first=False)
+    model.inference = replace(model.inference, clip_first=False, level_candidates=None)
+    model.warning = _STRETCHED
     pascal = model.num_classes == _PASCAL_CLASSES
     scales = model.anchors.scales
     if pascal and scales == type(model.anchors)().scales:
@@ -64,8 +74,12 @@ def _as_the_authors(model: Yolact) -> None:
 def _as_mmdetection(model: Yolact) -> None:
     """Give `model` mmdetection's colours, anchors, NMS and pyramid."""
     model.image_mean, model.image_std = _MEAN, _STD
-    model.inference = replace(model.inference, clip_first=True)
-    model.anchors = replace(model.anchors, ratios=(0.5, 1.0, 2.0), square=False)
+    model.inference = replace(
+        model.inference, clip_first=True, level_candidates=_MMDET_LEVEL_CANDIDATES
+    )
+    model.warning = _STRETCHED
+    strides = model.anchors.strides if model.anchors_given else _MMDET_STRIDES
+    model.anchors = replace(model.anchors, ratios=(0.5, 1.0, 2.0), square=False, strides=strides)
     pyramid = model.backbone.fpn
     if isinstance(pyramid, YolactFPN):
         widths = [block[0].in_channels for block in pyramid.inner_blocks]

@@ -1,35 +1,59 @@
-"""Mask R-CNN by name, beside torchvision's own: other backbones, and detectron2's models."""
+"""Mask and Faster R-CNN beside torchvision's own: other backbones, and detectron2's models."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from torchvision.models.detection import MaskRCNN
+from torchvision.models.detection import FasterRCNN, MaskRCNN
 from torchvision.models.detection.backbone_utils import mobilenet_backbone
 
 from ..families.backbones import resnet_fpn
-from ..families.detectron2_mask_rcnn import detectron2_mask_rcnn
+from ..families.detectron2_rcnn import detectron2_rcnn
 from ..families.timm_backbone import TimmFPN
 
 __all__ = [
+    "fasterrcnn_r50_detectron2",
+    "fasterrcnn_r101_detectron2",
+    "fasterrcnn_x101_detectron2",
     "maskrcnn_mobilenet_v3",
     "maskrcnn_r50_detectron2",
     "maskrcnn_r101",
     "maskrcnn_r101_detectron2",
     "maskrcnn_timm",
+    "maskrcnn_x101_detectron2",
 ]
 
 _MOBILENET_STAGES = [1, 2, 3, 5]  # strides 4, 8, 16, 32
 
 
-def maskrcnn_r50_detectron2(num_classes: int = 81, **kwargs: Any) -> MaskRCNN:
-    """Build the model that detectron2's `mask_rcnn_R_50_FPN` weights fit."""
-    return detectron2_mask_rcnn(50, num_classes, **kwargs)
+def maskrcnn_r50_detectron2(num_classes: int = 81, **kwargs: Any) -> FasterRCNN:
+    """Build the model of detectron2's `mask_rcnn_R_50_FPN`; see `detectron2_rcnn`."""
+    return detectron2_rcnn(50, num_classes, **kwargs)
 
 
-def maskrcnn_r101_detectron2(num_classes: int = 81, **kwargs: Any) -> MaskRCNN:
-    """Build the model that detectron2's `mask_rcnn_R_101_FPN` weights fit."""
-    return detectron2_mask_rcnn(101, num_classes, **kwargs)
+def maskrcnn_r101_detectron2(num_classes: int = 81, **kwargs: Any) -> FasterRCNN:
+    """Build the model of detectron2's `mask_rcnn_R_101_FPN`; see `detectron2_rcnn`."""
+    return detectron2_rcnn(101, num_classes, **kwargs)
+
+
+def maskrcnn_x101_detectron2(num_classes: int = 81, **kwargs: Any) -> FasterRCNN:
+    """Build the model of detectron2's `mask_rcnn_X_101_32x8d_FPN`; see `detectron2_rcnn`."""
+    return detectron2_rcnn("x101", num_classes, **kwargs)
+
+
+def fasterrcnn_r50_detectron2(num_classes: int = 81, **kwargs: Any) -> FasterRCNN:
+    """Build the model of detectron2's `faster_rcnn_R_50_FPN`; see `detectron2_rcnn`."""
+    return detectron2_rcnn(50, num_classes, masks=False, **kwargs)
+
+
+def fasterrcnn_r101_detectron2(num_classes: int = 81, **kwargs: Any) -> FasterRCNN:
+    """Build the model of detectron2's `faster_rcnn_R_101_FPN`; see `detectron2_rcnn`."""
+    return detectron2_rcnn(101, num_classes, masks=False, **kwargs)
+
+
+def fasterrcnn_x101_detectron2(num_classes: int = 81, **kwargs: Any) -> FasterRCNN:
+    """Build the model of detectron2's `faster_rcnn_X_101_32x8d_FPN`; see `detectron2_rcnn`."""
+    return detectron2_rcnn("x101", num_classes, masks=False, **kwargs)
 
 
 def maskrcnn_r101(num_classes: int = 91, **kwargs: Any) -> MaskRCNN:

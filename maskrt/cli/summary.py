@@ -5,8 +5,9 @@ from typing import Any
 
 from rich.table import Table
 
-from ..core import Bundle, BundleError, Target, counted
+from ..core import Bundle, BundleError, Manifest, Target, counted
 from ..core.bundle import RECIPE, REPORT, SEARCH
+from ..core.masks import MaskFrame
 from ..runtime.cuda_device import can_run
 from .options import console
 
@@ -26,6 +27,8 @@ def print_bundle(bundle: Bundle) -> None:
     screen.print(
         f"  input     {spec.batch} x {spec.height} x {spec.width} x 3 uint8 RGB, letterboxed"
     )
+    if "masks" in manifest.outputs:
+        screen.print(f"  masks     {_masks(manifest)}")
     screen.print(f"  fidelity  {_fidelity(manifest.fidelity)}")
     for warning in manifest.fidelity.get("violations", []):
         screen.print(f"  warning   the conversion is not exact. {warning}", style="yellow")
@@ -47,6 +50,12 @@ def print_bundle(bundle: Bundle) -> None:
         screen.print(_engines(bundle))
     for name in bundle.prepared():
         _print_prepared(bundle, name)
+
+
+def _masks(manifest: Manifest) -> str:
+    if manifest.mask_frame is not MaskFrame.BOX:
+        return "over the picture, at a quarter of its size"
+    return f"over boxes, pasted as {manifest.mask_paste} pastes"
 
 
 def _print_calibration(recipe: Any) -> None:
@@ -166,10 +175,20 @@ def _runs_here(engine: str) -> bool:
 def _weights(source: dict[str, Any]) -> str:
     recorded = source.get("weights")
     if recorded:
-        return f"weights {recorded['file']} ({recorded['sha256'][:12]})"
+        return f"weights {recorded['file']} ({recorded['sha256'][:12]}{_part(recorded)})"
     if (file := source.get("onnx")) is not None:
         return f"rewritten by surgery ({file['sha256'][:12]})"
     return "no weights given: the model is as its builder made it, untrained unless that trains it"
+
+
+def _part(recorded: dict[str, Any]) -> str:
+    """Say which part of a checkpoint was taken, where it holds more than weights."""
+    averaged = "averaged over training (EMA)" if recorded.get("averaged") else ""
+    beside = f"not {recorded['beside']}" if "beside" in recorded else ""
+    prefix = f"without {recorded['prefix']}" if "prefix" in recorded else ""
+    left_out = f"{recorded['left_out']} others left out" if "left_out" in recorded else ""
+    words = (recorded.get("part", ""), averaged, beside, prefix, left_out)
+    return "".join(f", {word}" for word in words if word)
 
 
 def _improvements(found: dict[str, Any]) -> str:

@@ -7,6 +7,8 @@ import click
 from rich.table import Table
 
 from ..core import TARGETS, Target
+from ..core.cards import CARDS
+from ..core.target import RTX_SMS
 from .options import console
 
 __all__ = ["command"]
@@ -27,6 +29,8 @@ def command() -> None:
     console().print(table)
     for reason, names in reasons.items():
         console().print(f"{', '.join(names)}: {reason}.")
+    for sm, names in _cards().items():
+        console().print(f"rtx-{sm}, by a card's name: {', '.join(names)}.")
     console().print(
         "GB: memory of the smallest module. TensorRT: what the device's JetPack releases bring. "
         "pays: precisions that are faster there than the next wider one."
@@ -36,8 +40,17 @@ def command() -> None:
 _ONE_SM = replace(Target.parse("rtx-89"), name="rtx-SM", description="such as rtx-89: one SM")
 
 
+def _cards() -> dict[int, list[str]]:
+    """Return the names of cards by the compute capability that an engine can be built for."""
+    found: dict[int, list[str]] = {}
+    for name, sm in CARDS.items():
+        if sm in RTX_SMS:
+            found.setdefault(sm, []).append(name)
+    return found
+
+
 def _facts(target: Target) -> tuple[str, ...]:
-    versions = [".".join(map(str, pack.tensorrt)) for pack in target.jetpacks]
+    versions = [pack.tensorrt_version for pack in target.jetpacks]
     sms = [f"{sm // 10}.{sm % 10}" for sm in target.runs_on]
     return (
         target.name,

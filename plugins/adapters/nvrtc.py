@@ -153,6 +153,7 @@ def _check(library: Any, status: int) -> None:
 def _library() -> Any:
     for name in _candidates():
         try:
+            _open_builtins(Path(name))
             library = ctypes.CDLL(name)
         except OSError:
             continue
@@ -162,6 +163,16 @@ def _library() -> Any:
         "NVRTC is needed to compile CUDA kernels and was not found: install the CUDA toolkit "
         "(JetPack has it), or run `pip install nvidia-cuda-nvrtc`."
     )
+
+
+def _open_builtins(library: Path) -> None:
+    """Open what NVRTC opens by its bare name when it compiles, from beside NVRTC.
+
+    The library in the wheel 13.0.88 has no RUNPATH, so it finds them only where they are open.
+    """
+    if library.is_file():
+        for builtins in sorted(library.parent.glob("libnvrtc-builtins.so.*")):
+            ctypes.CDLL(str(builtins))
 
 
 def _candidates() -> list[str]:

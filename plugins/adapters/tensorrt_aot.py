@@ -3,7 +3,8 @@
     lowered = lower_to_aot(model)
     register_aot_plugins(lowered)          # before parsing it; an engine needs nothing of this
 
-TensorRT takes one kernel a plugin, as PTX, with the arguments
+TensorRT takes one kernel a plugin, as PTX, under a name of its own (`engine_entry`), with the
+arguments
 
     inputs…, int32 extras…, outputs…
 
@@ -14,12 +15,13 @@ known, and the others are found where the plan has them as they are in a shape o
 `order [B, K]` of BatchedNMS, both). TensorRT launches every kernel, whatever the shapes are, and no
 kernel expects an empty batch: a profile's least batch is 1.
 
-Numbers are arrays of one element in the signature: with NumPy 2.4 and later, TensorRT before 11.2
-fails to read `int` and `float`; and they are not `numpy.typing.NDArray`, which TensorRT 10.16 does
-not take with NumPy 2.5. All attributes stand in `aot_impl` too, in the order of `register`, which
-validation wants. The decorators look at signatures alone, so those are made of the schema.
+Fields are numbers (`field_numbers.py`), and arrays of one element in the signature: with NumPy 2.4
+and later, TensorRT before 11.2 fails to read `int` and `float`; and they are not
+`numpy.typing.NDArray`, which TensorRT 10.16 does not take with NumPy 2.5. All attributes stand in
+`aot_impl` too, in the order of `register`, which validation wants. The decorators look at
+signatures alone, so those are made of the schema.
 
-Tested without a GPU, with TensorRT's own `plugin` package on `tensorrt-lean` 10.16 and 11.4: its
+Tested without a GPU, with TensorRT's own `plugin` package of 10.9, 10.13, 10.16 and 11.4: its
 validation, registration, look-up and creation from fields, and what it derives for the engine
 (shapes, kernel, PTX, grid, block, extras), launched on the host. That the builder accepts and times
 the PTX takes the full TensorRT and a GPU.
@@ -27,10 +29,11 @@ the PTX takes the full TensorRT and a GPU.
 Source: NVIDIA TensorRT, Python API, tensorrt.plugin.
 """
 
+import hashlib
 import inspect
 import operator as arithmetic
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import GenericAlias, ModuleType
 from typing import Any
 
@@ -40,19 +43,22 @@ import onnx
 from ...core import UnsupportedModelError, UnsupportedTargetError, require
 from ..launch import Dim, LaunchPlan, Stage
 from ..lowering import OPERATORS
-from ..operator import DOMAIN, AttributeValue, Operator
+from ..operator import DOMAIN, Operator
 from .cuda_driver import compute_capability
+from .field_numbers import number_kinds
 from .nvrtc import compile_plan
 from .sizes import Algebra, Size, evaluate
-from .tensorrt_fields import data_type, require_tensorrt
-from .tensorrt_nodes import POSITION, Position
+from .tensorrt_fields import check_fields, data_type, require_tensorrt
+from .tensorrt_nodes import fields_in, split
 
-__all__ = ["register_aot_plugins"]
+__all__ = ["engine_entry", "register_aot_plugins"]
 
 _PURPOSE = "run maskrt's operators as ahead-of-time plugins"
 _INTEGERS = np.ndarray[Any, np.dtype[np.int32]]
 _FLOATS = np.ndarray[Any, np.dtype[np.float32]]
-_ANNOTATIONS: dict[type, Any] = {int: _INTEGERS, float: _FLOATS, tuple: _FLOATS, str: str}
+_ANNOTATIONS: dict[type, Any] = {int: _INTEGERS, float: _FLOATS}
+
+_ENTRY_START, _ENTRY_DIGITS = 6, 8
 
 _ARITHMETIC: dict[str, Callable[[Any, Any], Any]] = {
     "SUM": arithmetic.add,
@@ -61,7 +67,7 @@ _ARITHMETIC: dict[str, Callable[[Any, Any], Any]] = {
     "FLOOR_DIV": arithmetic.floordiv,
 }
 
-_registered: set[str] = set()
+_registered: dict[str, tuple[str, ...]] = {}  # plugin -> its fields
 
 
 def register_aot_plugins(model: onnx.ModelProto, trt: ModuleType | None = None) -> tuple[str, ...]:
@@ -76,18 +82,39 @@ def register_aot_plugins(model: onnx.ModelProto, trt: ModuleType | None = None) 
 
     Raises:
         MissingDependencyError: TensorRT is not installed.
-        UnsupportedTargetError: it is older than 10.9.
+        UnsupportedTargetError: it is older than 10.9, or it misreads plugin fields.
+        UnsupportedModelError: a node is no such plugin, or has other fields than one before it.
     """
     trt = require_tensorrt(trt, (10, 9), _PURPOSE)
     trtp = require("tensorrt.plugin", _PURPOSE)
-    nodes = {node.op_type: node for node in model.graph.node if node.domain == DOMAIN}
-    for name, node in nodes.items():
+    check_fields(trt)
+    nodes = [node for node in model.graph.node if node.domain == DOMAIN]
+    for node in nodes:
+        name = node.op_type
+        fields = fields_in(node)
+        if _registered.get(name, fields) != fields:
+            raise UnsupportedModelError(
+                f"node {node.name!r} has other fields than a node of the plugin {name} before it: "
+                "build them in processes of their own."
+            )
         if name not in _registered:
-            kernel = _Kernel(trt, trtp, _operator_of(name), len(node.input), len(node.output))
+            counts = len(node.input), len(node.output)
+            kernel = _Kernel(trt, trtp, _operator_of(name), *counts, fields)
             trtp.register(f"{DOMAIN}::{name}")(kernel.described())
             trtp.aot_impl(f"{DOMAIN}::{name}")(kernel.implemented())
-            _registered.add(name)
-    return tuple(nodes)
+            _registered[name] = fields
+    return tuple(dict.fromkeys(node.op_type for node in nodes))
+
+
+def engine_entry(plan: LaunchPlan, stage: Stage) -> str:
+    """Return the name that a stage's kernel has in an engine: at most 15 characters, and its own.
+
+    Before 10.14, TensorRT keeps no copy of a longer name when it asks for the kernel, and an engine
+    holds kernels of several nodes, whose macros differ. So the name is a digest of the macros, too.
+    """
+    parts = (plan.source.parent.name, stage.entry, *map(str, sorted(plan.defines.items())))
+    digest = hashlib.sha256("\0".join(parts).encode()).hexdigest()
+    return f"{stage.entry[:_ENTRY_START]}_{digest[:_ENTRY_DIGITS]}"
 
 
 def _operator_of(name: str) -> Operator:
@@ -123,6 +150,7 @@ class _Kernel:
     operator: Operator
     inputs: int
     outputs: int
+    fields: tuple[str, ...]
 
     def described(self) -> Callable[..., Any]:
         """Return the function that states the outputs' shapes and types."""
@@ -145,10 +173,11 @@ class _Kernel:
 
         def implement(*arguments: Any) -> Any:
             descriptors, values = arguments[: self.inputs], arguments[self.inputs : -2]
-            names = list(self._parameters())[self.inputs :]
-            call = self._call(descriptors, dict(zip(names, values, strict=True)))
-            code = compile_plan(call.plan, call.sm or compute_capability(), "ptx").code
-            return call.stage.entry, code, self._launch(call), self._extras(call)
+            call = self._call(descriptors, dict(zip(self.fields, values, strict=True)))
+            entry = engine_entry(call.plan, call.stage)
+            renamed = replace(call.plan, defines={**call.plan.defines, call.stage.entry: entry})
+            code = compile_plan(renamed, call.sm or compute_capability(), "ptx").code
+            return entry, code, self._launch(call), self._extras(call)
 
         trtp = self.trtp
         outputs = GenericAlias(tuple, (trtp.TensorDesc,) * self.outputs)
@@ -159,18 +188,15 @@ class _Kernel:
 
     def _parameters(self) -> dict[str, Any]:
         tensors = {f"input{index}": self.trtp.TensorDesc for index in range(self.inputs)}
-        own = {a.name: _ANNOTATIONS[a.kind] for a in self.operator.schema.attributes}
-        return {**tensors, **own, **dict.fromkeys(POSITION, _INTEGERS)}
+        kinds = number_kinds(self.operator.schema)
+        return {**tensors, **{name: _ANNOTATIONS[kinds.get(name, int)] for name in self.fields}}
 
     def _call(self, descriptors: Sequence[Any], attributes: Mapping[str, Any]) -> _Call:
-        schema = self.operator.schema
-        kinds = {a.name: a.kind for a in schema.attributes}
-        values = {name: _plain(kind, attributes[name]) for name, kind in kinds.items()}
-        dims, types, (stage,), (sm,) = (tuple(attributes[n].tolist()) for n in POSITION)
-        position = Position(dims, types, stage, sm)
-        schema.validate(values, len(types))
-        plan = position.plan(self.operator, values)
-        return _Call(plan, plan.stages[stage], sm, self._algebra(plan, stage, descriptors))
+        numbers = {name: attributes[name].tolist()[0] for name in self.fields}
+        position, values = split(self.operator, numbers)
+        plan, stage = position.plan(self.operator, values), position.stage
+        algebra = self._algebra(plan, stage, descriptors)
+        return _Call(plan, plan.stages[stage], position.sm, algebra)
 
     def _algebra(self, plan: LaunchPlan, stage: int, descriptors: Sequence[Any]) -> Algebra:
         known = {}
@@ -230,9 +256,3 @@ def _with_signature(
         return_annotation=result,
     )
     return function
-
-
-def _plain(kind: type, value: Any) -> AttributeValue:
-    if kind is str:
-        return str(value)
-    return tuple(value.tolist()) if kind is tuple else kind(value.tolist()[0])

@@ -1,7 +1,7 @@
 """Between a schema and TensorRT's words: plugin fields, data types, versions.
 
-An attribute becomes the field that TensorRT's ONNX parser makes of it: INT32 for a whole number,
-FLOAT32 for a float or a tuple of floats, CHAR for text.
+An attribute becomes numbers (`field_numbers.py`), and each of those the field that TensorRT's ONNX
+parser makes of it: INT32 for a whole number, FLOAT32 for a float, of one element.
 """
 
 from collections.abc import Iterable, Mapping
@@ -11,14 +11,17 @@ from typing import Any
 import numpy as np
 
 from ...core import UnsupportedModelError, UnsupportedTargetError, require
-from ..operator import Attribute, AttributeValue, Schema
+from ..operator import AttributeValue, Schema
+from .field_numbers import attributes_of_numbers, number_kinds, numbers_of
 
 __all__ = [
     "attributes_of",
+    "check_fields",
     "data_type",
     "dtype_name",
     "fields_of",
     "named_fields",
+    "parse_version",
     "require_tensorrt",
 ]
 
@@ -30,7 +33,9 @@ _DATA_TYPES = {
     "uint8": "UINT8",
 }
 _DTYPE_NAMES = {theirs: ours for ours, theirs in _DATA_TYPES.items()}
-_FIELD_TYPES = {int: "INT32", float: "FLOAT32", tuple: "FLOAT32", str: "CHAR"}
+_NUMPY_TYPES = {int: np.int32, float: np.float32}
+_FIELD_TYPES = {int: "INT32", float: "FLOAT32"}
+_PROBE = 1.5  # no bit pattern of a whole number, and not zero
 
 
 def require_tensorrt(trt: ModuleType | None, least: tuple[int, int], purpose: str) -> ModuleType:
@@ -41,12 +46,18 @@ def require_tensorrt(trt: ModuleType | None, least: tuple[int, int], purpose: st
         UnsupportedTargetError: it is older.
     """
     trt = trt or require("tensorrt", purpose)
-    if tuple(int(part) for part in trt.__version__.split(".")[:2]) < least:
+    if parse_version(trt.__version__) < least:
         raise UnsupportedTargetError(
             f"TensorRT {least[0]}.{least[1]} or later is needed to {purpose}, and this is "
             f"{trt.__version__}: install a newer one, or lower the graph without plugins."
         )
     return trt
+
+
+def parse_version(version: str) -> tuple[int, int]:
+    """Return major and minor number of a version such as `"10.16.1.11"`."""
+    major, minor = version.split(".")[:2]
+    return int(major), int(minor)
 
 
 def data_type(trt: ModuleType, dtype: str) -> Any:
@@ -71,7 +82,10 @@ def dtype_name(kind: Any) -> str:
 def named_fields(trt: ModuleType, schema: Schema) -> Any:
     """Return the fields that a creator asks for, without values."""
     return trt.PluginFieldCollection(
-        [trt.PluginField(a.name, np.array([]), _field_type(trt, a)) for a in schema.attributes]
+        [
+            trt.PluginField(name, np.array([]), _field_type(trt, kind))
+            for name, kind in number_kinds(schema).items()
+        ]
     )
 
 
@@ -79,10 +93,12 @@ def fields_of(
     trt: ModuleType, schema: Schema, attributes: Mapping[str, AttributeValue]
 ) -> tuple[Any, list[Any]]:
     """Return an operator's attributes as plugin fields, and the memory that they point to."""
-    memory = [_field_data(attributes[a.name]) for a in schema.attributes]
+    kinds = number_kinds(schema)
+    numbers = numbers_of({a.name: attributes[a.name] for a in schema.attributes})
+    memory = [np.array([value], _NUMPY_TYPES[kinds[name]]) for name, value in numbers.items()]
     fields = [
-        trt.PluginField(attribute.name, data, _field_type(trt, attribute))
-        for attribute, data in zip(schema.attributes, memory, strict=True)
+        trt.PluginField(name, data, _field_type(trt, kinds[name]))
+        for name, data in zip(numbers, memory, strict=True)
     ]
     return trt.PluginFieldCollection(fields), memory
 
@@ -91,29 +107,39 @@ def attributes_of(schema: Schema, fields: Iterable[Any]) -> dict[str, AttributeV
     """Return plugin fields as an operator's attributes; those left out get their default.
 
     Raises:
-        UnsupportedModelError: a field is missing, unknown or outside the schema's limits.
+        UnsupportedModelError: a field is missing, unknown, no number, or outside the schema's
+            limits.
     """
-    kinds = {attribute.name: attribute.kind for attribute in schema.attributes}
-    values = {f.name: _value(kinds.get(f.name, tuple), f.data) for f in fields}
+    numbers = {field.name: _number(schema, field) for field in fields}
+    values = attributes_of_numbers(schema, numbers)
     schema.validate(values, sum(port.repeat[0] for port in schema.inputs))
     return schema.filled(values)
 
 
-def _field_type(trt: ModuleType, attribute: Attribute) -> Any:
-    return getattr(trt.PluginFieldType, _FIELD_TYPES[attribute.kind])
+def check_fields(trt: ModuleType) -> None:
+    """Raise `UnsupportedTargetError` unless a plugin field is read as it was written."""
+    data = np.array([_PROBE], np.float32)
+    collection = trt.PluginFieldCollection(
+        [trt.PluginField("probe", data, _field_type(trt, float))]
+    )
+    found = [np.asarray(field.data).ravel().tolist() for field in collection]
+    if found != [[_PROBE]]:
+        raise UnsupportedTargetError(
+            f"TensorRT {trt.__version__} with NumPy {np.__version__} reads the plugin field "
+            f"{[_PROBE]} as {found[0] if found else 'nothing'}, so that no plugin of maskrt would "
+            "be what the graph says: run pip install 'numpy<2'."
+        )
 
 
-def _field_data(value: AttributeValue) -> Any:
-    if isinstance(value, str):
-        return value.encode()
-    return np.atleast_1d(np.asarray(value, np.int32 if isinstance(value, int) else np.float32))
+def _field_type(trt: ModuleType, kind: type) -> Any:
+    return getattr(trt.PluginFieldType, _FIELD_TYPES[kind])
 
 
-def _value(kind: type, data: Any) -> AttributeValue:
-    array = np.asarray(data)
-    if kind is str:
-        return array.tobytes().rstrip(b"\0").decode()
-    numbers = array.ravel().tolist()
-    if kind is tuple or len(numbers) != 1:  # another count is what the schema refuses
-        return tuple(float(number) for number in numbers)
-    return kind(numbers[0])
+def _number(schema: Schema, field: Any) -> int | float:
+    found = np.asarray(field.data).ravel().tolist()
+    if len(found) != 1:
+        raise UnsupportedModelError(
+            f"field {field.name} of a {schema.name} node has {len(found)} elements, and each field "
+            "of maskrt's plugins is one number: lower the graph again."
+        )
+    return found[0]

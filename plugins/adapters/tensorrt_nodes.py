@@ -1,18 +1,19 @@
 """The graph that TensorRT parses when its plugins run the operators: plugin nodes in their place.
 
 `lower_to_plugins` keeps each node of the domain `maskrt` and writes out what the parser looks for:
-all attributes, the plugin's version and namespace. `lower_to_aot` puts one node for each kernel in
-its place, since an ahead-of-time plugin is one kernel. Scratch tensors become tensors of the graph,
-from the kernel that writes them to those that read them:
+all attributes as numbers (`field_numbers.py`), the plugin's version and namespace. `lower_to_aot`
+puts one node for each kernel in its place, since an ahead-of-time plugin is one kernel. Scratch
+tensors become tensors of the graph, from the kernel that writes them to those that read them:
 
-    BatchedNMS(boxes, scores, labels) -> BatchedNMS_nms_rank_1to2(scores)
-                                         BatchedNMS_nms_overlap_4to1(boxes, labels, order, valid)
-                                         BatchedNMS_nms_select_6to5(boxes, …, order, valid, bits)
+    BatchedNMS(boxes, scores, labels)
+    -> BatchedNMS_nms_rank_1to2of3(scores)
+       BatchedNMS_nms_overlap_4to1of3(boxes, labels, order, valid)
+       BatchedNMS_nms_select_6to5of3(boxes, …, order, valid, bits)
 
-Beside the operator's attributes, such a node says which launch plan it is part of: `plan_dims`, the
-sizes of the operator's inputs one after another (-1: known to TensorRT alone), `plan_types`, their
-ONNX element types, `plan_stage`, the kernel's place in the plan, and `plan_sm`, the compute
-capability to compile for (0: of the device that builds).
+Beside the operator's attributes, such a node says which launch plan it is part of: `plan_dims_0`,
+…, the sizes of the operator's inputs one after another (-1: known to TensorRT alone),
+`plan_types_0`, …, their ONNX element types, `plan_stage`, the kernel's place in the plan, and
+`plan_sm`, the compute capability to compile for (0: of the device that builds).
 
 A node's namespace is its domain from TensorRT 10.10 on, and before that what the attribute
 `plugin_namespace` says. Local functions of the domain are dropped: the parser would inline them.
@@ -30,11 +31,13 @@ from ...core import UnsupportedModelError
 from ..launch import LaunchPlan, Stage
 from ..lowering import OPERATORS
 from ..operator import DOMAIN, AttributeValue, Operator
+from .field_numbers import attributes_of_numbers, numbers_of, values_at
 from .plan_inputs import input_tensors, ports_of_inputs
 
-__all__ = ["POSITION", "Position", "lower_to_aot", "lower_to_plugins", "plugin_name"]
+__all__ = ["Position", "fields_in", "lower_to_aot", "lower_to_plugins", "plugin_name", "split"]
 
-POSITION = ("plan_dims", "plan_types", "plan_stage", "plan_sm")
+_POSITION = ("plan_dims", "plan_types", "plan_stage", "plan_sm")
+_PARSERS = ("plugin_version", "plugin_namespace", "aot")  # read by TensorRT's parser, no fields
 
 Known = Mapping[str, tuple[tuple[int, ...], int]]
 
@@ -80,9 +83,15 @@ def lower_to_aot(model: onnx.ModelProto, sm: int = 0) -> onnx.ModelProto:
     return lowered
 
 
-def plugin_name(operator: Operator, stage: Stage) -> str:
-    """Return the name of the plugin of one kernel; another number of tensors is another plugin."""
-    count = f"{len(stage.inputs)}to{len(stage.outputs)}"
+def plugin_name(operator: Operator, stage: Stage, inputs: int) -> str:
+    """Return the name of the plugin of one kernel; another number of tensors is another plugin.
+
+    Args:
+        operator: that the kernel is of.
+        stage: the kernel.
+        inputs: how many the operator's node has.
+    """
+    count = f"{len(stage.inputs)}to{len(stage.outputs)}of{inputs}"
     return f"{operator.schema.name}_{stage.entry}_{count}"
 
 
@@ -105,7 +114,7 @@ class Position:
     @property
     def attributes(self) -> dict[str, Any]:
         """The node's attributes that state it."""
-        return {name: getattr(self, name.removeprefix("plan_")) for name in POSITION}
+        return {name: getattr(self, name.removeprefix("plan_")) for name in _POSITION}
 
     def plan(self, operator: Operator, attributes: Mapping[str, AttributeValue]) -> LaunchPlan:
         """Return the launch plan."""
@@ -115,6 +124,27 @@ class Position:
             del rest[: len(symbols)]
         dtypes = [str(helper.tensor_dtype_to_np_dtype(kind)) for kind in self.types]
         return operator.launch(attributes, input_tensors(operator.schema, shapes, dtypes))
+
+
+def fields_in(node: onnx.NodeProto) -> tuple[str, ...]:
+    """Return the names of the plugin fields that TensorRT's parser makes of a lowered node."""
+    return tuple(a.name for a in node.attribute if a.name not in _PARSERS)
+
+
+def split(
+    operator: Operator, numbers: Mapping[str, int | float]
+) -> tuple[Position, dict[str, AttributeValue]]:
+    """Return what the fields of a kernel's node say: its place, and the operator's attributes.
+
+    Raises:
+        UnsupportedModelError: an attribute is missing, unknown or outside the schema's limits.
+    """
+    dims, types = (values_at(name, numbers) for name in _POSITION[:2])
+    position = Position(dims, types, *(int(numbers[name]) for name in _POSITION[2:]))
+    own = {n: v for n, v in numbers.items() if n not in numbers_of(position.attributes)}
+    values = attributes_of_numbers(operator.schema, own)
+    operator.schema.validate(values, len(types))
+    return position, values
 
 
 def _chain(node: onnx.NodeProto, known: Known, index: int, sm: int) -> Iterator[onnx.NodeProto]:
@@ -134,7 +164,7 @@ def _chain(node: onnx.NodeProto, known: Known, index: int, sm: int) -> Iterator[
     names = _tensor_names(plan, node, index)
     for place, stage in enumerate(plan.stages):
         made = helper.make_node(
-            plugin_name(operator, stage), [names[n] for n in stage.inputs],
+            plugin_name(operator, stage, len(types)), [names[n] for n in stage.inputs],
             [names[n] for n in stage.outputs], name=f"{node.name}/{stage.entry}", domain=DOMAIN,
         )  # fmt: skip
         position = replace(first, stage=place).attributes
@@ -164,9 +194,10 @@ def _tensor_names(plan: LaunchPlan, node: onnx.NodeProto, index: int) -> dict[st
 
 
 def _write(node: onnx.NodeProto, attributes: Mapping[str, Any]) -> None:
-    for name, value in attributes.items():
-        plain = list(value) if isinstance(value, tuple) else value
-        node.attribute.append(helper.make_attribute(name, plain))
+    said = {name: attributes[name] for name in _PARSERS if name in attributes}
+    own = {name: value for name, value in attributes.items() if name not in said}
+    for name, value in {**numbers_of(own), **said}.items():
+        node.attribute.append(helper.make_attribute(name, value))
 
 
 def _operator_of(node: onnx.NodeProto) -> Operator:

@@ -3,18 +3,21 @@
     creators = register_plugins()          # before parsing a graph, and before loading an engine
 
 The plugin of an operator bears its name, its schema's version and the namespace `maskrt`; its
-fields are the schema's attributes. Its kernels are compiled when TensorRT announces concrete shapes
-(`on_shape_change`), and `enqueue` only launches them on TensorRT's stream: it neither allocates nor
-synchronises nor copies, since TensorRT captures it while it times tactics. Scratch tensors lie in
-TensorRT's workspace, each at a multiple of 256 bytes.
+fields are the schema's attributes, as numbers (`field_numbers.py`). Its kernels are compiled when
+TensorRT announces concrete shapes (`on_shape_change`), and `enqueue` only launches them on
+TensorRT's stream: it neither allocates nor synchronises nor copies, since TensorRT captures it
+while it times tactics. Scratch tensors lie in TensorRT's workspace, each at a multiple of 256
+bytes.
 
-Tested without a GPU on the plugin registry of `tensorrt-lean` 10.16 and 11.4: registration,
-look-up, creation from fields, serialisation, shapes, types, formats, workspace, and `enqueue` with
-a driver that runs the kernels on the host. Building and running an engine needs the full TensorRT.
+Tested without a GPU on the plugin registry of `tensorrt-lean`, with the bindings of 10.3, 10.9,
+10.13, 10.16 and 11.4, of which those before 10.16 with NumPy 1.26 and 2: registration, look-up,
+creation from fields, serialisation, shapes, types, formats, workspace, and `enqueue` with a driver
+that runs the kernels on the host. Building and running an engine needs the full TensorRT.
 
 Source: NVIDIA TensorRT, Python API, IPluginV3.
 """
 
+import ctypes
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -33,10 +36,12 @@ from .plan_inputs import input_tensors, ports_of_inputs, probe_plan
 from .sizes import Algebra, evaluate
 from .tensorrt_fields import (
     attributes_of,
+    check_fields,
     data_type,
     dtype_name,
     fields_of,
     named_fields,
+    parse_version,
     require_tensorrt,
 )
 
@@ -58,13 +63,14 @@ def register_plugins(trt: ModuleType | None = None) -> tuple[Any, ...]:
 
     Raises:
         MissingDependencyError: TensorRT is not installed.
-        UnsupportedTargetError: it is older than 10.0.
+        UnsupportedTargetError: it is older than 10.0, or it misreads plugin fields.
     """
     return _register(require_tensorrt(trt, (10, 0), "run maskrt's operators as plugins"))
 
 
 @lru_cache
 def _register(trt: ModuleType) -> tuple[Any, ...]:
+    check_fields(trt)
     plugin_class, creator_class = _plugin_class(trt), _creator_class(trt)
     registry = trt.get_plugin_registry()
     for operator in OPERATORS.values():
@@ -124,7 +130,12 @@ def _largest(descriptors: Sequence[Any]) -> tuple[Tensor, ...]:
 
 @lru_cache
 def _plugin_class(trt: ModuleType) -> type:
-    """Return the plugin's class; it derives from TensorRT's, so it is made when that is here."""
+    """Return the plugin's class; it derives from TensorRT's, so it is made when that is here.
+
+    The bindings of 10.0 to 10.3 free a plugin's memory twice when the last reference to it goes, so
+    there none goes as long as the process lives.
+    """
+    frees_twice = parse_version(trt.__version__) < (10, 4)
 
     class Plugin(
         trt.IPluginV3,  # type: ignore[name-defined]
@@ -149,6 +160,8 @@ def _plugin_class(trt: ModuleType) -> type:
             self._input_dtypes: tuple[str, ...] = ()
             self._prepared: dict[tuple[Tensor, ...], _Prepared] = {}
             self._memory: list[Any] = []
+            if frees_twice:
+                ctypes.pythonapi.Py_IncRef(ctypes.py_object(self))
 
         def get_capability_interface(self, type: Any) -> Any:
             return self

@@ -1,7 +1,8 @@
 // PasteMasks: a block makes ROWS x THREADS pixels of one mask, a thread one column of them. It
 // walks down the rows, keeps what lies across its column in the two source rows that it is between,
 // and votes with its warp: the votes on a row are a packed word. Where a tile misses the box,
-// nothing is read but the box, and zeros are stored.
+// nothing is read but the box, and zeros are stored. TRUNCATES is torchvision's paste, else it is
+// detectron2's: they differ in where a pixel lies on the mask, and in nothing else.
 #include "common.cuh"
 
 #define SIDE (M + 2)
@@ -10,10 +11,11 @@
 #error "a lane of each warp owns the word of one row"
 #endif
 
-// Pixels start to stop - 1 of the picture see the mask; pixel p lies at (p - first + 1/2) * scale.
+// No pixel of the picture but start to stop - 1 sees the mask. Pixel p lies at
+// (p - first + 1/2) * scale, or at (p + 1/2 - low) / extent of the box.
 struct Axis {
     int first, start, stop;
-    float scale;
+    float scale, low, extent;
 };
 
 struct Sample {
@@ -21,12 +23,14 @@ struct Sample {
     float low_weight, high_weight;
 };
 
+#if TRUNCATES
 __device__ __forceinline__ Axis axis_of(float low, float high, int size) {
     const float half = (high - low) * 0.5f * WIDENING, centre = (high + low) * 0.5f;
     const float first = centre - half, last = centre + half;
-    if (!(fabsf(first) < FARTHEST && fabsf(last) < FARTHEST)) return {0, 0, 0, 0.0f};
+    if (!(fabsf(first) < FARTHEST && fabsf(last) < FARTHEST)) return {};
     const int from = (int)first, to = (int)last;
-    return {from, max(from, 0), min(to + 1, size), (float)SIDE / (float)max(to - from + 1, 1)};
+    const float scale = (float)SIDE / (float)max(to - from + 1, 1);
+    return {from, max(from, 0), min(to + 1, size), scale, 0.0f, 0.0f};
 }
 
 __device__ __forceinline__ Sample sample_at(Axis axis, int pixel) {
@@ -37,6 +41,26 @@ __device__ __forceinline__ Sample sample_at(Axis axis, int pixel) {
     const float weight = inside - (float)low;
     return {low, min(low + 1, SIDE - 1), 1.0f - weight, weight};
 }
+#else
+__device__ __forceinline__ Axis axis_of(float low, float high, int size) {
+    const float extent = high - low, half = extent * (0.5f / M);
+    if (!(fabsf(low) < FARTHEST && fabsf(high) < FARTHEST && extent > 0.0f)) return {};
+    // Half a cell of the mask is seen beside the box; the rest is for the rounding of huge boxes.
+    const int from = (int)(low - half) - 8, to = (int)(high + half) + 8;
+    return {0, max(from, 0), min(to + 1, size), 0.0f, low, extent};
+}
+
+__device__ __forceinline__ Sample sample_at(Axis axis, int pixel) {
+    if (pixel < axis.start || pixel >= axis.stop) return {0, 1, 0.0f, 0.0f};
+    // Beside the mask: {0, 1}, as every row 0 has it, since the walk keeps what it read of a row.
+    const float grid = ((float)pixel + 0.5f - axis.low) / axis.extent * 2.0f - 1.0f;
+    const float at = (grid + 1.0f) * (0.5f * M) - 0.5f;
+    if (!(at > -1.0f && at < (float)M)) return {0, 1, 0.0f, 0.0f};
+    const float below = floorf(at), weight = at - below;
+    const int low = (int)below + 1;  // in the ring
+    return {low, low + 1, 1.0f - weight, weight};
+}
+#endif
 
 // Row r of the mask in its ring, at a column's two sources.
 __device__ __forceinline__ float across(const float* source, int row, Sample column) {

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ...core.masks import MaskPaste
 from ..launch import (
     C_TYPES,
     LaunchPlan,
@@ -14,7 +15,7 @@ from ..launch import (
     ceil_div,
     require_at_most,
 )
-from .schema import FARTHEST
+from .schema import FARTHEST, SCHEMA, exceeded
 
 __all__ = ["plan"]
 
@@ -32,8 +33,10 @@ def plan(attributes: Mapping[str, Any], inputs: Sequence[Tensor]) -> LaunchPlan:
         UnsupportedTargetError: masks of more than 104 x 104 pixels.
     """
     batch, count, side, _ = inputs[0].shape
+    a: dict[str, Any] = SCHEMA.filled(attributes)
     require_at_most(_MOST, side, "pixels a side of a mask for PasteMasks", "choose the target cpu")
-    height, width, packed = (attributes[name] for name in ("height", "width", "packed"))
+    height, width, packed = (a[name] for name in ("height", "width", "packed"))
+    paste = MaskPaste(a["paste"])
     columns = ceil_div(width, 32) if packed else width
     masks = Tensor((batch, count, height, columns), "int32" if packed else "uint8")
     tiles = ceil_div(height, _ROWS) * ceil_div(width, _THREADS)
@@ -45,9 +48,10 @@ def plan(attributes: Mapping[str, Any], inputs: Sequence[Tensor]) -> LaunchPlan:
         "PROBABILITY": C_TYPES[inputs[0].dtype],
         "M": str(side),
         "WIDENING": c_float((side + 2) / side),
-        "THRESHOLD": c_float(attributes["threshold"]),
+        "THRESHOLD": c_float(exceeded(a["threshold"], a["paste"])),
         "FARTHEST": c_float(FARTHEST),
         "PACKED": str(packed),
+        "TRUNCATES": str(int(paste is MaskPaste.TORCHVISION)),
         "ROWS": str(_ROWS),
         "THREADS": str(_THREADS),
     }

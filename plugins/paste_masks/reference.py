@@ -5,7 +5,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .schema import FARTHEST
+from ...core.masks import MaskPaste
+from .schema import FARTHEST, exceeded
 
 __all__ = ["pack_bits", "paste_masks"]
 
@@ -27,6 +28,7 @@ def paste_masks(
     width: int,
     threshold: float,
     packed: int,
+    paste: str = MaskPaste.TORCHVISION.value,
 ) -> Tensor:
     """Paste `probabilities [B, N, M, M]` at `boxes [B, N, 4]` (xyxy, pixels of the picture).
 
@@ -36,15 +38,16 @@ def paste_masks(
     batch, count, side, _ = probabilities.shape
     masks = torch.zeros(batch, count, height, width, dtype=torch.uint8)
     sources = torch.nn.functional.pad(probabilities.to(torch.float32), (1, 1, 1, 1))
-    corners = _widen(boxes, (side + 2) / side)
+    truncates = MaskPaste(paste) is MaskPaste.TORCHVISION
+    corners = _widen(boxes, (side + 2) / side) if truncates else boxes
+    axis_of = _truncated_axis if truncates else _sampled_axis
     for b in range(batch):
         for n in range(count):
+            x0, y0, x1, y1 = corners[b, n]
             if not (corners[b, n].abs() < FARTHEST).all():
                 continue
-            x0, y0, x1, y1 = (int(corner) for corner in corners[b, n])
-            rows = _axis(y0, y1, height, side + 2)
-            columns = _axis(x0, x1, width, side + 2)
-            pasted = _interpolate(sources[b, n], rows, columns) > threshold
+            rows, columns = axis_of(y0, y1, height, side), axis_of(x0, x1, width, side)
+            pasted = _interpolate(sources[b, n], rows, columns) > exceeded(threshold, paste)
             top, left = rows.start, columns.start
             bottom, right = top + len(rows.low), left + len(columns.low)
             masks[b, n, top:bottom, left:right] = pasted
@@ -67,15 +70,28 @@ def _widen(boxes: Tensor, scale: float) -> Tensor:
     return torch.cat([centre - half, centre + half], dim=-1)
 
 
-def _axis(first: int, last: int, size: int, source: int) -> _Axis:
-    """Return the weights of the pixels of `first..last` that lie in `0..size-1`."""
+def _truncated_axis(low: Tensor, high: Tensor, size: int, side: int) -> _Axis:
+    """Return the weights of the pixels of torchvision's `first..last` that lie in `0..size-1`."""
+    first, last, source = int(low), int(high), side + 2
     start = min(max(first, 0), size)
     stop = max(min(last + 1, size), start)
     scale = torch.tensor(float(source)) / torch.tensor(float(max(last - first + 1, 1)))
     position = torch.arange(start - first, stop - first).to(torch.float32)
     at = ((position + 0.5) * scale - 0.5).clamp(min=0)
-    low = at.floor().clamp(max=source - 1).to(torch.int64)
-    return _Axis(start, low, (low + 1).clamp(max=source - 1), at - low)
+    below = at.floor().clamp(max=source - 1).to(torch.int64)
+    return _Axis(start, below, (below + 1).clamp(max=source - 1), at - below)
+
+
+def _sampled_axis(low: Tensor, high: Tensor, size: int, side: int) -> _Axis:
+    """Return the weights of the pixels of `0..size-1` whose centres see detectron2's mask."""
+    centre = torch.arange(size).to(torch.float32) + 0.5
+    grid = (centre - low) / (high - low) * 2 - 1
+    at = (grid + 1) * (side / 2) - 0.5
+    seen = torch.nonzero((at > -1) & (at < side) & (high > low))[:, 0]
+    at, start = at[seen], int(seen[0]) if len(seen) else 0
+    below = at.floor()
+    weight, below = at - below, below.to(torch.int64) + 1
+    return _Axis(start, below, below + 1, weight)
 
 
 def _interpolate(source: Tensor, rows: _Axis, columns: _Axis) -> Tensor:

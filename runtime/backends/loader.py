@@ -19,7 +19,7 @@ from ...core import (
     UsageError,
     require,
 )
-from ...core.masks import MaskFrame
+from ...core.masks import MaskFrame, MaskPaste
 from ..cuda_device import compute_capabilities, gpu_names
 from .base import Backend
 from .cpu import CpuBackend
@@ -83,6 +83,7 @@ def open_engine(files: Mapping[str, bytes], info: Mapping[str, Any], target: Tar
         package=target.backend,
         plugins=info["form"] == "plugins",
         user_allocation=info.get("user_allocation", False),
+        dla=(info.get("options") or {}).get("dla"),
     )
 
 
@@ -150,7 +151,7 @@ def _open_rtx(
     check_version(bundle, target, precision, info, rtx.__version__)
     engine = _read_engine(bundle, target, precision, "engine.trt")
     return TensorRTBackend(
-        engine, device=device, on_device=options.on_device, paste=_pastes(bundle),
+        engine, device=device, on_device=options.on_device, paste=_paste_of(bundle),
         user_allocation=info.get("user_allocation", False),
     )  # fmt: skip
 
@@ -173,19 +174,21 @@ def _open_tensorrt(
     if device is None:
         raise UnsupportedTargetError(_no_gpu(target, tuple(info["sms"])))
     _check_model_of_gpu(bundle, target, precision, info.get("gpu", ""), device)
+    options_of = info.get("options") or {}
     trt = require("tensorrt", f"run the engine for target {target.name}")
     check_version(bundle, target, precision, info, trt.__version__)
     return TensorRTBackend(
         bundle.read(f"{folder}/engine.trt"), device=device, package="tensorrt",
         plugins=info["form"] == "plugins",
-        portable=bool((info.get("options") or {}).get("version_compatible")),
-        on_device=options.on_device, paste=_pastes(bundle),
+        portable=bool(options_of.get("version_compatible")), dla=options_of.get("dla"),
+        on_device=options.on_device, paste=_paste_of(bundle),
     )  # fmt: skip
 
 
-def _pastes(bundle: Bundle) -> bool:
-    """Whether the masks are over boxes: PasteMasks, the device's kernel, takes no others."""
-    return bundle.manifest.mask_frame is MaskFrame.BOX
+def _paste_of(bundle: Bundle) -> MaskPaste | None:
+    """Return how masks over boxes are pasted: PasteMasks, the device's kernel, takes no others."""
+    manifest = bundle.manifest
+    return manifest.mask_paste if manifest.mask_frame is MaskFrame.BOX else None
 
 
 def _check_model_of_gpu(

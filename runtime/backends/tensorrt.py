@@ -7,8 +7,10 @@ installed. The order of the calls is tested with a stand-in for TensorRT. A call
 page-locked memory, copy to the device, execute, copy back, wait: all on one stream, so it needs one
 synchronisation.
 
-Shapes are static, so all memory is allocated and bound once, when the engine is opened. That is
-also when TensorRT-RTX compiles its kernels for the GPU, which takes seconds.
+Shapes are static, so all memory is allocated and bound once, when the engine is opened, or, where
+frames run on the GPU and have contexts of their own, when `run` is first called. That is also when
+TensorRT-RTX compiles its kernels for the GPU, which takes seconds. Each context holds a set of
+activations; a device of less than 6 GB (the smallest Orin Nano) is to have one (`one_frame`).
 """
 
 import contextlib
@@ -19,6 +21,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ...core import BundleError, InputSpec, UnsupportedTargetError, require
+from ...core.masks import MaskPaste
+from ..cuda_device import total_memory
 from .base import Backend
 
 if TYPE_CHECKING:
@@ -27,6 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = ["TensorRTBackend"]
 
+_SMALL_BYTES = 6 * 10**9
 _NAMES = {"tensorrt_rtx": "TensorRT-RTX", "tensorrt": "TensorRT"}
 
 
@@ -42,8 +47,9 @@ class TensorRTBackend(Backend):
         plugins: bool = False,
         portable: bool = False,
         on_device: bool = False,
-        paste: bool = True,
+        paste: MaskPaste | None = MaskPaste.TORCHVISION,
         user_allocation: bool = False,
+        dla: int | None = None,
     ) -> None:
         """Load an engine.
 
@@ -54,8 +60,9 @@ class TensorRTBackend(Backend):
             plugins: the engine names maskrt's Python plugins, which are registered first.
             portable: the engine is version-compatible, and brings code of its own.
             on_device: letterbox and paste on the GPU, too (`runtime/cuda/frame.py`).
-            paste: the masks are over boxes, which the GPU pastes; others the host resamples.
+            paste: how the GPU pastes masks over boxes; None for others, which the host resamples.
             user_allocation: the engine was built to be given its memory (`tensorrt_frames.py`).
+            dla: the deep learning accelerator that runs a part of the engine.
 
         Raises:
             MissingDependencyError: the package is not installed, or neither cuda-python nor pycuda.
@@ -72,7 +79,7 @@ class TensorRTBackend(Backend):
 
             register_plugins(self._trt)
         self._device, self._portable, self._on_device = device, portable, on_device
-        self._paste, self._user_allocation = paste, user_allocation
+        self._paste, self._user_allocation, self._dla = paste, user_allocation, dla
         self._buffers: dict[str, Buffer] = {}
         self._stream: Any = None
         self._runtime: Any = None
@@ -87,7 +94,9 @@ class TensorRTBackend(Backend):
 
     def run(self, images: np.ndarray) -> dict[str, np.ndarray]:
         """Return the outputs for one batch, uint8 `[B, H, W, 3]`."""
-        assert self._context is not None  # a session does not run a closed backend
+        if self._context is None:
+            with self._cuda.active():
+                self._context = self._open_context()
         stream, given = self._stream, self._buffers["images"]
         outputs = {name: b for name, b in self._buffers.items() if name != "images"}
         with self._cuda.active():
@@ -129,7 +138,7 @@ class TensorRTBackend(Backend):
     def close(self) -> None:
         """Release context, engine, memory and stream, in that order."""
         with self._cuda.active():
-            stream, self._stream = self._stream, None
+            stream = self._stream
             if stream is not None:
                 with contextlib.suppress(UnsupportedTargetError):  # of a run that was broken off
                     self._cuda.synchronise(stream)
@@ -137,20 +146,26 @@ class TensorRTBackend(Backend):
             if context is not None:
                 context.close()
             self._engine = self._runtime = None
-            buffers, self._buffers = self._buffers, {}
-            for buffer in buffers.values():
-                buffer.release()
-            if stream is not None:
-                self._cuda.close_stream(stream)
+            self._release()
+
+    def _release(self) -> None:
+        """Give back memory and stream."""
+        stream, self._stream = self._stream, None
+        buffers, self._buffers = self._buffers, {}
+        for buffer in buffers.values():
+            buffer.release()
+        if stream is not None:
+            self._cuda.close_stream(stream)
 
     def _open(self, engine: bytes) -> None:
-        from ..cuda import Buffer
         from .tensorrt_frames import TensorRTDeviceEngine
 
         trt = self._trt
         self._runtime = trt.Runtime(_logger(trt.Logger))
         if self._portable:
             self._runtime.engine_host_code_allowed = True
+        if self._dla is not None:
+            self._runtime.DLA_core = self._dla
         loaded = self._runtime.deserialize_cuda_engine(engine)
         if loaded is None:
             raise BundleError(
@@ -160,12 +175,27 @@ class TensorRTBackend(Backend):
         self._engine = TensorRTDeviceEngine(
             self._cuda, trt, loaded, self._name, user_allocation=self._user_allocation
         )
-        self._context = self._engine.context()
-        self._stream = self._cuda.stream()
-        for name, (shape, dtype) in self._engine.tensors.items():
-            self._buffers[name] = buffer = Buffer(self._cuda, pinned=True)
-            buffer.reserve(math.prod(shape) * dtype.itemsize)
-            self._context.bind(name, buffer.address)
+        self.one_frame = (total_memory(self._device) or _SMALL_BYTES) < _SMALL_BYTES
+        if not self._on_device:
+            self._context = self._open_context()
+
+    def _open_context(self) -> "EngineContext":
+        """Make what `run` needs: a context, a stream, and memory for inputs and outputs."""
+        from ..cuda import Buffer
+
+        assert self._engine is not None  # a session does not run a closed backend
+        context = self._engine.context()
+        try:
+            self._stream = self._cuda.stream()
+            for name, (shape, dtype) in self._engine.tensors.items():
+                self._buffers[name] = buffer = Buffer(self._cuda, pinned=True)
+                buffer.reserve(math.prod(shape) * dtype.itemsize)
+                context.bind(name, buffer.address)
+        except BaseException:
+            context.close()
+            self._release()
+            raise
+        return context
 
     def _host(self, name: str) -> np.ndarray:
         """Return an input or output as the host sees it."""

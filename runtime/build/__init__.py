@@ -7,6 +7,8 @@ those of the graph; see `engine.py`. A target of full TensorRT that this machine
 instead (`prepare.py`): `is_buildable` tells which.
 """
 
+from collections.abc import Collection
+
 import onnx
 
 from ...core import Precision, Target, UnsupportedTargetError, require
@@ -25,7 +27,6 @@ __all__ = [
 _BUILDERS = {
     "onnxruntime": cpu.build,
     "tensorrt_rtx": rtx.build,
-    "tensorrt": tensorrt.build,
 }
 
 
@@ -35,6 +36,8 @@ def build_engine(
     precision: Precision,
     options: BuildOptions | None = None,
     step: Step = no_step,
+    *,
+    accelerated: Collection[str] = (),
 ) -> Engine:
     """Build the engine of `model` for `target`.
 
@@ -45,6 +48,7 @@ def build_engine(
         precision: what the graph was rendered at.
         options: how to build; None is what suits the target.
         step: told how far the build is, where the builder says.
+        accelerated: names of the nodes for the DLA, where the options ask for one.
 
     Raises:
         UnsupportedTargetError: no builder for the target, or it does not take the graph or an
@@ -60,6 +64,8 @@ def build_engine(
             f"target {target.name} is built on its own device, which this machine is not: prepare "
             f"it here, and run maskrt build --target {target.name} there."
         )
+    if target.backend == "tensorrt":
+        return tensorrt.build(model, target, precision, options, step, accelerated)
     return _BUILDERS[target.backend](model, target, precision, options, step)
 
 

@@ -11,8 +11,8 @@
 | workspace limit | yes | yes | no |
 | timing cache | yes | a no-op since 1.2 | no |
 | progress monitor | from 10.0 | yes | no |
-| DLA | to 10.7, and from 11.4 | never; it ignores the request | no |
-| INT8 on a DLA | by a calibration cache; with Q/DQ from 11.4 | | |
+| DLA | to 10.7; from 11.4.1, on AGX Orin alone | never; it ignores the request | no |
+| INT8 on a DLA | by a calibration cache; with Q/DQ from 11.4.1 | | |
 | version-compatible engines | from 8.6 | no: needs a library that it lacks | always |
 | engines for other GPUs too | from 8.6, Ampere and later | always, within what was listed | |
 | stripped weights | from 10.0 | not without a GPU | no |
@@ -35,6 +35,7 @@ BUILDER_NAMES = {
     "tensorrt": "TensorRT",
 }
 _OLDEST = (8, 5)
+_DLA_AGAIN = (11, 4, 1)  # 11.4.0 has one on Windows alone
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,7 @@ class Capabilities:
         timing_cache: what it measured of kernels can be kept for later builds.
         progress_monitor: a build reports its steps, and stops when told.
         dla: networks can run on a deep learning accelerator.
+        dla_targets: the only targets on which they can; empty is any that has one.
         dla_int8: and in INT8, in the form that maskrt gives the graph for that version.
         version_compatible: engines can be built for later versions.
         hardware_compatible: engines can be built for other GPUs than the builder's own.
@@ -64,6 +66,7 @@ class Capabilities:
     timing_cache: bool = False
     progress_monitor: bool = False
     dla: bool = False
+    dla_targets: tuple[str, ...] = ()
     dla_int8: bool = False
     version_compatible: bool = False
     hardware_compatible: bool = False
@@ -97,16 +100,17 @@ def capabilities_of(package: str, version: str) -> Capabilities:
         builder_flags=found < (10, 0),
         timing_cache=True,
         progress_monitor=found >= (10, 0),
-        dla=found <= (10, 7) or found >= (11, 4),
-        dla_int8=found < (10, 0) or found >= (11, 4),
+        dla=found < (10, 8) or found >= _DLA_AGAIN,
+        dla_targets=("agx-orin",) if found >= _DLA_AGAIN else (),
+        dla_int8=found < (10, 0) or found >= _DLA_AGAIN,
         version_compatible=found >= (8, 6),
         hardware_compatible=found >= (8, 6),
         strip_weights=found >= (10, 0),
     )
 
 
-def parse_version(version: str) -> tuple[int, int]:
-    """Return major and minor number of a version such as `"10.16.1.11"`."""
-    major, _, rest = version.partition(".")
-    minor = rest.partition(".")[0]
-    return int(major), int(minor or 0)
+def parse_version(version: str) -> tuple[int, int, int]:
+    """Return the first three numbers of a version such as `"10.16.1.11"`; absent ones are 0."""
+    parts = version.split(".")[:3]
+    major, minor, patch = (int(part) for part in (*parts, "0", "0")[:3])
+    return major, minor, patch

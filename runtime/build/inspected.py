@@ -4,14 +4,20 @@ With `ProfilingVerbosity.DETAILED` the inspector lists every layer with the type
 and in `Metadata` the ONNX nodes that it came from:
 
     {"Name": "...", "LayerType": "CaskConvolution", "Inputs": [{"Format/Datatype": "Int8 ..."}],
-     "Metadata": "[ONNX Layer: /conv1/Conv]..."}
+     "Metadata": "[ONNX Layer: /conv1/Conv]\\u001e[ONNX Layer: /relu1/Relu]..."}
 
-A layer computes in the widest type that an engine layer made of its node reads as data.
-Reformatting layers bear the node's name too, and are left out.
+A layer computes in the widest type that a convolution or matrix product of the engine made of its
+node reads as data. Other entries bear the node's name too (a bias or activation that was not fused,
+reformatting, a generated kernel that holds one of them) and decide nothing: where no convolution or
+matrix product names a node, its precision stays unknown.
+
+Names in `Metadata` are kept apart by the control characters 0x1e and 0x1f, which some versions
+write as they are, and JSON forbids.
 
 Source: NVIDIA TensorRT, IEngineInspector; trtexec's exported layer information.
 """
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -20,9 +26,9 @@ from ...core import Precision
 from .engine import Found
 from .layers import WIDTH_BITS
 
-__all__ = ["inspected_precisions"]
+__all__ = ["inspected_layers", "inspected_precisions"]
 
-_NODE = re.compile(r"\[ONNX Layer: ([^\]]+)\]")
+_NODE = re.compile(r"\[ONNX Layer: ([^\]\x1e\x1f]+)\]")
 _TYPES = (
     ("int8", Precision.INT8),
     ("fp8", Precision.FP8),
@@ -32,7 +38,13 @@ _TYPES = (
     ("fp32", Precision.FP32),
     ("float", Precision.FP32),
 )
-_NOT_COMPUTING = ("Reformat", "NoOp", "Constant")
+_PRODUCT = re.compile(r"conv(?!er)|gemm|mat(rix)?_?mul|fully", re.IGNORECASE)
+
+
+def inspected_layers(text: str) -> list[Any]:
+    """Return the entries of the inspector's JSON, control characters in it or not."""
+    found: list[Any] = json.loads(text, strict=False)["Layers"]
+    return found
 
 
 def inspected_precisions(layers: Sequence[Mapping[str, Any]], names: Sequence[str]) -> Found:
@@ -44,7 +56,7 @@ def inspected_precisions(layers: Sequence[Mapping[str, Any]], names: Sequence[st
     """
     found: Found = dict.fromkeys(names)
     for layer in layers:
-        if not isinstance(layer, Mapping) or str(layer.get("LayerType")) in _NOT_COMPUTING:
+        if not isinstance(layer, Mapping) or not _PRODUCT.search(str(layer.get("LayerType"))):
             continue
         computed = _type_of(layer)
         for name in _nodes_of(layer):

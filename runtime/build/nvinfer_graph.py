@@ -5,10 +5,12 @@
 | input `images` | uint8 `[B, H, W, 3]` | float32 `[B, 3, H, W]`, the same numbers |
 | output `count` | int32 `[B]` | int32 `[B, 1]` |
 | letterbox | filled with `pad_value` | filled with black, so the graph takes that for the filling |
+| output `masks`, of the canvas | float32 `[B, D, h, w]` | float32 `[B, D, 64, 64]`, of the box |
 
 nvinfer's preprocessing writes floats into whatever the input is, knows no uint8 (`getElementSize`),
 and stops at an output that has no dimension beside the batch (`normalizeDims`, then an assertion in
-`allocateBuffers`). The other outputs stay as they are.
+`allocateBuffers`). It lays a mask over its box (`canvas_to_boxes.py`). The other outputs stay as
+they are.
 
 Source: sources/libs/nvdsinfer in DeepStream: nvdsinfer_context_impl.cpp, nvdsinfer_func_utils.cpp.
 """
@@ -18,14 +20,27 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from ...core import FILLING, Target, UnsupportedTargetError
+from ...core.masks import MaskFrame
+from .canvas_to_boxes import lay_over_boxes
 from .prepare import standard_graph
 
 __all__ = ["nvinfer_graph", "suit_nvinfer"]
 
 
-def nvinfer_graph(rendered: onnx.ModelProto, target: Target) -> onnx.ModelProto:
-    """Return a rendered canonical graph in standard operators, with nvinfer's input and outputs."""
+def nvinfer_graph(
+    rendered: onnx.ModelProto, target: Target, frame: MaskFrame = MaskFrame.BOX
+) -> onnx.ModelProto:
+    """Return a rendered canonical graph in standard operators, with nvinfer's input and outputs.
+
+    Args:
+        rendered: the graph.
+        target: the device.
+        frame: what its masks are spread over.
+    """
     model = standard_graph(rendered, target)
+    if frame is not MaskFrame.BOX:
+        _, height, width, _ = (d.dim_value for d in model.graph.input[0].type.tensor_type.shape.dim)
+        lay_over_boxes(model, frame, (height, width))
     suit_nvinfer(model)
     return model
 

@@ -133,6 +133,11 @@ def _check_dla(
         raise UnsupportedTargetError(
             f"--dla {options.dla} cannot be had: target {target.name} has {have}."
         )
+    if can.dla_targets and target.name not in can.dla_targets:
+        raise UnsupportedTargetError(
+            f"{builder} has a DLA on {', '.join(can.dla_targets)} alone, not on target "
+            f"{target.name}: leave --dla out."
+        )
     if not can.dla:
         raise UnsupportedTargetError(
             f"{builder} does not take --dla for target {target.name}, because it builds for no "
@@ -151,7 +156,7 @@ def _check_dla(
     if precision in (Precision.INT8, Precision.MIXED) and not can.dla_int8:
         raise UnsupportedTargetError(
             f"{builder} builds no {precision} engine for a DLA from explicit Q/DQ, on target "
-            f"{target.name}: add --precision fp16, or build with TensorRT 8 or with 11.4 and later."
+            f"{target.name}: add --precision fp16, or build with TensorRT 8, or 11.4.1 and later."
         )
 
 
@@ -169,14 +174,17 @@ def flags(options: BuildOptions) -> str:
 
 
 def trtexec_flags(options: BuildOptions, workspace_mib: int) -> str:
-    """Return the words of `trtexec` that ask for the same, with a leading space each."""
+    """Return the words of `trtexec` that ask for the same, with a leading space each.
+
+    None asks for a DLA: `--useDLACore` also sets `FP16` and `PREFER_PRECISION_CONSTRAINTS`, which
+    contradict a strongly typed network and `--precisionConstraints=obey`, and makes the DLA the
+    default of every layer.
+    """
     words = {
         f" --memPoolSize=workspace:{workspace_mib}": True,
         f" --timingCacheFile={_file(options)}": options.timing_cache is not None,
         " --versionCompatible": options.version_compatible,
         " --stripWeights": options.strip_weights,
-        f" --useDLACore={options.dla}": options.dla is not None,
-        " --allowGPUFallback": options.gpu_fallback,
     }
     return "".join(word for word, given in words.items() if given)
 

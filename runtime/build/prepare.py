@@ -135,7 +135,7 @@ def prepare(
         "note": "" if made.segments is not None else _NOT_CHECKED,
         "workspace_mib": workspace,
         "build_memory_mib": _build_memory_mib(workspace, made.segments, model.ByteSize()),
-        "software": [_software(pack, made.refused) for pack in target.jetpacks],
+        "software": [_software(pack, made.refused, asked.dla) for pack in target.jetpacks],
         "commands": commands(target, precision, folder, made.files, asked, workspace, bundle_name),
         "prepare_seconds": round(time.perf_counter() - started, 2),
         "built": False,
@@ -161,7 +161,7 @@ def _refusals(
     """
     refused = {}
     for pack in target.jetpacks:
-        version = ".".join(map(str, pack.tensorrt))
+        version = pack.tensorrt_version
         can, name = capabilities_of("tensorrt", version), f"TensorRT {version}"
         try:
             check_options(options, target, can, name, precision=precision, batch=batch)
@@ -227,18 +227,18 @@ def _build_memory_mib(
     return workspace + held // 2**20
 
 
-def _software(pack: JetPack, refused: dict[str, str]) -> dict[str, Any]:
-    version = ".".join(str(part) for part in pack.tensorrt)
+def _software(pack: JetPack, refused: dict[str, str], dla: int | None) -> dict[str, Any]:
     if pack.version in refused:
         builds_with = f"nothing: {refused[pack.version]}"
     elif pack.tensorrt < _TYPED:
-        builds_with = f"trtexec, in {FOLDER}/"
+        builds_with = f"{'trtexec' if dla is None else 'python3'}, in {FOLDER}/"
     else:
-        builds_with = "maskrt build, or trtexec"
+        builds_with = "maskrt build, or trtexec" if dla is None else "maskrt build"
     return {
         "jetpack": pack.version,
         "python": pack.python,
         "cuda": pack.cuda,
-        "tensorrt": version,
+        "tensorrt": pack.tensorrt_version,
+        "cuda_bindings": pack.cuda_bindings,
         "builds_with": builds_with,
     }

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ...core import Precision, Target, command
+from ...core.jetpack import TRTEXEC
 from .options import BuildOptions, flags, trtexec_flags
 from .tensorrt8 import FOLDER
 
@@ -45,21 +46,28 @@ def commands(
     if "model.onnx" in files:
         found["install"] = (
             "python3 -m venv --system-site-packages ~/maskrt && "
-            f'{_PYTHON}/pip install "$(ls ./maskrt-*.whl)[check]"'
+            f"{_PYTHON}/pip install \"$(ls ./maskrt-*.whl)[check]\" '{_numpy(target)}'"
         )
         found["build"] = (
             f"{_BUILDS[0]}{bundle} --target {target.name} "
             f"--precision {precision.value} --here{flags(options)}"
         )
-        found["trtexec"] = (
-            f"trtexec --onnx={place}/model.onnx --saveEngine={place}/engine.trt "
-            f"--stronglyTyped{trtexec_flags(options, workspace_mib)}"
-        )
+        if options.dla is None:
+            found["trtexec"] = (
+                f"{TRTEXEC} --onnx={place}/model.onnx --saveEngine={place}/engine.trt "
+                f"--stronglyTyped{trtexec_flags(options, workspace_mib)}"
+            )
     for script in scripts:
         jetpack = script.rpartition("build-jetpack-")[2].removesuffix(".sh")
         found[f"jetpack {jetpack}"] = f"{_BUILDS[1]}{place}/{script}"
     found.setdefault("build", f"{_BUILDS[1]}{place}/{scripts[0]}" if scripts else "")
     return found
+
+
+def _numpy(target: Target) -> str:
+    """Return the NumPy that every JetPack release of a target takes on which maskrt builds."""
+    kinds = {pack.numpy for pack in target.jetpacks if pack.tensorrt >= (10, 0)}
+    return max(kinds, key=len, default="numpy")
 
 
 def build_command(info: Mapping[str, Any], bundle_name: str) -> str:
@@ -114,10 +122,16 @@ On the device:
 
 This needs numpy, onnx, click, rich, pillow and pycocotools, which pip installs with the wheel, the
 CUDA driver, and JetPack's own TensorRT, which `--system-site-packages` lets it see (`apt install
-python3-libnvinfer`). Or, without maskrt and without its plugins (slower RoIAlign and NMS):
-
-    {given["trtexec"]}
+python3-libnvinfer`).{_or_trtexec(given)}
 """
+
+
+def _or_trtexec(given: Mapping[str, str]) -> str:
+    if "trtexec" not in given:
+        return " `trtexec` cannot build it: it has no way to give a DLA some layers alone."
+    return f""" Or, without maskrt and without its plugins (slower RoIAlign and NMS):
+
+    {given["trtexec"]}"""
 
 
 def _in_use(info: Mapping[str, Any]) -> str:
@@ -127,8 +141,7 @@ def _in_use(info: Mapping[str, Any]) -> str:
     check = command("maskrt", "check", bundle, *chosen, *pictures)
     run = command("maskrt", "run", bundle, "val/", *chosen, "-o", "out/")
     install = "\n".join(
-        f"    {_PYTHON}/pip install 'cuda-bindings=={s['cuda'].partition('.')[0]}.*'"
-        f"      # JetPack {s['jetpack']}"
+        f"    {_PYTHON}/pip install '{s['cuda_bindings']}'      # JetPack {s['jetpack']}"
         for s in info["software"]
         if s["builds_with"].startswith("maskrt")
     )
@@ -153,9 +166,15 @@ def _with_trtexec(info: Mapping[str, Any]) -> str:
         for name, command in info["commands"].items()
         if name.startswith("jetpack")
     )
-    return f"""## TensorRT 8, with trtexec alone
+    if info["options"]["dla"] is None:
+        needs = """## TensorRT 8, with trtexec alone
 
-No Python is needed (`apt install libnvinfer-bin`, or TRTEXEC=<path> before the command), and of the
+No Python is needed (`apt install libnvinfer-bin`, or TRTEXEC=<path> before the command), and of"""
+    else:
+        needs = """## TensorRT 8, with its own Python alone
+
+JetPack's Python and TensorRT are needed (`apt install python3-libnvinfer`), and of"""
+    return f"""{needs} the
 bundle only this folder: in a copy of it alone, leave out what stands before `{FOLDER}/`.
 
 {scripts}

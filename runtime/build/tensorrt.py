@@ -9,6 +9,7 @@ asked for, is in `capabilities.py`; how they become plugins in `plugins/adapters
 """
 
 import importlib.util
+from collections.abc import Collection
 from typing import NoReturn
 
 import onnx
@@ -40,8 +41,17 @@ def build(
     precision: Precision,
     options: BuildOptions | None = None,
     step: Step = no_step,
+    accelerated: Collection[str] = (),
 ) -> Engine:
     """Build the engine of `model`, which is already rendered at `precision`.
+
+    Args:
+        model: canonical graph, rendered.
+        target: the device.
+        precision: what it was rendered at.
+        options: how to build.
+        step: told how far the build is.
+        accelerated: names of the nodes that run on the DLA, where one is asked for.
 
     Raises:
         MissingDependencyError: TensorRT is not installed.
@@ -68,6 +78,8 @@ def build(
     split_long_topk(lowered)
     workspace = (asked.workspace_mib or workspace_mib(target)) << 20
     request = {"package": "tensorrt", "form": can.form, "workspace": workspace}
+    if asked.dla is not None:
+        request["accelerated"] = sorted(_accelerated(lowered, accelerated, target))
     version = trt.__version__
     built = build_in_child(lowered, target, request, version=version, options=asked, step=step)
     found = inspected_precisions(built.report["layers"], [layer.name for layer in layers])
@@ -86,6 +98,7 @@ def build(
         "cached": built.cached,
         "options": asked.to_json(),
         "runs_here": True,
+        **({"accelerated": built.report["accelerated"]} if asked.dla is not None else {}),
         "device_memory_bytes": built.report.get("device_memory_bytes"),
         "peak_memory_bytes": built.report["peak_memory_bytes"],
         "warnings": [text for severity, text in built.report["messages"] if severity == "WARNING"],
@@ -94,6 +107,17 @@ def build(
     if asked.strip_weights:
         files["refit.onnx"] = lowered.SerializeToString()
     return Engine(files, info)
+
+
+def _accelerated(
+    lowered: onnx.ModelProto, wanted: Collection[str], target: Target
+) -> Collection[str]:
+    names = {node.name for node in lowered.graph.node}.intersection(wanted)
+    if not names:
+        raise UnsupportedTargetError(
+            f"the DLA of target {target.name} takes none of the graph's layers: leave --dla out."
+        )
+    return names
 
 
 def _note(options: BuildOptions, found: Found) -> str:

@@ -11,6 +11,7 @@ its builder is free to choose are fixed by `trtexec`'s own options:
 | `layers.json` | each constrained layer: its precision and output types |
 | `dla.json` | for a target with a DLA: which layers it takes, and why not the others |
 | `build-jetpack-<version>.sh` | the `trtexec` line |
+| `build.py`, `build.json` | with `--dla N`, in the place of `trtexec`: `tensorrt8_dla.py` |
 
 `--precisionConstraints=obey` makes a constraint that cannot be met an error, not an FP32 layer:
 
@@ -19,9 +20,9 @@ its builder is free to choose are fixed by `trtexec`'s own options:
 * nodes between such layers (Relu, Add, MaxPool, Resize, …) are free;
 * everything else is FP32 with FP32 results: box decoding, softmax, and all of `maskrt.float32/`.
 
-With `--dla N` the script names the nodes that go there (`--layerDeviceTypes`) and keeps the rest on
-the GPU: left to itself, TensorRT gives the DLA each small node that it can take, box decoding among
-it, and runs out of loadables.
+With `--dla N` the script runs `build.py`, which puts the layers of `dla.json` there and keeps the
+rest on the GPU: left to itself, TensorRT gives the DLA each small node that it can take, box
+decoding among it, and runs out of loadables. `trtexec` cannot be told (`tensorrt8_dla.py`).
 
 Tested without a device: the graph's operators against what the two parsers import, its results with
 emulated plugins, its segments by TensorRT-RTX. No device has built it yet.
@@ -31,13 +32,14 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import onnx
 from onnx import TensorProto, helper
 
 from ...core import Precision, Target, UnsupportedTargetError
-from ...core.jetpack import JetPack
+from ...core.jetpack import TRTEXEC, JetPack
 from ...plugins.builtin import PLUGIN_DOMAIN
 from .long_topk import split_long_topk
 from .lowered import lower_for
@@ -145,18 +147,22 @@ def trtexec_files(
     taken = [node.name for node in model.graph.node if node.output[0] in types.dla]
     if target.dla_cores and fixed:
         files["dla.json"] = json.dumps(_accelerated(taken, types), indent=1).encode()
+    if options.dla is not None:
+        _check_accelerated(taken, types, target)
+        files |= _dla_files(options, workspace_mib)
     for pack in packs:
         words = ["--onnx=model.onnx", "--saveEngine=engine.trt.part", "--noTF32"]
         if precision is not Precision.FP32:
             words += _type_words(fixed, target)
-        if options.dla is not None:
-            words.append(_device_word(taken, types, target))
+        cache = ""
         if pack.version in types.caches:
             stamp = types.caches[pack.version].partition("-")[2].partition("-")[0]
-            files[f"calibration-{stamp}.cache"] = types.caches[pack.version].encode()
-            words += ["--int8", f"--calib=calibration-{stamp}.cache"]
+            cache = f"calibration-{stamp}.cache"
+            files[cache] = types.caches[pack.version].encode()
+            words += ["--int8", f"--calib={cache}"]
         line = " ".join(words) + trtexec_flags(options, workspace_mib)
-        files[f"build-jetpack-{pack.version}.sh"] = _script(pack, line).encode()
+        script = _script(pack, line) if options.dla is None else _dla_script(pack, cache)
+        files[f"build-jetpack-{pack.version}.sh"] = script.encode()
     return files
 
 
@@ -174,8 +180,21 @@ def _accelerated(taken: list[str], types: WeakTypes) -> dict[str, Any]:
     }
 
 
-def _device_word(taken: list[str], types: WeakTypes, target: Target) -> str:
-    """Return where each layer runs.
+def _dla_files(options: BuildOptions, workspace_mib: int) -> dict[str, bytes]:
+    settings = {
+        "dla": options.dla,
+        "workspace_mib": workspace_mib,
+        "version_compatible": options.version_compatible,
+        "timing_cache": "" if options.timing_cache is None else options.timing_cache.name,
+    }
+    return {
+        "build.py": Path(__file__).with_name("tensorrt8_dla.py").read_bytes(),
+        "build.json": json.dumps(settings, indent=1).encode(),
+    }
+
+
+def _check_accelerated(taken: list[str], types: WeakTypes, target: Target) -> None:
+    """Refuse what a DLA cannot run.
 
     Raises:
         UnsupportedTargetError: the DLA takes no layer, or its nodes are too many islands.
@@ -189,7 +208,6 @@ def _device_word(taken: list[str], types: WeakTypes, target: Target) -> str:
             f"the layers that the DLA of target {target.name} takes are {types.dla_loadables} "
             f"separate parts, and a core holds {_MOST_LOADABLES}: leave --dla out."
         )
-    return f"'--layerDeviceTypes=*:GPU,{','.join(f'{name}:DLA' for name in taken)}'"
 
 
 def _type_words(fixed: dict[str, dict[str, str]], target: Target) -> list[str]:
@@ -207,13 +225,21 @@ def _type_words(fixed: dict[str, dict[str, str]], target: Target) -> list[str]:
     return words
 
 
-def _script(pack: JetPack, line: str) -> str:
-    version = ".".join(map(str, (*pack.tensorrt, pack.patch)))
+def _dla_script(pack: JetPack, cache: str) -> str:
     return f"""#!/bin/sh
-# Builds engine.trt on JetPack {pack.version} with the trtexec of TensorRT {version}.
+# Builds engine.trt on JetPack {pack.version} with the Python of TensorRT {pack.tensorrt_version}.
 set -e
 cd "$(dirname "$0")"
-trtexec=${{TRTEXEC:-/usr/src/tensorrt/bin/trtexec}}
+python3 build.py {cache}
+"""
+
+
+def _script(pack: JetPack, line: str) -> str:
+    return f"""#!/bin/sh
+# Builds engine.trt on JetPack {pack.version} with the trtexec of TensorRT {pack.tensorrt_version}.
+set -e
+cd "$(dirname "$0")"
+trtexec=${{TRTEXEC:-{TRTEXEC}}}
 "$trtexec" {line} "$@"
 mv engine.trt.part engine.trt
 """

@@ -14,8 +14,8 @@ the process, and hold on to the memory of a build. None of that may happen to th
 `errors` holds `{"node", "operator", "text"}` of each failure, and a `remedy` where that is not to
 change an operator; `messages` what TensorRT logged at WARNING or above; `network` the type of each
 convolution's and matrix product's input; `layers` the engine inspector's entries, which need a GPU
-and are empty for TensorRT-RTX; `user_allocation` whether the engine allocates nothing while it
-runs, and is to be given its memory.
+and are empty for TensorRT-RTX; `accelerated` the layers on the DLA, where one was asked for;
+`user_allocation` whether the engine allocates nothing while it runs, and is to be given its memory.
 
 Lines on standard output that start with `PROGRESS` say how far the build is. Should the parent be
 gone, the build ends at its next step and takes the folder with it. TF32 is switched off: an engine
@@ -35,6 +35,7 @@ import onnx
 
 from ...core import require
 from .capabilities import capabilities_of
+from .inspected import inspected_layers
 from .worker_steps import HUNDRED, make_monitor
 
 __all__ = ["PROGRESS", "main"]
@@ -43,6 +44,7 @@ PROGRESS = "maskrt-progress "
 
 _TYPES = {"FLOAT": "fp32", "HALF": "fp16", "BF16": "bf16", "INT8": "int8"}
 _RELOAD = "free memory on this machine, or report the model"
+_NO_DLA = "leave --dla out"
 _LAYERS = {"CONVOLUTION", "DECONVOLUTION", "MATRIX_MULTIPLY"}
 
 
@@ -76,6 +78,12 @@ def _build(trt: Any, folder: Path, request: dict[str, Any], report: dict[str, An
         return None
     report["network"] = _input_types(network)
     config = _config(trt, builder, request)
+    if request["dla"] is not None:
+        report["accelerated"] = _accelerate(trt, config, network, set(request["accelerated"]))
+        if not report["accelerated"]:
+            text = "its DLA takes none of the layers that the recipe has for it"
+            report["errors"] = [{"node": "", "operator": "", "text": text, "remedy": _NO_DLA}]
+            return None
     monitor = _monitor(trt, request)
     if monitor is not None:
         config.progress_monitor = monitor
@@ -89,7 +97,9 @@ def _build(trt: Any, folder: Path, request: dict[str, Any], report: dict[str, An
         report["errors"] = [{"node": "", "operator": "", "text": text} for text in failures]
         return None
     _keep_timing(timing, request["timing_cache"])
-    if request["package"] == "tensorrt" and not _inspect(trt, builder.logger, plan, report):
+    if request["package"] == "tensorrt" and not _inspect(
+        trt, builder.logger, plan, request["dla"], report
+    ):
         return None
     return plan
 
@@ -163,7 +173,7 @@ def _keep_timing(cache: Any, path: str) -> None:
         os.replace(file.name, place)
 
 
-def _inspect(trt: Any, logger: Any, plan: Any, report: dict[str, Any]) -> bool:
+def _inspect(trt: Any, logger: Any, plan: Any, dla: int | None, report: dict[str, Any]) -> bool:
     """Note what the finished engine says of its layers and of the memory that it will take.
 
     Returns:
@@ -173,6 +183,8 @@ def _inspect(trt: Any, logger: Any, plan: Any, report: dict[str, Any]) -> bool:
     runtime = trt.Runtime(logger)
     with contextlib.suppress(AttributeError):  # a version-compatible plan brings its own runtime
         runtime.engine_host_code_allowed = True
+    if dla is not None:
+        runtime.DLA_core = dla
     engine = runtime.deserialize_cuda_engine(plan)
     if engine is None:
         reasons = [text for severity, text in report["messages"][said:] if severity == "ERROR"]
@@ -181,7 +193,7 @@ def _inspect(trt: Any, logger: Any, plan: Any, report: dict[str, Any]) -> bool:
         return False
     inspector = engine.create_engine_inspector()
     text = inspector.get_engine_information(trt.LayerInformationFormat.JSON)
-    report["layers"] = json.loads(text)["Layers"]
+    report["layers"] = inspected_layers(text)
     sizes = (getattr(engine, f"device_memory_size{v}", None) for v in ("_v2", ""))  # from 10.1, 8.5
     report["device_memory_bytes"] = next((size for size in sizes if size is not None), None)
     return True
@@ -201,7 +213,7 @@ def _config(trt: Any, builder: Any, request: dict[str, Any]) -> Any:
     if request["strip_weights"]:
         config.set_flag(trt.BuilderFlag.STRIP_PLAN)
     if request["dla"] is not None:
-        config.default_device_type = trt.DeviceType.DLA
+        config.default_device_type = trt.DeviceType.GPU
         config.DLA_core = request["dla"]
         config.set_flag(trt.BuilderFlag.GPU_FALLBACK)
     if sms := request["sms"]:
@@ -209,6 +221,17 @@ def _config(trt: Any, builder: Any, request: dict[str, Any]) -> Any:
         for index, sm in enumerate(sms):
             config.set_compute_capability(getattr(trt.ComputeCapability, f"SM{sm}"), index)
     return config
+
+
+def _accelerate(trt: Any, config: Any, network: Any, names: set[str]) -> list[str]:
+    """Put layers onto the DLA, each by its name; return those that it takes."""
+    taken = []
+    for index in range(network.num_layers):
+        layer = network.get_layer(index)
+        if layer.name in names and config.can_run_on_DLA(layer):
+            config.set_device_type(layer, trt.DeviceType.DLA)
+            taken.append(layer.name)
+    return taken
 
 
 def _logger(trt: Any, messages: list[tuple[str, str]]) -> Any:

@@ -2,20 +2,27 @@
 
 A check puts these in the place of the runtime's own to see what those lose. The letterbox weighs
 every source pixel by Pillow's fixed-point weights (`plugins/preprocess/resampling.py`), and equals
-Pillow bit by bit. The paste interpolates a zero-padded mask in float64; torchvision's float32
-decides a pixel within an ulp of the threshold otherwise.
+Pillow bit by bit. The pastes interpolate in float64; float32 decides a pixel within an ulp of the
+threshold otherwise.
 """
 
+import functools
 from collections.abc import Callable
 
 import numpy as np
 
 from ...core import InputSpec
-from ...core.masks import MaskFrame
+from ...core.masks import MaskFrame, MaskPaste
 from ...plugins.preprocess.resampling import PRECISION_BITS, placed_size, resampling_taps
 from ..letterbox import Placement
 
-__all__ = ["DEFINED_PASTES", "defined_canvas_paste", "defined_letterbox", "defined_paste"]
+__all__ = [
+    "defined_canvas_paste",
+    "defined_letterbox",
+    "defined_paste",
+    "defined_sampled_paste",
+    "definition_of",
+]
 
 
 def defined_letterbox(image: np.ndarray, spec: InputSpec) -> tuple[np.ndarray, Placement]:
@@ -26,13 +33,13 @@ def defined_letterbox(image: np.ndarray, spec: InputSpec) -> tuple[np.ndarray, P
     canvas[:] = spec.pad_value
     across = _resampled(image.astype(np.int64).transpose(1, 0, 2), columns).transpose(1, 0, 2)
     canvas[:rows, :columns] = _resampled(across, rows)
-    return canvas, Placement(size, (rows, columns))
+    return canvas, Placement(size, (rows, columns), (spec.height, spec.width))
 
 
 def defined_paste(
     probabilities: np.ndarray, boxes: np.ndarray, size: tuple[int, int]
 ) -> np.ndarray:
-    """Paste float `[N, M, M]` at xyxy `[N, 4]` into bool `[N, *size]`; see `runtime/paste.py`."""
+    """Paste float `[N, M, M]` at xyxy `[N, 4]` into bool `[N, *size]`, as torchvision does it."""
     masks = np.zeros((len(probabilities), *size), bool)
     for mask, values, box in zip(masks, probabilities, boxes, strict=True):
         padded = np.pad(values.astype(np.float64), 1)
@@ -45,13 +52,28 @@ def defined_paste(
     return masks
 
 
-def defined_canvas_paste(probabilities: np.ndarray, place: Placement) -> np.ndarray:
-    """Resample float `[N, h, w]`, a quarter of the canvas; see `runtime/canvas_masks.py`."""
-    rows, columns = (
-        _canvas_weights(pixels, canvas, elements)
-        for pixels, canvas, elements in zip(
-            place.image_size, place.canvas_size, probabilities.shape[1:], strict=True
+def defined_sampled_paste(
+    probabilities: np.ndarray, boxes: np.ndarray, size: tuple[int, int]
+) -> np.ndarray:
+    """Paste float `[N, M, M]` at xyxy `[N, 4]` into bool `[N, *size]`, as detectron2 does it."""
+    masks = np.zeros((len(probabilities), *size), bool)
+    for mask, values, box in zip(masks, probabilities, boxes.astype(np.float64), strict=True):
+        if (box[2:] <= box[:2]).any():
+            continue
+        down, across = (
+            _sampled_weights(box[axis], box[axis + 2], size[1 - axis], len(values))
+            for axis in (1, 0)
         )
+        mask[:] = down @ values.astype(np.float64) @ across.T >= 0.5
+    return masks
+
+
+def defined_canvas_paste(
+    probabilities: np.ndarray, place: Placement, frame: MaskFrame = MaskFrame.CANVAS
+) -> np.ndarray:
+    """Resample float `[N, h, w]` over the canvas; see `runtime/canvas_masks.py`."""
+    rows, columns = (
+        _canvas_weights(place, axis, probabilities.shape[1 + axis], frame) for axis in (0, 1)
     )
     masks = np.zeros((len(probabilities), *place.image_size), bool)
     for mask, values in zip(masks, probabilities, strict=True):
@@ -59,16 +81,22 @@ def defined_canvas_paste(probabilities: np.ndarray, place: Placement) -> np.ndar
     return masks
 
 
-DEFINED_PASTES: dict[MaskFrame, Callable[..., np.ndarray]] = {
-    MaskFrame.BOX: defined_paste,
-    MaskFrame.CANVAS: defined_canvas_paste,
-}
+def definition_of(frame: MaskFrame, paste: MaskPaste) -> Callable[..., np.ndarray]:
+    """Return what pastes masks of that frame by that rule; what it takes is `postprocess.Paste`."""
+    if frame is not MaskFrame.BOX:
+        return functools.partial(defined_canvas_paste, frame=frame)
+    return defined_paste if paste is MaskPaste.TORCHVISION else defined_sampled_paste
 
 
-def _canvas_weights(pixels: int, canvas: int, elements: int) -> np.ndarray:
-    """Return float64 `[pixels, elements]`: hat functions, four canvas pixels apart."""
-    centres = np.clip((np.arange(pixels) + 0.5) * canvas / pixels / 4 - 0.5, 0, elements - 1)
-    return np.maximum(0.0, 1.0 - np.abs(centres[:, None] - np.arange(elements)))
+def _canvas_weights(place: Placement, axis: int, elements: int, frame: MaskFrame) -> np.ndarray:
+    """Return float64 `[pixels, elements]`: hat functions around each element's canvas pixel."""
+    pixels, covered = place.image_size[axis], place.canvas_size[axis]
+    canvas = (place.input_size or place.canvas_size)[axis]
+    apart = canvas / elements if frame is MaskFrame.CANVAS_EVEN else 4.0
+    first = 2.5 if frame is MaskFrame.CANVAS_LATE else apart / 2
+    belongs = first + apart * np.arange(elements)
+    pixel = np.clip((np.arange(pixels) + 0.5) * covered / pixels, belongs[0], belongs[-1])
+    return np.maximum(0.0, 1.0 - np.abs(pixel[:, None] - belongs) / apart)
 
 
 def _weights(first: int, last: int, limit: int, source: int) -> np.ndarray:
@@ -82,6 +110,12 @@ def _weights(first: int, last: int, limit: int, source: int) -> np.ndarray:
     matrix[pixels, low] += 1 - (at - low)
     matrix[pixels, high] += at - low
     return matrix
+
+
+def _sampled_weights(low: float, high: float, pixels: int, cells: int) -> np.ndarray:
+    """Return float64 `[pixels, cells]`: hat functions of the cells, which the box is cut into."""
+    centres = (np.arange(pixels) + 0.5 - low) / (high - low) * cells - 0.5
+    return np.maximum(0.0, 1.0 - np.abs(centres[:, None] - np.arange(cells)))
 
 
 def _resampled(pixels: np.ndarray, outputs: int) -> np.ndarray:

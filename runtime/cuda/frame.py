@@ -29,6 +29,7 @@ from typing import Any
 import numpy as np
 
 from ...core import InputSpec, UnsupportedTargetError, UsageError
+from ...core.masks import MaskPaste
 from ...plugins.launch import LaunchPlan
 from ..letterbox import Placement, placement
 from ..packed import PackedMasks
@@ -107,9 +108,11 @@ class _Work:
 class _Slot:
     """One frame in flight."""
 
-    def __init__(self, cuda: Cuda, engine: DeviceEngine, spec: InputSpec, *, paste: bool) -> None:
+    def __init__(
+        self, cuda: Cuda, engine: DeviceEngine, spec: InputSpec, *, paste: MaskPaste | None
+    ) -> None:
         self._cuda, self._engine, self._spec = cuda, engine, spec
-        self._paste = paste and "masks" in engine.tensors
+        self._paste = paste if "masks" in engine.tensors else None
         self._pictures = Buffer(cuda, pinned=True)
         self._pasted = Buffer(cuda, pinned=True)
         self._scratch = Buffer(cuda, pinned=False)
@@ -224,13 +227,13 @@ class _Slot:
                 {"image": address, "images": self._fixed["images"].address + index * canvas},
             )  # fmt: skip
         self._context.enqueue(self._cuda.handle(stream))
-        if self._paste:
-            self._queue_paste(sizes, work)
+        if self._paste is not None:
+            self._queue_paste(sizes, work, self._paste)
         for name, buffer in self._fixed.items():
             if name != "images":
                 self._cuda.download(buffer.array(0, buffer.size), buffer.address, stream)
 
-    def _queue_paste(self, sizes: Sizes, work: _Work) -> None:
+    def _queue_paste(self, sizes: Sizes, work: _Work, rule: MaskPaste) -> None:
         _, slots, side, _ = self._engine.tensors["masks"][0]
         pasted_bytes = self._pasted_bytes(sizes)
         for index, (offset, size) in enumerate(
@@ -244,7 +247,7 @@ class _Slot:
                 {"boxes": boxes, "mapped": mapped},
             )  # fmt: skip
             self._launch(
-                work, [plans.paste(slots, side, *sizes[index])],
+                work, [plans.paste(slots, side, *sizes[index], rule)],
                 {
                     "probabilities": self._fixed["masks"].address + index * slots * side * side * 4,
                     "boxes": mapped,
@@ -313,7 +316,7 @@ class FrameSlots:
         spec: InputSpec,
         *,
         slots: int = 2,
-        paste: bool = False,
+        paste: MaskPaste | None = None,
     ) -> None:
         """Allocate everything but what depends on the pictures' sizes.
 
@@ -322,7 +325,8 @@ class FrameSlots:
             engine: on that device; its batch is the most pictures of a frame.
             spec: of the engine's input.
             slots: frames in flight at most.
-            paste: paste masks on the device, to be downloaded packed, 32 pixels a word.
+            paste: how masks are pasted on the device, to be downloaded packed, 32 pixels a word;
+                None leaves that to the host.
         """
         self.depth = slots
         self._cuda, self._spec = cuda, spec

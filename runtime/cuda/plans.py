@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from ...core import InputSpec
+from ...core.masks import MaskPaste
 from ...plugins import OPERATORS
 from ...plugins.launch import LaunchPlan, Stage, Tensor, ceil_div
 
@@ -43,8 +44,10 @@ def to_picture(count: int, image_size: tuple[int, int], canvas_size: tuple[int, 
     return LaunchPlan(_SOURCE, _DEFINES, ("boxes",), ("mapped",), tensors, (stage,))
 
 
-def paste(count: int, side: int, height: int, width: int) -> LaunchPlan:
+def paste(count: int, side: int, height: int, width: int, rule: MaskPaste) -> LaunchPlan:
     """Return masks `[1, count, side, side]` and boxes → packed words, 32 pixels each."""
-    attributes = {"height": height, "width": width, "threshold": 0.5, "packed": 1}
+    attributes = {
+        "height": height, "width": width, "threshold": 0.5, "packed": 1, "paste": rule.value,
+    }  # fmt: skip
     inputs = [Tensor((1, count, side, side), "float32"), Tensor((1, count, 4), "float32")]
     return OPERATORS["PasteMasks"].launch(attributes, inputs)

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from ...core import UnsupportedTargetError, require
+from ...core.jetpack import is_jetson
 from ...plugins.launch import LaunchPlan
 from ._kernels import launch_plan, load_plan
 from .contract import Cuda, Graph, Pinned, failure
@@ -37,11 +38,16 @@ def checked(result: tuple[Any, ...], action: str) -> Any:
         raise UnsupportedTargetError(
             f"CUDA could not {action}, because NVIDIA's driver is absent or older than the CUDA of "
             f"cuda-bindings {_version()}: install those of the driver's CUDA, such as with pip "
-            "install 'cuda-bindings==12.*', or a newer driver."
+            f"install '{_bindings()}', or a newer driver."
         )
     if int(status) != 0:
         raise UnsupportedTargetError(failure(action, getattr(status, "name", status)))
     return values[0] if values else None
+
+
+def _bindings() -> str:
+    """Return the older bindings that pip is to install; those of JetPack 6 are not the newest."""
+    return "cuda-bindings==12.8.*" if is_jetson() else "cuda-bindings==12.*"
 
 
 def _version() -> str:
@@ -62,7 +68,14 @@ class RuntimeApiCuda(Cuda):
     @contextmanager
     def active(self) -> Iterator[None]:
         """Make the device current; the runtime has nothing to undo."""
-        checked(self._cuda.cudaSetDevice(self._device), f"use GPU {self._device}")
+        try:
+            chosen = self._cuda.cudaSetDevice(self._device)
+        except RuntimeError as error:  # 12.x, where it does not find the driver's library
+            raise UnsupportedTargetError(
+                f"CUDA could not use GPU {self._device} ({error}): install NVIDIA's driver (in a "
+                "container, start it with the GPU), or run on target cpu."
+            ) from None
+        checked(chosen, f"use GPU {self._device}")
         yield
 
     def allocate(self, size: int) -> int:

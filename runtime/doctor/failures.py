@@ -110,8 +110,15 @@ FAILURES: dict[str, Failure] = {
     ),
     "numpy-too-new": Failure(
         "AOT plugins fail in numpy while TensorRT builds",
-        "TensorRT 11.1 and older use an interface that numpy 2.4 removed.",
-        "Install numpy older than 2.4.",
+        "TensorRT 11.1 and older use an interface that numpy 2.4 removed. maskrt's plugins do not.",
+        "Install numpy older than 2.4 for plugins of other programs.",
+    ),
+    "numpy-misreads-fields": Failure(
+        "a Python plugin gets [0.25, 0.25] where the graph says [0.25, 0.125]",
+        "With numpy 2, the Python bindings of TensorRT 10.0 to 10.15 read each element of a plugin "
+        "field as its first. maskrt's plugins have fields of one element alone, which are right; "
+        "those of other programs are not.",
+        "Install numpy older than 2, as the prepared command does: pip install 'numpy<2'.",
     ),
     "jetpack-too-old": Failure(
         "maskrt does not install on the device, or its TensorRT is refused",

@@ -18,13 +18,18 @@ __all__ = ["Jetson", "read_jetson", "read_text"]
 
 # First L4T of a JetPack release -> that release; a later L4T of the same major belongs to it.
 _JETPACK_OF = {
-    (32, 1): "4",
-    (34, 1): "5.0",
-    (35, 2): "5.1",
-    (36, 2): "6.0",
-    (36, 4): "6.1 or 6.2",
-    (38, 2): "7.0",
-    (38, 4): "7.1",
+    (32, 1, 0): "4",
+    (34, 1, 0): "5.0",
+    (35, 2, 1): "5.1",
+    (36, 2, 0): "6.0",
+    (36, 4, 0): "6.1",
+    (36, 4, 3): "6.2",
+    (36, 4, 4): "6.2.1 or later",
+    (38, 2, 0): "7.0",
+    (38, 4, 0): "7.1",
+    (39, 2, 0): "7.2",
+    (39, 2, 1): "7.2.1",
+    (39, 2, 2): "7.2.2 or later",
 }
 _GPU_NAMES = ("gpu", "gv11b", "ga10b", "gb10b")
 
@@ -86,9 +91,10 @@ def _l4t(release: str) -> str:
 
 
 def _jetpack(l4t: str) -> str:
-    numbers = tuple(int(part) for part in l4t.split(".")[:2] if part)
-    if len(numbers) < 2:
+    parts = [part for part in l4t.split(".") if part]
+    if len(parts) < 2:
         return ""
+    numbers = tuple(int(part) for part in (*parts, "0")[:3])
     fitting = [first for first in _JETPACK_OF if first[0] == numbers[0] and first <= numbers]
     return _JETPACK_OF[max(fitting)] if fitting else ""
 

@@ -81,7 +81,10 @@ def _numpy(machine: Machine) -> Iterator[Finding]:
     numpy, tensorrt = machine.packages.get("numpy", ""), machine.packages.get("tensorrt", "")
     if numpy and tensorrt and numbers(numpy) >= (2, 4) and numbers(tensorrt) <= (11, 1):
         seen = f"numpy is {numpy} and TensorRT is {tensorrt}."
-        yield Finding("numpy-too-new", Level.WARNING, seen, "pip install 'numpy<2.4'")
+        yield Finding("numpy-too-new", Level.NOTE, seen, "pip install 'numpy<2.4'")
+    if numpy and tensorrt and numbers(numpy) >= (2, 0) and (10, 0) <= numbers(tensorrt) < (10, 16):
+        seen = f"numpy is {numpy} and TensorRT is {tensorrt}."
+        yield Finding("numpy-misreads-fields", Level.WARNING, seen, "pip install 'numpy<2'")
 
 
 def _pycuda(machine: Machine) -> Iterator[Finding]:

@@ -17,7 +17,7 @@ from maskrt.core import (
     UnsupportedTargetError,
     UsageError,
 )
-from maskrt.core.masks import MaskFrame
+from maskrt.core.masks import MaskFrame, MaskPaste
 
 from .bundles import MANIFEST, make
 
@@ -39,10 +39,39 @@ def test_masks_over_the_canvas_and_bundles_that_do_not_say(tmp_path: Path) -> No
         pass
     file = tmp_path / "a.maskrt" / "manifest.json"
     assert Bundle.open(tmp_path / "a.maskrt").manifest == manifest
+    for frame, masks in ((MaskFrame.CANVAS_LATE, (80, 64)), (MaskFrame.CANVAS_EVEN, (78, 62))):
+        other = replace(manifest, mask_frame=frame, outputs={**outputs, "masks": (2, 50, *masks)})
+        with Bundle.create(tmp_path / f"{frame.value}.maskrt", other):
+            pass
+        assert Bundle.open(tmp_path / f"{frame.value}.maskrt").manifest == other
     data = json.loads(file.read_text())
     assert data.pop("mask_frame") == "canvas"
     file.write_text(json.dumps(data))
     assert Bundle.open(tmp_path / "a.maskrt").manifest.mask_frame is MaskFrame.BOX
+
+
+def test_masks_pasted_as_detectron2_pastes_and_bundles_that_do_not_say(tmp_path: Path) -> None:
+    """A maskrt that would paste them as torchvision does reads version 1 alone, and refuses it."""
+    file = tmp_path / "a.maskrt" / "manifest.json"
+    for paste, version in ((MaskPaste.TORCHVISION, 1), (MaskPaste.DETECTRON2, 2)):
+        manifest = replace(MANIFEST, mask_paste=paste)
+        with Bundle.create(tmp_path / "a.maskrt", manifest):
+            pass
+        assert Bundle.open(tmp_path / "a.maskrt").manifest == manifest
+        data = json.loads(file.read_text())
+        assert (data["format_version"], data["mask_paste"]) == (version, paste.value)
+    data.pop("mask_paste")
+    file.write_text(json.dumps({**data, "format_version": 1}))
+    assert Bundle.open(tmp_path / "a.maskrt").manifest.mask_paste is MaskPaste.TORCHVISION
+    file.write_text(json.dumps(data))
+    with pytest.raises(BundleError, match="format_version is 2, and mask_paste 'torchvision'"):
+        Bundle.open(tmp_path / "a.maskrt")
+
+
+def test_a_paste_by_its_word() -> None:
+    assert MaskPaste.parse("detectron2") is MaskPaste.parse(MaskPaste.DETECTRON2)
+    with pytest.raises(UsageError, match="paste is 3, and must be torchvision or detectron2"):
+        MaskPaste.parse(3)  # type: ignore[arg-type]
 
 
 def _fail_in(change: AbstractContextManager[Bundle]) -> None:

@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 import maskrt
 from maskrt import deepstream
 from maskrt.core import (
     Bundle,
+    InputSpec,
     Manifest,
     Precision,
     StorageError,
@@ -23,7 +24,9 @@ from maskrt.core import (
     silent,
 )
 from maskrt.core.bundle import MODEL
+from maskrt.core.masks import MaskFrame, MaskPaste
 from maskrt.deepstream import PARSER, package_deepstream
+from maskrt.runtime.build.canvas_to_boxes import lay_over_boxes
 from maskrt.runtime.build.nvinfer_graph import suit_nvinfer
 from maskrt.stages import write_recipe
 
@@ -220,11 +223,13 @@ def test_tensorrt_parses_the_graph(packaged: Path) -> None:
     assert {o.name: len(o.shape) for o in outputs}["count"] == 2
 
 
-def _bundle(path: Path, masks: bool, names: tuple[str, ...] | None) -> Bundle:
+def _bundle(
+    path: Path, masks: bool, names: tuple[str, ...] | None, spec: InputSpec = SPEC
+) -> Bundle:
     outputs: dict[str, tuple[int, ...]] = {"boxes": (1, 4, 4), "count": (1,)}
     if masks:
         outputs["masks"] = (1, 4, 28, 28)
-    with Bundle.create(path, Manifest("test", SPEC, outputs, names)):
+    with Bundle.create(path, Manifest("test", spec, outputs, names)):
         pass
     return Bundle.open(path)
 
@@ -240,4 +245,122 @@ def test_what_nvinfer_cannot_show_is_refused(tmp_path: Path) -> None:
         package_deepstream(_bundle(tmp_path / "c.maskrt", True, None), tmp_path / "ds")
     with pytest.raises(UsageError, match="exists"):
         package_deepstream(named, tmp_path)
+    several = InputSpec(SPEC.height, SPEC.width, batch=4)
+    bundle = _bundle(tmp_path / "d.maskrt", True, ("background", "disc"), several)
+    with pytest.raises(UnsupportedModelError, match=r"4 pictures a call, .* --batch 1"):
+        package_deepstream(bundle, tmp_path / "ds")
     assert not (tmp_path / "ds").exists()
+
+
+def test_the_readme_says_how_outlines_differ(by_hand: Path) -> None:
+    assert "torchvision's rule, which maskrt follows" in (by_hand / "README.md").read_text()
+    bundle = Bundle.open(by_hand.parent / "tiny.maskrt")
+    with bundle.edit() as staged:
+        staged.update(mask_paste=MaskPaste.DETECTRON2)
+    other = package_deepstream(bundle, by_hand.parent / "other", target="orin-nx")
+    text = (other / "README.md").read_text()
+    assert "detectron2's rule, which maskrt follows" in text
+    assert "torchvision" not in text
+
+
+def _canvas_graph(boxes: np.ndarray, masks: np.ndarray) -> onnx.ModelProto:
+    """A graph that finds the same in every picture; its masks are over the canvas."""
+    value, constant = helper.make_tensor_value_info, numpy_helper.from_array
+    count = np.array([len(boxes)], np.int32)
+    made = {
+        "boxes": boxes[None], "masks": masks[None], "count": count,
+        "scores": np.full((1, len(boxes)), 0.9, np.float32),
+        "labels": np.ones((1, len(boxes)), np.int32),
+    }  # fmt: skip
+    nodes = [
+        helper.make_node("Cast", ["images"], ["float"], to=TensorProto.FLOAT),
+        helper.make_node("ReduceMin", ["float"], ["least"], keepdims=0),
+        helper.make_node("Mul", ["least", "zero"], ["nothing"]),
+        helper.make_node("Cast", ["nothing"], ["none"], to=TensorProto.INT32),
+    ]
+    for name, array in made.items():
+        zero = "none" if array.dtype == np.int32 else "nothing"
+        nodes.append(helper.make_node("Add", [f"{name}.known", zero], [name]))
+    known = [constant(array, f"{name}.known") for name, array in made.items()]
+    known.append(constant(np.float32(0), "zero"))
+    kinds = {name: helper.np_dtype_to_tensor_dtype(array.dtype) for name, array in made.items()}
+    outputs = [value(name, kinds[name], array.shape) for name, array in made.items()]
+    images = value("images", TensorProto.UINT8, list(SPEC.shape))
+    graph = helper.make_graph(nodes, "canvas", [images], outputs, known)
+    opsets = [helper.make_opsetid("", 19)]
+    return helper.make_model(graph, opset_imports=opsets, ir_version=10)
+
+
+def _sampled(mask: np.ndarray, box: np.ndarray, side: int, kind: MaskFrame) -> np.ndarray:
+    """Bilinear samples of one canvas mask at the centres of `side` x `side` cells of a box."""
+    found = np.zeros((side, side))
+    for row in range(side):
+        for column in range(side):
+            at = []
+            for place, (index, extent) in enumerate(
+                ((row, mask.shape[0]), (column, mask.shape[1]))
+            ):
+                first, last = box[1 - place], box[3 - place]
+                pixel = first + (index + 0.5) / side * (last - first)
+                even = extent / (SPEC.height, SPEC.width)[place]
+                element = {
+                    MaskFrame.CANVAS: pixel / 4 - 0.5,
+                    MaskFrame.CANVAS_LATE: (pixel - 2.5) / 4,
+                    MaskFrame.CANVAS_EVEN: pixel * even - 0.5,
+                }[kind]
+                at.append(min(max(element, 0), extent - 1))
+            (top, left), (down, across) = np.floor(at).astype(int), np.mod(at, 1)
+            under, right = min(top + 1, mask.shape[0] - 1), min(left + 1, mask.shape[1] - 1)
+            above = mask[top, left] * (1 - across) + mask[top, right] * across
+            below = mask[under, left] * (1 - across) + mask[under, right] * across
+            found[row, column] = above * (1 - down) + below * down
+    return found
+
+
+@pytest.mark.parametrize("frame", [frame for frame in MaskFrame if frame is not MaskFrame.BOX])
+def test_masks_over_the_canvas_are_laid_over_their_boxes(
+    tmp_path: Path, parse: Parse, frame: MaskFrame
+) -> None:
+    """As YOLACT, SOLO and CondInst have them; compared with samples taken one by one."""
+    runtime = pytest.importorskip("onnxruntime")
+    rng = np.random.default_rng(0)
+    boxes = np.array([[3.5, 8, 60, 90], [0, 0, 128, 96], [100.25, 70.5, 127.5, 95]], np.float32)
+    more = 3 if frame is MaskFrame.CANVAS_EVEN else 0  # as many prototypes as there are
+    sides = (SPEC.height // 4 + more, SPEC.width // 4 + more)
+    masks = rng.uniform(0, 1, (3, *sides)).astype(np.float32)
+    graph = _canvas_graph(boxes, masks)
+    outputs = {o.name: tuple(d.dim_value for d in o.type.tensor_type.shape.dim)
+               for o in graph.graph.output}  # fmt: skip
+    names = ("background", "disc")
+    manifest = Manifest("test", SPEC, outputs, names, mask_frame=frame)
+    with Bundle.create(tmp_path / "canvas.maskrt", manifest) as bundle:
+        bundle.write(MODEL, graph.SerializeToString())
+        write_recipe(bundle, graph, Precision.FP32, None, silent)
+    folder = package_deepstream(tmp_path / "canvas.maskrt", tmp_path / "ds", target="agx-orin")
+    engine = runtime.InferenceSession(folder / "model.onnx", providers=["CPUExecutionProvider"])
+    given = np.ones((1, 3, SPEC.height, SPEC.width), np.float32)
+    names_of = [output.name for output in engine.get_outputs()]
+    shown = dict(zip(names_of, (v[0] for v in engine.run(None, {"images": given})), strict=True))
+    found = parse(shown, SPEC, classes=2)
+    assert isinstance(found, Found)
+    np.testing.assert_allclose(found.boxes, boxes, atol=1e-5)
+    assert found.masks.shape == (3, 64, 64)
+    for mask, box, got in zip(masks, boxes, found.masks, strict=True):
+        np.testing.assert_allclose(got, _sampled(mask, box, 64, frame), atol=1e-5)
+    text = (folder / "README.md").read_text()
+    assert "masks cover the whole picture" in text
+    assert "/usr/src/tensorrt/bin/trtexec --onnx" in text
+
+
+@pytest.mark.rtx
+def test_tensorrt_takes_masks_over_the_canvas() -> None:
+    trt = pytest.importorskip("tensorrt_rtx")
+    graph = _canvas_graph(np.ones((3, 4), np.float32), np.ones((3, 24, 32), np.float32))
+    lay_over_boxes(graph, MaskFrame.CANVAS, (SPEC.height, SPEC.width))
+    suit_nvinfer(graph)
+    builder = trt.Builder(trt.Logger(trt.Logger.ERROR))
+    network = builder.create_network()
+    parser = trt.OnnxParser(network, builder.logger)
+    assert parser.parse(graph.SerializeToString()), parser.get_error(0)
+    assert tuple(network.get_output(1).shape) == (1, 3, 64, 64)
+    assert builder.build_serialized_network(network, builder.create_builder_config()) is not None

@@ -150,7 +150,7 @@ class _Trainer:
     [
         (
             b"\xff\xd8\xff\xe0 a picture",
-            "is neither a .safetensors nor a .pth or .pkl file that torch",
+            "is neither a .safetensors nor a .pth or .pkl file that torch saves",
         ),
         ({"trainer": _Trainer()}, "hold a Python object ("),
     ],

@@ -67,6 +67,9 @@ EXAMPLES: dict[tuple[str, str], Example] = {
     ("PasteMasks", "packed"): ({**_PASTE, "packed": 1}, _masks("float32")),
     ("PasteMasks", "packed fp16"): ({**_PASTE, "packed": 1}, _masks("float16")),
     ("PasteMasks", "dense"): ({**_PASTE, "packed": 0}, _masks("float32")),
+    ("PasteMasks", "detectron2"): (
+        {**_PASTE, "packed": 1, "paste": "detectron2"}, _masks("float32"),
+    ),
     ("Preprocess", "fp32"): ({**_CANVAS, "half": 0}, [Tensor((1080, 1920, 3), "uint8")]),
     ("Preprocess", "fp16"): ({**_CANVAS, "half": 1}, [Tensor((1080, 1920, 3), "uint8")]),
 }  # fmt: skip

@@ -1,6 +1,9 @@
 """Every operator's kernels compile cleanly for every GPU that maskrt names, and spill nothing."""
 
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -74,6 +77,25 @@ def test_a_spill_is_seen(tmp_path: Path) -> None:
         "#pragma unroll\nfor (int i = 0; i < 128; ++i) x[i * n] = v[i];\n}"
     )
     assert compile_source(source, (), 87, "cubin").usage["f"].spilled > 0
+
+
+def test_kernels_compile_without_torch() -> None:
+    """As on a device: PyTorch, where it was imported, has opened NVRTC's builtins already."""
+    code = (
+        "import sys\n"
+        "from pathlib import Path\n"
+        "from maskrt.plugins.adapters.nvrtc import compile_source\n"
+        "print(len(compile_source(Path(sys.argv[1]), (), 87, 'cubin').code))\n"
+        "assert 'torch' not in sys.modules"
+    )
+    source = Path(__file__).parents[2] / "runtime" / "cuda" / "kernel.cu"
+    words = ["-c", code.replace("()", "(('THREADS', '256'),)", 1), str(source)]
+    environment = {k: v for k, v in os.environ.items() if k != "LD_LIBRARY_PATH"}
+    done = subprocess.run(
+        [sys.executable, *words], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) > 1000
 
 
 def test_unknown_sm_is_refused() -> None:

@@ -1,4 +1,4 @@
-"""Every body of PasteMasks against torchvision's paste, and against the runtime's."""
+"""Every body of PasteMasks against torchvision's paste and detectron2's, and the runtime's."""
 
 import math
 from typing import Any
@@ -62,6 +62,22 @@ def _torchvision(masks: np.ndarray, boxes: np.ndarray, height: int, width: int) 
     return pasted
 
 
+def _detectron2(masks: np.ndarray, boxes: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Return detectron2's float masks `[B, N, height, width]`: PyTorch samples its grid."""
+    side = masks.shape[-1]
+    x0, y0, x1, y1 = (torch.from_numpy(boxes).reshape(-1, 4)[:, i, None] for i in range(4))
+    y = (torch.arange(height).float() + 0.5 - y0) / (y1 - y0) * 2 - 1
+    x = (torch.arange(width).float() + 0.5 - x0) / (x1 - x0) * 2 - 1
+    shape = (len(x0), height, width)
+    grid = torch.stack([x[:, None].expand(shape), y[:, :, None].expand(shape)], 3)
+    flat = torch.from_numpy(masks).reshape(-1, 1, side, side)
+    pasted = torch.nn.functional.grid_sample(flat, grid, align_corners=False)
+    return pasted.reshape(*boxes.shape[:2], height, width).numpy()
+
+
+INDEPENDENT = {"torchvision": _torchvision, "detectron2": _detectron2}
+
+
 def _pixels(masks: np.ndarray, attributes: dict[str, Any]) -> np.ndarray:
     """Unpack the output by NumPy's own bits: 0 and 1, `[B, N, height, width]`."""
     if not attributes["packed"]:
@@ -93,37 +109,49 @@ def _check(masks: np.ndarray, boxes: np.ndarray, attributes: dict[str, Any]) -> 
 def _agree(pixels: np.ndarray, values: np.ndarray, threshold: float = 0.5) -> None:
     """Pixels equal `values > threshold` wherever a few ulp cannot decide.
 
-    A source coordinate is known to about 4e-6 (an ulp of 30), and torchvision contracts products
-    and sums where the CPU can.
+    A source coordinate is known to about 4e-6 (an ulp of 30), and PyTorch contracts products and
+    sums where the CPU can.
     """
     clear = np.abs(values - threshold) > 1e-5
     np.testing.assert_array_equal(pixels[clear], (values > threshold)[clear])
     assert clear.mean() > 0.999
 
 
+@pytest.mark.parametrize("paste", INDEPENDENT)
 @pytest.mark.parametrize("packed", [0, 1])
 @pytest.mark.parametrize("side", [28, 14, 7, 1])
-def test_every_body_equals_torchvision(side: int, packed: int) -> None:
+def test_every_body_equals_the_library(side: int, packed: int, paste: str) -> None:
     masks, boxes = _blobs(2, 12, side), _boxes(2, 12)
-    attributes = {**ATTRIBUTES, "packed": packed}
+    attributes = {**ATTRIBUTES, "packed": packed, "paste": paste}
     pixels = _check(masks, boxes, attributes)
     assert 0 < pixels.mean() < 0.5
-    _agree(pixels, _torchvision(masks, boxes, 70, 101))
+    _agree(pixels, INDEPENDENT[paste](masks, boxes, 70, 101))
 
 
+def test_a_node_that_does_not_say_pastes_as_torchvision() -> None:
+    masks, boxes = _blobs(1, 6), _boxes(1, 6)
+    silent = _check(masks, boxes, ATTRIBUTES)
+    said = {paste: _check(masks, boxes, {**ATTRIBUTES, "paste": paste}) for paste in INDEPENDENT}
+    np.testing.assert_array_equal(silent, said["torchvision"])
+    assert (silent != said["detectron2"]).any()
+
+
+@pytest.mark.parametrize("paste", INDEPENDENT)
 @pytest.mark.parametrize("size", [(1, 1), (5, 31), (33, 32), (9, 33), (3, 300)])
-def test_pictures_of_any_size(size: tuple[int, int]) -> None:
+def test_pictures_of_any_size(size: tuple[int, int], paste: str) -> None:
     masks, boxes = _blobs(1, 8), _boxes(1, 8) / 3
     for packed in (0, 1):
         attributes = {**ATTRIBUTES, "height": size[0], "width": size[1], "packed": packed}
-        _agree(_check(masks, boxes, attributes), _torchvision(masks, boxes, *size))
+        pixels = _check(masks, boxes, {**attributes, "paste": paste})
+        _agree(pixels, INDEPENDENT[paste](masks, boxes, *size))
 
 
-def test_equals_the_runtime_even_for_huge_boxes() -> None:
+@pytest.mark.parametrize("paste", INDEPENDENT)
+def test_equals_the_runtime_even_for_huge_boxes(paste: str) -> None:
     masks, boxes = _blobs(1, 8), _boxes(1, 8)
     boxes[0, :3] = [[-7e6, -7e6, 7e6, 7e6], [-3e5, 10, 2e5, 40], [0, 0, 1e6, 1e6]]
-    pixels = _check(masks, boxes, ATTRIBUTES)
-    expected = runtime_paste(masks[0], boxes[0], (70, 101))
+    pixels = _check(masks, boxes, {**ATTRIBUTES, "paste": paste})
+    expected = runtime_paste(masks[0], boxes[0], (70, 101), paste=paste)
     assert expected[:2].any(axis=(1, 2)).all()
     assert (pixels[0] != expected).mean() < 1e-4  # its products are BLAS's, rounded as it likes
 
@@ -133,20 +161,31 @@ NOTHING = [
     (-3e38, 0, 3e38, 20), (0, 0, 1e7, 1e7), (-9e6, 5, -8.9e6, 20), (1e20, 1e20, 2e20, 2e20),
     (-30, 5, -10, 20), (150, 5, 190, 20), (5, 90, 20, 130), (40, 40, 20, 20), (20, 5, 10, 30),
 ]  # fmt: skip
+NO_EXTENT = [
+    (5, 5, 5, 20), (5, 5, 20, 5), (5.5, 3, 5.5, 9), (3, 3, 3, 3), (0, 0, 1e-38, 9),
+    (0, 0, 9, 1e-42),
+]  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("paste", "nothing"), [("torchvision", NOTHING), ("detectron2", [*NOTHING, *NO_EXTENT])]
+)
 @pytest.mark.parametrize("packed", [0, 1])
-def test_boxes_that_are_no_boxes_paste_nothing(packed: int) -> None:
-    boxes = np.array([NOTHING], np.float32)
-    masks = np.ones((1, len(NOTHING), 28, 28), np.float32)
-    assert not _check(masks, boxes, {**ATTRIBUTES, "packed": packed}).any()
+def test_boxes_that_are_no_boxes_paste_nothing(
+    packed: int, paste: str, nothing: list[tuple[float, ...]]
+) -> None:
+    boxes = np.array([nothing], np.float32)
+    masks = np.ones((1, len(nothing), 28, 28), np.float32)
+    assert not _check(masks, boxes, {**ATTRIBUTES, "packed": packed, "paste": paste}).any()
 
 
-def test_numbers_that_are_none_spoil_only_the_pixels_that_see_them() -> None:
+@pytest.mark.parametrize("paste", INDEPENDENT)
+def test_numbers_that_are_none_spoil_only_the_pixels_that_see_them(paste: str) -> None:
     masks, boxes = _blobs(1, 4), np.array([[[4, 4, 60, 60]] * 4], np.float32)
-    whole = _check(masks, boxes, ATTRIBUTES)
+    attributes = {**ATTRIBUTES, "paste": paste}
+    whole = _check(masks, boxes, attributes)
     masks[0, 0, 14, 14], masks[0, 1, 3, :], masks[0, 2] = np.nan, np.inf, np.nan
-    spoilt = _check(masks, boxes, ATTRIBUTES)
+    spoilt = _check(masks, boxes, attributes)
     np.testing.assert_array_equal(spoilt[0, 3], whole[0, 3])
     assert not spoilt[0, 2].any()
     differs = np.argwhere(spoilt[0, 0] != whole[0, 0])
@@ -172,6 +211,17 @@ def test_bits_are_in_their_places() -> None:
         assert pack_bits(one.index_fill(1, torch.tensor([x]), 1)).tolist() == [word]
 
 
+def test_detectron2_includes_the_threshold() -> None:
+    masks, boxes = np.full((1, 2, 28, 28), 0.5, np.float32), np.full((1, 2, 4), 8, np.float32)
+    masks[0, 1], boxes[..., 2:] = np.nextafter(np.float32(0.5), np.float32(0)), 36
+    pixels = _check(masks, boxes, {**ATTRIBUTES, "paste": "detectron2"})[0]
+    assert pixels[0, 9:35, 9:35].all()
+    assert not pixels[1].any()
+    pixels = _check(masks, boxes, {**ATTRIBUTES, "paste": "detectron2", "threshold": 0.0})[0]
+    np.testing.assert_array_equal(pixels[0], pixels[1])
+    assert not pixels[:, 40:].any()
+
+
 def test_threshold_is_exclusive_and_adjustable() -> None:
     masks, boxes = np.full((1, 1, 28, 28), 0.25, np.float32), np.array([[[8, 8, 36, 36]]])
     boxes = boxes.astype(np.float32)
@@ -185,12 +235,17 @@ box = st.tuples(*[st.floats(-60, 140, width=32)] * 2, *[st.floats(-2, 150, width
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(st.lists(box, min_size=3, max_size=3), st.sampled_from([0, 1]), st.integers(0, 99))
-def test_drawn_boxes(drawn: list[tuple[float, ...]], packed: int, seed: int) -> None:
+@given(
+    st.lists(box, min_size=3, max_size=3), st.sampled_from([0, 1]), st.integers(0, 99),
+    st.sampled_from([*INDEPENDENT]),
+)  # fmt: skip
+def test_drawn_boxes(drawn: list[tuple[float, ...]], packed: int, seed: int, paste: str) -> None:
     boxes = np.array([[(x, y, x + w, y + h) for x, y, w, h in drawn]], np.float32)
     masks = _blobs(1, 3, seed=seed)
-    attributes = {**ATTRIBUTES, "packed": packed}
-    pixels, values = _check(masks, boxes, attributes), _torchvision(masks, boxes, 70, 101)
+    attributes = {**ATTRIBUTES, "packed": packed, "paste": paste}
+    pixels, values = _check(masks, boxes, attributes), INDEPENDENT[paste](masks, boxes, 70, 101)
+    if paste == "detectron2":  # of a box without an extent or inside out, PyTorch samples a mirror
+        values[~(boxes[..., 2:] > boxes[..., :2]).all(-1)] = 0
     clear = np.abs(values - 0.5) > 1e-5
     np.testing.assert_array_equal(pixels[clear], (values > 0.5)[clear])
 
@@ -203,6 +258,7 @@ def test_drawn_boxes(drawn: list[tuple[float, ...]], packed: int, seed: int) -> 
         ({"threshold": -0.1}, "threshold"),
         ({"threshold": math.nan}, "threshold"),
         ({"packed": 2}, "packed"),
+        ({"paste": "mmdetection"}, "paste"),
     ],
 )
 def test_illegal_attributes_are_refused(change: dict[str, Any], words: str) -> None:
@@ -217,10 +273,11 @@ def test_illegal_attributes_are_refused(change: dict[str, Any], words: str) -> N
 
 
 @pytest.mark.rtx
+@pytest.mark.parametrize("paste", INDEPENDENT)
 @pytest.mark.parametrize("packed", [0, 1])
-def test_tensorrt_rtx_builds_it(packed: int) -> None:
+def test_tensorrt_rtx_builds_it(packed: int, paste: str) -> None:
     inputs = {"probabilities": _blobs(2, 20), "boxes": _boxes(2, 20)}
-    model = _model(inputs, {**ATTRIBUTES, "packed": packed})
+    model = _model(inputs, {**ATTRIBUTES, "packed": packed, "paste": paste})
     shape = model.graph.output[0].type.tensor_type.shape
     for extent in (2, 20, 70, 4 if packed else 101):
         shape.dim.add().dim_value = extent

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from maskrt.core import UnsupportedTargetError
+from maskrt.core.masks import MaskPaste
 from maskrt.plugins import OPERATORS
 from maskrt.plugins.launch import Tensor
 from maskrt.runtime import paste_masks as runtime_paste
@@ -27,8 +28,11 @@ VARIANTS: list[tuple[int, str, dict[str, Any]]] = [
     (7, "float32", {"packed": 0, "threshold": 0.0}),
     (1, "float32", {"packed": 1}),
     (104, "float32", {"packed": 0}),
+    (28, "float32", {"packed": 1, "paste": "detectron2"}),
+    (14, "float16", {"packed": 0, "paste": "detectron2", "threshold": 0.0}),
+    (1, "float32", {"packed": 1, "paste": "detectron2"}),
 ]
-CASES = 300  # a variant; seven variants
+CASES = 200  # a variant; ten variants
 NOWHERE = np.array([np.nan, np.inf, -np.inf, 3e38, -3e38, 8e6, -8.5e6, 1e7, 0, -0.0], np.float32)
 
 
@@ -76,21 +80,22 @@ def test_drawn_cases_equal_the_definition(side: int, dtype: str, change: dict[st
     assert some > CASES / 6
 
 
+@pytest.mark.parametrize("paste", MaskPaste, ids=str)
 @pytest.mark.parametrize("packed", [0, 1])
-def test_a_picture_of_many_tiles_equals_the_runtime(packed: int) -> None:
+def test_a_picture_of_many_tiles_equals_the_runtime(packed: int, paste: MaskPaste) -> None:
     generator = np.random.default_rng(5)
     masks = generator.uniform(0, 1, (1, 5, 28, 28)).astype(np.float32)
     boxes = np.array(
         [[[3.3, 4.4, 600.2, 300.9], [250, 30, 260, 40], [-100, -50, 900, 500], [0, 0, 5, 333],
           [500.5, 100.5, 700, 700]]], np.float32
     )  # fmt: skip
-    attributes = {**BASE, "height": 333, "width": 611, "packed": packed}
+    attributes = {**BASE, "height": 333, "width": 611, "packed": packed, "paste": paste.value}
     (found,) = run_on_host("PasteMasks", attributes, [masks, boxes])
     if packed:
         bits = np.unpackbits(found.astype("<i4").view(np.uint8), axis=-1, bitorder="little")
         assert not bits[..., 611:].any()
         found = bits[..., :611]
-    expected = runtime_paste(masks[0], boxes[0], (333, 611))
+    expected = runtime_paste(masks[0], boxes[0], (333, 611), paste=paste)
     assert 0.1 < expected.mean() < 0.9
     assert (found[0] != expected).mean() < 1e-5  # the runtime's products are BLAS's
 
@@ -99,25 +104,40 @@ def test_order_of_threads_and_blocks_is_irrelevant() -> None:
     generator = np.random.default_rng(2)
     for case in range(12):
         inputs, size = _draw(generator, 28, "float32")
-        attributes = {**BASE, **size, "packed": case % 2}
+        paste = ("torchvision", "detectron2")[case // 2 % 2]
+        attributes = {**BASE, **size, "packed": case % 2, "paste": paste}
         (found,) = run_every_way("PasteMasks", attributes, inputs)
         np.testing.assert_array_equal(found, _expected(inputs, attributes))
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("paste", ["torchvision", "detectron2"])
 @pytest.mark.parametrize(
     ("packed", "size"), [(0, (3, 37)), (0, (34, 259)), (1, (33, 65)), (1, (1, 290))], ids=str
 )
-def test_sanitizers_find_nothing(packed: int, size: tuple[int, int]) -> None:
+def test_sanitizers_find_nothing(packed: int, size: tuple[int, int], paste: str) -> None:
     generator = np.random.default_rng(3)
     masks = generator.uniform(0, 1, (1, 4, 28, 28)).astype(np.float32)
     boxes = np.array(
         [[[-5, -5, 400, 60], [np.nan, 0, 9, 9], [8e6, 0, 8.1e6, 30], [250.5, 1, 262, 2]]],
         np.float32,
     )
-    attributes = {**BASE, "height": size[0], "width": size[1], "packed": packed}
+    attributes = {
+        **BASE, "height": size[0], "width": size[1], "packed": packed, "paste": paste,
+    }  # fmt: skip
     (found,) = run_sanitized("PasteMasks", attributes, [masks, boxes])
     np.testing.assert_array_equal(found, _expected([masks, boxes], attributes))
+
+
+def test_a_box_that_begins_inside_a_tile_begins_with_its_own_row() -> None:
+    """The walk down keeps what it read of a row, so rows above the box must not stand for it."""
+    masks = np.zeros((1, 1, 28, 28), np.float32)
+    masks[0, 0, 0] = 1
+    boxes = np.array([[[2, 60 / 28 + 3, 44, 63]]], np.float32)
+    attributes = {**BASE, "height": 64, "width": 50, "packed": 0, "paste": "detectron2"}
+    (found,) = run_on_host("PasteMasks", attributes, [masks, boxes])
+    np.testing.assert_array_equal(found, _expected([masks, boxes], attributes))
+    assert found[0, 0, 5:7, 4:42].all()
 
 
 def test_masks_that_do_not_fit_into_shared_memory_are_refused() -> None:

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from maskrt.core import InputSpec
-from maskrt.core.masks import MaskFrame, MaskSource, crops_of
+from maskrt.core.masks import MaskFrame, MaskPaste, MaskSource, crops_of
 from maskrt.runtime.canvas_masks import CanvasMasks, crop_canvas_masks, paste_canvas_masks
-from maskrt.runtime.check.definitions import defined_canvas_paste
+from maskrt.runtime.check.definitions import definition_of
 from maskrt.runtime.letterbox import Placement, placement
 from maskrt.runtime.postprocess import instances_of
 
@@ -42,12 +42,44 @@ def test_on_the_canvas_itself_they_are_torchs_interpolation(height: int, width: 
     assert np.array_equal(found[clear], (up > 0.5)[clear])
 
 
+@pytest.mark.torch
+@pytest.mark.parametrize(("height", "width"), [(550, 550), (100, 170)])
+def test_even_masks_are_torchs_interpolation_to_the_picture(height: int, width: int) -> None:
+    """As YOLACT's prototypes, two for each place of a map of stride 8, are brought to a picture."""
+    torch = pytest.importorskip("torch")
+    masks = _blobs(6, 2 * -(-height // 8), 2 * -(-width // 8))
+    up = torch.nn.functional.interpolate(
+        torch.from_numpy(masks)[None], size=(height, width), mode="bilinear", align_corners=False
+    )[0].numpy()
+    place = placement(height, width, InputSpec(height, width))
+    found = paste_canvas_masks(masks, place, frame=MaskFrame.CANVAS_EVEN)
+    clear = np.abs(up - 0.5) > _NEAR
+    assert np.array_equal(found[clear], (up > 0.5)[clear])
+    quarter = paste_canvas_masks(masks, place)  # what another grid would have made of them
+    assert not np.array_equal(found, quarter)
+
+
+def test_late_masks_have_element_i_at_pixel_four_i_and_two() -> None:
+    masks = _blobs(4, 16, 24)
+    place = placement(64, 96, InputSpec(64, 96))
+    found = paste_canvas_masks(masks, place, frame=MaskFrame.CANVAS_LATE)
+    assert np.array_equal(found[:, 2::4, 2::4], masks > 0.5)
+    # between two elements a pixel each quarter of the way, and before the first as the first
+    row = masks[:, 5]
+    between = row[:, :-1] * 0.75 + row[:, 1:] * 0.25
+    clear = np.abs(between - 0.5) > _NEAR
+    assert np.array_equal(found[:, 22, 3:-1:4][clear], (between > 0.5)[clear])
+    assert np.array_equal(found[:, 22, 0], row[:, 0] > 0.5)
+
+
+@pytest.mark.parametrize("frame", [frame for frame in MaskFrame if frame is not MaskFrame.BOX])
 @pytest.mark.parametrize("size", [(480, 640), (37, 29), (1080, 1920), (64, 96), (5, 200)])
-def test_any_picture_equals_the_definition(size: tuple[int, int]) -> None:
-    spec = InputSpec(64, 96)
+def test_any_picture_equals_the_definition(size: tuple[int, int], frame: MaskFrame) -> None:
+    spec = InputSpec(60, 92)
     place = placement(*size, spec)
     masks = _blobs(5, 16, 24, seed=sum(size))
-    found, defined = paste_canvas_masks(masks, place), defined_canvas_paste(masks, place)
+    found = paste_canvas_masks(masks, place, frame=frame)
+    defined = definition_of(frame, MaskPaste.TORCHVISION)(masks, place)
     assert found.shape == (5, *size)
     assert found.any()
     assert (found != defined).mean() < 1e-5  # float32 against float64, at the threshold alone
@@ -62,11 +94,12 @@ def test_a_constant_gradient_crosses_the_threshold_where_it_should() -> None:
     assert columns[-1] == 199
 
 
-def test_crops_selection_and_pickles_are_the_pasted_masks() -> None:
+@pytest.mark.parametrize("frame", [MaskFrame.CANVAS, MaskFrame.CANVAS_EVEN])
+def test_crops_selection_and_pickles_are_the_pasted_masks(frame: MaskFrame) -> None:
     place = placement(333, 500, InputSpec(128, 160))
     masks = _blobs(4, 32, 40)
     masks[2] = 0.1  # an empty one
-    source = CanvasMasks(masks, place)
+    source = CanvasMasks(masks, place, frame)
     assert isinstance(source, MaskSource)
     pasted = source()
     for one, mask in zip(source.crops(), pasted, strict=True):
@@ -75,7 +108,7 @@ def test_crops_selection_and_pickles_are_the_pasted_masks() -> None:
         rebuilt[one.top : one.top + height, one.left : one.left + width] = one.inside
         assert np.array_equal(rebuilt, mask)
     tight = crops_of(pasted)
-    for loose, least in zip(crop_canvas_masks(masks, place), tight, strict=True):
+    for loose, least in zip(crop_canvas_masks(masks, place, frame=frame), tight, strict=True):
         assert loose.inside.size <= least.inside.size + 40 * sum(least.inside.shape) + 1600
     keep = np.array([False, True, True, False])
     assert np.array_equal(source.select(keep)(), pasted[keep])

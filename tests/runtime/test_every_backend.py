@@ -14,6 +14,7 @@ import pytest
 
 import maskrt
 from maskrt.core import Bundle, InputSpec, Instances, Target
+from maskrt.core.masks import MaskPaste
 from maskrt.runtime import Session, open_session
 from maskrt.runtime.backends import tensorrt
 from maskrt.runtime.backends.cpu import CpuBackend
@@ -78,7 +79,8 @@ class _OnHost(CpuBackend):
 
     def open_frames(self, spec: InputSpec, slots: int) -> FrameSlots:
         cuda = HostCuda()
-        return FrameSlots(cuda, OnnxEngine(cuda, self._engine, spec), spec, slots=slots, paste=True)
+        engine = OnnxEngine(cuda, self._engine, spec)
+        return FrameSlots(cuda, engine, spec, slots=slots, paste=MaskPaste.TORCHVISION)
 
 
 class _Relay(FakeEngine):

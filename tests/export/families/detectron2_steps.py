@@ -1,10 +1,11 @@
-"""detectron2's Mask R-CNN R50-FPN inference, step by step on its own state dict.
+"""detectron2's Mask and Faster R-CNN inference with an FPN, step by step on its own state dict.
 
 Written from detectron2's modules (GeneralizedRCNN, RPN, StandardROIHeads), with nothing of maskrt
 and nothing of torchvision's detectors, as the reference of what maskrt makes of its weights.
 """
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -12,9 +13,23 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 from torchvision.ops import nms, roi_align
 
-BLOCKS = (3, 4, 6, 3)
 MEAN_BGR = (103.53, 116.28, 123.675)
 State = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Config:
+    """What a configuration says and no parameter shows; defaults are R50-FPN's."""
+
+    blocks: tuple[int, ...] = (3, 4, 6, 3)
+    groups: int = 1
+    stride_in_1x1: bool = True
+    rgb: bool = False
+    mean: tuple[float, ...] = MEAN_BGR  # in the order of the format, as `std`
+    std: tuple[float, ...] = (1.0, 1.0, 1.0)
+
+
+R50 = Config()
 
 
 def detect(s: State, rgb: Tensor, threshold: float, most: int) -> dict[str, Tensor]:
@@ -22,16 +37,14 @@ def detect(s: State, rgb: Tensor, threshold: float, most: int) -> dict[str, Tens
     maps, size = features(s, rgb), (rgb.shape[0], rgb.shape[1])
     boxes = proposals(s, maps, size)
     boxes, scores, labels = classified(s, maps, boxes, size, threshold, most)
-    return {
-        "boxes": boxes,
-        "scores": scores,
-        "labels": labels,
-        "masks": masks(s, maps, boxes, labels),
-    }
+    found = {"boxes": boxes, "scores": scores, "labels": labels}
+    masked = "roi_heads.mask_head.predictor.weight" in s
+    return {**found, "masks": masks(s, maps, boxes, labels)} if masked else found
 
 
-def features(s: State, rgb: Tensor) -> list[Tensor]:
-    x = rgb.flip(2).permute(2, 0, 1).float() - torch.tensor(MEAN_BGR)[:, None, None]
+def features(s: State, rgb: Tensor, config: Config = R50) -> list[Tensor]:
+    x = (rgb if config.rgb else rgb.flip(2)).permute(2, 0, 1).float()
+    x = (x - torch.tensor(config.mean)[:, None, None]) / torch.tensor(config.std)[:, None, None]
     height, width = rgb.shape[:2]
     x = F.pad(x, (0, -width % 32, 0, -height % 32))[None]
     prefix = "backbone.bottom_up."
@@ -40,10 +53,10 @@ def features(s: State, rgb: Tensor) -> list[Tensor]:
     )
     x = F.max_pool2d(x, 3, 2, 1)
     found = []
-    for stage, blocks in enumerate(BLOCKS):
+    for stage, blocks in enumerate(config.blocks):
         for block in range(blocks):
             stride = 2 if block == 0 and stage > 0 else 1
-            x = _bottleneck(s, f"{prefix}res{stage + 2}.{block}", x, stride)
+            x = _bottleneck(s, f"{prefix}res{stage + 2}.{block}", x, stride, config)
         found.append(x)
     inner, maps = None, []
     for level in (5, 4, 3, 2):
@@ -53,10 +66,11 @@ def features(s: State, rgb: Tensor) -> list[Tensor]:
     return [*maps, F.max_pool2d(maps[-1], 1, 2)]
 
 
-def _bottleneck(s: State, name: str, x: Tensor, stride: int) -> Tensor:
-    """STRIDE_IN_1X1 is True in detectron2's configurations of these models."""
-    y = F.relu(_norm(s, f"{name}.conv1", F.conv2d(x, s[f"{name}.conv1.weight"], None, stride)))
-    y = F.relu(_norm(s, f"{name}.conv2", F.conv2d(y, s[f"{name}.conv2.weight"], None, 1, 1)))
+def _bottleneck(s: State, name: str, x: Tensor, stride: int, config: Config) -> Tensor:
+    first, second = (stride, 1) if config.stride_in_1x1 else (1, stride)
+    y = F.relu(_norm(s, f"{name}.conv1", F.conv2d(x, s[f"{name}.conv1.weight"], None, first)))
+    middle = F.conv2d(y, s[f"{name}.conv2.weight"], None, second, 1, 1, config.groups)
+    y = F.relu(_norm(s, f"{name}.conv2", middle))
     y = _norm(s, f"{name}.conv3", F.conv2d(y, s[f"{name}.conv3.weight"]))
     if f"{name}.shortcut.weight" in s:
         x = _norm(s, f"{name}.shortcut", F.conv2d(x, s[f"{name}.shortcut.weight"], None, stride))

@@ -38,10 +38,11 @@ def _prove(
     """Export, compare on photographs, and see that enough was found to mean something."""
     enliven = enliven_yolact if isinstance(model, Yolact) else enliven_condinst
     exported = export_model(enliven(model, photos, size), input_size=size, batch=batch)
-    assert exported.manifest.mask_frame is MaskFrame.CANVAS
     assert exported.manifest.source["labels"] == 3
-    quarter = (-(-size[0] // 4), -(-size[1] // 4))
-    assert exported.manifest.outputs["masks"] == (batch, model.max_detections, *quarter)
+    cell = 8 if isinstance(model, Yolact) else 4  # prototypes: twice the finest map
+    rows, columns = (-(-side // cell) * cell // 4 for side in size)
+    assert exported.manifest.mask_frame is model.mask_frame
+    assert exported.manifest.outputs["masks"] == (batch, model.max_detections, rows, columns)
     found = prove(exported, steady_pictures(exported.model, exported.manifest, photos))
     assert found["violations"] == [], found
     assert found["instances"] >= 8, found
@@ -62,7 +63,7 @@ def _condinst(**options: Any) -> CondInst:
 @pytest.mark.parametrize(
     ("options", "size", "batch"),
     [
-        ({}, (100, 170), 2),  # prototypes do not lie on the quarter grid
+        ({}, (100, 170), 2),  # 26 x 44 prototypes
         pytest.param(
             {"inference": YolactInference(cross_class=True, candidates=60, clip_first=True)},
             (96, 128),
@@ -97,7 +98,7 @@ def test_condinst(
 ) -> None:  # fmt: skip
     monkeypatch.setattr(condinst_graph, "MAX_CANDIDATES", most)
     condinst = _condinst(**options)
-    condinst.mask_shift = 0.125 * (batch == 2)
+    condinst.mask_frame = MaskFrame.CANVAS_LATE if batch == 2 else MaskFrame.CANVAS
     model = _prove(condinst, photos, size, batch)
     kinds = {node.op_type for node in model.graph.node if node.domain == "maskrt"}
     assert kinds == {"BatchedNMS"}

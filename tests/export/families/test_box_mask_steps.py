@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 torch = pytest.importorskip("torch")
 from torch import Tensor  # noqa: E402
 
-from maskrt.export.families.condinst import CondInst, aligned_bilinear, shifted, split_parameters  # noqa: E402
+from maskrt.export.families.condinst import CondInst, aligned_bilinear, split_parameters  # noqa: E402
 from maskrt.export.families.fast_nms import fast_nms, pairwise_iou  # noqa: E402
 from maskrt.export.families.yolact import Anchors, decode  # noqa: E402
 
@@ -116,14 +116,6 @@ def test_aligned_bilinear_keeps_pixel_centres() -> None:
     ramp = torch.arange(5.0).expand(1, 1, 5, 5) * 8 + 4  # the x of each pixel at stride 8
     x = aligned_bilinear(ramp, 2)[0, 0, 0]
     torch.testing.assert_close(x[1:9], torch.arange(1, 9) * 4.0)
-
-
-def test_shift_reads_between_pixels() -> None:
-    """A mask whose values belong to 4 i + 2.5 is read where pixel i has its centre, at 4 i + 2."""
-    centres = torch.arange(6.0) * 4 + 2.5
-    masks = centres[None, :] + 100 * centres[:, None]
-    expected = (centres - 0.5)[None, :] + 100 * (centres - 0.5)[:, None]
-    torch.testing.assert_close(shifted(masks, 0.125)[1:, 1:], expected[1:, 1:])
 
 
 def test_anchors_divide_the_picture_evenly() -> None:

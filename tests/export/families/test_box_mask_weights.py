@@ -14,6 +14,7 @@ torch = pytest.importorskip("torch")
 from torch import Tensor, nn  # noqa: E402
 
 from maskrt.core import InputError  # noqa: E402
+from maskrt.core.masks import MaskFrame  # noqa: E402
 from maskrt.export.families.checkpoints import stride_in_first  # noqa: E402
 from maskrt.export.families.registry import classes_in, translate  # noqa: E402
 from maskrt.export.families.yolact_pyramid import YolactFPN  # noqa: E402
@@ -91,6 +92,7 @@ def test_yolact_of_mmdetection_has_its_background_last() -> None:
         assert torch.equal(ours, theirs[[CLASSES - 1, *range(CLASSES - 1)]])
     assert model.anchors.sides(0)[0] == pytest.approx((24 * 2**0.5, 24 / 2**0.5))
     assert model.inference.clip_first
+    assert model.inference.level_candidates == 1000
     assert (model.backbone.fpn.relu, model.backbone.fpn.p6_of_c5) == (False, True)
 
 
@@ -125,6 +127,8 @@ def test_condinst_of_adelaidet_sees_bgr_and_strides_first() -> None:
     assert model.backbone.body.layer3[1].conv1.stride == (1, 1)
     assert model.inference.root_scores
     assert model.sizes_of_interest == (32, 64, 128, 256, 512)  # theirs, not our 64 to 1024
+    assert model.mask_frame is MaskFrame.CANVAS_LATE
+    assert model.inference.rank_product
     assert model.inference.threshold_product  # FCOS.THRESH_WITH_CTR in their Base-CondInst.yaml
 
 
@@ -140,7 +144,9 @@ def test_condinst_of_mmdetection_multiplies_scores() -> None:
     model, state, weights = _translated("condinst_mmdet", "bbox_head.reg_convs")
     assert not model.inference.root_scores
     assert not model.inference.threshold_product
+    assert not model.inference.rank_product
     assert model.inference.clip_first
+    assert model.mask_frame is MaskFrame.CANVAS_LATE
     assert model.backbone.body.layer3[0].conv2.stride == (2, 2)
     gn = weights["head.box_tower.4.weight"]
     assert torch.equal(gn, state["bbox_head.reg_convs.1.gn.weight"])
@@ -175,6 +181,16 @@ def test_checkpoint_of_another_family_is_refused_in_one_sentence() -> None:
     assert "\n" not in text
     for name in ("proto_net.*.weight", "head.cls_tower.*.weight", "mask_branch.last.bias"):
         assert name in text
+
+
+@pytest.mark.slow
+def test_a_yolact_that_was_trained_on_stretched_pictures_says_so(tmp_path: Path) -> None:
+    state = published.filled(published.yolact_mmdet(CLASSES))
+    file = tmp_path / "published.pth"
+    torch.save({"state_dict": state}, file)
+    warning = load_source("maskrt:yolact_r50", weights=file).about["warning"]
+    assert "stretched" in warning
+    assert "\n" not in warning
 
 
 @pytest.mark.slow

@@ -162,6 +162,7 @@ _ALL = {
     "PasteMasks": [
         (("PasteMasks", "packed"), {"height": 61, "width": 75}, _masks, ("B", "N")),
         (("PasteMasks", "dense"), {"height": 61, "width": 75}, _masks, ("B", "N")),
+        (("PasteMasks", "detectron2"), {"height": 61, "width": 75}, _masks, ("B", "N")),
     ],
     "Preprocess": [
         (("Preprocess", "fp32"), {"height": 32, "width": 48}, _pictures, (), 1e-6),

@@ -1,6 +1,7 @@
 """The ahead-of-time plugins under TensorRT's own `plugin` package; run by `test_tensorrt.py`."""
 
 import dataclasses
+import re
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from maskrt.core import UnsupportedModelError, UnsupportedTargetError
 from maskrt.plugins import OPERATORS
 from maskrt.plugins.adapters.host import KernelFaultError
 from maskrt.plugins.adapters.nvrtc import compile_plan
-from maskrt.plugins.adapters.tensorrt_aot import register_aot_plugins
+from maskrt.plugins.adapters.tensorrt_aot import engine_entry, register_aot_plugins
 from maskrt.plugins.adapters.tensorrt_nodes import lower_to_aot
 from maskrt.plugins.launch import LaunchPlan, Tensor
 
@@ -23,6 +24,7 @@ from .memory import Device, Host
 from .registry import trt, trtp
 
 SM = 75
+TEXTS = ("plugin_version", "plugin_namespace")  # read by the parser, in C++
 
 
 def _has_gpu() -> bool:
@@ -52,15 +54,38 @@ def _engine(case: Case, inputs: list[np.ndarray], static: bool) -> Engine:
     return Engine(lowered, [value.shape for value in inputs])
 
 
+def _renamed(ptx: str, entry: str, name: str) -> str:
+    """Return PTX with another name of a kernel, its parameters and what lies in its scope."""
+    scopes = ptx.replace(f"_ZZ{len(entry)}{entry}E", f"_ZZ{len(name)}{name}E")
+    return re.sub(rf"\b{entry}(?=\b|_param_)", name, scopes)
+
+
+def _launch_plans(case: Case, **changes: Any) -> LaunchPlan:
+    tensors = [Tensor(value.shape, str(value.dtype)) for value in case.inputs()]
+    return OPERATORS[case.operator].launch({**case.attributes, **changes}, tensors)
+
+
+def test_kernels_of_an_engine_have_short_names_of_their_own() -> None:
+    """TensorRT before 10.14 keeps 15 characters; two nodes of one operator are two kernels."""
+    plans = [_launch_plans(case) for case in CASES]
+    nms = next(case for case in CASES if case.operator == "BatchedNMS")
+    plans.append(_launch_plans(nms, iou_threshold=0.123))
+    names = [engine_entry(plan, stage) for plan in plans for stage in plan.stages]
+    stages = {(str(p.source), s.entry, *sorted(p.defines.items())) for p in plans for s in p.stages}
+    assert len(set(names)) == len(stages) > len(CASES)
+    assert all(re.fullmatch(r"[a-z_]\w{0,14}", name) for name in names), names
+
+
 @pytest.mark.parametrize("where", WHERE)
 @pytest.mark.parametrize("static", [True, False], ids=["static", "dynamic"])
 @pytest.mark.parametrize("case", CASES, ids=ident)
 def test_what_tensorrt_is_told_computes_the_operator(case: Case, static: bool, where: Any) -> None:
     inputs = case.inputs()
     engine, plan = _engine(case, inputs, static), _plan(case, inputs)
-    assert [kernel.entry for kernel in engine.kernels] == [stage.entry for stage in plan.stages]
-    expected = compile_plan(plan, SM).code
-    assert all(kernel.ptx == expected for kernel in engine.kernels)
+    expected = compile_plan(plan, SM).code.decode()
+    for kernel, stage in zip(engine.kernels, plan.stages, strict=True):
+        assert kernel.entry == engine_entry(plan, stage)
+        assert kernel.ptx.decode() == _renamed(expected, stage.entry, kernel.entry)
     case.assert_close(engine.run(inputs, plan, where), inputs)
 
 
@@ -80,6 +105,14 @@ def test_no_candidates(case: Case) -> None:
     engine, none = _engine(case, inputs, static=False), case.shortened(inputs, 0)
     found = engine.run(none, _plan(case, none))
     assert all(value.size == 0 or not value.any() for value in found)
+
+
+@pytest.mark.parametrize("case", CASES, ids=ident)
+def test_every_field_is_one_number(case: Case) -> None:
+    """The bindings of 10.0 to 10.15 with NumPy 2 read more as the first, again and again."""
+    for node in lower_to_aot(case.model(case.inputs()), SM).graph.node:
+        kinds = {a.type for a in node.attribute if a.name not in TEXTS}
+        assert kinds <= {onnx.AttributeProto.INT, onnx.AttributeProto.FLOAT}
 
 
 @pytest.mark.parametrize("case", CASES, ids=ident)
@@ -165,6 +198,15 @@ def test_another_size_than_lowered_is_refused() -> None:
     register_aot_plugins(lowered, trt)
     with pytest.raises(UnsupportedModelError, match="lower the graph that is built"):
         Engine(lowered, [value[:, :7].shape for value in inputs])
+
+
+def test_a_node_with_other_fields_than_one_of_its_name_is_refused() -> None:
+    case, inputs = _nms()
+    lowered = lower_to_aot(case.model(inputs), SM)
+    register_aot_plugins(lowered, trt)
+    lowered.graph.node[1].attribute.append(onnx.helper.make_attribute("another", 1))
+    with pytest.raises(UnsupportedModelError, match="other fields than a node of the plugin"):
+        register_aot_plugins(lowered, trt)
 
 
 def test_a_graph_that_is_not_lowered_is_refused() -> None:

@@ -1,7 +1,8 @@
 """The `IPluginV3` plugins in TensorRT's own registry; run by `test_tensorrt.py`."""
 
+import gc
 import sys
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -61,9 +62,16 @@ def test_creators_are_found_by_name_version_and_namespace(name: str) -> None:
     assert (creator.name, creator.plugin_version, creator.plugin_namespace) == (
         name, str(schema.version), "maskrt",
     )  # fmt: skip
-    kinds = {int: "INT32", float: "FLOAT32", tuple: "FLOAT32", str: "CHAR"}
-    found = [(field.name, field.type.name) for field in creator.field_names]
-    assert found == [(a.name, kinds[a.kind]) for a in schema.attributes]
+    found = {field.name: field.type.name for field in creator.field_names}
+    for attribute in schema.attributes:
+        if attribute.kind is tuple:
+            names, kind = [f"{attribute.name}_{i}" for i in range(16)], "FLOAT32"
+        elif attribute.kind is str:
+            names, kind = [f"{attribute.name}_{i}" for i in range(4)], "INT32"
+        else:
+            names, kind = [attribute.name], {int: "INT32", float: "FLOAT32"}[attribute.kind]
+        assert [found.pop(name) for name in names] == [kind] * len(names)
+    assert not found
     registry = trt.get_plugin_registry()
     assert registry.get_creator(name, str(schema.version + 1), "maskrt") is None
     assert registry.get_creator(name, str(schema.version), "") is None
@@ -80,6 +88,7 @@ def test_fields_are_read_serialised_and_restored(case: Case) -> None:
     assert plugin.attributes == rounded
     for _ in range(3):
         fields = plugin.get_fields_to_serialize()
+        assert all(np.asarray(field.data).size == 1 for field in fields)
         plugin = _creator(case.operator).create_plugin("again", fields, RUNTIME)
         assert plugin.attributes == rounded
     assert plugin.clone().attributes == rounded
@@ -87,6 +96,15 @@ def test_fields_are_read_serialised_and_restored(case: Case) -> None:
     assert plugin.plugin_name == case.operator
     assert plugin.plugin_namespace == "maskrt"
     assert plugin.num_outputs == len(OPERATORS[case.operator].schema.outputs)
+
+
+def test_plugins_come_and_go() -> None:
+    """With the bindings of 10.0 to 10.3, the second thing that is made after them would crash."""
+    plugin = _plugin(next(c for c in CASES if c.operator == "BatchedNMS"))
+    for _ in range(300):
+        assert plugin.clone().attach_to_context(None).attributes == plugin.attributes
+        assert len([str(number) * 5 for number in range(200)]) == 200
+    gc.collect()
 
 
 def test_fields_left_out_get_their_defaults() -> None:
@@ -110,6 +128,45 @@ def test_fields_outside_the_schema_are_refused(name: str) -> None:
             attribute.CopyFrom(onnx.helper.make_attribute(name, -1 if name[0] == "m" else -0.5))
     with pytest.raises(UnsupportedModelError, match=name):
         creator.create_plugin("", parsed_fields(node, creator), BUILD)
+
+
+@pytest.mark.parametrize(
+    ("case", "name", "value", "words"),
+    [
+        ("MultilevelRoIAlign", "mode", [0x6E696D, 0, 0, 0], "mode .* is 'min'"),
+        ("MultilevelRoIAlign", "spatial_scales", [None, 0.5], "spatial_scales"),
+        ("Preprocess", "mean", [1.0, 2.0], "mean"),
+        ("Preprocess", "mean", [1.0, None, 2.0], "mean"),
+        ("Preprocess", "height", [[1, 2]], "height .* 2 elements"),
+    ],
+)
+def test_wrong_numbers_are_refused(case: str, name: str, value: list[Any], words: str) -> None:
+    (node,) = lower_to_plugins(
+        (found := next(c for c in CASES if c.operator == case)).model(found.inputs())
+    ).graph.node
+    creator = _creator(case)
+    kept = [a for a in node.attribute if a.name.rpartition("_")[0] != name and a.name != name]
+    del node.attribute[:]
+    node.attribute.extend(kept)
+    for place, number in enumerate(value):
+        if number is not None:
+            full = name if isinstance(number, list) else f"{name}_{place}"
+            node.attribute.append(onnx.helper.make_attribute(full, number))
+    with pytest.raises(UnsupportedModelError, match=words):
+        creator.create_plugin("", parsed_fields(node, creator), BUILD)
+
+
+def test_a_tensorrt_that_misreads_fields_is_refused() -> None:
+    """As 10.0 to 10.15 do with NumPy 2, where a field has more than one element."""
+
+    class Misread(trt.PluginField):
+        data = np.array([0.0], np.float32)
+
+    other: Any = ModuleType("tensorrt")
+    other.__version__, other.PluginField = "10.99", Misread
+    other.PluginFieldType, other.PluginFieldCollection = trt.PluginFieldType, list
+    with pytest.raises(UnsupportedTargetError, match=r"10\.99 with NumPy .*\[1\.5\] as \[0\.0\]"):
+        register_plugins(other)
 
 
 def test_a_missing_field_is_refused() -> None:

@@ -12,6 +12,7 @@ import numpy as np
 
 from maskrt.plugins.adapters.cuda_driver import Module, launch
 from maskrt.plugins.adapters.host import launch_stage_on_host
+from maskrt.plugins.adapters.tensorrt_aot import engine_entry
 from maskrt.plugins.launch import LaunchPlan, Stage, Tensor
 
 _GUARD = 256
@@ -67,8 +68,12 @@ class Host:
         count = len(found.inputs)
         assert found.block[1:] == (1, 1)
         assert found.shared == 0
-        stage = Stage(found.entry, tuple(names[:count]), found.extras, tuple(names[count:]),
-                      found.grid, found.block[0])  # fmt: skip
+        entries = {engine_entry(plan, stage): stage.entry for stage in plan.stages}
+        assert len(entries) == len(plan.stages)
+        stage = Stage(
+            entries[found.entry], tuple(names[:count]), found.extras, tuple(names[count:]),
+            found.grid, found.block[0],
+        )  # fmt: skip
         launch_stage_on_host(replace(plan, tensors=tensors), stage, addresses)
 
 

@@ -3,7 +3,8 @@
 Importing this takes one of the `tensorrt-lean` wheels on the path: it becomes `tensorrt`. What the
 lean one lacks, or what only a builder can make, is put in its place: tensor formats, `ITensor`,
 shape expressions (`expressions.py`), and tensor descriptors whose format can be read. Everything
-else is NVIDIA's: registry, creators, plugin base classes, fields, decorators and their validation.
+else is NVIDIA's, `tensorrt.plugin` only where the version has it (`trtp` is None else): registry,
+creators, plugin base classes, fields, decorators and their validation.
 """
 
 import enum
@@ -47,6 +48,8 @@ def _load() -> Any:
     trt.ITensor, trt.ISymExpr = type("ITensor", (), {}), SymExpr
     trt.IDimensionExpr, trt.DimsExprs = Expression, Dims
     sys.modules["tensorrt"] = trt
+    if not (_PLUGIN / "__init__.py").is_file():
+        return None  # before 10.5
     spec = importlib.util.spec_from_file_location(
         "tensorrt.plugin", _PLUGIN / "__init__.py", submodule_search_locations=[str(_PLUGIN)]
     )
@@ -78,13 +81,14 @@ def parsed_fields(node: onnx.NodeProto, creator: Any) -> Any:
     """Return the plugin fields that TensorRT's ONNX parser makes of a node's attributes.
 
     It asks the creator for names and takes the types from the attributes (onnx-tensorrt,
-    `loadFields`). A field does not own its data, so that is kept here.
+    `loadFields`). A field owns neither its name nor its data, so they are kept here.
     """
     attributes, fields = {a.name: a for a in node.attribute}, []
     kinds = trt.PluginFieldType
     for name in (field.name for field in creator.field_names):
         if name not in attributes:
             continue
+        _memory.append(name)
         value = onnx.helper.get_attribute_value(attributes[name])
         if isinstance(value, bytes):
             _memory.append(value)

@@ -2,12 +2,14 @@
 
 from typing import Any
 
+import numpy as np
 import onnx
 import pytest
 from onnx import helper
 
 from maskrt.core import UnsupportedModelError, UnsupportedTargetError
 from maskrt.plugins import OPERATORS, attach_functions
+from maskrt.plugins.adapters.field_numbers import numbers_of
 from maskrt.plugins.adapters.tensorrt_nodes import lower_to_aot, lower_to_plugins
 from maskrt.plugins.launch import Tensor
 
@@ -17,6 +19,14 @@ from .cases import CASES, Case, ident
 def _attributes(node: onnx.NodeProto) -> dict[str, Any]:
     found = {a.name: helper.get_attribute_value(a) for a in node.attribute}
     return {k: v.decode() if isinstance(v, bytes) else v for k, v in found.items()}
+
+
+def _fields(name: str, case: Case) -> list[str]:
+    """Return the names of the fields of an attribute: one a number, four for a text."""
+    value = case.attributes[name]
+    if isinstance(value, (int, float)):
+        return [name]
+    return [f"{name}_{i}" for i in range(4 if isinstance(value, str) else len(value))]
 
 
 def _nms() -> tuple[Case, onnx.ModelProto]:
@@ -36,7 +46,8 @@ def test_plugin_nodes_state_all_attributes(case: Case) -> None:
     found = _attributes(node)
     assert found.pop("plugin_namespace") == node.domain == "maskrt"
     assert found.pop("plugin_version") == str(schema.version)
-    assert {*found} == {a.name for a in schema.attributes}
+    assert {*found} == {name for a in schema.attributes for name in _fields(a.name, case)}
+    assert all(isinstance(value, (int, float)) for value in found.values())
     assert node.op_type == schema.name
     assert node.overload == ""
     assert not lowered.functions
@@ -61,18 +72,37 @@ def test_a_chain_passes_every_tensor_on(case: Case) -> None:
     assert not lowered.functions
 
 
+def test_a_text_is_its_bytes_in_four_words() -> None:
+    case = next(c for c in CASES if c.operator == "SoftNMS")
+    (node,) = lower_to_plugins(case.model(case.inputs())).graph.node
+    words = [_attributes(node)[f"method_{i}"] for i in range(4)]
+    assert np.array(words, "<i4").tobytes() == b"gaussian".ljust(16, b"\0")
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [("x" * 17, "at most 16 bytes"), ("a\0b", "none of them zero"), ((0.5,) * 17, "at most 16")],
+)
+def test_attributes_that_no_fields_hold(value: Any, words: str) -> None:
+    with pytest.raises(UnsupportedModelError, match=words):
+        numbers_of({"name": value})
+
+
 def test_batched_nms_is_three_kernels() -> None:
     _, model = _nms()
     rank, overlap, select = lower_to_aot(model).graph.node
     assert [n.op_type for n in (rank, overlap, select)] == [
-        "BatchedNMS_nms_rank_1to2", "BatchedNMS_nms_overlap_4to1", "BatchedNMS_nms_select_6to5",
+        "BatchedNMS_nms_rank_1to2of3", "BatchedNMS_nms_overlap_4to1of3",
+        "BatchedNMS_nms_select_6to5of3",
     ]  # fmt: skip
     assert list(overlap.input) == ["x0", "x2", *rank.output]
     assert list(select.input) == ["x0", "x1", "x2", *rank.output, *overlap.output]
     assert list(select.output) == ["y0", "y1", "y2", "y3", "y4"]
     found = _attributes(overlap)
-    assert found["plan_dims"] == [3, 70, 4, 3, 70, 3, 70]
-    assert found["plan_types"] == [onnx.TensorProto.FLOAT] * 2 + [onnx.TensorProto.INT32]
+    assert [found[f"plan_dims_{i}"] for i in range(7)] == [3, 70, 4, 3, 70, 3, 70]
+    kinds = [onnx.TensorProto.FLOAT] * 2 + [onnx.TensorProto.INT32]
+    assert [found[f"plan_types_{i}"] for i in range(3)] == kinds
+    assert {"plan_dims_7", "plan_types_3"}.isdisjoint(found)
     assert (found["plan_stage"], found["plan_sm"], found["aot"]) == (1, 0, 1)
 
 

@@ -74,7 +74,7 @@ class FakeEngine:
     device_memory_size_v2 = 1000
 
     def __init__(self, queue: Queue) -> None:
-        self.queue, self.user_allocation = queue, False
+        self.queue, self.user_allocation, self.contexts = queue, False, 0
         self.works: Callable[[int], bool] = lambda stream: True
         self.capturable: Callable[[int], bool] = lambda stream: True
         self.about = {name: (SHAPES[name], np.dtype(TYPES[name])) for name in SHAPES}
@@ -90,8 +90,10 @@ class FakeEngine:
     def create_execution_context(self, strategy: str = "static") -> FakeContext | None:
         """Return nothing where the engine is to be given its memory, and nobody intends to."""
         assert self.user_allocation or strategy == "static"
-        given = strategy == "user managed"
-        return FakeContext(self) if given == self.user_allocation else None
+        if (strategy == "user managed") != self.user_allocation:
+            return None
+        self.contexts += 1
+        return FakeContext(self)
 
     def get_tensor_name(self, index: int) -> str:
         return list(self.about)[index]
@@ -178,6 +180,35 @@ def test_outputs_outlive_the_next_call_and_the_engine(engine: FakeEngine) -> Non
         first = backend.run(np.full(SHAPES["images"], 9, np.uint8))
         backend.run(np.full(SHAPES["images"], 50, np.uint8))
     assert first["scores"][0, 0] == 9
+
+
+def test_frames_on_the_device_leave_the_backend_without_a_context_of_its_own(
+    cuda: HostCuda, engine: FakeEngine
+) -> None:
+    """Each context is a set of activations, and `run` is rarely called beside frames."""
+    with tensorrt.TensorRTBackend(b"plan", on_device=True) as backend:
+        assert engine.contexts == 0
+        with contextlib.closing(backend.open_frames(InputSpec(32, 32), 1)):  # type: ignore[type-var]
+            assert engine.contexts == 1
+        for _ in range(2):
+            assert backend.run(np.full(SHAPES["images"], 9, np.uint8))["scores"][0, 0] == 9
+        assert engine.contexts == 2
+    cuda.close()
+
+
+@pytest.mark.parametrize(("size", "one"), [(4 * 10**9, True), (8 * 10**9, False), (None, False)])
+def test_a_small_device_has_memory_for_one_frame(
+    engine: FakeEngine, monkeypatch: pytest.MonkeyPatch, size: int | None, one: bool
+) -> None:
+    monkeypatch.setattr(tensorrt, "total_memory", lambda device: size)
+    with tensorrt.TensorRTBackend(b"plan", on_device=True) as backend:
+        assert backend.one_frame is one
+
+
+@pytest.mark.parametrize("dla", [None, 1])
+def test_the_runtime_is_told_of_the_dla(engine: FakeEngine, dla: int | None) -> None:
+    with tensorrt.TensorRTBackend(b"plan", dla=dla) as backend:
+        assert getattr(backend._runtime, "DLA_core", None) == dla
 
 
 def test_closing_frees_everything_once(cuda: HostCuda, engine: FakeEngine) -> None:

@@ -65,6 +65,7 @@ def test_a_truncated_manifest(whole: Path) -> None:
         ("source", []), ("fidelity", "good"), ("files", []), ("files", None),
         ("files", {"model.onnx": 3}), ("files", {"model.onnx": "0"}),
         ("mask_frame", "picture"), ("mask_frame", None), ("mask_frame", ["canvas"]),
+        ("mask_paste", "mmdet"), ("mask_paste", None), ("mask_paste", ["detectron2"]),
     ],
 )  # fmt: skip
 def test_a_manifest_of_wrong_types(whole: Path, key: str, value: Any) -> None:
@@ -72,9 +73,15 @@ def test_a_manifest_of_wrong_types(whole: Path, key: str, value: Any) -> None:
     assert "manifest" in refused(whole, Bundle.open)
 
 
-def test_masks_over_the_canvas_of_another_size(whole: Path) -> None:
-    outputs = {"masks": [1, 4, 28, 29]}
-    change_manifest(whole, lambda data: data.update(mask_frame="canvas", outputs=outputs))
+@pytest.mark.parametrize(
+    ("frame", "shape"),
+    [
+        ("canvas", [1, 4, 28, 29]), ("canvas_late", [1, 4, 28, 29]), ("canvas_even", [1, 4, 0, 29]),
+        ("canvas_even", [1, 4, 28]),
+    ],
+)  # fmt: skip
+def test_masks_over_the_canvas_of_another_size(whole: Path, frame: str, shape: list[int]) -> None:
+    change_manifest(whole, lambda data: data.update(mask_frame=frame, outputs={"masks": shape}))
     assert "manifest" in refused(whole, Bundle.open)
 
 

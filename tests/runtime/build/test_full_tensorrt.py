@@ -15,7 +15,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from maskrt.core import Precision, PrecisionError, Target, UnsupportedTargetError
-from maskrt.runtime.build import BuildOptions, tensorrt
+from maskrt.runtime.build import BuildOptions, tensorrt, worker_main
 from maskrt.runtime.build.worker import Built
 
 ORIN = Target.parse("orin-nx")
@@ -24,19 +24,21 @@ LAYERS = ("body.first", "body.second", "head.up", "head.fc")
 
 def _layer(name: str, kind: str) -> dict[str, Any]:
     inputs = [{"Format/Datatype": kind}]
-    return {"LayerType": "CaskX", "Inputs": inputs, "Metadata": f"[ONNX Layer: {name}]"}
+    return {"LayerType": "CaskConvolution", "Inputs": inputs, "Metadata": f"[ONNX Layer: {name}]"}
 
 
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     """A Jetson with TensorRT 10.3; what the child is asked is noted, what it found can be set."""
-    noted = SimpleNamespace(kinds=dict.fromkeys(LAYERS, "Int8 NC/32HW32"), version="10.3.0")
+    noted = SimpleNamespace(kinds=dict.fromkeys(LAYERS, "Int8 NC/32HW32"), version="10.3.0",
+                            report={})  # fmt: skip
 
     def play(model: onnx.ModelProto, target: Target, request: dict, **more: Any) -> Built:
         noted.model, noted.request, noted.more = model, request, more
         layers = [_layer(name, kind) for name, kind in noted.kinds.items()]
         report = {"version": noted.version, "layers": layers, "peak_memory_bytes": 5,
-                  "device_memory_bytes": 7, "messages": [["WARNING", "slow"]]}  # fmt: skip
+                  "device_memory_bytes": 7, "messages": [["WARNING", "slow"]],
+                  **noted.report}  # fmt: skip
         return Built(b"plan", report, 12.5, cached=False)
 
     monkeypatch.setattr(tensorrt, "build_in_child", play)
@@ -93,6 +95,33 @@ def test_layers_that_the_inspector_does_not_name_are_counted(
     options = BuildOptions(strip_weights=True)
     info = tensorrt.build(small_network("int8"), ORIN, Precision.INT8, options).info
     assert "2 of 4 layers could not be read. Without weights" in info["note"]
+
+
+def test_only_the_chosen_layers_go_to_a_dla(
+    asked: SimpleNamespace, small_network: Callable[..., onnx.ModelProto]
+) -> None:
+    asked.kinds = dict.fromkeys(LAYERS, "Half NCHW")
+    asked.report["accelerated"] = ["body.first"]
+    given = small_network("fp16"), ORIN, Precision.FP16, BuildOptions(dla=0, gpu_fallback=True)
+    chosen = ("body.second", "body.first", "gone")
+    info = tensorrt.build(*given, accelerated=chosen).info
+    assert asked.request["accelerated"] == ["body.first", "body.second"]
+    assert info["accelerated"] == ["body.first"]
+    with pytest.raises(UnsupportedTargetError, match="takes none of the graph's layers"):
+        tensorrt.build(*given)
+
+
+def test_the_child_asks_the_dla_for_each_layer() -> None:
+    layers = [SimpleNamespace(name=name) for name in ("first", "second", "third")]
+    network = SimpleNamespace(num_layers=3, get_layer=layers.__getitem__)
+    found: dict[str, str] = {}
+    config = SimpleNamespace(
+        can_run_on_DLA=lambda layer: layer.name != "second",
+        set_device_type=lambda layer, kind: found.update({layer.name: kind}),
+    )
+    trt = SimpleNamespace(DeviceType=SimpleNamespace(DLA="DLA"))
+    assert worker_main._accelerate(trt, config, network, {"first", "second"}) == ["first"]
+    assert found == {"first": "DLA"}
 
 
 def test_tensorrt_8_is_sent_to_trtexec(

@@ -34,6 +34,7 @@ print(json.dumps({
     "dla": hasattr(trt.DeviceType, "DLA"), "pool": hasattr(trt.MemoryPoolType, "WORKSPACE"),
     "detailed": hasattr(trt.ProfilingVerbosity, "DETAILED"),
     "json": hasattr(trt.LayerInformationFormat, "JSON"), "timing": hasattr(trt, "ITimingCache"),
+    "dla_core": hasattr(trt.Runtime, "DLA_core"),
     "portable": hasattr(trt.Runtime, "engine_host_code_allowed"),
     "builder_flags": can.builder_flags, "strip": can.strip_weights,
 }))
@@ -53,7 +54,7 @@ def test_what_is_asked_for_is_there(version: str) -> None:
     assert found["version"] == version
     assert (found["told"], found["goes_on"]) == ([25, 50], [True, False])
     assert {"TF32", "VERSION_COMPATIBLE", "STRIP_PLAN", "GPU_FALLBACK"} <= set(found["flags"])
-    for name in ("dla", "pool", "detailed", "json", "timing", "portable", "strip"):
+    for name in ("dla", "dla_core", "pool", "detailed", "json", "timing", "portable", "strip"):
         assert found[name], name
     # The flags that ask for a precision are gone in 11, and maskrt uses them in no version.
     assert ("INT8" in found["flags"]) is version.startswith("10.")

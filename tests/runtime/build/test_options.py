@@ -41,6 +41,8 @@ def _check(options: BuildOptions, target: str, version: str, **more: Any) -> Non
         (DLA, "orin-nano", "10.3", "target orin-nano has no DLA"),
         (BuildOptions(dla=1, gpu_fallback=True), "orin-nx", "10.3", "has 1 DLA cores"),
         (BuildOptions(dla=0), "agx-orin", "10.3", "add --gpu-fallback"),
+        (DLA, "agx-orin", "11.4.0.106", "--dla .* because it builds for no DLA"),
+        (DLA, "orin-nx", "11.4.1", "has a DLA on agx-orin alone, not on target orin-nx"),
         (BuildOptions(dynamic_batch=(1, 2, 4)), "rtx", "1.7", "computes 2 pictures a call"),
     ],
 )  # fmt: skip
@@ -101,8 +103,7 @@ def test_options_in_the_words_of_either_program() -> None:
         " --workspace 64 --version-compatible --strip-weights --dla 1 --gpu-fallback"
     )
     assert trtexec_flags(options, 64) == (
-        " --memPoolSize=workspace:64 --versionCompatible --stripWeights --useDLACore=1 "
-        "--allowGPUFallback"
+        " --memPoolSize=workspace:64 --versionCompatible --stripWeights"
     )
     assert flags(BuildOptions()) == ""
     timed = BuildOptions(timing_cache=Path("far/my cache"))
@@ -148,7 +149,7 @@ def test_options_reach_the_builder() -> None:
         BuilderFlag=SimpleNamespace(**{name: name for name in names}),
         MemoryPoolType=SimpleNamespace(WORKSPACE="WORKSPACE"),
         ProfilingVerbosity=SimpleNamespace(DETAILED="DETAILED"),
-        DeviceType=SimpleNamespace(DLA="DLA"),
+        DeviceType=SimpleNamespace(DLA="DLA", GPU="GPU"),
     )
     builder = SimpleNamespace(create_builder_config=lambda: config)
     options = BuildOptions(None, None, True, True, 1, True)
@@ -156,7 +157,7 @@ def test_options_reach_the_builder() -> None:
     made = worker_main._config(trt, builder, request)
     assert made.flags == {"VERSION_COMPATIBLE", "STRIP_PLAN", "GPU_FALLBACK"}
     assert made.pools == {"WORKSPACE": 7}
-    assert (made.default_device_type, made.DLA_core) == ("DLA", 1)
+    assert (made.default_device_type, made.DLA_core) == ("GPU", 1)
 
 
 @pytest.mark.parametrize("before", [None, b"old", b"foreign", b"corrupt"])

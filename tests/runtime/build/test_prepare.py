@@ -15,6 +15,7 @@ CACHES = {"5.1": "TRT-8502-EntropyCalibration2\n", "6.0": "TRT-8602-EntropyCalib
 LAYERS = ("body.first.out", "body.second.out", "head.up.out", "head.fc.out")
 LATER = {"model.onnx"}
 INT8_8 = {"tensorrt8/model.onnx", "tensorrt8/layers.json", "tensorrt8/dla.json"}
+FOR_DLA = {"tensorrt8/build.py", "tensorrt8/build.json"}
 FOR_51 = {"tensorrt8/build-jetpack-5.1.sh", "tensorrt8/calibration-8502.cache"}
 FOR_60 = {"tensorrt8/build-jetpack-6.0.sh", "tensorrt8/calibration-8602.cache"}
 
@@ -65,6 +66,8 @@ def test_the_commands_name_the_folder_and_the_options(made):
     )
     assert "b.maskrt/engines/orin-nx@int8/model.onnx" in given["trtexec"]
     assert "--memPoolSize=workspace:99 --stripWeights" in given["trtexec"]
+    assert given["trtexec"].startswith("/usr/src/tensorrt/bin/trtexec ")
+    assert given["install"].endswith("[check]\" 'numpy<2'")
 
 
 @pytest.mark.parametrize("target", ["orin-nx", "xavier"])
@@ -83,7 +86,8 @@ def test_the_readme_ends_with_check_and_run(made):
     last = text.partition("## Check and run")[2]
     assert "maskrt check b.maskrt --images val/ --annotations val.json --store-reference" in last
     assert "maskrt check b.maskrt --target orin-nx --precision int8 --images val/" in last
-    assert "'cuda-bindings==12.*'      # JetPack 6.2" in last
+    assert "'cuda-bindings==12.8.*'      # JetPack 6.2" in last
+    assert "'cuda-bindings==13.*'      # JetPack 7.2" in last
     assert "## Check and run" not in made("xavier").files["README.md"].decode()
 
 
@@ -92,10 +96,21 @@ def test_a_jetpack_that_cannot_is_left_out_with_its_reason(made):
     assert set(engine.files) == {"README.md", *LATER}
     builds = {row["jetpack"]: row["builds_with"] for row in engine.info["software"]}
     assert builds["6.2"] == "maskrt build, or trtexec"
-    assert builds["5.1"].startswith("nothing: TensorRT 8.5 does not take --strip-weights")
+    assert builds["5.1"].startswith("nothing: TensorRT 8.5.2 does not take --strip-weights")
     dla = made("orin-nx", dla=0, gpu_fallback=True)  # INT8: with a calibration cache alone
-    assert set(dla.files) == {"README.md", *INT8_8, *FOR_51, *FOR_60}
+    assert set(dla.files) == {"README.md", *INT8_8, *FOR_51, *FOR_60, *FOR_DLA}
+    assert "with its own Python alone" in dla.files["README.md"].decode()
     assert dla.info["commands"]["build"].startswith("sh b.maskrt/engines/orin-nx@int8/tensorrt8/")
+
+
+def test_a_dla_of_a_strongly_typed_network_is_built_by_maskrt_alone(made):
+    """trtexec's --useDLACore sets flags that contradict --stronglyTyped."""
+    info = made("agx-orin", dla=1, gpu_fallback=True).info
+    builds = {row["jetpack"]: row["builds_with"] for row in info["software"]}
+    assert builds["7.2.2"] == "maskrt build"  # 11.4.1
+    assert builds["5.1"] == "python3, in tensorrt8/"
+    assert info["commands"]["build"].endswith("--here --dla 1 --gpu-fallback")
+    assert "trtexec" not in info["commands"]
 
 
 def test_what_no_jetpack_can_is_refused(made):

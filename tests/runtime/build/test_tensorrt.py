@@ -1,11 +1,13 @@
 """What full TensorRT is asked for, and what its inspector's report means; no TensorRT is here."""
 
+import json
+
 import pytest
 
 from maskrt.core import Precision, Target, UnsupportedTargetError
 from maskrt.runtime.build import check_buildable, is_buildable
 from maskrt.runtime.build.capabilities import capabilities_of, parse_version
-from maskrt.runtime.build.inspected import inspected_precisions
+from maskrt.runtime.build.inspected import inspected_layers, inspected_precisions
 from maskrt.runtime.build.prepare import workspace_mib
 
 
@@ -19,7 +21,8 @@ from maskrt.runtime.build.prepare import workspace_mib
         ("10.8.0.43", "plugins", True, False),
         ("10.9.0", "aot", True, False),
         ("10.16.1.11", "aot", True, False),
-        ("11.4.0.106", "aot", True, True),
+        ("11.4.0.106", "aot", True, False),
+        ("11.4.1", "aot", True, True),
     ],
 )
 def test_capabilities_by_version(version: str, form: str, typed: bool, dla: bool) -> None:
@@ -36,8 +39,8 @@ def test_capabilities_by_version(version: str, form: str, typed: bool, dla: bool
         ("version_compatible", "tensorrt", ["8.6.1", "10.16.1"], ["8.5.3"]),
         ("hardware_compatible", "tensorrt", ["8.6.1", "11.3"], ["8.5.3"]),
         ("strip_weights", "tensorrt", ["10.0.0", "11.4"], ["8.6.2"]),
-        ("dla", "tensorrt", ["8.5.2", "10.7.0", "11.4.1"], ["10.8.0", "11.0", "11.3.1"]),
-        ("dla_int8", "tensorrt", ["8.5.2", "11.4.1"], ["10.3.0", "10.7.0", "11.3"]),
+        ("dla", "tensorrt", ["8.5.2", "10.7.0", "11.4.1"], ["10.8.0", "11.0", "11.4.0"]),
+        ("dla_int8", "tensorrt", ["8.5.2", "11.4.1"], ["10.3.0", "10.7.0", "11.4.0"]),
         ("timing_cache", "tensorrt", ["8.5.2", "11.4"], []),
         ("uint8_input", "tensorrt", ["8.5.2", "11.4"], []),
         ("workspace", "tensorrt", ["8.5.2", "11.4"], []),
@@ -69,6 +72,8 @@ def test_too_old_is_refused() -> None:
 
 def test_versions_compare_as_numbers() -> None:
     assert parse_version("10.16.1.11") > parse_version("10.9.0")
+    assert parse_version("11.4.0.106") < (11, 4, 1) <= parse_version("11.4.1.2")
+    assert parse_version("11.4") == (11, 4, 0)
 
 
 def _layer(kind: str, datatype: str, *nodes: str) -> dict[str, object]:
@@ -85,17 +90,49 @@ def test_precisions_are_read_from_the_inspector() -> None:
         _layer("CaskConvolution", "Int8 NC/32HW32", "conv1", "relu1"),
         _layer("Reformat", "FP32 NCHW", "conv1"),  # bears the name, computes nothing
         _layer("CaskConvolution", "FP16 NHWC8", "conv2"),
-        _layer("CaskGemm", "FP16", "fc"),
-        _layer("Myelin", "FP32", "fc"),  # a part of it is wider
+        _layer("gemm", "FP16", "fc"),
+        _layer("CaskGemmMatrixMultiply", "FP32", "fc"),  # a part of it is wider
+        _layer("PointWiseV2", "FP32 NCHW", "conv1"),  # its bias and activation, not fused
+        _layer("kgen", "FP32", "conv2", "fused"),  # what Myelin generates around products
+        _layer("CaskPooling", "FP32 NCHW", "pooled"),
         "a line of another verbosity",
     ]
-    found = inspected_precisions(layers, ["conv1", "conv2", "fc", "lost"])  # type: ignore[arg-type]
+    names = ["conv1", "conv2", "fc", "fused", "pooled", "lost"]
+    found = inspected_precisions(layers, names)  # type: ignore[arg-type]
     assert found == {
         "conv1": Precision.INT8,
         "conv2": Precision.FP16,
         "fc": Precision.FP32,
-        "lost": None,
+        **dict.fromkeys(["fused", "pooled", "lost"]),
     }
+
+
+@pytest.mark.parametrize(
+    "kind",
+    ["CaskConvolution", "CaskGemmConvolution", "CaskDeconvolutionV2", "FusedConvActConvolution",
+     "CaskFlattenConvolution", "gemm", "MatrixMultiply", "CaskGemmMatrixMultiply",
+     "FullyConnected", "mat_mul"],
+)  # fmt: skip
+def test_every_kind_of_product_decides(kind: str) -> None:
+    found = inspected_precisions([_layer(kind, "Half", "x")], ["x"])
+    assert found == {"x": Precision.FP16}
+
+
+@pytest.mark.parametrize("kind", ["Reformat", "kgen", "PointWiseV2", "ForeignNode", "Conversion"])
+def test_nothing_else_does(kind: str) -> None:
+    assert inspected_precisions([_layer(kind, "Half", "x")], ["x"]) == {"x": None}
+
+
+@pytest.mark.parametrize("escaped", [True, False])
+def test_control_characters_in_the_report(escaped: bool) -> None:
+    """Some versions write 0x1e and 0x1f as they are, which is no JSON."""
+    layer = _layer("CaskConvolution", "Int8", "conv1", "relu1")
+    layer["Metadata"] = f"{layer['Metadata']}\x1f[ONNX Layer: a\x1e[ONNX Layer: conv2]"
+    text = json.dumps({"Layers": [layer]})
+    raw = text.replace("\\u001e", "\x1e").replace("\\u001f", "\x1f")
+    assert raw != text
+    found = inspected_precisions(inspected_layers(text if escaped else raw), ["conv1", "conv2"])
+    assert found == {"conv1": Precision.INT8, "conv2": Precision.INT8}
 
 
 @pytest.mark.parametrize("name", ["orin-nano", "orin-nx", "agx-orin", "thor", "xavier"])

@@ -3,12 +3,17 @@
 The names that a stand-in has are compared with the real package's where that is installed.
 """
 
+import os
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 from maskrt.core import MissingDependencyError, UnsupportedTargetError
+from maskrt.core.cuda_library import open_cuda_library
 from maskrt.plugins.adapters import cuda_driver
 from maskrt.runtime.cuda import Cuda, contract, open_cuda, plans
 from maskrt.runtime.cuda import _kernels as kernels
@@ -17,6 +22,9 @@ from maskrt.runtime.cuda.host import HostCuda
 from maskrt.runtime.cuda.runtime_api import RuntimeApiCuda
 
 from .stand_ins import DriverLibrary, Memory, driver_module, runtime_module
+
+ROOT = Path(__file__).resolve().parents[3]
+OLDER = ROOT / "build" / "cuda-bindings" / "12.8.0"
 
 
 @pytest.fixture
@@ -160,12 +168,48 @@ def test_out_of_memory_is_one_sentence(cuda: Cuda) -> None:
 def test_a_driver_older_than_cuda_python_is_said(
     memory: Memory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As pip's newest cuda-bindings on a Jetson of JetPack 6."""
+    """As pip's newest cuda-bindings beside an older driver."""
     module = runtime_module(memory)
     module.cudaSetDevice = lambda device: (35,)
     monkeypatch.setattr("maskrt.runtime.cuda.runtime_api.require", lambda *_: module)
     with pytest.raises(UnsupportedTargetError, match=r"cuda-bindings==12\.\*"):
         RuntimeApiCuda().active().__enter__()
+
+
+def test_without_a_driver_cuda_python_12_is_one_sentence(
+    memory: Memory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its functions look for the driver's library themselves, and raise RuntimeError."""
+
+    def fails(device: int) -> tuple[int]:
+        raise RuntimeError("Failed to dlopen libcuda.so.1")
+
+    module = runtime_module(memory)
+    module.cudaSetDevice = fails
+    monkeypatch.setattr("maskrt.runtime.cuda.runtime_api.require", lambda *_: module)
+    with pytest.raises(UnsupportedTargetError, match=r"use GPU 0 \(Failed to dlopen .* driver"):
+        RuntimeApiCuda().active().__enter__()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(open_cuda_library() is not None, reason="this machine has a CUDA driver")
+def test_the_real_cuda_python_12_says_so_too() -> None:
+    """Of the version that JetPack 6 takes."""
+    if not OLDER.is_dir():
+        pytest.skip(f"cuda-bindings 12.8 is not here: run `make {OLDER.relative_to(ROOT)}`")
+    code = (
+        "import cuda.bindings\n"
+        "from maskrt.core import UnsupportedTargetError\n"
+        "from maskrt.runtime.cuda.runtime_api import RuntimeApiCuda\n"
+        "try:\n    RuntimeApiCuda().active().__enter__()\n"
+        "except UnsupportedTargetError as error:\n    print(cuda.bindings.__version__, error)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": str(OLDER)},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.stdout.startswith("12.8.0 CUDA could not use GPU 0 ("), done.stderr
+    assert done.stdout.count("\n") == 1
 
 
 def test_cuda_python_has_every_name_that_is_called(memory: Memory) -> None:

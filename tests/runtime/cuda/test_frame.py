@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from maskrt.core import InputSpec, UnsupportedTargetError, UsageError
+from maskrt.core.masks import MaskPaste
 from maskrt.runtime import Session
 from maskrt.runtime.backends.cpu import CpuBackend
 from maskrt.runtime.cuda import DeviceEngine, FrameSlots
@@ -77,17 +78,25 @@ def cuda() -> Iterator[HostCuda]:
     made.close()
 
 
-@pytest.fixture(params=[False, True], ids=["lazy", "pasted"])
-def slots(request: Any, cuda: HostCuda, engine: bytes) -> Iterator[FrameSlots]:
-    made = FrameSlots(cuda, OnnxEngine(cuda, engine), SPEC, paste=request.param)
+@pytest.fixture(params=[None, *MaskPaste], ids=["lazy", "torchvision", "detectron2"])
+def paste(request: Any) -> MaskPaste | None:
+    """How the device pastes; None leaves it to the host."""
+    chosen: MaskPaste | None = request.param
+    return chosen
+
+
+@pytest.fixture
+def slots(cuda: HostCuda, engine: bytes, paste: MaskPaste | None) -> Iterator[FrameSlots]:
+    made = FrameSlots(cuda, OnnxEngine(cuda, engine), SPEC, paste=paste)
     yield made
     made.close()
     made.close()
 
 
 @pytest.fixture
-def reference(engine: bytes) -> Iterator[Session]:
-    with Session(CpuBackend(engine, threads=1), SPEC) as session:
+def reference(engine: bytes, paste: MaskPaste | None) -> Iterator[Session]:
+    rule = paste or MaskPaste.TORCHVISION
+    with Session(CpuBackend(engine, threads=1), SPEC, mask_paste=rule) as session:
         yield session
 
 
@@ -185,10 +194,10 @@ def test_few_graphs_are_kept(slots: FrameSlots, cuda: HostCuda) -> None:
 
 
 def test_without_graphs_the_same_work_is_queued(
-    engine: bytes, cuda: HostCuda, reference: Session
+    engine: bytes, cuda: HostCuda, reference: Session, paste: MaskPaste | None
 ) -> None:
     cuda.can_capture = False
-    slots = FrameSlots(cuda, OnnxEngine(cuda, engine), SPEC)
+    slots = FrameSlots(cuda, OnnxEngine(cuda, engine), SPEC, paste=paste)
     for seed in range(6):
         shown = pictures((31, 44), seed=seed)
         slots.submit(shown)
@@ -211,9 +220,8 @@ def _until_it_succeeds(cuda: HostCuda, work: Callable[[], Any]) -> int:
             return allocations
 
 
-@pytest.mark.parametrize("paste", [False, True])
 def test_out_of_memory_when_opened_leaves_nothing(
-    cuda: HostCuda, engine: bytes, paste: bool
+    cuda: HostCuda, engine: bytes, paste: MaskPaste | None
 ) -> None:
     made = OnnxEngine(cuda, engine)
 

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from maskrt.core import InputSpec
+from maskrt.core.masks import MaskPaste
 from maskrt.plugins.adapters.cuda_driver import call_driver
 from maskrt.runtime import letterbox, paste_masks
 from maskrt.runtime.cuda import Buffer, Cuda, DeviceEngine, FrameSlots
@@ -144,7 +145,7 @@ def test_frames_in_graphs_are_the_cpus(cuda: Cuda, engine: CopyEngine) -> None:
     """Two frames in flight, of sizes that repeat, change, and grow beyond the buffers."""
     known = _outputs()
     sizes = [[(97, 133), (96, 160)]] * 5 + [[(64, 64)]] * 4 + [[(60, 300), (281, 90)]] * 4
-    slots = FrameSlots(cuda, engine, SPEC, paste=True)
+    slots = FrameSlots(cuda, engine, SPEC, paste=MaskPaste.TORCHVISION)
     waiting: list[list[np.ndarray]] = []
     for seed, size in enumerate(sizes):
         if len(waiting) == 2:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from maskrt.core import Bundle, InputError, InputSpec, UnsupportedTargetError, UsageError
-from maskrt.core.masks import MaskFrame
+from maskrt.core.masks import MaskFrame, MaskPaste
 from maskrt.runtime import Session, open_session
 from maskrt.runtime.backends.cpu import CpuBackend
 from maskrt.runtime.cuda import FrameSlots
@@ -24,7 +24,7 @@ class OnHost(CpuBackend):
 
     concurrent = False
 
-    def __init__(self, engine: bytes, *, paste: bool = True) -> None:
+    def __init__(self, engine: bytes, *, paste: MaskPaste | None = MaskPaste.TORCHVISION) -> None:
         super().__init__(engine, threads=1)
         self.engine, self.devices, self.paste = engine, list[HostCuda](), paste
 
@@ -37,15 +37,26 @@ class OnHost(CpuBackend):
         return FrameSlots(self.devices[-1], engine, spec, slots=slots, paste=self.paste)
 
 
+@pytest.fixture(params=MaskPaste, ids=str)
+def paste(request: Any) -> MaskPaste:
+    chosen: MaskPaste = request.param
+    return chosen
+
+
 @pytest.fixture
-def sessions(make_engine: Callable[..., bytes]) -> Iterator[tuple[Session, Session]]:
+def sessions(
+    make_engine: Callable[..., bytes], paste: MaskPaste
+) -> Iterator[tuple[Session, Session]]:
     """On the device, and on the CPU."""
     pytest.importorskip("onnxruntime")
     masks = np.zeros((3, 28, 28), np.float32)
     masks[:, 5:20, 3:25] = 1
     engine = make_engine(SPEC, BOXES, [1, 2, 1], masks)
-    backend = OnHost(engine)
-    with Session(backend, SPEC) as device, Session(CpuBackend(engine), SPEC) as host:
+    backend = OnHost(engine, paste=paste)
+    with (
+        Session(backend, SPEC) as device,
+        Session(CpuBackend(engine), SPEC, mask_paste=paste) as host,
+    ):
         yield device, host
     for cuda in backend.devices:
         cuda.close()  # raises if anything is left
@@ -85,14 +96,27 @@ def test_streams_are_the_same_and_keep_two_frames_in_flight(
     assert engines[1] < waits[0]  # the second frame is queued before the first is waited for
 
 
+def test_a_small_device_holds_one_set_of_activations(sessions: tuple[Session, Session]) -> None:
+    """A stream and `predict`, one after the other and mixed, run in the memory of one frame."""
+    device, host = sessions
+    device._backend.one_frame = True  # type: ignore[union-attr]
+    shown: list[Any] = pictures(*[(20 + i % 3, 50) for i in range(7)])
+    shown[2] = shown[4] = shown[5] = "absent.png"
+    for frame, picture in zip(device.predict_stream(shown), shown, strict=True):
+        if frame.error is None:
+            _equal(frame.result(), host.predict(picture))
+            _equal(device.predict(picture), host.predict(picture))
+    assert len(device._backend.devices) == 1  # type: ignore[union-attr]
+
+
 def test_masks_over_the_canvas_are_resampled_on_the_host(
     make_engine: Callable[..., bytes],
 ) -> None:
-    """PasteMasks takes none: `TensorRTBackend(paste=False)`, as the loader opens such bundles."""
+    """PasteMasks takes none: `TensorRTBackend(paste=None)`, as the loader opens such bundles."""
     pytest.importorskip("onnxruntime")
     masks = np.random.default_rng(0).uniform(0, 1, (3, 10, 16)).astype(np.float32)
     engine = make_engine(SPEC, BOXES, [1, 2, 1], masks)
-    backend = OnHost(engine, paste=False)
+    backend = OnHost(engine, paste=None)
     frame = MaskFrame.CANVAS
     with (
         Session(backend, SPEC, mask_frame=frame) as device,

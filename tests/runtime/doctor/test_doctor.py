@@ -86,11 +86,34 @@ def test_facts_of_a_jetson(tmp_path: Path) -> None:
     machine = look(_jetson(tmp_path))
     assert machine.jetson is not None
     assert machine.jetson.model.startswith("NVIDIA Jetson Orin NX")
-    assert (machine.jetson.l4t, machine.jetson.jetpack) == ("36.4.3", "6.1 or 6.2")
+    assert (machine.jetson.l4t, machine.jetson.jetpack) == ("36.4.3", "6.2")
     assert machine.jetson.power_mode == "1 10W"
     assert (machine.jetson.gpu_mhz, machine.jetson.gpu_max_mhz) == (306, 918)
     assert (machine.toolkit, machine.system_tensorrt) == ("12.6.68", "10.3.0.30")
     assert (machine.memory_gb, machine.swap_gb, machine.venv) == (8.0, 0.0, "system-site")
+
+
+@pytest.mark.parametrize(
+    ("release", "revision", "jetpack"),
+    [
+        (32, "7.6", "4"), (35, "4.1", "5.1"), (36, "3.0", "6.0"), (36, "4", "6.1"),
+        (36, "4.7", "6.2.1 or later"), (38, "4.0", "7.1"), (39, "2.0", "7.2"),
+        (39, "2.1", "7.2.1"), (39, "3.0", "7.2.2 or later"), (41, "1.0", ""),
+    ],
+)  # fmt: skip
+def test_jetpack_of_an_l4t(tmp_path: Path, release: int, revision: str, jetpack: str) -> None:
+    probe = _jetson(tmp_path)
+    text = RELEASE.replace("R36", f"R{release}").replace("4.3", revision)
+    _write(tmp_path, {"etc/nv_tegra_release": text})
+    found = look(probe).jetson
+    assert found is not None
+    assert found.jetpack == jetpack
+
+
+def test_fields_are_misread_by_some_versions_alone(tmp_path: Path) -> None:
+    for numpy, tensorrt in (("1.26.4", "10.3.0"), ("2.3.0", "10.16.1"), ("2.3.0", "11.4.0")):
+        version = {**PACKAGES, "numpy": numpy, "tensorrt": tensorrt}.get
+        assert "numpy-misreads-fields" not in _found(_jetson(tmp_path, version=version))
 
 
 def test_facts_of_a_desktop(tmp_path: Path) -> None:
@@ -119,6 +142,7 @@ def test_a_small_jetson_in_a_slow_mode(tmp_path: Path) -> None:
         ({}, {"etc/nv_tegra_release": RELEASE.replace("R36", "R35")}, "jetpack-too-old"),
         ({"version": {"pycuda": "2024.1", "tensorrt": "10.3.0"}.get}, {}, "context-in-threads"),
         ({"version": {"numpy": "2.4.0", "tensorrt": "10.3.0"}.get}, {}, "numpy-too-new"),
+        ({"version": {"numpy": "2.0.0", "tensorrt": "10.15.1"}.get}, {}, "numpy-misreads-fields"),
         ({"driver_cuda": lambda: (12, 2)}, {}, "driver-older-than-toolkit"),
     ],
 )

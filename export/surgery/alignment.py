@@ -1,0 +1,32 @@
+"""Whether a file lost the alignment of RoIAlign when it was exported: detectron2's at opset 11.
+
+`RoiAlign` has `coordinate_transformation_mode` from opset 16 on. Below, PyTorch's exporter drops
+`aligned=True` without a word: the file is another model than the one that was trained, and finds
+half a pixel of each map beside what that finds. Surgery gives what the file gives, so no comparison
+with the file can show it.
+"""
+
+from .two_stage import TwoStage
+
+__all__ = ["lost_alignment"]
+
+
+def lost_alignment(stages: TwoStage) -> str | None:
+    """Return a warning if `stages` are put together as detectron2's and RoIAlign is not aligned.
+
+    detectron2 alone has the background last and orders proposals by logits.
+    """
+    how, last = stages.proposals, stages.detections.classes - 1
+    foreign = how.padded is not None or how.probabilities
+    if foreign or stages.detections.background != last:
+        return None
+    pools = [stages.box_pool] + ([stages.masks.pool] if stages.masks is not None else [])
+    if all(pool.attributes["aligned"] for pool in pools):
+        return None
+    return (
+        "the file's RoIAlign is not aligned, and detectron2's own is: below opset 16 its export "
+        "drops that without a word, and then the file is not the model that was trained. Export it "
+        "again with opset 16 or later: in detectron2's tools/deploy/export_model.py, write "
+        "torch.onnx.export(traceable_model, (image,), f, opset_version=17, dynamo=False). Only a "
+        "model whose POOLER_TYPE is ROIAlign, as Detectron 1's, is right as it is."
+    )
