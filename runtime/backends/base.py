@@ -11,8 +11,8 @@
 | `count` | int32 `[B]` | how many of the D are detections; the rest is zero |
 
 What masks are spread over, and so their `h` and `w`, is the manifest's `mask_frame`
-(`core/masks.py`): 28 x 28 over the box, or a quarter of the canvas. Those over the box are pasted as
-its `mask_paste` says.
+(`core/masks.py`): 28 x 28 over the box, or a quarter of the canvas. Those over the box are pasted
+as its `mask_paste` says.
 
 A backend is opened by its constructor, closed by `close` or by leaving its `with` block, and used
 by one thread at a time, any thread, unless it says that it is `concurrent`.

@@ -105,18 +105,17 @@ def _add_nodes(graph: onnx.GraphProto, batch: int, count: int, lines: list[_Line
         return constant(name, np.array(extents, np.int64))
 
     steps = constant("steps", ((np.arange(SIDE) + 0.5) / SIDE).astype(np.float32))
-    axis = constant("axis", np.int64([2]))
+    axis = shape("axis", 2)
     grids = []
     for place, (name, along) in enumerate((("x", columns), ("y", rows))):
-        edges = [
-            op("Slice", ["boxes", constant(f"{name}.from.{at}", np.int64([at])),
-                         constant(f"{name}.to.{at}", np.int64([at + 1])), axis], f"{name}.{at}")
-            for at in (place, place + 2)
-        ]  # fmt: skip
+        edges = []
+        for edge in (place, place + 2):
+            first, end = (shape(f"{name}.{at}", at) for at in (edge, edge + 1))
+            edges.append(op("Slice", ["boxes", first, end, axis], f"{name}.edge.{edge}"))
         inside = op("Mul", [op("Sub", edges[::-1], f"{name}.size"), steps], f"{name}.inside")
         at = op("Add", [edges[0], inside], f"{name}.at")
-        scale = constant(f"{name}.scale", np.float32([along.scale]))
-        offset = constant(f"{name}.offset", np.float32([along.offset]))
+        scale = constant(f"{name}.scale", np.array([along.scale], np.float32))
+        offset = constant(f"{name}.offset", np.array([along.offset], np.float32))
         grid = op("Sub", [op("Mul", [at, scale], f"{name}.scaled"), offset], f"{name}.grid")
         spread = (total, 1, SIDE, 1) if name == "x" else (total, SIDE, 1, 1)
         line = op("Reshape", [grid, shape(f"{name}.line", *spread)], f"{name}.lines")

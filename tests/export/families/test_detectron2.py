@@ -22,10 +22,7 @@ from maskrt.export.zoo.maskrcnn import maskrcnn_r50_detectron2  # noqa: E402
 from maskrt.runtime import letterbox  # noqa: E402
 
 from . import detectron2_steps as steps  # noqa: E402
-from . import (
-    detectron2_zoo,
-    published,
-)
+from . import detectron2_zoo, published  # noqa: E402
 
 pytestmark = pytest.mark.torch
 
