@@ -14,14 +14,14 @@ import pytest
 
 torch = pytest.importorskip("torch")
 Image = pytest.importorskip("PIL.Image")
-from onnx import numpy_helper  # noqa: E402
+from onnx import TensorProto, numpy_helper  # noqa: E402
 
-from maskrt.core import InputSpec, Instances  # noqa: E402
-from maskrt.core.masks import MaskFrame  # noqa: E402
+from maskrt import calib  # noqa: E402
+from maskrt.core import FILLING, InputSpec, Instances, Precision  # noqa: E402
 from maskrt.export import export_model  # noqa: E402
 from maskrt.export.families.letterboxed import Letterboxed, clip_boxes  # noqa: E402
 from maskrt.export.families.registry import family_of  # noqa: E402
-from maskrt.runtime import Placement, letterbox  # noqa: E402
+from maskrt.runtime import letterbox  # noqa: E402
 from maskrt.runtime.check import combine, compare, violations  # noqa: E402
 from maskrt.runtime.postprocess import instances_of  # noqa: E402
 
@@ -156,7 +156,7 @@ def _graph(model: Any, pictures: Sequence[np.ndarray]) -> list[Instances]:
         values = graph(torch.from_numpy(np.stack([canvas for canvas, _ in placed])))
     outputs = {n: v.numpy() for n, v in zip(graph.output_names, values, strict=True)}
     return [
-        instances_of(outputs, index, place, mask_frame=family.mask_frame)
+        instances_of(outputs, index, place, mask_frame=family.mask_frame(model))
         for index, (_, place) in enumerate(placed)
     ]
 
@@ -180,8 +180,8 @@ def _alone(model: Any, picture: np.ndarray) -> Instances:
         (found,) = model(x[None], [(height, width)])
     outputs = {name: value[None].numpy() for name, value in found._asdict().items()}
     outputs["count"] = np.array([len(found.scores)])
-    place = Placement((height, width), (height, width))
-    return instances_of(outputs, 0, place, mask_frame=MaskFrame.CANVAS)
+    place = letterbox(picture, InputSpec(*CANVAS))[1]  # where it lies in x
+    return instances_of(outputs, 0, place, mask_frame=family_of(model).mask_frame(model))
 
 
 def _ends(canvases: np.ndarray, filling: tuple[int, int, int]) -> list[list[float]]:
@@ -240,16 +240,20 @@ def test_boxes_are_clipped_each_to_its_picture() -> None:
     assert clip_boxes(boxes, corner).tolist() == expected
 
 
-def test_no_layer_is_quantised_before_the_picture_is_normalised(two_stage: Any) -> None:
-    """What measures the picture is no layer, so no recipe names it."""
+def test_what_measures_the_picture_is_in_no_recipe_and_stays_fp32(two_stage: Any) -> None:
     _, exported, _ = two_stage
-    constants = {t.name: t for t in exported.model.graph.initializer}
-    assert numpy_helper.to_array(constants["letterboxed.filling"]).ravel().tolist() == [
-        124, 116, 104,
-    ]  # fmt: skip
-    before: list[onnx.NodeProto] = []
-    for node in exported.model.graph.node:
-        if node.op_type == "Conv":
-            break
-        before.append(node)
-    assert not {"Gemm", "MatMul", "Conv", "NonZero"} & {node.op_type for node in before}
+    model = exported.model
+    (filling,) = (t for t in model.graph.initializer if t.name == FILLING)
+    assert numpy_helper.to_array(filling).ravel().tolist() == [124, 116, 104]
+    nodes = list(model.graph.node)
+    first = next(index for index, node in enumerate(nodes) if node.op_type == "Conv")
+    made = {name for node in nodes[:first] for name in node.output}
+    recipe = calib.make_recipe(model, Precision.FP16, None)
+    lowered, free = calib.layer_types(model, recipe)
+    assert not made & (set(lowered) | free)
+    half = calib.render(model, recipe, calib.Style.TENSORRT)
+    known = onnx.shape_inference.infer_shapes(half).graph.value_info
+    kinds = {info.name: info.type.tensor_type.elem_type for info in known if info.name in made}
+    assert len(kinds) == len(made)
+    assert TensorProto.FLOAT16 not in kinds.values()
+    assert nodes[first].input[0] in made
