@@ -65,7 +65,7 @@ def export_model(
     family = family_of(source.model)
     spec = InputSpec(height, width, batch, family.pad_value(source.model))
     module: Any = family.graph(source.model, spec)
-    _check_paste(paste, family, module.output_names)
+    _check_paste(paste, family.mask_frame(source.model), module.output_names)
     canonical = trace(module, spec, module.output_names)
     names = tuple(class_names) if class_names is not None else source.class_names
     _check_names(names, family, source.model)
@@ -111,8 +111,8 @@ def _shapes(model: onnx.ModelProto) -> dict[str, tuple[int, ...]]:
     }
 
 
-def _check_paste(asked: MaskPaste | None, family: Family, outputs: Sequence[str]) -> None:
-    over_boxes = "masks" in outputs and family.mask_frame is MaskFrame.BOX
+def _check_paste(asked: MaskPaste | None, frame: MaskFrame, outputs: Sequence[str]) -> None:
+    over_boxes = "masks" in outputs and frame is MaskFrame.BOX
     if asked is not None and not over_boxes:
         raise UsageError(
             f"paste is {asked}, and the model has no masks over boxes, which alone are pasted: "
