@@ -110,15 +110,22 @@ def blur(model: Any, prefixes: tuple[str, ...]) -> None:
 
 
 def spread(layers: list[Any], run: Any, std: float, mean: float) -> None:
-    """Scale `layers` so that each channel has this deviation and mean over all that `run` makes."""
+    """Scale `layers` so that each channel has this deviation and mean over all that `run` makes.
+
+    None of them may feed another.
+    """
     import torch
 
-    for layer in layers:
-        seen: list[Any] = []
-        hook = layer.register_forward_hook(lambda _m, _i, out, seen=seen: seen.append(out))
-        run()
+    seen: list[list[Any]] = [[] for _ in layers]
+    hooks = [
+        layer.register_forward_hook(lambda _m, _i, out, into=into: into.append(out))
+        for layer, into in zip(layers, seen, strict=True)
+    ]
+    run()
+    for hook in hooks:
         hook.remove()
-        values = torch.cat([out.transpose(0, 1).flatten(1) for out in seen], 1)
+    for layer, outputs in zip(layers, seen, strict=True):
+        values = torch.cat([out.transpose(0, 1).flatten(1) for out in outputs], 1)
         scale = std / values.std(1).clamp(min=1e-6)
         layer.weight.mul_(scale[:, None, None, None])
         bias = torch.zeros_like(scale) if layer.bias is None else layer.bias

@@ -54,7 +54,7 @@ def print_bundle(bundle: Bundle) -> None:
 
 def _masks(manifest: Manifest) -> str:
     if manifest.mask_frame is not MaskFrame.BOX:
-        return "over the picture, at a quarter of its size"
+        return "over the picture, at about a quarter of its size"
     return f"over boxes, pasted as {manifest.mask_paste} pastes"
 
 
