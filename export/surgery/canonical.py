@@ -268,6 +268,12 @@ class _Writer:
     def _own_class(self, how: Masks, pooled: str, label: str) -> str:
         """Return mask logits `[B, D, h, w]`; the last 1x1 convolution for one class alone."""
         out, number = self.out, self._kept()
+        if how.shared:
+            (one,) = copy_layers(
+                self.graph, out, [how.logits], {how.pool.output: pooled}, stage="mask_head"
+            )
+            return self._by_picture(one, out.op("Slice", out.op("Shape", one), out.ints(2),
+                                                out.ints(4)))  # fmt: skip
         last = self.graph.maker(how.logits)
         weight = None if last is None else self.graph.value(last.inputs[1])
         if last is None or last.op != "Conv" or weight is None or weight.shape[2:] != (1, 1):

@@ -124,7 +124,8 @@ def _softmax(graph: Graph, scores: str, node: Node) -> Node:
     places = frontier(graph, scores, lambda n: n.op in ("Softmax", "Sigmoid", *LAYERS))
     makers = {id(m): m for m in map(graph.maker, places) if m is not None and m.op == "Softmax"}
     if len(places) != 1 or len(makers) != 1:
-        raise Declined(RULE, "its scores are not one softmax", node)
+        raise Declined(RULE, "its class scores are not one softmax over all classes, as sigmoids "
+                       "of each are not (detectron2's USE_SIGMOID_CE)", node)  # fmt: skip
     return next(iter(makers.values()))
 
 

@@ -23,6 +23,7 @@ from .branches import rename_all, rename_outer, suppressing_branch
 from .evaluation import constant_of, evaluated, proto_of
 from .forms import Known, one_form
 from .graph import Graph, Node, Shape, outer_names
+from .partial_shapes import PartialShapes
 from .plugin_shapes import output_types
 
 __all__ = ["fold"]
@@ -85,6 +86,7 @@ class _Folder:
         self._made: set[str] = set()
         self._makers: dict[str, Node] = {}
         self._fresh = 0
+        self._partial = PartialShapes(self.constants.get, self._shape)
         self._known = Known(
             self._makers.get, self.constants.get, self._shape, self._constant, self._name,
             self.opset,
@@ -158,7 +160,9 @@ class _Folder:
                     self.know(name, value)
             return
         self._infer(node)
-        self._infer_partly(node)
+        if (known := self._infer_partly(node)) is not None:
+            self.know(node.output, known)
+            return
         self.nodes.append(node)
         self._makers.update(dict.fromkeys(node.outputs, node))
 
@@ -255,7 +259,7 @@ class _Folder:
         if node.op in ("Shape", "Size"):
             return self._shape_value(node)
         if any(name and name not in self.constants for name in node.inputs):
-            return self._gathered_size(node)
+            return None
         feeds = {n: self.constants[n] for n in node.inputs if n}
         return evaluated(node, feeds, self.imports)
 
@@ -268,27 +272,6 @@ class _Folder:
             return [np.array(math.prod(side or 0 for side in shape), np.int64)]
         start, end = node.attributes.get("start", 0), node.attributes.get("end")
         return [np.array(shape[start:end], np.int64)]
-
-    def _gathered_size(self, node: Node) -> list[np.ndarray] | None:
-        """Return one side of a shape of which only other sides are unknown."""
-        if node.op not in ("Gather", "Slice") or any(
-            name and name not in self.constants for name in node.inputs[1:]
-        ):
-            return None
-        maker = self._makers.get(node.inputs[0])
-        if maker is None or maker.op != "Shape" or maker.attributes:
-            return None
-        kind = self.types.get(maker.inputs[0])
-        shape = None if kind is None else _plain(kind)[1]
-        if shape is None:
-            return None
-        if node.op == "Gather":
-            places = self.constants[node.inputs[1]]
-            taken = [shape[int(p)] for p in places.reshape(-1)]
-            if None in taken:
-                return None
-            return [np.array(taken, np.int64).reshape(places.shape)]
-        return None
 
     def _infer(self, node: Node) -> None:
         """Note the types of the outputs of `node`, as far as ONNX's own inference tells them."""
@@ -321,33 +304,17 @@ class _Folder:
             return
         self.types.update(found)
 
-    def _infer_partly(self, node: Node) -> None:
-        """Note what ONNX's inference leaves out: known sides beside unknown ones."""
-        shape = None if node.op not in ("Reshape", "TopK") else self._shape(node.inputs[0])
-        if node.op == "Reshape":
-            wanted = self._parts_of(node.inputs[1])
-            if wanted is None or (0 in wanted and shape is None):
-                return
-            sides = [(shape or wanted)[i] if w == 0 else w for i, w in enumerate(wanted)]
-            self._narrow(node.output, [None if s == -1 else s for s in sides])
-        elif node.op == "TopK" and shape is not None:
-            sides = list(shape)
-            most = self.constants.get(node.inputs[1])
-            sides[node.attributes.get("axis", -1)] = None if most is None else int(most.reshape(()))
-            for name in node.outputs:
-                self._narrow(name, sides)
-
-    def _parts_of(self, name: str) -> Shape | None:
-        """Return the numbers of a vector, None where they depend on the picture."""
-        if name in self.constants:
-            return tuple(int(v) for v in self.constants[name].reshape(-1))
-        maker = self._makers.get(name)
-        if maker is not None and maker.op == "Concat":
-            parts = [self._parts_of(part) for part in maker.inputs]
-            known = [part for part in parts if part is not None]
-            return sum(known, ()) if len(known) == len(parts) else None
-        shape = self._shape(name)
-        return None if shape is None or len(shape) != 1 or shape[0] is None else (None,) * shape[0]
+    def _infer_partly(self, node: Node) -> np.ndarray | None:
+        """Note the sides that ONNX's inference leaves out; return the output if all it is known."""
+        sides = self._partial.sides(node)
+        for name in node.outputs if sides is not None else ():
+            self._narrow(name, sides or ())
+        numbers = self._partial.follow(node)
+        if numbers is None or None in numbers:
+            return None
+        elem, shape = _plain(self.types[node.output])
+        dtype = helper.tensor_dtype_to_np_dtype(elem)
+        return np.array(numbers, dtype).reshape([side or 0 for side in shape or ()])
 
     def _narrow(self, name: str, sides: Iterable[int | None]) -> None:
         if name not in self.types:

@@ -25,6 +25,11 @@ def load_onnx(path: Path | str) -> onnx.ModelProto:
     file = Path(path)
     if not file.is_file():
         raise InputError(f"{file} does not exist: give the path of an ONNX file.")
+    if not file.stat().st_size:
+        raise InputError(
+            f"{file} is empty: the export that should have written it failed; export again, and "
+            "with torch.onnx.export name dynamo=False, as its default fails on two-stage detectors."
+        )
     try:
         model = onnx.load(str(file))
     except (FileNotFoundError, onnx.checker.ValidationError) as error:

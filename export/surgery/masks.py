@@ -23,12 +23,16 @@ _ROWS = 3
 
 @dataclass(frozen=True)
 class Masks:
-    """A mask stage: `logits [D, channels, h, w]`, pooled by `pool`, pasted or not."""
+    """A mask stage: `logits [D, channels, h, w]`, pooled by `pool`, pasted or not.
+
+    If it is `shared`, there is one channel, whatever the class.
+    """
 
     pool: Pool
     logits: str
     pasted: bool
     nodes: tuple[Node, ...]
+    shared: bool = False
 
 
 def read_masks(graph: Graph, output: str, pool: Pool, detections: Detections) -> Masks:
@@ -37,11 +41,12 @@ def read_masks(graph: Graph, output: str, pool: Pool, detections: Detections) ->
     logits = _logits(graph, sigmoid, pool)
     chosen, paste = _chosen(graph, output, sigmoid)
     shape, last = graph.shape(logits), detections.first_label + detections.classes - 2
-    if shape is None or len(shape) != 4 or shape[1] != last + 1:
-        raise Declined(RULE, f"there are not {last + 1} masks a detection", sigmoid)
+    if shape is None or len(shape) != 4 or shape[1] not in (1, last + 1):
+        raise Declined(RULE, f"there are neither {last + 1} masks a detection nor one for all "
+                       "classes", sigmoid)  # fmt: skip
     _check_choice(graph, chosen, logits, pool, detections)
     nodes = (*pool.nodes, sigmoid) if paste is None else (*pool.nodes, sigmoid, paste)
-    return Masks(pool, logits, paste is not None, nodes)
+    return Masks(pool, logits, paste is not None, nodes, shape[1] == 1 < last + 1)
 
 
 def _sigmoid(graph: Graph, output: str, pool: Pool) -> Node:
@@ -96,12 +101,14 @@ def _check_choice(
 ) -> None:
     first, count = detections.first_label, detections.classes - 1
     rows = _rows(graph, logits)
-    shape = (rows, first + count, *_sides(graph, logits, pool))
+    channels = (graph.shape(logits) or ())[1] or 1
+    shape = (rows, channels, *_sides(graph, logits, pool))
     numbers = np.linspace(-6, 6, int(np.prod(shape)), dtype=np.float32).reshape(shape)
     labels = first + np.resize([count - 1, 0, count // 2], rows).astype(np.int64)
     feeds = {logits: numbers, **detections.fed(labels)}
     found = compute(graph, RULE, chosen, feeds)
-    expected = 1 / (1 + np.exp(-numbers[np.arange(rows), labels]))
+    own = labels if channels > 1 else np.zeros_like(labels)
+    expected = 1 / (1 + np.exp(-numbers[np.arange(rows), own]))
     if found.size != expected.size or not np.allclose(
         found.reshape(expected.shape), expected, atol=1e-7, rtol=1e-6
     ):

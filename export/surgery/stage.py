@@ -8,6 +8,7 @@ from pathlib import Path
 import onnx
 
 from ...core import InputSpec, Manifest, UnsupportedModelError, UsageError, command
+from .alignment import lost_alignment
 from .canonical import canonical_graph
 from .declined import Declined, Finding, Notes
 from .fold import fold
@@ -55,6 +56,7 @@ class Examination:
         stages: the detector, or None; also None for one of TensorRT's plugins.
         normalised: whether it is known, or need not be, how pictures are normalised before the
             graph; if not, mean and std must be given with it.
+        warning: why the file may not be the model that it was exported from, or None.
     """
 
     nodes: int
@@ -63,6 +65,7 @@ class Examination:
     declined: tuple[Declined, ...]
     stages: TwoStage | None
     normalised: bool = True
+    warning: str | None = None
 
 
 def examine(path: Path | str) -> Examination:
@@ -87,6 +90,7 @@ def examine(path: Path | str) -> Examination:
     return Examination(
         len(model.graph.node), len(graph.nodes), tuple(notes.findings), tuple(declined), stages,
         normalised,
+        None if stages is None else lost_alignment(stages),
     )  # fmt: skip
 
 
@@ -187,7 +191,10 @@ def export_onnx(
             f"class_names has {len(names)} names, and the model {classes} classes, background "
             "included."
         )
-    manifest = Manifest(FAMILY, spec, _shapes(model), names, source=_about(file, notes))
+    source = _about(file, notes)
+    if isinstance(found, TwoStage) and (warning := lost_alignment(found)) is not None:
+        source["warning"] = warning
+    manifest = Manifest(FAMILY, spec, _shapes(model), names, source=source)
     if isinstance(found, PluginDetector):
         return OnnxExport(model, manifest, PluginReference(file, found))
     return OnnxExport(model, manifest, OnnxReference(file, found, spec))

@@ -9,13 +9,14 @@ from .detections import Detections, read_detections
 from .graph import Graph
 from .masks import Masks, read_masks
 from .normalisation import Normalisation
+from .other_detectors import check_two_stage
 from .padded import is_padded, read_padded_detections, read_padded_proposals
 from .plugin_shapes import remedy
 from .preprocessing import Preprocessing, read_preprocessing
 from .proposals import Proposals, read_proposals
 from .pyramid import Pool, find_pools
 from .suppression import Kept, Suppression, find_suppressions, kept_by
-from .walk import compute
+from .walk import compute, index_source, strip
 from .widened import check_levels_stay
 
 __all__ = ["TwoStage", "pool_words", "pools_rule", "recognise"]
@@ -54,6 +55,7 @@ def recognise(graph: Graph, notes: Notes, outside: Normalisation | None = None) 
     """
     _check_detector(graph)
     preprocessing = read_preprocessing(graph, outside)
+    _check_shown_count(graph)
     notes.add("preprocessing", str(preprocessing), preprocessing.nodes)
     pools = find_pools(graph)
     for pool in pools:
@@ -68,7 +70,8 @@ def recognise(graph: Graph, notes: Notes, outside: Normalisation | None = None) 
     _check_shown(graph, detections)
     masks = _masks(graph, pools, box_pool, detections)
     if masks is not None:
-        words = "own class, " + ("pasted in a loop" if masks.pasted else "not pasted")
+        whose = "one for all classes, " if masks.shared else "own class, "
+        words = whose + ("pasted in a loop" if masks.pasted else "not pasted")
         notes.add("masks", words, masks.nodes)
     _check_outputs(graph, detections, masks)
     _check_corners(preprocessing, proposals, detections)
@@ -112,10 +115,10 @@ def _check_detector(graph: Graph) -> None:
             RULE, known or "the operator is not one of ONNX's own, and no rule knows it: export "
             f"{how}", foreign[0],
         )  # fmt: skip
-    if not graph.of("RoiAlign"):
-        raise Declined(RULE, "the graph has no RoiAlign, so it is no two-stage detector")
-    if not graph.of("NonMaxSuppression"):
-        raise Declined(RULE, "the graph has no NonMaxSuppression", graph.of("RoiAlign")[0])
+    check_two_stage(graph)
+
+
+def _check_shown_count(graph: Graph) -> None:
     if len(_shown(graph)) not in (2, 3, 4):
         raise Declined(
             RULE, f"the graph has {len(_shown(graph))} outputs, and boxes, labels, scores and, of "
@@ -182,9 +185,26 @@ def _masks(graph: Graph, pools: list[Pool], box_pool: Pool, detections: Detectio
 
 def _check_shown(graph: Graph, detections: Detections) -> None:
     for what, name in (("scores", detections.scores), ("labels", detections.labels)):
-        if name not in graph.outputs:
-            raise Declined(RULE, f"the {what} of the detections are no output of the graph",
-                           graph.maker(name))  # fmt: skip
+        if name in graph.outputs:
+            continue
+        if any(_filtered(graph, output) == name for output in _shown(graph)):
+            raise Declined(
+                RULE, f"the {what} of the detections are filtered once more on their way out, as "
+                "detectron2's postprocessing does, which maskrt does itself: export what "
+                "model.inference(inputs, do_postprocess=False) gives, as detectron2's "
+                "tools/deploy/export_model.py does", graph.maker(name),
+            )  # fmt: skip
+        raise Declined(RULE, f"the {what} of the detections are no output of the graph",
+                       graph.maker(name))  # fmt: skip
+
+
+def _filtered(graph: Graph, output: str) -> str:
+    """Return what the rows of `output` are chosen from by a `NonZero`, or `output`."""
+    taken = graph.maker(strip(graph, output))
+    if taken is None or taken.op != "Gather" or taken.attributes.get("axis", 0) != 0:
+        return output
+    chosen, _ = index_source(graph, taken.inputs[1])
+    return taken.inputs[0] if chosen is not None and chosen.op == "NonZero" else output
 
 
 def _check_outputs(graph: Graph, detections: Detections, masks: Masks | None) -> None:

@@ -26,6 +26,8 @@ def print_onnx(path: Path) -> None:
             screen.print(f"    at {_listed(finding.nodes)}")
     if not found.findings:
         screen.print("  nothing")
+    if found.warning is not None:
+        screen.print(f"\nwarning   {found.warning}", style="yellow")
     if found.declined:
         screen.print("\nnot recognised", style="bold")
         for declined in found.declined:

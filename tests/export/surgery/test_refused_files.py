@@ -28,7 +28,15 @@ def test_truncated_file(small: Path, tmp_path: Path) -> None:
         export_onnx(tmp_path / "cut.onnx")
 
 
-@pytest.mark.parametrize("content", [b"", b"this is no model", bytes(range(256)) * 10])
+def test_empty_file(tmp_path: Path) -> None:
+    """What detectron2 leaves where torch.onnx.export fails, as it opens the file first."""
+    (tmp_path / "empty.onnx").touch()
+    with pytest.raises(InputError, match=r"empty\.onnx is empty: the export .* failed") as caught:
+        export_onnx(tmp_path / "empty.onnx")
+    assert "damaged" not in str(caught.value)
+
+
+@pytest.mark.parametrize("content", [b"this is no model", bytes(range(256)) * 10])
 def test_no_onnx_file(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "no.onnx").write_bytes(content)
     with pytest.raises(InputError, match="damaged or no ONNX file"):

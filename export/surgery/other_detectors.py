@@ -1,0 +1,108 @@
+"""Detectors that surgery does not read, told by their structure and named as their users name them.
+
+no RoIAlign                                one stage alone: RetinaNet, FCOS, …
+MaxRoiPool                                 Fast and Faster R-CNN before RoIAlign
+RoIAlign of boxes that a head has moved,
+and no suppression since                   Cascade R-CNN, Hybrid Task Cascade
+ArgMax of what a head upsampled            Keypoint R-CNN
+GridSample before the masks' sigmoid       PointRend
+"""
+
+from collections.abc import Iterator
+
+from .declined import Declined
+from .graph import Graph, Node, outer_names
+
+__all__ = ["check_two_stage"]
+
+RULE = "two-stage detector"
+_READ = "surgery reads Mask R-CNN and Faster R-CNN"
+
+
+def check_two_stage(graph: Graph) -> None:
+    """Decline with a name if `graph` is a detector of another kind.
+
+    Raises:
+        Declined: it is, or has no RoIAlign or no suppression.
+    """
+    _check_stages(graph)
+    for check in (_check_cascade, _check_keypoints, _check_points):
+        check(graph)
+
+
+def _check_stages(graph: Graph) -> None:
+    suppressions, pools = graph.of("NonMaxSuppression"), graph.of("RoiAlign")
+    if not pools and graph.of("MaxRoiPool"):
+        raise Declined(
+            RULE, "it pools by RoIPool (MaxRoiPool), and not by RoIAlign: detectron2's POOLER_TYPE "
+            "is to be ROIAlignV2, and the model to be trained so", graph.of("MaxRoiPool")[0],
+        )  # fmt: skip
+    if not pools:
+        kind = _one_stage(graph, suppressions[-1]) if suppressions else ""
+        raise Declined(
+            RULE, f"the graph has no RoiAlign, so it is no two-stage detector{kind}: {_READ}",
+            suppressions[-1] if suppressions else None,
+        )  # fmt: skip
+    if not suppressions:
+        raise Declined(RULE, "the graph has no NonMaxSuppression", pools[0])
+
+
+def _one_stage(graph: Graph, suppression: Node) -> str:
+    """Say which detector has no second stage, by what its scores are."""
+    above = {node.op for node in _ancestors(graph, suppression.inputs[1])}
+    if "Conv" not in above:
+        return ""
+    if above & {"Sigmoid", "Softmax"}:
+        return ", but one of a single stage, as RetinaNet, FCOS, SSD and YOLO are"
+    return ", but a region proposal network alone, without heads"
+
+
+def _check_cascade(graph: Graph) -> None:
+    """Decline if boxes of a head are pooled again before they are suppressed."""
+    for pool in graph.of("RoiAlign"):
+        above = [node.op for node in _ancestors(graph, pool.inputs[1])]
+        if "RoiAlign" in above and above.count("NonMaxSuppression") == 1:
+            raise Declined(
+                RULE, "it is a Cascade R-CNN: boxes that one head has moved are pooled again for "
+                f"the next one, and {_READ}, with one box head", pool,
+            )  # fmt: skip
+
+
+def _check_keypoints(graph: Graph) -> None:
+    for node in graph.nodes:
+        if not any(op == "ArgMax" for op in _operators(node)):
+            continue
+        if any(above.op == "ConvTranspose" for above in _ancestors(graph, node.output)):
+            raise Declined(
+                RULE, "it is a Keypoint R-CNN: the places of keypoints are the highest of maps "
+                f"that a head makes for each box, and {_READ}", node,
+            )  # fmt: skip
+
+
+def _check_points(graph: Graph) -> None:
+    for node in graph.of("GridSample"):
+        above = {n.op for n in _ancestors(graph, node.output)}
+        if "RoiAlign" in above and "Sigmoid" not in above:
+            raise Declined(
+                RULE, "it has a PointRend mask head, which samples features at points, and "
+                f"{_READ}: train with detectron2's MaskRCNNConvUpsampleHead", node,
+            )  # fmt: skip
+
+
+def _operators(node: Node) -> Iterator[str]:
+    """Yield the operator of `node` and those in its bodies."""
+    yield node.op
+    for body in node.graphs():
+        yield from (inner.op_type for inner in body.node)
+
+
+def _ancestors(graph: Graph, name: str) -> list[Node]:
+    """Return all nodes that `name` depends on."""
+    found: dict[int, Node] = {}
+    waiting = [name]
+    while waiting:
+        maker = graph.maker(waiting.pop())
+        if maker is not None and id(maker) not in found:
+            found[id(maker)] = maker
+            waiting += [earlier for earlier in (*maker.inputs, *outer_names(maker)) if earlier]
+    return list(found.values())
