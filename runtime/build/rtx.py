@@ -31,6 +31,7 @@ from ..cuda_device import can_run
 from .capabilities import capabilities_of
 from .deconvolution import rewrite_int8_deconvolutions
 from .engine import Engine, Found, operator_info, precision_info, unread, verify, verify_graph
+from .half_features import narrow_roialign
 from .long_topk import split_long_topk
 from .lowered import batch_of, lower_for
 from .options import BuildOptions, check_options
@@ -62,7 +63,10 @@ def build(
     asked = options or BuildOptions()
     can, name = capabilities_of("tensorrt_rtx", trt.__version__), f"TensorRT-RTX {trt.__version__}"
     check_options(asked, target, can, name, precision=precision, batch=batch_of(model))
-    lowered = lower_for(target, model, "pluginless")
+    narrowed = onnx.ModelProto()
+    narrowed.CopyFrom(model)
+    narrow_roialign(narrowed)
+    lowered = lower_for(target, narrowed, "pluginless")
     verify_graph(lowered.layers, precision, target)
     built = build_standard(lowered.model, target, asked, step)
     plan = read_plan(built.plan)
