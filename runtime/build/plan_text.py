@@ -42,7 +42,9 @@ _BACKBONE = re.compile(r"\bbackbone=(\w+)")
 _ACCELERATORS = re.compile(rb"\baccelerators=\{([^}*\n]*)\}")
 _DEVICE_MEMORY = re.compile(rb"\bname=devmem size=(\d+)")
 
-_CONTROL = {"memset", "copy", "cjmp", "jmp", "ret", "wait", "record", "barrier", "free", "alloc"}
+_CONTROL = {
+    "memset", "copy", "cjmp", "jmp", "ret", "signal", "wait", "record", "barrier", "free", "alloc",
+}  # fmt: skip
 _TYPE_BYTES = {
     "int8": 1, "uint8": 1, "bool": 1, "fp8_e4m3": 1, "half": 2, "bf16": 2, "float": 4, "int32": 4,
     "int64": 8,

@@ -37,6 +37,7 @@ from .lowered import batch_of, lower_for
 from .options import BuildOptions, check_options
 from .plan_precision import found_precisions
 from .plan_text import Plan, read_plan
+from .single_rows import sum_single_rows
 from .uint8_input import cast_uint8_inputs
 from .worker import Built, Step, build_in_child, no_step
 
@@ -108,6 +109,7 @@ def build_standard(
     cast_uint8_inputs(model)
     split_long_topk(model)
     rewrite_int8_deconvolutions(model)
+    sum_single_rows(model)
     # A segment of another backend's graph is built for TensorRT-RTX's portable default.
     sms = target.sms if target.backend == "tensorrt_rtx" else ()
     workspace = ((options or BuildOptions()).workspace_mib or 0) << 20
