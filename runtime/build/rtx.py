@@ -1,16 +1,16 @@
 """Builds TensorRT-RTX engines, ahead of time and without a GPU, and reads back what they became.
 
-    rendered graph → pluginless lowering → three rewrites → child process → plan
+    rendered graph → FP16 RoIAlign → pluginless lowering → rewrites → child process → plan
     the plan's text, the network's types → precisions of the layers → verify
 
-The rewrites (`uint8_input.py`, `long_topk.py`, `deconvolution.py`) replace what TensorRT-RTX does
-not take, or takes and then computes in float, by operators that mean the same. The engine is
-`engine.trt`. Beyond the keys of `engine.py`, its info has
+The rewrites (`uint8_input.py`, `long_topk.py`, `deconvolution.py`, `half_features.py`,
+`single_rows.py`) replace what TensorRT-RTX does not take, or makes many kernels or much traffic of,
+by operators that mean the same. The engine is `engine.trt`. Beyond the keys of `engine.py`, its info has
 
 | key | meaning |
 |---|---|
 | `kernels` | kernels a frame launches, by kind (below); None when the plan was not readable |
-| `traffic_bytes` | what all kernels read and write in a `frame`, and the `rounding` ones |
+| `traffic_bytes` | what a `frame`'s kernels read and write, the `rounding` ones, and the `floor` |
 | `accelerators` | what it was compiled for, such as `["sm80"]` (which also runs on later GPUs) |
 | `device_memory_bytes` | activations and scratch on the device |
 | `peak_memory_bytes` | what the build took on this machine |
@@ -18,8 +18,10 @@ not take, or takes and then computes in float, by operators that mean the same. 
 | `warnings` | what TensorRT-RTX warned of |
 
 `kernels` counts `convolution`, `gemm` and `other`; of the others, `rounding` quantise activations
-for a convolution that did not absorb it. INT8 saves nothing where they cost more than it gains:
-`maskrt/paying.py` holds the two against each other.
+for a convolution that did not absorb it. The floor is what the convolutions and GEMMs alone would
+move if each weight and each of their tensors were touched once. These are counts of the compiler's
+program, in which the body of a loop stands once: no times. INT8 saves nothing where rounding costs
+more than it gains: `maskrt/paying.py` holds the two against each other.
 """
 
 from typing import Any
@@ -69,6 +71,7 @@ def build(
     narrow_roialign(narrowed)
     lowered = lower_for(target, narrowed, "pluginless")
     verify_graph(lowered.layers, precision, target)
+    sum_single_rows(lowered.model)
     built = build_standard(lowered.model, target, asked, step)
     plan = read_plan(built.plan)
     network = {name: Precision(value) for name, value in built.report["network"].items()}
@@ -109,7 +112,6 @@ def build_standard(
     cast_uint8_inputs(model)
     split_long_topk(model)
     rewrite_int8_deconvolutions(model)
-    sum_single_rows(model)
     # A segment of another backend's graph is built for TensorRT-RTX's portable default.
     sms = target.sms if target.backend == "tensorrt_rtx" else ()
     workspace = ((options or BuildOptions()).workspace_mib or 0) << 20

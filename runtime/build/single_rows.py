@@ -33,7 +33,9 @@ def sum_single_rows(model: onnx.ModelProto) -> list[str]:
     names: list[str] = []
     nodes: list[onnx.NodeProto] = []
     for node in graph.node:
-        row, matrix = (known.get(name) for name in node.input) if node.output[0] in products else (None, None)
+        row, matrix = (
+            (known.get(name) for name in node.input) if node.output[0] in products else (None, None)
+        )
         if row is not None and matrix is not None and _is_row(row, matrix):
             names.append(node.name)
             nodes.extend(_as_sum(node, graph, row))
