@@ -1,15 +1,16 @@
 """What TensorRT-RTX's programs launch, move and hold, by stage, read from plans without a GPU.
 
     python benchmarks/rtx_program.py [--model NAME ...] [--precision fp16 ...] [--target rtx]
-                                     [--bundles FOLDER] [--before FILE] [--json FILE] [--markdown FILE]
+                                     [--bundles FOLDER] [--before FILE] [--json FILE]
+                                     [--markdown FILE]
 
 `maskrcnn_resnet50_fpn` at 512 x 512 (random weights) and the trained demo models at 320 x 320, in
 FP32, FP16 and INT8. Of each program: kernels by kind, bytes a frame (each distinct tensor that a
 kernel reads or writes once), the same by stage, device memory, seconds of processor time and memory
 of the build. The body of a loop counts once, and what launches nothing (signals between streams,
 copies of a condition) not at all. These are counts of the compiler's own program, and no times.
-`--bundles` keeps the exported models there, and takes those that are there; `--before` is an earlier
-`--json`, which the table then holds the new figures against.
+`--bundles` keeps the exported models there, and takes those that are there; `--before` is an
+earlier `--json`, which the table then holds the new figures against.
 """
 
 import argparse
@@ -165,7 +166,7 @@ def stages_of_nodes(bundle: Bundle, target: Target, precision: Precision) -> dic
 
 
 def stage_of_name(name: str) -> str | None:
-    """Return the stage of a module path, such as `roi_heads.mask_head.0`; None for a bare operator."""
+    """Return the stage of a module path, `roi_heads.mask_head.0`; None for a bare operator."""
     if "." not in name or (name.rpartition(".")[2].isdigit() and name.count(".") == 1):
         return None
     if name.startswith("backbone"):
@@ -219,10 +220,10 @@ def page(rows: list[dict[str, Any]], known: dict[tuple[str, str], dict[str, Any]
     note = " In brackets: the commit before." if known else ""
     return "\n".join([
         "# TensorRT-RTX programs", "",
-        f"`python benchmarks/rtx_program.py`, TensorRT-RTX {version('tensorrt-rtx')}.{note} Counts of",
-        "the compiler's own program, read from the plan: no times.", "",
-        "| model | precision | convolutions + GEMMs | other kernels | rounding | MB a frame | floor MB "
-        "| device MB | build, processor s | build peak MB |", "|---|---|---|---|---|---|---|---|---|---|",
+        f"`python benchmarks/rtx_program.py`, TensorRT-RTX {version('tensorrt-rtx')}.{note}",
+        "Counts of the compiler's own program, read from the plan: no times.", "",
+        "| model | precision | convolutions + GEMMs | other kernels | rounding | MB a frame "
+        "| floor MB | device MB | build, processor s | build peak MB |", f"|{'---|' * 10}",
         *lines, "", "## By stage", "", "| model | precision | stage | kernels | MB a frame |",
         "|---|---|---|---|---|", *stages, "",
     ])  # fmt: skip

@@ -13,7 +13,7 @@ def comes_before(body: Body, scores: str, count: int) -> str:
     It does if its score is higher, or equal and its place is earlier; nothing has to be sorted.
     """
     mine, theirs = column_and_row(body, scores)
-    # Selected at run time: between constants, a builder would fold a K x K constant into the engine.
+    # Selected at run time: between constants, a builder would fold K x K numbers into the engine.
     places = body.constant(np.arange(count)[None])
     number = body.op("Equal", scores, scores)
     place = body.op("Where", number, places, body.constant(float(count)))

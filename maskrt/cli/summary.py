@@ -94,9 +94,9 @@ def _program(info: dict[str, Any]) -> str:
     held = info.get("device_memory_bytes")
     memory = "" if held is None else f", {megabytes(held)} of device memory"
     return (
-        f"a frame launches {heavy} convolutions and GEMMs and {counted(other, 'other kernel')}, and "
-        f"moves {megabytes(moved['frame'])}, of which {megabytes(moved['floor'])} are weights and "
-        f"data of layers, each once{memory}; counted, not timed."
+        f"a frame launches {heavy} convolutions and GEMMs and {counted(other, 'other kernel')}, "
+        f"and moves {megabytes(moved['frame'])}, of which {megabytes(moved['floor'])} are weights "
+        f"and data of layers, each once{memory}; counted, not timed."
     )
 
 

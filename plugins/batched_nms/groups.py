@@ -35,6 +35,11 @@ class Groups:
         found[self.places[self.real]] = np.flatnonzero(self.real)
         return found
 
+    @property
+    def keep_order(self) -> bool:
+        """Whether candidates follow each other in the flattened `[G, M]` as they did before."""
+        return bool((np.diff(self.inverse) > 0).all())
+
 
 def constant_groups(view: NodeView) -> Groups | None:
     """Return the groups of a node's labels; None where they would save nothing."""

@@ -37,9 +37,9 @@ def make_function(view: NodeView) -> onnx.FunctionProto:
     groups = constant_groups(view)
     if groups is None:
         keep = _settle(body, _suppression(body, view, _as_they_are(view)), valid)
+        select_outputs(body, view, keep)
     else:
-        keep = _keep_by_group(body, view, groups, valid)
-    select_outputs(body, view, keep)
+        _select_by_group(body, view, groups, valid)
     return body.to_function(SCHEMA.name, view.overload, INPUTS, OUTPUTS)
 
 
@@ -58,9 +58,9 @@ def _as_they_are(view: NodeView) -> _Rows:
     return _Rows("boxes", "scores", labels, view.input_shapes[1][1])
 
 
-def _keep_by_group(body: Body, view: NodeView, groups: Groups, valid: str) -> str:
-    """Return bool `[B, K]`, each group having been settled among its own."""
-    batch, count = view.input_shapes[1]
+def _select_by_group(body: Body, view: NodeView, groups: Groups, valid: str) -> None:
+    """Settle each group among its own, and append the nodes that make the outputs."""
+    batch = view.input_shapes[1][0]
     number, longest = groups.places.shape
     places = body.constant(groups.places.ravel(), np.int64)
 
@@ -73,11 +73,16 @@ def _keep_by_group(body: Body, view: NodeView, groups: Groups, valid: str) -> st
     candidate = body.op("And", by_group(valid), body.constant(real, np.bool_))
     keep = _settle(body, _suppression(body, view, rows), candidate)
     keep = body.op("Reshape", keep, body.ints(batch, number * longest))
-    return body.op("Gather", keep, body.constant(groups.inverse, np.int64), axis=1)
+    if not groups.keep_order:
+        keep = body.op("Gather", keep, body.constant(groups.inverse, np.int64), axis=1)
+        select_outputs(body, view, keep)
+        return
+    scores = body.op("Reshape", rows.scores, body.ints(batch, number * longest))
+    select_outputs(body, view, keep, scores=scores, places=places)
 
 
 def _suppression(body: Body, view: NodeView, rows: _Rows) -> str:
-    """Return S: bool `[R, M, M]`, its rows the suppressed candidate, columns the suppressing one."""
+    """Return S: bool `[R, M, M]`, rows the suppressed candidate, columns the suppressing one."""
     columns = [body.slice_last(rows.boxes, i, i + 1) for i in range(4)]
     across = [body.op("Transpose", c, perm=[0, 2, 1]) for c in columns]
     width, height = (_overlap(body, columns, across, axis) for axis in (0, 1))

@@ -1,4 +1,4 @@
-"""MultilevelRoIAlign as four Gathers from one flattened pyramid: each box reads its own level alone.
+"""MultilevelRoIAlign as four Gathers from one flattened pyramid: a box reads its own level alone.
 
 With the maps of all levels side by side, `[C, B·S]` where S is the sum of Hi·Wi, pixel (y, x) of
 picture b and level l lies at
@@ -105,7 +105,7 @@ def _of_level(body: Body, view: NodeView, level: str) -> _Levels:
 def _neighbours(
     body: Body, boxes: str, axis: tuple[int, int, int], levels: _Levels, aligned: int
 ) -> tuple[_Neighbour, _Neighbour]:
-    """Return the lower and upper neighbours along an axis, `(0 for x or 1, bins, samples a bin)`."""
+    """Return the lower and upper neighbours along `axis`: 0 for x or 1, bins, samples a bin."""
     index, bins, ratio = axis
     size = levels.sizes[index]
     low_edge, high_edge = (

@@ -6,19 +6,21 @@ pyramid for nothing: a kernel widens it, and what reads the pooled features roun
     level (FP16) → Cast → MultilevelRoIAlign (FP32) → [moves] → Cast → FP16
 
 becomes the same node on the FP16 levels, with its result rounded where it is made. Coordinates,
-weights and sums are FP32 for features of any type, so no number changes.
+weights and sums are FP32 for features of any type, so no number changes. A QuantizeLinear behind it
+reads what was rounded to FP16, as all others in such a graph do.
 
 pattern: all levels come out of a Cast from FP16, and all readers of the result, behind data
-movement, are Casts to FP16.
-declines: anything else, such as a QuantizeLinear that reads the unrounded result.
+movement, are Casts to FP16 or QuantizeLinear.
+declines: anything else, such as an operator that reads the unrounded result.
 """
 
 from collections import defaultdict
 
 import onnx
-from onnx import TensorProto, helper, shape_inference
+from onnx import TensorProto, helper
 
 from ...plugins import DOMAIN
+from .tensor_types import static_types
 
 __all__ = ["narrow_roialign"]
 
@@ -42,12 +44,12 @@ def narrow_roialign(model: onnx.ModelProto) -> list[str]:
         and all(_casts(producers.get(name), TensorProto.FLOAT) for name in node.input[1:])
         and _is_only_rounded(node.output[0], readers, outputs)
     ]
-    known = _types(model) if matched else {}
+    known = static_types(model) if matched else {}
     found = []
     for node in matched:
         narrow = [producers[name].input[0] for name in node.input[1:]]
         types = [known.get(name) for name in narrow]
-        if all(t and t.elem_type == TensorProto.FLOAT16 and _is_static(t) for t in types):
+        if all(kind is not None and kind[0] == TensorProto.FLOAT16 for kind in types):
             _narrow(graph, node, narrow, known)
             found.append(node.name)
     return found
@@ -60,11 +62,12 @@ def _casts(node: onnx.NodeProto | None, to: int) -> bool:
 def _is_only_rounded(
     name: str, readers: dict[str, list[onnx.NodeProto]], outputs: set[str]
 ) -> bool:
-    """Whether all that reads `name`, moved or not, is a Cast to FP16."""
+    """Whether all that reads `name`, moved or not, is a Cast to FP16 or quantises."""
     if name in outputs or not readers[name]:
         return False
     return all(
         _casts(node, TensorProto.FLOAT16)
+        or (node.op_type == "QuantizeLinear" and node.input[0] == name)
         or (
             node.op_type in _MOVES
             and node.input[0] == name
@@ -74,20 +77,11 @@ def _is_only_rounded(
     )
 
 
-def _types(model: onnx.ModelProto) -> dict[str, onnx.TypeProto.Tensor]:
-    graph = shape_inference.infer_shapes(model).graph
-    return {info.name: info.type.tensor_type for info in (*graph.value_info, *graph.input)}
-
-
-def _is_static(kind: onnx.TypeProto.Tensor) -> bool:
-    return kind.HasField("shape") and all(d.HasField("dim_value") for d in kind.shape.dim)
-
-
 def _narrow(
     graph: onnx.GraphProto,
     node: onnx.NodeProto,
     levels: list[str],
-    known: dict[str, onnx.TypeProto.Tensor],
+    known: dict[str, tuple[int, tuple[int, ...]]],
 ) -> None:
     """Let `node` read `levels`, and widen its result for the Casts behind it, which undo that."""
     result = node.output[0]
@@ -100,6 +94,5 @@ def _narrow(
     stated = {info.name for info in graph.value_info}
     for name in dict.fromkeys(levels):
         if name not in stated:
-            shape = [d.dim_value for d in known[name].shape.dim]
-            info = helper.make_tensor_value_info(name, TensorProto.FLOAT16, shape)
+            info = helper.make_tensor_value_info(name, TensorProto.FLOAT16, known[name][1])
             graph.value_info.append(info)

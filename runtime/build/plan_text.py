@@ -132,7 +132,7 @@ class Plan:
         """Return how many bytes a frame moves, and what it had to.
 
         `frame` is what all kernels read and write, the body of a loop once; `rounding` the share of
-        those that only round; `floor` every tensor that a convolution or GEMM reads or writes, once.
+        those that only round; `floor` all tensors that convolutions and GEMMs read or write, once.
         """
         launched = [kernel for kernel in self.kernels if kernel.category != "control"]
         heavy = [kernel for kernel in launched if kernel.category in _CATEGORY.values()]

@@ -5,7 +5,8 @@
 
 The rewrites (`uint8_input.py`, `long_topk.py`, `deconvolution.py`, `half_features.py`,
 `single_rows.py`) replace what TensorRT-RTX does not take, or makes many kernels or much traffic of,
-by operators that mean the same. The engine is `engine.trt`. Beyond the keys of `engine.py`, its info has
+by operators that mean the same. The engine is `engine.trt`. Beyond the keys of `engine.py`, its
+info has
 
 | key | meaning |
 |---|---|
@@ -66,10 +67,7 @@ def build(
     asked = options or BuildOptions()
     can, name = capabilities_of("tensorrt_rtx", trt.__version__), f"TensorRT-RTX {trt.__version__}"
     check_options(asked, target, can, name, precision=precision, batch=batch_of(model))
-    narrowed = onnx.ModelProto()
-    narrowed.CopyFrom(model)
-    narrow_roialign(narrowed)
-    lowered = lower_for(target, narrowed, "pluginless")
+    lowered = lower_for(target, model, "pluginless", first=narrow_roialign)
     verify_graph(lowered.layers, precision, target)
     sum_single_rows(lowered.model)
     built = build_standard(lowered.model, target, asked, step)

@@ -14,7 +14,9 @@ declines: constants (a layer), and shapes that the graph does not state.
 
 import numpy as np
 import onnx
-from onnx import TensorProto, helper, numpy_helper, shape_inference
+from onnx import TensorProto, helper, numpy_helper
+
+from .tensor_types import static_types
 
 __all__ = ["sum_single_rows"]
 
@@ -29,7 +31,7 @@ def sum_single_rows(model: onnx.ModelProto) -> list[str]:
         for node in graph.node
         if node.op_type == "MatMul" and not constants.intersection(node.input)
     }
-    known = _types(model) if products else {}
+    known = static_types(model) if products else {}
     names: list[str] = []
     nodes: list[onnx.NodeProto] = []
     for node in graph.node:
@@ -44,17 +46,6 @@ def sum_single_rows(model: onnx.ModelProto) -> list[str]:
     del graph.node[:]
     graph.node.extend(nodes)
     return names
-
-
-def _types(model: onnx.ModelProto) -> dict[str, tuple[int, tuple[int, ...]]]:
-    """Return element type and static shape of every tensor that has one."""
-    graph = shape_inference.infer_shapes(model, data_prop=True).graph
-    known = {}
-    for info in (*graph.value_info, *graph.input):
-        kind = info.type.tensor_type
-        if kind.HasField("shape") and all(d.HasField("dim_value") for d in kind.shape.dim):
-            known[info.name] = (kind.elem_type, tuple(d.dim_value for d in kind.shape.dim))
-    return known
 
 
 def _is_row(row: tuple[int, tuple[int, ...]], matrix: tuple[int, tuple[int, ...]]) -> bool:
