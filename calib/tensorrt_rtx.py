@@ -86,7 +86,8 @@ def _chosen(changes: Iterable[_Change]) -> list[str]:
     """Return the layers of the changes that pay, within the bytes of FP16."""
     paying = [change for change in changes if change.seconds > 0]
     paying.sort(key=lambda change: change.seconds / max(change.bytes, 1.0), reverse=True)
-    budget, names = 0.0, []
+    budget = 0.0
+    names: list[str] = []
     for change in sorted(paying, key=lambda change: change.bytes > 0):
         if change.bytes <= 0 or budget + change.bytes <= 0:
             budget += change.bytes

@@ -11,6 +11,7 @@ the type of the features, and places are integers. TensorRT-RTX makes one kernel
 reads the features in their own type and keeps no sample in memory.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -88,7 +89,7 @@ def _of_level(body: Body, view: NodeView, level: str) -> _Levels:
     index = body.op("Cast", level, to=TensorProto.INT32)
     index = body.op("Reshape", index, body.ints(batch, count, 1, 1))
 
-    def pick(values: list[float], dtype: type = np.float32) -> str:
+    def pick(values: Sequence[float], dtype: type = np.float32) -> str:
         return body.op("Gather", body.constant(np.array(values), dtype), index, axis=0)
 
     ends = np.cumsum([height * width for _, _, height, width in shapes])

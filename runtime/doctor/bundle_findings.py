@@ -146,7 +146,7 @@ def _precisions(
     emulated = info["backend"] == "onnxruntime" and asked == "fp16"
     if emulated:
         yield Finding("cpu-fp16", Level.NOTE, f"{name} is FP16 on a CPU.")
-    elif wider and not layers.get(asked, 0) and not kept_back.issuperset(info["wider"]):
+    elif wider and not layers.get(asked, 0) and len(kept_back.intersection(info["wider"])) < wider:
         seen = f"{name} was asked for {asked}, and none of its {counted(wider, 'layer')} is."
         yield Finding("wider-than-asked", Level.ERROR, seen, rebuild, **_why_wider(info))
     elif unexplained := wider - len(kept_back.intersection(info["wider"])):
