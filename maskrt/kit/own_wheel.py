@@ -59,7 +59,7 @@ def _files() -> Iterator[tuple[str, Path]]:
     for name in ("maskrt", *(f"maskrt.{folder}" for folder in _FOLDERS)):
         spec = importlib.util.find_spec(name)
         assert spec is not None  # it is what runs
-        (place,) = spec.submodule_search_locations or ()
+        (place,) = list(spec.submodule_search_locations or ())
         root = Path(place)
         for file in root.rglob("*"):
             inside = file.relative_to(root)
