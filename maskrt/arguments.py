@@ -20,6 +20,7 @@ __all__ = [
     "check_improvements",
     "check_method",
     "check_size",
+    "given_normalisation",
     "improvements_of",
     "parse_targets",
 ]
@@ -48,6 +49,14 @@ def check_size(input_size: tuple[int, int] | None) -> None:
         return
     if not isinstance(input_size, tuple | list) or len(input_size) != 2:
         raise UsageError(f"input_size is {input_size!r}, and must be (height, width) in pixels.")
+
+
+def given_normalisation(
+    mean: Sequence[float] | None, std: Sequence[float] | None, channel_order: str | None
+) -> dict[str, object]:
+    """Return those of the three that say something, by name."""
+    said = {"mean": mean, "std": std, "channel_order": channel_order}
+    return {name: value for name, value in said.items() if value is not None}
 
 
 def calibrated_precision(precision: Precision | str, method: str) -> Precision:

@@ -21,6 +21,7 @@ from .arguments import (
     check_improvements,
     check_method,
     check_size,
+    given_normalisation,
     improvements_of,
     is_measurable,
     parse_targets,
@@ -70,6 +71,9 @@ def compile(
     images: Path | str | None = None,
     annotations: Path | str | None = None,
     class_names: Sequence[str] | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    channel_order: str | None = None,
     progress: Progress = silent,
 ) -> Bundle:
     """Compile a PyTorch model to a bundle with an engine for each target.
@@ -96,6 +100,12 @@ def compile(
         images: folder of the pictures in `annotations`, to measure that loss on.
         annotations: COCO instances JSON.
         class_names: one a label, background included, if the weights do not tell.
+        mean: how pictures from 0 to 255 are normalised before an ONNX file that does not do so
+            itself, a number a channel in the network's order; None takes mmdeploy's
+            `pipeline.json` beside it.
+        std: the same.
+        channel_order: `"rgb"` or `"bgr"`, what an ONNX file takes, if neither it nor that file
+            says so.
         progress: told what goes on.
 
     Raises:
@@ -113,7 +123,10 @@ def compile(
     pictures = calibration_pictures(calibration, wanted)
     improvements = improvements_of(bias_correction, equalise)
     dataset = check_budget_arguments(max_ap_drop, images, annotations, places, wanted, improvements)
-    exported = make_export(model, weights, num_classes, input_size, batch, class_names, progress)
+    exported = make_export(
+        model, weights, num_classes, input_size, batch, class_names, progress,
+        given_normalisation(mean, std, channel_order),
+    )  # fmt: skip
     with Bundle.create(output, exported.manifest) as bundle:
         write_export(bundle, exported, pictures, progress)
         observed = None if wanted is Precision.FP32 else pictures
@@ -142,11 +155,17 @@ def export_bundle(
     input_size: tuple[int, int] | None = None,
     batch: int = 1,
     class_names: Sequence[str] | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    channel_order: str | None = None,
     progress: Progress = silent,
 ) -> Bundle:
     """Export a PyTorch model to a bundle without engines; see `compile`."""
     check_destination(Path(output))
-    exported = make_export(model, weights, num_classes, input_size, batch, class_names, progress)
+    exported = make_export(
+        model, weights, num_classes, input_size, batch, class_names, progress,
+        given_normalisation(mean, std, channel_order),
+    )  # fmt: skip
     with Bundle.create(output, exported.manifest) as bundle:
         write_export(bundle, exported, None, progress)
         write_recipe(bundle, exported.model, Precision.FP32, None, progress)

@@ -5,7 +5,7 @@ other.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -63,14 +63,28 @@ def make_export(
     batch: int,
     class_names: Sequence[str] | None,
     progress: Progress,
+    normalisation: Mapping[str, Any] | None = None,
 ) -> "Export | OnnxExport":
-    """Export a model to canonical ONNX, with what it is compared with: the model itself."""
+    """Export a model to canonical ONNX, with what it is compared with: the model itself.
+
+    `normalisation` holds those of `mean`, `std` and `channel_order` that were given, which are for
+    an ONNX file alone.
+    """
     require("onnxruntime", "compare the exported graph with the original")
     progress("export", 0, 1)
     if is_onnx(model):
-        exported = _operate(Path(str(model)), weights, num_classes, input_size, batch, class_names)
+        exported = _operate(
+            Path(str(model)), weights, num_classes, input_size, batch, class_names,
+            normalisation or {},
+        )  # fmt: skip
         progress("export", 1, 1)
         return exported
+    if normalisation:
+        given = " and ".join(f"{name}=" for name in normalisation)
+        raise UsageError(
+            f"{given} says how pictures are normalised for an ONNX file, and a PyTorch model says "
+            "that itself: leave it out."
+        )
     from .export import export_model
 
     traced = export_model(
@@ -97,13 +111,16 @@ def _operate(
     input_size: tuple[int, int] | None,
     batch: int,
     class_names: Sequence[str] | None,
+    normalisation: Mapping[str, Any],
 ) -> "OnnxExport":
     from .export.surgery import export_onnx
 
     for name, value in (("weights", weights), ("num_classes", num_classes)):
         if value is not None:
             raise UsageError(f"{path} holds its own weights and classes: leave {name} out.")
-    return export_onnx(path, input_size=input_size, batch=batch, class_names=class_names)
+    return export_onnx(
+        path, input_size=input_size, batch=batch, class_names=class_names, **normalisation
+    )
 
 
 def write_export(

@@ -15,6 +15,7 @@ from .layers import copy_layers
 from .masks import Masks
 from .pyramid import Pool
 from .two_stage import TwoStage
+from .widened import least_sides
 
 __all__ = ["canonical_graph"]
 
@@ -241,6 +242,7 @@ class _Writer:
         assert shape is not None
         size = (int(shape[1] or 0), pool.attributes["output_height"],
                 pool.attributes["output_width"])  # fmt: skip
+        boxes = least_sides(self.out, boxes, pool.attributes) if pool.widened else boxes
         (pooled,) = self.out.maskrt(
             "MultilevelRoIAlign", [boxes, *features],
             [("", _FLOAT, (self.batch, count, *size))], dict(pool.attributes),

@@ -25,6 +25,7 @@ _PLAIN = (
     "InstanceNormalization", "LayerNormalization", "GroupNormalization", "Transpose",
     "Shape", "Gather", "Reshape", "Cast", "Slice", "Identity", "Min", "Max",
 )  # fmt: skip
+_SEVERAL = ("TopK", "Split")  # operators of several outputs
 _AXES = ("Squeeze", "Unsqueeze", "ReduceMean", "ReduceSum", "ReduceMax")
 
 
@@ -110,6 +111,10 @@ class _Copier:
 
     def copy(self, node: Node) -> None:
         self._node = node
+        if node.op in _SEVERAL and node.op in self._more:
+            made = self._several(node)
+            self._names.update(zip(node.outputs, made, strict=True))
+            return
         if node.op in _WEIGHTED:
             made = self._weighted(node)
         elif node.op == "BatchNormalization":
@@ -120,6 +125,8 @@ class _Copier:
             made = self._clip(node)
         elif node.op in _AXES:
             made = self._with_axes(node)
+        elif node.op == "Softmax" and node.op in self._more:
+            made = self._softmax(node)
         elif node.op in (*_PLAIN, *self._more):
             made = self._plain(node)
         else:
@@ -134,6 +141,28 @@ class _Copier:
         if node.op == "MatMul" and self._graph.value(node.inputs[1]) is not None:
             inputs[1] = self.name(node.inputs[1], f"{self._stage}.matmul.weight")
         return str(self._emitter.op(node.op, *inputs, **attributes))
+
+    def _several(self, node: Node) -> list[str]:
+        """Copy a node of several outputs."""
+        inputs, attributes = [self.name(n) for n in node.inputs], dict(node.attributes)
+        if node.op == "Split":
+            sizes = attributes.pop("split", None)
+            if sizes is not None:
+                inputs.append(self._emitter.ints(*sizes))
+            elif len(inputs) == 1:
+                attributes["num_outputs"] = len(node.outputs)
+        count = len(node.outputs)
+        made = self._emitter.op(node.op, *inputs, outputs=count, **attributes)
+        return [made] if count == 1 else list(made)
+
+    def _softmax(self, node: Node) -> str:
+        """Copy it with its axis: before opset 13 it joins that axis and all behind it."""
+        old = self._graph.opset < 13
+        rank = len(self._graph.shape(node.inputs[0]) or ())
+        axis = int(node.attributes.get("axis", 1 if old else -1))
+        if old and axis not in (-1, rank - 1):
+            raise Declined(RULE, f"it is a softmax over all axes from {axis} on", node)
+        return str(self._emitter.op("Softmax", self.name(node.inputs[0]), axis=axis))
 
     def _batched(self, shape: str) -> str:
         value = self._graph.value(shape)

@@ -20,7 +20,7 @@ _SELECTED = 4096  # candidates that EfficientNMS looks at
 
 
 def behave(node: Node, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Return the outputs of the plugin `node`, float32 and int32."""
+    """Return the outputs of the plugin `node`: float32, and labels as exporters type them."""
     name, a = kind(node), node.attributes
     if name == "EfficientNMS_TRT":
         return _efficient_nms(a, *inputs)
@@ -30,6 +30,9 @@ def behave(node: Node, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
         return _mmdeploy_nms(a, *inputs)
     if name == "MMCVMultiLevelRoiAlign":
         return [_mmdeploy_pyramid(a, inputs[0], inputs[1:])]
+    if name == "GatherTopk":
+        data, index = inputs
+        return [np.stack([rows[own] for rows, own in zip(data, index, strict=True)])]
     if name == "ROIAlign_TRT":
         return [_roialign(a, *inputs)]
     if name == "PyramidROIAlign_TRT":
@@ -103,7 +106,7 @@ def _mmdeploy_nms(a: dict[str, Any], boxes: np.ndarray, scores: np.ndarray) -> l
     boxes = boxes[:, :, None] if boxes.ndim == 3 else boxes
     count, found, best, labels = _batched_nms(named, boxes, scores)
     real = np.arange(best.shape[1]) < count
-    return [np.concatenate([found, best[..., None]], -1), np.where(real, labels, -1).astype("i4")]
+    return [np.concatenate([found, best[..., None]], -1), np.where(real, labels, -1).astype("i8")]
 
 
 def _mmdeploy_pyramid(
@@ -174,7 +177,10 @@ def _pool(
     weights = []
     for start, side, count, size in ((low[1], sides[1], bins[0], features.shape[1]),
                                      (low[0], sides[0], bins[1], features.shape[2])):  # fmt: skip
-        samples = ratio if ratio > 0 else max(1, int(np.ceil(side / count)))
+        samples = ratio if ratio > 0 else int(np.ceil(side / count))
+        if samples <= 0:  # an empty box has no samples, whose mean the kernels take for 0
+            weights.append(np.zeros((count, size)))
+            continue
         step = side / count / samples
         place = start + step * (np.arange(count * samples) + 0.5)
         inside = (place >= -1) & (place <= size)

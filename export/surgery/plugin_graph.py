@@ -19,7 +19,7 @@ from .graph import Graph, Node
 from .layers import copy_layers
 from .normalisation import Normalisation
 from .plugin_nodes import rewrite_plugin
-from .plugin_shapes import FOREIGN, KNOWN, NMS, POOLS, kind
+from .plugin_shapes import FOREIGN, KNOWN, NMS, POOLS, kind, remedy
 from .preprocessing import Preprocessing, read_preprocessing
 
 __all__ = ["PluginDetector", "has_plugins", "plugin_detector", "write_plugin_detector"]
@@ -30,7 +30,8 @@ _BACKGROUND = {
     "EfficientNMS_TRT": "background_class", "BatchedNMS_TRT": "backgroundLabelId",
     "BatchedNMSDynamic_TRT": "backgroundLabelId", "TRTBatchedNMS": "background_label_id",
 }  # fmt: skip
-_BESIDE = ("Softmax", "Sigmoid", "Split", "Unsqueeze", "Squeeze", "Expand", "Tile", "Clip")
+_BESIDE = ("Softmax", "Sigmoid", "Split", "Unsqueeze", "Squeeze", "Expand", "Tile", "Clip", "TopK",
+           "ArgMax")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -70,13 +71,16 @@ def plugin_detector(
     """
     for node in graph.nodes:
         if kind(node) in FOREIGN or ("::" in node.op and kind(node) not in KNOWN):
-            raise Declined(RULE, "no rule maps it to an operator of maskrt: give the graph from "
-                           "before that step", node)  # fmt: skip
+            raise Declined(RULE, remedy(node) or "no rule maps it to an operator of maskrt: give "
+                           "the graph from before that step", node)  # fmt: skip
     plugins = [node for node in graph.nodes if kind(node) in KNOWN]
     preprocessing = read_preprocessing(graph, outside)
     notes.add("preprocessing", str(preprocessing), preprocessing.nodes)
+    alike: dict[str, list[Node]] = {}
     for node in plugins:
-        notes.add("plugin", _words(node), [node])
+        alike.setdefault(_words(node), []).append(node)
+    for words, nodes in alike.items():
+        notes.add("plugin", words, nodes)
     pools = [n for n in plugins if kind(n) in POOLS]
     if not pools:
         raise Declined(RULE, "no RoIAlign takes its boxes, so this is no two-stage detector",
@@ -96,7 +100,7 @@ def plugin_detector(
 
 def _words(node: Node) -> str:
     shown = {k: v for k, v in node.attributes.items() if not k.startswith("plugin_")}
-    return f"{kind(node)} " + ", ".join(f"{k} {v}" for k, v in sorted(shown.items()))
+    return " ".join([kind(node), ", ".join(f"{k} {v}" for k, v in sorted(shown.items()))]).strip()
 
 
 def _last(graph: Graph, plugins: list[Node]) -> Node:
@@ -214,7 +218,6 @@ class _Writer:
             dets, labels, count = self.last
             boxes = out.slice_last(dets, 0, 4)
             scores = out.op("Squeeze", out.slice_last(dets, 4, 5), out.ints(2))
-            labels = out.op("Max", labels, out.constant(0, np.int32))
         else:
             count, boxes, scores, labels = self.last
         most = (self.graph.shape(found.last.outputs[1]) or (1, 0))[1]

@@ -8,8 +8,9 @@
     PyramidROIAlign_TRT   boxes clipped to the picture; level 2 + [area > s²/4] + [area > s²] +
                           [area > 4 s²], s = fpn_scale; RoIAlign there
     ResizeNearest_TRT     nearest pixel, rounded down
-    TRTBatchedNMS         mmdeploy's BatchedNMS: boxes and scores side by side, the label -1 in
-                          rows of no detection, and no pixel added to a box of pixels
+    TRTBatchedNMS         mmdeploy's BatchedNMS: boxes and scores side by side, labels of the
+                          exported type int64, and no pixel added to a box of pixels
+    GatherTopk            mmdeploy's choice of rows: out[b, k] = data[b, index[b, k]]
     MMCVMultiLevelRoiAlign  mmdeploy's: level = clip(floor(log2(side / finest_scale + 1e-6)))
 
 A strict comparison stands for the other kind by the next float. What an attribute asks beyond this
@@ -55,6 +56,7 @@ def rewrite_plugin(
         "BatchedNMSDynamic_TRT": _batched_nms, "ROIAlign_TRT": _roialign,
         "PyramidROIAlign_TRT": _pyramid, "ResizeNearest_TRT": _resize,
         "TRTBatchedNMS": _mmdeploy_nms, "MMCVMultiLevelRoiAlign": _mmdeploy_pyramid,
+        "GatherTopk": _gather_topk,
     }  # fmt: skip
     return known[kind(node)](out, node, inputs, shapes, picture)
 
@@ -124,7 +126,11 @@ def _batched_nms(
 def _mmdeploy_nms(
     out: Emitter, node: Node, x: Sequence[str], shapes: Sequence[_Shape], _: _Shape
 ) -> list[str]:
-    """Return dets and labels, and behind them, for the canonical outputs, the count."""
+    """Return dets and labels, and behind them, for the canonical outputs, the count.
+
+    The plugin gives rows of no detection the label -1, which masks are then chosen by; here it is
+    0, as an index that wraps around is not everywhere one.
+    """
     a, most = node.attributes, int(_needed(node, "keep_topk"))
     _only(node, "clip_boxes", 0, "and boxes in pixels are not parts of a picture")
     _only(node, "return_index", 0, "and which candidates were kept is not told")
@@ -134,10 +140,17 @@ def _mmdeploy_nms(
         most, float(_needed(node, "iou_threshold")), float(_needed(node, "score_threshold")),
     )  # fmt: skip
     dets = out.op("Concat", boxes, out.op("Unsqueeze", scores, out.ints(2)), axis=2)
-    real = out.op("Less", out.constant(np.arange(most), np.int64),
-                  out.op("Cast", count, to=_INT64))  # fmt: skip
-    labels = out.op("Where", real, labels, out.constant(-1, np.int32))
-    return [dets, labels, count]
+    return [dets, out.op("Cast", labels, to=_INT64), count]
+
+
+def _gather_topk(
+    out: Emitter, node: Node, x: Sequence[str], shapes: Sequence[_Shape], _: _Shape
+) -> list[str]:
+    if len(shapes[1]) != 2 or shapes[0][0] != 1 or shapes[1][0] != 1:
+        raise Declined(RULE, f"it takes rows {shapes[1]} of {shapes[0]}, and rows of one picture "
+                       "alone are rewritten", node)  # fmt: skip
+    index = out.op("Reshape", x[1], out.ints(shapes[1][1]))
+    return [out.op("Gather", x[0], index, axis=1)]
 
 
 def _best_of_each(

@@ -10,18 +10,31 @@ from onnx import TensorProto, TypeProto, helper
 
 from .graph import Node, Shape
 
-__all__ = ["FOREIGN", "KNOWN", "NMS", "POOLS", "kind", "output_types"]
+__all__ = ["FOREIGN", "KNOWN", "NMS", "POOLS", "kind", "output_types", "remedy"]
 
 NMS = ("EfficientNMS_TRT", "BatchedNMS_TRT", "BatchedNMSDynamic_TRT", "TRTBatchedNMS")
 POOLS = ("ROIAlign_TRT", "PyramidROIAlign_TRT", "MMCVMultiLevelRoiAlign")
-KNOWN = (*NMS, *POOLS, "ResizeNearest_TRT")
+KNOWN = (*NMS, *POOLS, "ResizeNearest_TRT", "GatherTopk")
 FOREIGN = (
     "EfficientNMS_ONNX_TRT", "EfficientNMS_Explicit_TF_TRT", "EfficientNMS_Implicit_TF_TRT",
     "NMS_TRT", "NMSDynamic_TRT", "ProposalLayer_TRT", "DetectionLayer_TRT", "GenerateDetection_TRT",
     "MultilevelProposeROI_TRT", "MultilevelCropAndResize_TRT", "CropAndResize", "SpecialSlice_TRT",
     "Proposal", "ProposalDynamic", "RPROI_TRT", "CropAndResizeDynamic",
 )  # fmt: skip
-_FLOAT, _INT32 = TensorProto.FLOAT, TensorProto.INT32
+_FLOAT, _INT32, _INT64 = TensorProto.FLOAT, TensorProto.INT32, TensorProto.INT64
+
+
+_PASTING = "it pastes masks, which the session does: export with export_postprocess_mask=False"
+_REMEDIES = {
+    "mmdeploy::grid_sampler": _PASTING, "mmdeploy::NMSRotated": "its boxes are rotated",
+    "mmdeploy::MMCVModulatedDeformConv2d": "deformable convolutions are not read",
+    "mmdeploy::MMCVDeformConv2d": "deformable convolutions are not read",
+}  # fmt: skip
+
+
+def remedy(node: Node) -> str | None:
+    """Return why an operator of an exporter's own is not read, and what to do, or None."""
+    return _REMEDIES.get(node.op)
 
 
 def kind(node: Node) -> str:
@@ -47,7 +60,9 @@ def _outputs(
     a, first, second = node.attributes, inputs[0] or (), (inputs[1:2] or [()])[0] or ()
     if name == "TRTBatchedNMS":
         dets = [first[0] if first else None, a.get("keep_topk")]
-        return [(_FLOAT, [*dets, 5]), (_INT32, dets)]
+        return [(_FLOAT, [*dets, 5]), (_INT64, dets)]  # as exported; TensorRT computes in int32
+    if name == "GatherTopk":
+        return [(_FLOAT, [*second, *first[len(second) :]])]
     if name == "MMCVMultiLevelRoiAlign":
         bins = [a.get("output_height"), a.get("output_width")]
         return [(_FLOAT, [first[0], second[1] if len(second) > 1 else None, *bins])]

@@ -13,7 +13,7 @@ from onnx import TensorProto
 from .declined import Declined
 from .emitter import Emitter
 from .graph import Graph, Node
-from .normalisation import NAME, Normalisation
+from .normalisation import NAME, UNSAID, Normalisation, NormalisationUnknown
 from .walk import LAYERS, compute, frontier, nodes_between
 
 __all__ = ["Preprocessing", "read_preprocessing"]
@@ -39,6 +39,8 @@ class Preprocessing:
         outside: whether the graph takes it normalised; `scale` and `shift` are then not its own.
         bgr: whether its channels are blue, green, red; `scale` and `shift` are in its order.
         nodes: landmarks.
+        told: who says how it is normalised outside, or in which order its channels are; "" if
+            that is read from the graph, and None if it is not known.
     """
 
     output: str
@@ -52,6 +54,7 @@ class Preprocessing:
     outside: bool
     bgr: bool
     nodes: tuple[Node, ...]
+    told: str | None = ""
 
     @property
     def mean(self) -> np.ndarray:
@@ -84,16 +87,19 @@ class Preprocessing:
 
     def __str__(self) -> str:
         """Return the parameters in words."""
+        resized = "" if self.inner == self.size else f", resized to {self.inner}"
+        sizes = f"{self.size}{resized}, padded to {self.padded}"
+        if self.told is None:
+            return f"{sizes}; normalised before the graph, and how is not known"
         mean = ", ".join(f"{m:.4g}" for m in self.mean)
         std = ", ".join(f"{1 / s:.4g}" for s in self.scale)
-        resized = "" if self.inner == self.size else f", resized to {self.inner}"
-        order = (
-            "; channels blue, green, red, as the means are ImageNet's from the last to the first"
-        )
-        return (
-            f"{self.size}{resized}, padded to {self.padded}; mean {mean}; std {std}"
-            f"{order if self.bgr else ''}"
-        )
+        outside = f", before the graph, as {self.told} says" if self.outside else ""
+        order = "; channels blue, green, red" if self.bgr else ""
+        if order and not self.outside:
+            order += f", as {self.told or 'the means'} " + (
+                "says" if self.told else "are ImageNet's from the last to the first"
+            )
+        return f"{sizes}; mean {mean}; std {std}{outside}{order}"
 
 
 def read_preprocessing(graph: Graph, outside: Normalisation | None = None) -> Preprocessing:
@@ -101,7 +107,12 @@ def read_preprocessing(graph: Graph, outside: Normalisation | None = None) -> Pr
 
     Args:
         graph: folded.
-        outside: what happens before the graph, if that is known.
+        outside: what happens before the graph, if that is known; with `UNSAID` a graph that needs
+            to know is read all the same, as taking pictures from 0 to 255.
+
+    Raises:
+        NormalisationUnknown: it needs to know, and `outside` is None.
+        Declined: another check does not hold.
     """
     picture, size, batched = _picture(graph)
     output = _first_read(graph)
@@ -116,23 +127,27 @@ def read_preprocessing(graph: Graph, outside: Normalisation | None = None) -> Pr
     nodes = [n for n in nodes_between(graph, [output], [picture]) if n.op not in ("Gather",)]
     if resize is not None:
         inner = _inner(graph, resize, output)
-    bgr = bool(np.allclose(-shift / scale, _IMAGENET[::-1], atol=_NEAR))
+    bgr, told = bool(np.allclose(-shift / scale, _IMAGENET[::-1], atol=_NEAR)), ""
     raw = batched and resize is None and not nodes
     if raw:
-        scale, shift, bgr = _outside(outside)
+        scale, shift, bgr, told = _outside(outside)
+    elif outside is not None and outside.mean is None and outside.bgr is not None:
+        bgr, told = outside.bgr, outside.source
     return Preprocessing(
-        output, size, inner, padded, scale, shift, white, batched, raw, bgr, tuple(nodes[:4])
+        output, size, inner, padded, scale, shift, white, batched, raw, bgr, tuple(nodes[:4]), told
     )
 
 
-def _outside(given: Normalisation | None) -> tuple[np.ndarray, np.ndarray, bool]:
-    """Return scale and shift of a picture from 0 to 1, and whether it is blue, green, red."""
-    if given is None:
-        raise Declined(
+def _outside(given: Normalisation | None) -> tuple[np.ndarray, np.ndarray, bool, str | None]:
+    """Return scale and shift of a picture from 0 to 1, whether it is blue, green, red, and why."""
+    if given is UNSAID:
+        return np.full(3, 255.0), np.zeros(3), False, None
+    if given is None or given.mean is None or given.std is None:
+        raise NormalisationUnknown(
             RULE, "its backbone reads the picture as it is, so that is normalised before, and no "
-            f"{NAME} beside the file says how: mmdeploy writes it with --dump-info",
+            f"{NAME} beside the file says how",
         )  # fmt: skip
-    return 255 / given.std, -given.mean / given.std, given.bgr
+    return 255 / given.std, -given.mean / given.std, bool(given.bgr), given.source
 
 
 def _picture(graph: Graph) -> tuple[str, tuple[int, int], bool]:
@@ -140,10 +155,18 @@ def _picture(graph: Graph) -> tuple[str, tuple[int, int], bool]:
         raise Declined(RULE, f"the graph has {len(graph.inputs)} inputs, and one picture is taken")
     shape = graph.shape(graph.inputs[0])
     plain = shape[1:] if shape is not None and len(shape) == 4 and shape[0] == 1 else shape
-    if plain is None or len(plain) != 3 or plain[0] != 3 or None in plain:
+    if shape is not None and len(shape) == 4 and shape[0] != 1 and None not in shape[1:]:
+        count = "any number of" if shape[0] is None else str(shape[0])
         raise Declined(
-            RULE, f"the input has the shape {list(shape or ())}, and a fixed [3, H, W] is taken"
-        )
+            RULE, f"the file takes {count} pictures a call, and one that takes one is read: export "
+            "it for one picture, without a dynamic batch",
+        )  # fmt: skip
+    if plain is None or len(plain) != 3 or plain[0] != 3 or None in plain:
+        sides = ", ".join("any" if side is None else str(side) for side in shape or ())
+        raise Declined(
+            RULE, f"the input has the shape [{sides}], and [3, H, W] or [1, 3, H, W] of a fixed "
+            "height and width is taken: export for one fixed size",
+        )  # fmt: skip
     return graph.inputs[0], (int(plain[1] or 0), int(plain[2] or 0)), plain is not shape
 
 

@@ -6,6 +6,10 @@
 becomes one MultilevelRoIAlign. A single RoiAlign on all boxes is a pyramid of one map. The
 constants are read where they stand; then the whole assignment is computed on boxes of all sizes and
 compared with the formula.
+
+Below opset 16 RoiAlign has no alignment, so mmdeploy moves the boxes by half a cell before it:
+`Add(boxes, -0.5 / spatial_scale)`. That is aligned but for boxes narrower than a cell, which an
+unaligned RoiAlign widens to one; `Pool.widened` says so.
 """
 
 import math
@@ -16,6 +20,7 @@ import numpy as np
 
 from .declined import Declined
 from .graph import Graph, Node
+from .moved_boxes import aligned_outside, half_pixel
 from .walk import LAYOUT, compute, index_source, strip
 
 __all__ = ["Pool", "find_pools"]
@@ -34,6 +39,8 @@ class Pool:
         output: `[N, C, h, w]`.
         attributes: those of MultilevelRoIAlign.
         nodes: the RoiAlign nodes.
+        widened: whether sides below a cell of the box's map count as one cell, though it is
+            aligned.
     """
 
     boxes: str
@@ -41,6 +48,7 @@ class Pool:
     output: str
     attributes: dict[str, Any]
     nodes: tuple[Node, ...]
+    widened: bool = False
 
 
 @dataclass(frozen=True)
@@ -51,6 +59,7 @@ class _Share:
     index: int
     rows: Node | None
     lead: int  # rows of zeros before the boxes, with which mmdeploy lets no level be empty
+    moved: bool  # whether the boxes were moved by half a cell, which aligns them
 
 
 def find_pools(graph: Graph) -> list[Pool]:
@@ -64,7 +73,8 @@ def find_pools(graph: Graph) -> list[Pool]:
 
 def _share(graph: Graph, node: Node) -> _Share:
     """Say which boxes of which level `node` pools."""
-    name, level, index, rows, lead = node.inputs[1], None, 0, None, 0
+    level, index, rows, lead = None, 0, None, 0
+    name, moved = aligned_outside(graph, RULE, node)
     while (maker := graph.maker(name)) is not None:
         if maker.op in ("Identity", "Cast"):
             name = maker.inputs[0]
@@ -90,7 +100,7 @@ def _share(graph: Graph, node: Node) -> _Share:
             name = maker.inputs[0]
         else:
             break
-    return _Share(node, name, level, index, rows, lead)
+    return _Share(node, name, level, index, rows, lead, moved)
 
 
 def _zero_rows(graph: Graph, node: Node) -> int:
@@ -140,7 +150,7 @@ def _tested_level(graph: Graph, rows: Node) -> tuple[str, int]:
 
 def _pool(graph: Graph, shares: list[_Share]) -> Pool:
     nodes = [share.node for share in shares]
-    attributes = _common_attributes(graph, nodes)
+    attributes = _common_attributes(graph, shares)
     if shares[0].level is None:
         if len(shares) > 1:
             raise Declined(RULE, "two RoiAlign nodes pool the same boxes without levels", nodes[1])
@@ -163,32 +173,34 @@ def _made(graph: Graph, shares: list[_Share], output: str, attributes: dict[str,
         if shape is None or len(shape) != 4 or None in shape:
             raise Declined(RULE, "the size of its feature map is not static", share.node)
     return Pool(
-        shares[0].boxes, features, output, attributes, tuple(share.node for share in shares)
-    )
+        shares[0].boxes, features, output, attributes, tuple(share.node for share in shares),
+        shares[0].moved,
+    )  # fmt: skip
 
 
-def _common_attributes(graph: Graph, nodes: list[Node]) -> dict[str, Any]:
-    def of(node: Node) -> tuple[object, ...]:
-        mode = "output_half_pixel" if graph.opset < 16 else "half_pixel"
-        given = node.attributes
+def _common_attributes(graph: Graph, shares: list[_Share]) -> dict[str, Any]:
+    def of(share: _Share) -> tuple[object, ...]:
+        given = share.node.attributes
         return (
             given.get("output_height", 1), given.get("output_width", 1),
             given.get("sampling_ratio", 0), given.get("mode", "avg"),
-            given.get("coordinate_transformation_mode", mode),
+            share.moved or half_pixel(graph, share.node) == "half_pixel", share.moved,
         )  # fmt: skip
 
-    first = of(nodes[0])
-    for node in nodes[1:]:
-        if of(node) != first:
-            raise Declined(RULE, "its attributes differ from the other levels'", node)
-    height, width, ratio, mode, half_pixel = first
+    first = of(shares[0])
+    for share in shares[1:]:
+        if of(share) != first:
+            raise Declined(RULE, "its attributes differ from the other levels'", share.node)
+    height, width, ratio, mode, aligned, _ = first
     if mode != "avg":
         raise Declined(RULE, "it takes the maximum of weighted corners, as no operator of ours",
-                       nodes[0])  # fmt: skip
+                       shares[0].node)  # fmt: skip
     return {
         "output_height": height, "output_width": width, "sampling_ratio": ratio,
-        "aligned": int(half_pixel == "half_pixel"), "mode": "avg",
-        "spatial_scales": tuple(float(n.attributes.get("spatial_scale", 1.0)) for n in nodes),
+        "aligned": int(bool(aligned)), "mode": "avg",
+        "spatial_scales": tuple(
+            float(share.node.attributes.get("spatial_scale", 1.0)) for share in shares
+        ),
     }  # fmt: skip
 
 
@@ -265,9 +277,8 @@ def _assignment(graph: Graph, shares: list[_Share]) -> tuple[dict[str, Any], int
         "level_epsilon": float(np.float32(sum(adds) - round(level))), "min_level": least,
     }  # fmt: skip
     boxes = _boxes_of_all_sizes()
-    rank = len(graph.shape(first.boxes) or (None, 4))
-    feeds = {first.boxes: boxes if rank == 2 else boxes[None]}
-    found = compute(graph, RULE, first.level, feeds).reshape(-1)[first.lead :]
+    found = compute(graph, RULE, first.level, _fed(graph, first.boxes, boxes)).reshape(-1)
+    found = found[first.lead :]
     expected = _formula(boxes, read, reached)
     wrong = np.flatnonzero(found != expected)
     if len(wrong):
@@ -278,6 +289,22 @@ def _assignment(graph: Graph, shares: list[_Share]) -> tuple[dict[str, Any], int
             floor,
         )  # fmt: skip
     return read, reached
+
+
+def _fed(graph: Graph, name: str, boxes: np.ndarray) -> dict[str, np.ndarray]:
+    """Return feeds with which `name` is `boxes [n, 4]`.
+
+    So are rows `[1, n, 5]` of boxes and scores that `name` is cut from, if it is: mmdeploy expands
+    the picture's number to their length.
+    """
+    rank = len(graph.shape(name) or (None, 4))
+    feeds = {name: boxes if rank == 2 else boxes[None]}
+    maker = graph.maker(name)
+    if maker is not None and maker.op == "Slice":
+        whole = graph.shape(maker.inputs[0]) or ()
+        if whole[-1:] == (5,) and len(whole) == rank:
+            feeds[maker.inputs[0]] = np.pad(feeds[name], [(0, 0)] * (rank - 1) + [(0, 1)])
+    return feeds
 
 
 def _boxes_of_all_sizes() -> np.ndarray:

@@ -14,7 +14,14 @@ from .declined import Declined, Finding, Notes
 from .fold import fold
 from .graph import Graph
 from .loading import load_onnx
-from .normalisation import normalisation_beside
+from .normalisation import (
+    NAME,
+    UNSAID,
+    Normalisation,
+    NormalisationUnknown,
+    normalisation_beside,
+    normalisation_of,
+)
 from .plugin_graph import PluginDetector, has_plugins, plugin_detector, write_plugin_detector
 from .plugin_reference import PluginReference
 from .preprocessing import Preprocessing, read_preprocessing
@@ -47,6 +54,8 @@ class Examination:
         findings: what was recognised.
         declined: the checks that declined, the one that stopped surgery first.
         stages: the detector, or None; also None for one of TensorRT's plugins.
+        normalised: whether it is known, or need not be, how pictures are normalised before the
+            graph; if not, mean and std must be given with it.
         warning: why the file may not be the model that it was exported from, or None.
     """
 
@@ -55,6 +64,7 @@ class Examination:
     findings: tuple[Finding, ...]
     declined: tuple[Declined, ...]
     stages: TwoStage | None
+    normalised: bool = True
     warning: str | None = None
 
 
@@ -66,23 +76,27 @@ def examine(path: Path | str) -> Examination:
     """
     model = load_onnx(path)
     graph, notes = fold(model), Notes()
-    stages, declined = None, []
+    stages, declined, normalised = None, [], True
+    outside = normalisation_beside(Path(path)) or UNSAID
     try:
-        found = _recognised(graph, notes, Path(path))
+        found = _recognised(graph, notes, outside)
         _written(graph, found, 1)
         stages = found if isinstance(found, TwoStage) else None
+        normalised = found.preprocessing.told is not None
     except Declined as error:
-        declined = [error, *_further(graph, error, Path(path))]
+        declined = [error, *_further(graph, error, outside)]
         if not notes.findings:
             _note_pools(graph, notes)
     return Examination(
         len(model.graph.node), len(graph.nodes), tuple(notes.findings), tuple(declined), stages,
+        normalised,
         None if stages is None else lost_alignment(stages),
     )  # fmt: skip
 
 
-def _recognised(graph: Graph, notes: Notes, file: Path) -> TwoStage | PluginDetector:
-    outside = normalisation_beside(file)
+def _recognised(
+    graph: Graph, notes: Notes, outside: Normalisation | None
+) -> TwoStage | PluginDetector:
     if has_plugins(graph):
         return plugin_detector(graph, notes, outside)
     return recognise(graph, notes, outside)
@@ -103,10 +117,9 @@ def _note_pools(graph: Graph, notes: Notes) -> None:
         return  # `_further` says so
 
 
-def _further(graph: Graph, first: Declined, file: Path) -> list[Declined]:
+def _further(graph: Graph, first: Declined, outside: Normalisation) -> list[Declined]:
     """Return what else declines: the rules that need no other one's findings."""
     found = []
-    outside = normalisation_beside(file)
     for rule in (find_pools, find_suppressions, lambda g: read_preprocessing(g, outside)):
         try:
             rule(graph)
@@ -122,6 +135,9 @@ def export_onnx(
     input_size: tuple[int, int] | None = None,
     batch: int = 1,
     class_names: Sequence[str] | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    channel_order: str | None = None,
 ) -> OnnxExport:
     """Rewrite the ONNX file `path` to a canonical graph.
 
@@ -130,26 +146,44 @@ def export_onnx(
         input_size: `(height, width)`; None takes the file's own, the only one that it was made for.
         batch: pictures a call.
         class_names: one a label, background included.
+        mean: of pictures from 0 to 255, a number a channel in the network's order, for a graph that
+            takes normalised pictures; None takes it from `pipeline.json` beside the file.
+        std: the same.
+        channel_order: `"rgb"` or `"bgr"`, what the network takes; None is rgb beside a mean, and
+            else what the graph's means or `pipeline.json` say.
 
     Raises:
         InputError: the file cannot be read.
-        UsageError: another size than the file's, or a wrong number of names.
+        UsageError: another size than the file's, a wrong number of names, or nobody says how
+            pictures are normalised, or the graph does it itself and they do.
         UnsupportedModelError: no detector was recognised; says which check declined and why.
     """
     file = Path(path)
     graph, notes = fold(load_onnx(file)), Notes()
     try:
-        found = _recognised(graph, notes, file)
+        found = _recognised(graph, notes, normalisation_of(file, mean, std, channel_order))
         _check_size(file, found.preprocessing, input_size)
         height, width = found.preprocessing.size
         red, green, blue = (round(255 * m) for m in found.preprocessing.mean_rgb)
         spec = InputSpec(height, width, batch, (red, green, blue))
         model = _written(graph, found, batch)
+    except NormalisationUnknown as error:
+        raise UsageError(
+            f"{file} takes pictures that are normalised already, and no {NAME} beside it says how: "
+            "give mean= and std= of pictures from 0 to 255, and channel_order=, all as in the "
+            "configuration that the model was trained with, or let mmdeploy write that file with "
+            "--dump-info."
+        ) from error
     except Declined as error:
         raise UnsupportedModelError(
             f"{file} is not understood: {error}; {command('maskrt', 'inspect', file)} shows what "
             "was recognised."
         ) from error
+    if mean is not None and not found.preprocessing.outside:
+        raise UsageError(
+            f"{file} normalises its pictures itself, with the mean and std that it was exported "
+            "with: leave mean= and std= out."
+        )
     names = None if class_names is None else tuple(class_names)
     classes = found.detections.classes if isinstance(found, TwoStage) else found.classes
     if names is not None and len(names) != classes:

@@ -11,11 +11,13 @@ from .masks import Masks, read_masks
 from .normalisation import Normalisation
 from .other_detectors import check_two_stage
 from .padded import is_padded, read_padded_detections, read_padded_proposals
+from .plugin_shapes import remedy
 from .preprocessing import Preprocessing, read_preprocessing
 from .proposals import Proposals, read_proposals
 from .pyramid import Pool, find_pools
 from .suppression import Kept, Suppression, find_suppressions, kept_by
 from .walk import compute, index_source, strip
+from .widened import check_levels_stay
 
 __all__ = ["TwoStage", "pool_words", "pools_rule", "recognise"]
 
@@ -58,6 +60,8 @@ def recognise(graph: Graph, notes: Notes, outside: Normalisation | None = None) 
     pools = find_pools(graph)
     for pool in pools:
         notes.add(pools_rule(pool), pool_words(pool), pool.nodes)
+        if pool.widened:
+            check_levels_stay(pool.attributes, preprocessing.padded, pool.nodes[0])
     first, second = _suppressions(graph)
     proposals, box_pool = _proposals(graph, first, pools)
     notes.add("proposals", str(proposals), proposals.nodes)
@@ -92,9 +96,10 @@ def pool_words(pool: Pool) -> str:
     """Return the parameters of `pool` in words."""
     a = pool.attributes
     scales = ", ".join(f"1/{round(1 / s)}" for s in a["spatial_scales"])
+    outside = " by moving boxes outside of RoiAlign" if pool.widened else ""
     return (
         f"{len(pool.nodes)} levels ({scales}), {a['output_height']} x {a['output_width']} bins, "
-        f"sampling ratio {a['sampling_ratio']}, aligned {a['aligned']}, canonical size "
+        f"sampling ratio {a['sampling_ratio']}, aligned {a['aligned']}{outside}, canonical size "
         f"{a['canonical_scale']:g} at level {a['canonical_level']}"
     )
 
@@ -105,8 +110,11 @@ def _check_detector(graph: Graph) -> None:
         how = "without fused or custom operators"
         if foreign[0].op.startswith("mmdeploy::"):
             how = "with mmdeploy's configuration for ONNX Runtime"
-        raise Declined(RULE, "the operator is not one of ONNX's own, and no rule knows it: export "
-                       f"{how}", foreign[0])  # fmt: skip
+        known = remedy(foreign[0])
+        raise Declined(
+            RULE, known or "the operator is not one of ONNX's own, and no rule knows it: export "
+            f"{how}", foreign[0],
+        )  # fmt: skip
     check_two_stage(graph)
 
 

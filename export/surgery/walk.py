@@ -89,9 +89,8 @@ def compute(graph: Graph, rule: str, output: str, feeds: Mapping[str, np.ndarray
     nodes = nodes_between(graph, [output], list(feeds))
     given = {*feeds, *graph.constants, *(n for node in nodes for n in node.outputs)}
     for node in nodes:
-        for name in node.inputs:
-            if name and name not in given:
-                raise Declined(rule, f"it also depends on the tensor {name!r}", node)
+        if any(name and name not in given for name in node.inputs):
+            raise _strayed(graph, rule, nodes, output, set(feeds))
     if output not in given:
         raise Declined(rule, f"the tensor {output!r} is not computed by any node")
     model = _model(graph, nodes, output, feeds)
@@ -102,6 +101,34 @@ def compute(graph: Graph, rule: str, output: str, feeds: Mapping[str, np.ndarray
         cause = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise Declined(rule, f"it cannot be computed ({cause})", nodes[-1]) from error
     return np.asarray(value)
+
+
+def _strayed(
+    graph: Graph, rule: str, nodes: Sequence[Node], output: str, feeds: set[str]
+) -> Declined:
+    """Say where the search for what makes `output` left what it is meant to depend on.
+
+    That is at the node nearest to the output which reads something that depends on no feed:
+    the picture itself, where the search ends, lies far behind it.
+    """
+    known = set(feeds)
+    for node in nodes:
+        if any(n in known for n in node.inputs if n and n not in graph.constants):
+            known.update(node.outputs)
+    waiting, seen = [output], {output}
+    while waiting:
+        node = graph.maker(waiting.pop(0))
+        if node is None:
+            continue
+        strange = [n for n in node.inputs if n and n not in known and n not in graph.constants]
+        if strange:
+            maker = graph.maker(strange[0])
+            what = f"the input {strange[0]!r}" if maker is None else f"what {maker} makes"
+            return Declined(rule, f"it also depends on {what}, which no rule expects there", node)
+        new = [n for n in node.inputs if n and n not in feeds and n not in seen]
+        seen.update(new)
+        waiting += new
+    return Declined(rule, f"what makes {output!r} depends on more than it should", nodes[-1])
 
 
 def _model(

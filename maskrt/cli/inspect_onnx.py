@@ -22,7 +22,8 @@ def print_onnx(path: Path) -> None:
     screen.print("\nrecognised", style="bold")
     for finding in found.findings:
         screen.print(f"  {finding.rule}: {finding.text}")
-        screen.print(f"    at {_listed(finding.nodes)}")
+        if finding.nodes:
+            screen.print(f"    at {_listed(finding.nodes)}")
     if not found.findings:
         screen.print("  nothing")
     if found.warning is not None:
@@ -31,8 +32,17 @@ def print_onnx(path: Path) -> None:
         screen.print("\nnot recognised", style="bold")
         for declined in found.declined:
             screen.print(f"  {declined}")
-    else:
+    elif found.normalised:
         screen.print(f"\n{command('maskrt', 'compile', path)} rewrites it whole.")
+    else:
+        screen.print("\nto be given", style="bold")
+        screen.print(
+            "  its pictures are normalised before the graph, and nothing beside it says how: give "
+            "--mean and --std,\n  of pixels from 0 to 255, and --channel-order, as the training's "
+            "configuration has them"
+        )
+        numbers = "--mean A B C --std A B C --channel-order rgb|bgr"
+        screen.print(f"\n{command('maskrt', 'compile', path)} {numbers} rewrites it whole.")
 
 
 def _listed(nodes: tuple[str, ...]) -> str:

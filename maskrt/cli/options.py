@@ -91,6 +91,19 @@ def model_options(function: _Function) -> _Function:
             "--class-names", type=click.Path(path_type=Path),
             help="Text file, a class name a line, the first being the background's.",
         ),
+        click.option(
+            "--mean", type=(float, float, float), default=None, metavar="A B C",
+            help="Of an ONNX file that takes normalised pictures: of pixels from 0 to 255, in the "
+            "network's order; default: from pipeline.json beside it.",
+        ),
+        click.option(
+            "--std", type=(float, float, float), default=None, metavar="A B C",
+            help="The same, what is divided by.",
+        ),
+        click.option(
+            "--channel-order", type=click.Choice(("rgb", "bgr")),
+            help="Of the channels that an ONNX file takes.",
+        ),
     ]  # fmt: skip
     for decorator in reversed(decorators):
         function = decorator(function)

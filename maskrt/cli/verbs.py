@@ -116,10 +116,12 @@ def _report_usage(error: click.ClickException) -> None:
 
 
 def _as_options(sentence: str, given: list[str]) -> str:
-    """Say `max_ap_drop`, an argument in Python, as the option `--max-ap-drop` of the verb."""
+    """Say `max_ap_drop` or `mean=`, arguments in Python, as the verb's options say them."""
     verb = next((word for word in given if word in _VERBS), "")
     command = _group.get_command(click.Context(_group), verb)
     for parameter in command.params if command is not None else ():
+        if isinstance(parameter, click.Option):
+            sentence = re.sub(rf"\b{parameter.name}=(?=[ ,.:;])", parameter.opts[0], sentence)
         if isinstance(parameter, click.Option) and "_" in str(parameter.name):
             sentence = re.sub(rf"\b{parameter.name}\b", parameter.opts[0], sentence)
     return sentence

@@ -3,8 +3,7 @@
 Published as `samples/python/detectron2/create_onnx.py` in NVIDIA/TensorRT: one EfficientNMS_TRT
 decodes and suppresses all anchors, PyramidROIAlign_TRT pools boxes that are parts of the picture,
 another EfficientNMS_TRT decodes the classes' boxes from those, and a Gather takes each one's mask.
-`AbsoluteStyle` is the same in pixels, with ROIAlign_TRT and BatchedNMS_TRT, `MMDeployPluginStyle`
-what mmdeploy exports for TensorRT: MMCVMultiLevelRoiAlign and TRTBatchedNMS of its own domain.
+`AbsoluteStyle` is the same in pixels, with ROIAlign_TRT and BatchedNMS_TRT.
 """
 
 from typing import Any
@@ -12,9 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .restated_detectron2 import Detectron2Style
+from .restated_layers import Layers
 
-__all__ = ["AbsoluteStyle", "MMDeployPluginStyle", "PluginStyle"]
+__all__ = ["AbsoluteStyle", "PluginStyle"]
 
 _CENTRE_SIZE = [[0.5, 0, -1, 0], [0, 0.5, 0, -1], [0.5, 0, 1, 0], [0, 0.5, 0, 1]]
 
@@ -29,8 +28,7 @@ class _Plugin(torch.autograd.Function):
 
     @staticmethod
     def symbolic(g: Any, name: str, attributes: dict, shapes: list, *inputs: Any) -> Any:
-        domain = "mmdeploy" if name in ("TRTBatchedNMS", "MMCVMultiLevelRoiAlign") else "TRT"
-        made = g.op(f"{domain}::{name}", *inputs, outputs=len(shapes), **attributes)
+        made = g.op(f"TRT::{name}", *inputs, outputs=len(shapes), **attributes)
         for value, (shape, dtype) in zip(made if len(shapes) > 1 else [made], shapes, strict=True):
             value.setType(inputs[0].type().with_sizes(list(shape)).with_dtype(dtype))
         return made
@@ -46,7 +44,7 @@ def _nms(name: str, attributes: dict, most: int, *inputs: Tensor) -> tuple[Tenso
 class _Style(nn.Module):
     def __init__(self, model: Any, size: tuple[int, int], most: int) -> None:
         super().__init__()
-        self.layers, self.size, self.most = Detectron2Style(model, size), size, most
+        self.layers, self.size, self.most = Layers(model, size), size, most
         self.heads, self.rpn = model.roi_heads, model.rpn
         self.detections = model.roi_heads.detections_per_img
 
@@ -59,9 +57,7 @@ class _Style(nn.Module):
         return [maps[n] for n in self.layers.names], torch.cat(scores, 1), torch.cat(deltas, 1)
 
     def _masks(self, pooled: Tensor, labels: Tensor) -> Tensor:
-        predictor, classes = self.heads.mask_predictor, self.layers.classes
-        x = predictor.relu(predictor.conv5_mask(self.heads.mask_head(pooled)))
-        logits = self.layers.mask_logits(x)
+        classes, logits = self.layers.classes, self.layers.mask_head(pooled)
         side = logits.shape[-1]
         starts = torch.arange(self.detections, dtype=torch.int32) * classes
         rows = labels.reshape(self.detections) + starts
@@ -144,48 +140,3 @@ class AbsoluteStyle(_Style):
             "iouThreshold_f": 0.5, "isNormalized_i": 1, "clipBoxes_i": 0,
         }, self.detections, first[1].reshape(1, self.most, 1, 4),
             own[..., : self.layers.classes])  # fmt: skip
-
-
-class MMDeployPluginStyle(_Style):
-    """With four maps, boxes in pixels, rows of zeros for what is not kept."""
-
-    def forward(self, picture: Tensor) -> tuple[Tensor, ...]:
-        """Return dets `[1, D, 5]`, labels `[1, D]` and masks of `picture [1, 3, H, W]`."""
-        maps, scores, deltas = self._maps(picture)
-        anchors = torch.cat(self.layers.anchors)[None]
-        sides = anchors[..., 2:] - anchors[..., :2]
-        boxes = anchors + torch.cat([deltas[..., :2] * sides] * 2, -1)
-        dets, _ = self._suppressed(boxes, scores.sigmoid(), 1, self.most, 0.02, 0.7)
-        own = self._heads(maps, dets)[..., : self.layers.classes]
-        dets, labels = self._suppressed(
-            dets[..., :4], own, self.layers.classes, self.detections, 0.1, 0.5
-        )
-        masks = self._masks(self._pool(maps, dets, self.layers.mask_bins), labels.clamp(min=0))
-        return dets, labels, masks
-
-    def _heads(self, maps: list[Tensor], dets: Tensor) -> Tensor:
-        hidden = self.layers.box_head(self._pool(maps, dets, self.layers.bins))
-        return self.layers.score(hidden).softmax(-1).reshape(1, self.most, -1)
-
-    def _suppressed(
-        self, boxes: Tensor, scores: Tensor, classes: int, most: int, score: float, iou: float
-    ) -> tuple[Tensor, Tensor]:
-        attributes = {
-            "num_classes_i": classes, "background_label_id_i": -1, "iou_threshold_f": iou,
-            "score_threshold_f": score, "topk_i": 500, "keep_topk_i": most, "is_normalized_i": 0,
-            "clip_boxes_i": 0, "return_index_i": 0,
-        }  # fmt: skip
-        shapes = [((1, most, 5), torch.float32), ((1, most), torch.int32)]
-        return _Plugin.apply("TRTBatchedNMS", attributes, shapes, boxes, scores)
-
-    def _pool(self, maps: list[Tensor], dets: Tensor, bins: int) -> Tensor:
-        rois = torch.cat([torch.zeros(1, dets.shape[1], 1), dets[..., :4]], -1).reshape(-1, 5)
-        strides = [self.size[0] / m.shape[-2] for m in maps]
-        attributes = {
-            "output_height_i": bins, "output_width_i": bins, "pool_mode_i": 1,
-            "sampling_ratio_i": 0, "roi_scale_factor_f": 1.0, "finest_scale_i": 14,
-            "featmap_strides_f": strides, "aligned_i": 1,
-        }  # fmt: skip
-        shape = (dets.shape[1], maps[0].shape[1], bins, bins)
-        return _Plugin.apply("MMCVMultiLevelRoiAlign", attributes, [(shape, torch.float32)],
-                             rois, *maps)  # fmt: skip

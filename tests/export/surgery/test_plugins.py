@@ -1,5 +1,6 @@
 """Graphs that hold TensorRT's plugins: rewritten, and compared with what the plugins document."""
 
+import json
 import random
 import re
 from dataclasses import replace
@@ -20,11 +21,13 @@ from maskrt.export.surgery.plugin_behaviour import behave  # noqa: E402
 
 from ..detectors import enliven, tiny_mask_rcnn  # noqa: E402
 from .foreign import equals_original, resized  # noqa: E402
-from .restated_plugins import AbsoluteStyle, MMDeployPluginStyle, PluginStyle  # noqa: E402
+from .restated_mmdeploy_plugins import MMDeployPluginStyle  # noqa: E402
+from .restated_plugins import AbsoluteStyle, PluginStyle  # noqa: E402
 from .test_robust import CHANGES  # noqa: E402
 
 pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("ignore")]
 SIZE = (128, 192)
+MEAN, STD = [123.675, 116.28, 103.53], [58.395, 57.12, 57.375]
 
 
 @pytest.fixture(scope="module")
@@ -36,13 +39,24 @@ def files(photos: list[np.ndarray], tmp_path_factory: pytest.TempPathFactory) ->
     enliven(model, shown)
     picture = torch.from_numpy(shown[0].copy()).permute(2, 0, 1).float()[None]
     found = {}
-    for style in (PluginStyle, AbsoluteStyle, MMDeployPluginStyle):
-        found[style] = folder / f"{style.__name__}.onnx"
-        torch.onnx.export(
-            style(model, SIZE, 80).eval(), (picture,), str(found[style]), dynamo=False,
-            opset_version=17, autograd_inlining=False, custom_opsets={"TRT": 1, "mmdeploy": 1},
-        )  # fmt: skip
+    for style in (PluginStyle, AbsoluteStyle):
+        found[style] = _write(style(model, SIZE, 80), picture, folder / f"{style.__name__}.onnx")
+    model.rpn._post_nms_top_n = {"training": 80, "testing": 80}
+    mmdeploys = MMDeployPluginStyle(model, SIZE, finest=14)
+    normalised = (picture - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(STD).view(3, 1, 1)
+    found[MMDeployPluginStyle] = _write(mmdeploys, normalised, folder / "mmdeploy.onnx", 11)
+    (folder / "pipeline.json").write_text(
+        json.dumps({"type": "Normalize", "mean": MEAN, "std": STD})
+    )
     return found
+
+
+def _write(style: Any, picture: Any, path: Path, opset: int = 17) -> Path:
+    torch.onnx.export(
+        style.eval(), (picture,), str(path), dynamo=False, opset_version=opset,
+        autograd_inlining=False, custom_opsets={"TRT": 1, "mmdeploy": 1},
+    )  # fmt: skip
+    return path
 
 
 @pytest.mark.parametrize("style", [PluginStyle, MMDeployPluginStyle])
@@ -50,8 +64,52 @@ def test_with_masks(style: type, files: dict[type, Path], photos: list[np.ndarra
     model = equals_original(files[style], photos)
     kinds = [n.op_type for n in model.graph.node if n.domain]
     assert kinds == ["BatchedNMS", "MultilevelRoIAlign"] * 2
-    rules = [finding.rule for finding in examine(files[style]).findings]
-    assert rules == ["preprocessing"] + ["plugin"] * 4
+    findings = examine(files[style]).findings
+    named = [f.text.split()[0] for f in findings if f.rule == "plugin"]
+    assert [f.rule for f in findings] == ["preprocessing"] + ["plugin"] * len(named)
+    if style is MMDeployPluginStyle:
+        own = ["TRTBatchedNMS", "MMCVMultiLevelRoiAlign"]
+        assert named == ["GatherTopk", *own, *own]
+        assert len(findings[1].nodes) == 2 * 5  # deltas and scores of five levels
+    else:
+        assert named == ["EfficientNMS_TRT", "PyramidROIAlign_TRT"] * 2
+
+
+def test_mmdeploys_labels_are_added_to_int64(files: dict[type, Path]) -> None:
+    """As it writes them: no Cast lies between its int32 labels and the Add that chooses masks."""
+    nodes = onnx.load(files[MMDeployPluginStyle]).graph.node
+    makers = {name: node for node in nodes for name in node.output}
+    labels = [n for n in nodes if n.op_type == "TRTBatchedNMS"][-1].output[1]
+    added = [
+        n for n in nodes if n.op_type == "Add" and any(_from(makers, i, labels) for i in n.input)
+    ]
+    assert added
+    assert not any(_cast(makers, i) for n in added for i in n.input if _from(makers, i, labels))
+
+
+def _from(makers: dict[str, Any], name: str, origin: str) -> bool:
+    while name in makers and name != origin and makers[name].op_type in ("Reshape", "Cast"):
+        name = makers[name].input[0]
+    return name == origin
+
+
+def _cast(makers: dict[str, Any], name: str) -> bool:
+    while name in makers and makers[name].op_type in ("Reshape", "Cast"):
+        if makers[name].op_type == "Cast":
+            return True
+        name = makers[name].input[0]
+    return False
+
+
+@pytest.mark.slow
+def test_mmdeploys_without_masks_at_opset_17(photos: list[np.ndarray], tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    shown = resized(photos, SIZE)
+    model = tiny_mask_rcnn(2, num_classes=2, min_size=SIZE[0], max_size=SIZE[1])
+    enliven(model, shown)
+    style = MMDeployPluginStyle(model, SIZE, masks=False, ratio=2, finest=14)
+    path = _write(style, torch.zeros(1, 3, *SIZE), tmp_path / "m.onnx")
+    equals_original(path, photos, mean=MEAN, std=STD)
 
 
 def test_pixels_batched_nms_and_one_map(files: dict[type, Path], photos: list[np.ndarray]) -> None:
@@ -187,6 +245,40 @@ def test_documented_roialign_is_torchvisions(aligned: int, ratio: int) -> None:
         torch.from_numpy(features), rois, (4, 3), 0.5, ratio, bool(aligned)
     )  # fmt: skip
     np.testing.assert_allclose(found, expected.numpy(), atol=1e-5)
+
+
+@pytest.mark.parametrize(("aligned", "ratio"), [(1, 0), (0, 0), (1, 2)])
+def test_documented_pyramid_of_mmdeploy_is_torchvisions(aligned: int, ratio: int) -> None:
+    """Empty boxes included, which have no samples where as many are taken as fit."""
+    from torchvision.ops import roi_align
+
+    generator = np.random.default_rng(0)
+    maps = [generator.random((1, 3, side, side), np.float32) for side in (24, 12)]
+    boxes = np.concatenate([_random_boxes(generator, 25, 90), [[9, 9, 9, 40], [7, 7, 7, 7]]])
+    rois = np.pad(boxes, ((0, 0), (1, 0))).astype(np.float32)
+    node = Node("mmdeploy::MMCVMultiLevelRoiAlign", ("r", "a", "b"), ("y",), {
+        "output_height": 3, "output_width": 3, "pool_mode": 1, "sampling_ratio": ratio,
+        "roi_scale_factor": 1.0, "finest_scale": 10, "featmap_strides": [4.0, 8.0],
+        "aligned": aligned,
+    })  # fmt: skip
+    with np.errstate(divide="ignore"):
+        (found,) = behave(node, [rois, *maps])
+    side = np.sqrt(np.prod(boxes[:, 2:] - boxes[:, :2], 1))
+    for level, chosen in enumerate((side < 20, side >= 20)):
+        expected = roi_align(
+            torch.from_numpy(maps[level]), torch.from_numpy(rois[chosen]), 3, 0.25 / (level + 1),
+            ratio, bool(aligned),
+        )  # fmt: skip
+        assert chosen.sum() > 3
+        np.testing.assert_allclose(found[chosen], expected.numpy(), atol=1e-5)
+
+
+def test_documented_gather_is_torchs() -> None:
+    generator = np.random.default_rng(0)
+    data, place = generator.random((2, 9, 4), np.float32), generator.integers(0, 9, (2, 5))
+    (found,) = behave(Node("mmdeploy::GatherTopk", ("d", "i"), ("y",)), [data, place])
+    wide = torch.from_numpy(place)[..., None].expand(-1, -1, 4)
+    np.testing.assert_array_equal(found, torch.from_numpy(data).gather(1, wide).numpy())
 
 
 def test_documented_suppression_is_torchvisions() -> None:
