@@ -110,15 +110,22 @@ def blur(model: Any, prefixes: tuple[str, ...]) -> None:
 
 
 def spread(layers: list[Any], run: Any, std: float, mean: float) -> None:
-    """Scale `layers` so that each channel has this deviation and mean over all that `run` makes."""
+    """Scale `layers` so that each channel has this deviation and mean over all that `run` makes.
+
+    None of them may feed another.
+    """
     import torch
 
-    for layer in layers:
-        seen: list[Any] = []
-        hook = layer.register_forward_hook(lambda _m, _i, out, seen=seen: seen.append(out))
-        run()
+    seen: list[list[Any]] = [[] for _ in layers]
+    hooks = [
+        layer.register_forward_hook(lambda _m, _i, out, into=into: into.append(out))
+        for layer, into in zip(layers, seen, strict=True)
+    ]
+    run()
+    for hook in hooks:
         hook.remove()
-        values = torch.cat([out.transpose(0, 1).flatten(1) for out in seen], 1)
+    for layer, outputs in zip(layers, seen, strict=True):
+        values = torch.cat([out.transpose(0, 1).flatten(1) for out in outputs], 1)
         scale = std / values.std(1).clamp(min=1e-6)
         layer.weight.mul_(scale[:, None, None, None])
         bias = torch.zeros_like(scale) if layer.bias is None else layer.bias
@@ -162,16 +169,35 @@ def agreement(folder: Path, *, eager: bool) -> dict[str, Any]:
 
 def _ours(folder: Path, about: dict[str, Any], *, eager: bool) -> Any:
     """Yield maskrt's instances of each picture."""
-    from maskrt.checking import canonical_session, pytorch_session
+    from maskrt.checking import canonical_session
     from maskrt.pipeline import export_bundle
 
-    name = f"maskrt:{about['model']}"
-    weights, size = folder / CHECKPOINT, tuple(about["size"])
+    name, size = f"maskrt:{about['model']}", tuple(about["size"])
+    weights, images = folder / CHECKPOINT, pictures(*size)
+    if eager:
+        yield from _eager(name, weights, images)
+        return
     with tempfile.TemporaryDirectory(dir=folder) as space:
         bundle = export_bundle(name, Path(space) / "a.maskrt", weights=weights, input_size=size)
-        with pytorch_session(bundle, weights) if eager else canonical_session(bundle) as session:
-            for image in pictures(*size):
-                yield session.predict(image)
+        with canonical_session(bundle) as session:
+            yield from map(session.predict, images)
+
+
+def _eager(name: str, weights: Path, images: list[np.ndarray]) -> Any:
+    from maskrt.core import InputSpec
+    from maskrt.export.families.registry import family_of
+    from maskrt.export.source import load_source
+    from maskrt.runtime import letterbox
+    from maskrt.runtime.postprocess import instances_of
+
+    model = load_source(name, weights=weights).model
+    family = family_of(model)
+    spec = InputSpec(*images[0].shape[:2], 1, family.pad_value(model))
+    reference = family.reference(model, spec)
+    for image in images:
+        canvas, place = letterbox(image, spec)
+        outputs = reference.run(canvas[None])
+        yield instances_of(outputs, 0, place, mask_frame=family.mask_frame(model))
 
 
 def _pairs(theirs: dict[str, np.ndarray], ours: Any) -> list[tuple[int, int]]:

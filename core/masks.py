@@ -62,6 +62,15 @@ class MaskPaste(Enum):
             known = " or ".join(paste.value for paste in cls)
             raise UsageError(f"paste is {value!r}, and must be {known}.") from None
 
+    def exceeded(self, threshold: float) -> float:
+        """Return the float32 that a pixel's value, a float32, has to exceed at `threshold`.
+
+        To reach a threshold is to exceed the float32 below it; 0 is never inside.
+        """
+        if self is MaskPaste.TORCHVISION:
+            return threshold
+        return max(float(np.nextafter(np.float32(threshold), np.float32(-1))), 0.0)
+
 
 class Crop(NamedTuple):
     """A mask is `inside` at rows `top…` and columns `left…` of the picture, and false elsewhere.

@@ -48,7 +48,7 @@ def export_model(
 
     Args:
         model: MODEL; see `export/source.py`. A module is left as it was.
-        weights: `.safetensors` or `.pth`.
+        weights: `.safetensors`, a checkpoint of PyTorch, or a `.pkl` of arrays.
         num_classes: background included; None takes it from the weights.
         input_size: `(height, width)` in pixels, any from 32 to 8192.
         batch: pictures a call.

@@ -84,7 +84,8 @@ def compile(
         model: `"torchvision:NAME"`, `"maskrt:NAME"`, `"package.module:factory"`, the path of an
             ONNX file, or a module.
         output: the bundle's folder; an older bundle there is replaced when all is done.
-        weights: `.safetensors` or `.pth`; without them the model keeps the builder's own.
+        weights: `.safetensors`, a training checkpoint of PyTorch or a `.pkl` of arrays, of which
+            nothing is run; without them the model keeps the builder's own.
         num_classes: background included; None takes it from the weights.
         input_size: `(height, width)` in pixels; None is 512 x 512, or an ONNX file's own size.
         batch: pictures a call.

@@ -21,7 +21,6 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from ..core.masks import Crop, MaskPaste
-from ..plugins.paste_masks.schema import exceeded
 from .mask_axes import Axis, interpolate, touched
 
 __all__ = ["LazyMasks", "crop_masks", "paste_masks"]
@@ -55,7 +54,7 @@ def paste_masks(
         UsageError: an unknown paste.
     """
     rule = MaskPaste.parse(paste)
-    limit = exceeded(threshold, rule.value)
+    limit = rule.exceeded(threshold)
     masks = np.zeros((len(probabilities), *size), bool)
     for mask, (source, rows, columns) in zip(
         masks, _resampled(probabilities, boxes, size, limit, rule), strict=True
@@ -75,7 +74,7 @@ def crop_masks(
 ) -> list[Crop]:
     """Paste masks as `paste_masks` does, each into no more than its own crop."""
     rule = MaskPaste.parse(paste)
-    limit = exceeded(threshold, rule.value)
+    limit = rule.exceeded(threshold)
     crops = []
     for source, rows, columns in _resampled(probabilities, boxes, size, limit, rule):
         inside = np.empty((len(rows.low), len(columns.low)), bool)

@@ -58,7 +58,6 @@ from training import Sample, Table, Training, arguments, batches, coco_table, pr
 from yolact_loss import yolact_losses
 
 from maskrt.core import InputSpec
-from maskrt.core.masks import MaskFrame
 from maskrt.demo import weights_path
 from maskrt.demo.scenes import write_coco
 from maskrt.export.families.one_stage import OneStage
@@ -176,11 +175,11 @@ def evaluate(build: Callable[[], OneStage], weights: Path, annotations: Path) ->
     state = {k: v.float() if v.is_floating_point() else v for k, v in load_file(weights).items()}
     model.load_state_dict(state)
     family, spec = family_of(model), InputSpec(SIZE, SIZE)
-    reference = family.reference(model, spec)
+    reference, frame = family.reference(model, spec), family.mask_frame(model)
 
     def detect(pixels: np.ndarray, image_id: int) -> list[dict]:
         canvas, place = letterbox(pixels, spec)
-        found = instances_of(reference.run(canvas[None]), 0, place, mask_frame=MaskFrame.CANVAS)
+        found = instances_of(reference.run(canvas[None]), 0, place, mask_frame=frame)
         return found.to_coco(image_id)
 
     return coco_table(annotations, detect)

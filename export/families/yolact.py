@@ -96,7 +96,7 @@ class Anchors:
 
         Args:
             shapes: height and width of each level's map.
-            size: height and width of the picture.
+            size: height and width of the canvas.
         """
         levels = []
         for level, (rows, columns) in enumerate(shapes):

@@ -37,16 +37,24 @@ def _check_stages(graph: Graph) -> None:
             RULE, "it pools by RoIPool (MaxRoiPool), and not by RoIAlign: detectron2's POOLER_TYPE "
             "is to be ROIAlignV2, and the model to be trained so", graph.of("MaxRoiPool")[0],
         )  # fmt: skip
-    if not pools and suppressions:
-        raise Declined(
-            RULE, "the graph has no RoIAlign behind its proposals: it is a one-stage detector, as "
-            f"RetinaNet and FCOS are, or a region proposal network alone, and {_READ}",
-            suppressions[-1],
-        )  # fmt: skip
     if not pools:
-        raise Declined(RULE, f"the graph has no RoiAlign, so it is no two-stage detector: {_READ}")
+        kind = _one_stage(graph, suppressions[-1]) if suppressions else ""
+        raise Declined(
+            RULE, f"the graph has no RoiAlign, so it is no two-stage detector{kind}: {_READ}",
+            suppressions[-1] if suppressions else None,
+        )  # fmt: skip
     if not suppressions:
         raise Declined(RULE, "the graph has no NonMaxSuppression", pools[0])
+
+
+def _one_stage(graph: Graph, suppression: Node) -> str:
+    """Say which detector has no second stage, by what its scores are."""
+    above = {node.op for node in _ancestors(graph, suppression.inputs[1])}
+    if "Conv" not in above:
+        return ""
+    if above & {"Sigmoid", "Softmax"}:
+        return ", but one of a single stage, as RetinaNet, FCOS, SSD and YOLO are"
+    return ", but a region proposal network alone, without heads"
 
 
 def _check_cascade(graph: Graph) -> None:

@@ -195,10 +195,13 @@ def _unsorted(graph: Graph, name: str) -> str:
     top = graph.maker(strip(graph, maker.inputs[1], LAYOUT))
     if top is None or top.op != "TopK":
         return name
-    ordered = strip(graph, top.inputs[0], LAYOUT)
-    shape = graph.shape(ordered) or (None,)
-    rows = shape[-1] or _ROWS
-    feeds = {ordered: np.zeros([side or rows for side in shape], np.float32)}
+    data = top.inputs[0]
+    sides = graph.shape(data)
+    rows = (None if not sides else sides[int(top.attributes.get("axis", -1))]) or _ROWS
+    feeds = {}
+    for ordered in {data, strip(graph, data, LAYOUT)}:  # its length is taken of either
+        shape = graph.shape(ordered) or (None,)
+        feeds[ordered] = np.zeros([side or rows for side in shape], np.float32)
     most = graph.value(top.inputs[1])
     if most is None:
         most = compute(graph, RULE, top.inputs[1], feeds)

@@ -96,7 +96,10 @@ class OnnxReference:
         x = x[::-1] if how.bgr else x
         if how.outside:
             x = x * how.scale[:, None, None] + how.shift[:, None, None]
-        feed = {session.get_inputs()[0].name: np.float32(x[None] if how.batched else x)}
+        taken = session.get_inputs()[0]
+        kind = np.uint8 if taken.type == "tensor(uint8)" else np.float32
+        x = np.round(x) if kind is np.uint8 else x
+        feed = {taken.name: (x[None] if how.batched else x).astype(kind)}
         try:
             found: list[np.ndarray] = session.run(None, feed)
         except Exception as error:  # ONNX Runtime's own errors share no narrower base

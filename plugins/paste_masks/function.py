@@ -15,7 +15,7 @@ from onnx import TensorProto
 from ...core.masks import MaskPaste
 from ..body import Body
 from ..operator import NodeView
-from .schema import FARTHEST, SCHEMA, exceeded
+from .schema import FARTHEST, SCHEMA
 
 __all__ = ["make_function"]
 
@@ -30,7 +30,8 @@ def make_function(view: NodeView) -> onnx.FunctionProto:
     a, side = view.attributes, view.input_shapes[0][-1]
     words = -(-a["width"] // 32)
     columns = words * 32 if a["packed"] else a["width"]
-    truncates = MaskPaste(a["paste"]) is MaskPaste.TORCHVISION
+    paste = MaskPaste(a["paste"])
+    truncates = paste is MaskPaste.TORCHVISION
     corners = _truncated(body, (side + 2) / side) if truncates else _usable(body, "boxes")
     axis = _truncated_axis if truncates else _sampled_axis
     source = body.op("Cast", "probabilities", to=TensorProto.FLOAT)
@@ -40,7 +41,7 @@ def make_function(view: NodeView) -> onnx.FunctionProto:
     across = _resample(body, turned, axis(body, x, (a["width"], columns), side))
     across = body.op("Transpose", across, perm=[0, 1, 3, 2])
     value = _resample(body, across, axis(body, y, (a["height"], a["height"]), side))
-    limit = body.constant(exceeded(a["threshold"], a["paste"]))
+    limit = body.constant(paste.exceeded(a["threshold"]))
     pixels = body.op("Cast", body.op("Greater", value, limit), to=TensorProto.FLOAT)
     if a["packed"]:
         size = (view.input_shapes[0][1], a["height"], words)

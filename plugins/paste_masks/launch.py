@@ -15,7 +15,7 @@ from ..launch import (
     ceil_div,
     require_at_most,
 )
-from .schema import FARTHEST, SCHEMA, exceeded
+from .schema import FARTHEST, SCHEMA
 
 __all__ = ["plan"]
 
@@ -48,7 +48,7 @@ def plan(attributes: Mapping[str, Any], inputs: Sequence[Tensor]) -> LaunchPlan:
         "PROBABILITY": C_TYPES[inputs[0].dtype],
         "M": str(side),
         "WIDENING": c_float((side + 2) / side),
-        "THRESHOLD": c_float(exceeded(a["threshold"], a["paste"])),
+        "THRESHOLD": c_float(paste.exceeded(a["threshold"])),
         "FARTHEST": c_float(FARTHEST),
         "PACKED": str(packed),
         "TRUNCATES": str(int(paste is MaskPaste.TORCHVISION)),

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ...core.masks import MaskPaste
-from .schema import FARTHEST, exceeded
+from .schema import FARTHEST
 
 __all__ = ["pack_bits", "paste_masks"]
 
@@ -38,7 +38,8 @@ def paste_masks(
     batch, count, side, _ = probabilities.shape
     masks = torch.zeros(batch, count, height, width, dtype=torch.uint8)
     sources = torch.nn.functional.pad(probabilities.to(torch.float32), (1, 1, 1, 1))
-    truncates = MaskPaste(paste) is MaskPaste.TORCHVISION
+    rule = MaskPaste(paste)
+    truncates = rule is MaskPaste.TORCHVISION
     corners = _widen(boxes, (side + 2) / side) if truncates else boxes
     axis_of = _truncated_axis if truncates else _sampled_axis
     for b in range(batch):
@@ -47,7 +48,7 @@ def paste_masks(
             if not (corners[b, n].abs() < FARTHEST).all():
                 continue
             rows, columns = axis_of(y0, y1, height, side), axis_of(x0, x1, width, side)
-            pasted = _interpolate(sources[b, n], rows, columns) > exceeded(threshold, paste)
+            pasted = _interpolate(sources[b, n], rows, columns) > rule.exceeded(threshold)
             top, left = rows.start, columns.start
             bottom, right = top + len(rows.low), left + len(columns.low)
             masks[b, n, top:bottom, left:right] = pasted

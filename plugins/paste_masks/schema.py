@@ -32,29 +32,18 @@ detectron2.layers.mask_ops.paste_masks_in_image and mmdet's fcn_mask_head._do_pa
 one; ATen/native/GridSampler.h.
 """
 
-import numpy as np
 from onnx import TensorProto
 
 from ...core.masks import MaskPaste
 from ..operator import Attribute, Port, Schema
 
-__all__ = ["FARTHEST", "SCHEMA", "exceeded"]
+__all__ = ["FARTHEST", "SCHEMA"]
 
 FARTHEST = 2.0**23  # positions relative to a corner nearer than this are exact in float32
 
 _FLOAT = (TensorProto.FLOAT,)
 _LARGEST = 32768
 _PASTES = tuple(paste.value for paste in MaskPaste)
-
-
-def exceeded(threshold: float, paste: str) -> float:
-    """Return the float32 that a pixel's value has to exceed.
-
-    To reach a threshold is to exceed the float32 below it.
-    """
-    if MaskPaste(paste) is MaskPaste.TORCHVISION:
-        return threshold
-    return max(float(np.nextafter(np.float32(threshold), np.float32(-1))), 0.0)
 
 
 def _is_extent(value: int) -> bool:

@@ -11,8 +11,8 @@
 | `count` | int32 `[B]` | how many of the D are detections; the rest is zero |
 
 What masks are spread over, and so their `h` and `w`, is the manifest's `mask_frame`
-(`core/masks.py`): 28 x 28 over the box, or a quarter of the canvas. Those over the box are pasted
-as its `mask_paste` says.
+(`core/masks.py`): 28 x 28 over the box, or a quarter of the canvas. How those over the box are
+pasted is its `mask_paste`.
 
 A backend is opened by its constructor, closed by `close` or by leaving its `with` block, and used
 by one thread at a time, any thread, unless it says that it is `concurrent`.
@@ -37,11 +37,9 @@ class Backend(abc.ABC):
 
     Attributes:
         concurrent: `run` may be called by several threads at once.
-        one_frame: the device has memory for one execution of the engine, and no more.
     """
 
     concurrent: ClassVar[bool] = False
-    one_frame: bool = False
 
     @abc.abstractmethod
     def run(self, images: np.ndarray) -> dict[str, np.ndarray]:

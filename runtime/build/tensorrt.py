@@ -10,7 +10,7 @@ asked for, is in `capabilities.py`; how they become plugins in `plugins/adapters
 
 import importlib.util
 from collections.abc import Collection
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import onnx
 

@@ -213,7 +213,9 @@ _VARIANTS: dict[str, tuple[Any, dict[str, Any], steps.Config]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("variant", _VARIANTS)
+@pytest.mark.parametrize(
+    "variant", ["R50 of torchvision", pytest.param("X101", marks=pytest.mark.slow)]
+)
 def test_maps_are_detectron2_s_in_every_configuration(
     photos: list[np.ndarray], variant: str
 ) -> None:

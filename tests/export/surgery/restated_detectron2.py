@@ -25,7 +25,8 @@ class Detectron2Style(nn.Module):
 
     def __init__(
         self, model: Any, size: tuple[int, int], *, masks: bool = True, ratio: int = 0,
-        least: float = 0.0, bgr: bool = False, aligned: bool = True,
+        least: float = 0.0, bgr: bool = False, aligned: bool = True, one_mask: bool = False,
+        postprocess: bool = False,
     ) -> None:  # fmt: skip
         """Take over the layers of `model`; its class 0 becomes the last one.
 
@@ -38,6 +39,8 @@ class Detectron2Style(nn.Module):
             least: `MIN_SIZE` of a proposal.
             bgr: `INPUT.FORMAT`.
             aligned: `POOLER_TYPE`, ROIAlignV2 or the ROIAlign of Detectron 1.
+            one_mask: `CLS_AGNOSTIC_MASK`.
+            postprocess: whether empty boxes are dropped at the end, as its postprocessing does.
         """
         super().__init__()
         self.backbone, self.head = model.backbone, model.rpn.head
@@ -54,7 +57,8 @@ class Detectron2Style(nn.Module):
         mean, std = model.transform.image_mean, model.transform.image_std
         self.register_buffer("mean", 255 * torch.tensor(mean)[order].view(3, 1, 1))
         self.register_buffer("std", 255 * torch.tensor(std)[order].view(3, 1, 1))
-        self.mask_logits = _mask_rows(model) if masks else None
+        self.one_mask, self.postprocess = one_mask, postprocess
+        self.mask_logits = _mask_rows(model, 1 if one_mask else self.classes) if masks else None
         self._measure(size)
         if bgr:
             stem = next(m for m in self.backbone.modules() if isinstance(m, nn.Conv2d))
@@ -84,6 +88,9 @@ class Detectron2Style(nn.Module):
         (boxes,) = boxes.split([proposals.shape[0]])
         (scores,) = logits.softmax(-1).split([proposals.shape[0]])
         boxes, scores, classes = self._inference(boxes, scores, size)
+        if self.postprocess:
+            real = (boxes[:, 2] - boxes[:, 0] > 0) & (boxes[:, 3] - boxes[:, 1] > 0)
+            return boxes[real], classes[real], scores[real], size
         if self.mask_logits is None:
             return boxes, classes, scores, size
         masks = self._masks(self._pool(features, [boxes], self.mask_bins), boxes, classes)
@@ -171,7 +178,10 @@ class Detectron2Style(nn.Module):
         predictor = self.heads.mask_predictor
         hidden = predictor.relu(predictor.conv5_mask(self.heads.mask_head(pooled)))
         logits = self.mask_logits(hidden)
-        masks = logits[torch.arange(logits.shape[0]), classes][:, None].sigmoid()
+        if self.one_mask:
+            masks = logits.sigmoid()
+        else:
+            masks = logits[torch.arange(logits.shape[0]), classes][:, None].sigmoid()
         (masks,) = masks.split([boxes.shape[0]], dim=0)
         return masks
 
@@ -209,10 +219,11 @@ def _rows(layer: nn.Linear, order: list[int]) -> nn.Linear:
     return chosen
 
 
-def _mask_rows(model: Any) -> nn.Conv2d:
+def _mask_rows(model: Any, count: int) -> nn.Conv2d:
     last = model.roi_heads.mask_predictor[-1]
-    chosen = nn.Conv2d(last.in_channels, last.out_channels - 1, 1)
-    chosen.weight.data, chosen.bias.data = last.weight.data[1:], last.bias.data[1:]
+    chosen = nn.Conv2d(last.in_channels, count, 1)
+    chosen.weight.data = last.weight.data[1 : count + 1]
+    chosen.bias.data = last.bias.data[1 : count + 1]
     return chosen
 
 

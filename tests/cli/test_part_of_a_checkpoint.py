@@ -1,0 +1,37 @@
+"""`maskrt inspect` says which part of a checkpoint the weights came from."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from maskrt.cli.summary import print_bundle
+from maskrt.core import Bundle, InputSpec, Manifest
+
+
+@pytest.mark.parametrize(
+    ("part", "words"),
+    [
+        ({}, "weights last.ckpt (abababababab)"),
+        ({"part": "model"}, "weights last.ckpt (abababababab, model)"),
+        (
+            {"part": "ema.module", "averaged": True, "beside": "model"},
+            "(abababababab, ema.module, averaged over training (EMA), not model)",
+        ),
+        (
+            {"part": "state_dict", "prefix": "teacher.", "left_out": 12},
+            "(abababababab, state_dict, without teacher., 12 others left out)",
+        ),
+    ],
+)
+def test_part_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], part: dict[str, Any], words: str
+) -> None:
+    weights = {"file": "last.ckpt", "sha256": "ab" * 32, **part}
+    outputs = {"boxes": (1, 4, 4), "scores": (1, 4), "labels": (1, 4), "count": (1,)}
+    source = {"model": "torchvision:fasterrcnn_resnet50_fpn", "weights": weights}
+    path = tmp_path / "tiny.maskrt"
+    with Bundle.create(path, Manifest("test", InputSpec(64, 64), outputs, source=source)):
+        pass
+    print_bundle(Bundle.open(path))
+    assert words in " ".join(capsys.readouterr().out.split())
