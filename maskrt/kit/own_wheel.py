@@ -60,8 +60,7 @@ def _files() -> Iterator[tuple[str, Path]]:
     for name in ("maskrt", *(f"maskrt.{folder}" for folder in _FOLDERS)):
         spec = importlib.util.find_spec(name)
         assert spec is not None  # it is what runs
-        (place,) = spec.submodule_search_locations or ()
-        root = Path(place)
+        (root,) = map(Path, spec.submodule_search_locations or [])
         for file in root.rglob("*"):
             inside = file.relative_to(root)
             own = name == "maskrt" and inside.parts[0] in _FOLDERS

@@ -132,7 +132,8 @@ def _install_cmd(place: Place) -> str:
             rf"for %%w in ({wheels}\pip-*.whl) do set pip=%%w\pip",
             "set PIP_CONFIG_FILE=nul",
             r"venv\Scripts\python %pip% --isolated install --quiet --no-index --no-deps "
-            rf"--no-compile --find-links {wheels} --requirement {wheels}\requirements.txt || exit /b 1",
+            rf"--no-compile --find-links {wheels} --requirement {wheels}\requirements.txt",
+            "if errorlevel 1 exit /b 1",
             r"venv\Scripts\maskrt --version",
             "echo Installed. Next: smoke.cmd",
             "",

@@ -11,6 +11,8 @@ and takes the four elements around it, bilinearly; beyond the canvas it is its e
 outside its box is lost, and what is finer than a 64th of the box is blurred.
 """
 
+from typing import Any
+
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
@@ -57,7 +59,7 @@ def _add_nodes(graph: onnx.GraphProto, batch: int, count: int, height: int, widt
         graph.initializer.append(numpy_helper.from_array(value, f"{_PREFIX}.{name}"))
         return f"{_PREFIX}.{name}"
 
-    def op(kind: str, inputs: list[str], name: str, **attributes: object) -> str:
+    def op(kind: str, inputs: list[str], name: str, **attributes: Any) -> str:
         made = f"{_PREFIX}.{name}"
         graph.node.append(helper.make_node(kind, inputs, [made], made, **attributes))
         return made
@@ -66,18 +68,17 @@ def _add_nodes(graph: onnx.GraphProto, batch: int, count: int, height: int, widt
         return constant(name, np.array(extents, np.int64))
 
     steps = constant("steps", ((np.arange(SIDE) + 0.5) / SIDE).astype(np.float32))
-    one = constant("one", np.float32([1]))
-    axis = constant("axis", np.int64([2]))
+    one = constant("one", np.array([1], np.float32))
+    axis = constant("axis", np.array([2], np.int64))
     grids = []
     for place, (name, extent) in enumerate((("x", width), ("y", height))):
-        edges = [
-            op("Slice", ["boxes", constant(f"{name}.from.{at}", np.int64([at])),
-                         constant(f"{name}.to.{at}", np.int64([at + 1])), axis], f"{name}.{at}")
-            for at in (place, place + 2)
-        ]  # fmt: skip
+        edges = []
+        for at in (place, place + 2):
+            first, last = shape(f"{name}.from.{at}", at), shape(f"{name}.to.{at}", at + 1)
+            edges.append(op("Slice", ["boxes", first, last, axis], f"{name}.{at}"))
         inside = op("Mul", [op("Sub", edges[::-1], f"{name}.size"), steps], f"{name}.inside")
         at = op("Add", [edges[0], inside], f"{name}.at")
-        scale = constant(f"{name}.scale", np.float32([2 / (_STRIDE * extent)]))
+        scale = constant(f"{name}.scale", np.array([2 / (_STRIDE * extent)], np.float32))
         grid = op("Sub", [op("Mul", [at, scale], f"{name}.scaled"), one], f"{name}.grid")
         spread = (total, 1, SIDE, 1) if name == "x" else (total, SIDE, 1, 1)
         line = op("Reshape", [grid, shape(f"{name}.line", *spread)], f"{name}.lines")

@@ -10,7 +10,7 @@ asked for, is in `capabilities.py`; how they become plugins in `plugins/adapters
 
 import importlib.util
 from collections.abc import Collection
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import onnx
 
@@ -77,7 +77,7 @@ def build(
     cast_uint8_inputs(lowered)
     split_long_topk(lowered)
     workspace = (asked.workspace_mib or workspace_mib(target)) << 20
-    request = {"package": "tensorrt", "form": can.form, "workspace": workspace}
+    request: dict[str, Any] = {"package": "tensorrt", "form": can.form, "workspace": workspace}
     if asked.dla is not None:
         request["accelerated"] = sorted(_accelerated(lowered, accelerated, target))
     version = trt.__version__

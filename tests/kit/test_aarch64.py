@@ -1,8 +1,8 @@
 """The device's half on a Jetson's own processor, emulated: all of it up to the GPU.
 
 `qemu-aarch64-static` runs Debian's Python 3.11 for arm64 (`make build/aarch64`), which stands in
-for the 3.10 and 3.12 of JetPack's Ubuntu. A shell script in Python's place starts it, so environments
-and child processes are emulated too; ONNX Runtime is 1.20.1, since 1.32 does not start there.
+for the 3.10 and 3.12 of JetPack's Ubuntu. A shell script in Python's place starts it, so what it
+starts is emulated too; ONNX Runtime is 1.20.1, since 1.32 does not start there.
 """
 
 import json
