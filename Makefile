@@ -17,6 +17,10 @@ LEAN   := $(if $(filter x86_64,$(shell uname -m)),build/lean/10.16.1.11 build/le
 OLDER  := $(if $(filter x86_64,$(shell uname -m)),$(addprefix build/bindings/,10.3.0 10.9.0.34 10.13.3.9) \
 	build/numpy/1.26.4 build/cuda-bindings/12.8.0)
 
+# A Jetson's processor, emulated: Debian's Python for arm64, and TensorRT's registry. Its tests are
+# skipped where `apt-get install qemu-user-static mmdebstrap g++-aarch64-linux-gnu` was not done.
+AARCH64 := $(if $(and $(shell command -v qemu-aarch64-static),$(shell command -v mmdebstrap)),build/aarch64)
+
 # A Triton server in a wheel: the binary and its Python backend. Only unpacked; its dependencies would
 # bring an older numpy.
 TRITON := $(if $(filter x86_64,$(shell uname -m)),build/triton)
@@ -66,12 +70,22 @@ build/cuda-bindings/%: | $(VENV)/.dev
 	$(BIN)/python -m pip install --quiet --no-deps --target $@.part cuda-bindings==$*
 	mv $@.part $@
 
+build/aarch64: | $(VENV)/.dev
+	rm -rf $@.part
+	mkdir -p $@.part
+	mmdebstrap --quiet --variant=extract --skip=check/qemu --arch=arm64 \
+		--include=python3,python3-venv,libstdc++6,libgomp1 bookworm $(CURDIR)/$@.part/root
+	$(BIN)/python -m pip install --quiet --no-deps --target $@.part/lean --only-binary=:all: \
+		--platform manylinux_2_35_aarch64 --python-version 3.11 --implementation cp --abi cp311 --abi none \
+		tensorrt-lean-cu13-libs==10.16.1.11 tensorrt-lean-cu13-bindings==10.16.1.11
+	mv $@.part $@
+
 build/triton: | $(VENV)/.dev
 	rm -rf $@.part
 	$(BIN)/python -m pip install --quiet --no-deps --target $@.part nvidia-pytriton==0.7.0
 	mv $@.part $@
 
-test-slow: $(VENV)/.dev $(LEAN) $(OLDER) $(TRITON)
+test-slow: $(VENV)/.dev $(LEAN) $(OLDER) $(AARCH64) $(TRITON)
 	$(PYTEST) -m slow $(ARGS)
 
 lint: $(VENV)/.dev

@@ -23,6 +23,7 @@ from .render import (
     render,
 )
 from .statistics import Range, Statistics
+from .tensorrt_rtx import suit_tensorrt_rtx
 
 __all__ = [
     "DEFAULT_METHOD",
@@ -48,4 +49,5 @@ __all__ = [
     "make_recipe",
     "place",
     "render",
+    "suit_tensorrt_rtx",
 ]

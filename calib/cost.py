@@ -22,7 +22,15 @@ from .layers import Layer
 from .placement import place
 from .recipe import Recipe
 
-__all__ = ["MACHINES", "Machine", "layer_seconds", "machine_of", "recipe_seconds"]
+__all__ = [
+    "MACHINES",
+    "Machine",
+    "Work",
+    "layer_seconds",
+    "layer_work",
+    "machine_of",
+    "recipe_seconds",
+]
 
 BITS = {
     Precision.FP32: 32, Precision.FP16: 16, Precision.BF16: 16, Precision.INT8: 8, Precision.FP8: 8
@@ -83,14 +91,29 @@ def recipe_seconds(recipe: Recipe, seconds: Mapping[str, Mapping[Precision, floa
     return sum(seconds[name][choice.precision] for name, choice in recipe.layers.items())
 
 
-def _seconds(graph: GraphIndex, layer: Layer, machine: Machine) -> dict[Precision, float]:
+@dataclass(frozen=True)
+class Work:
+    """What a layer has to do: operations, and elements of weights, data and result."""
+
+    operations: int
+    weight: int
+    data: int
+    result: int
+
+
+def layer_work(graph: GraphIndex, layer: Layer) -> Work:
+    """Return the work of one layer of a static graph."""
     weight = math.prod(graph.constants[layer.weight].dims)
     data, result = (math.prod(graph.shape(name)) for name in (layer.data, layer.output))
-    operations = 2 * _multiplications(graph, layer, weight)
-    elements = weight + data + result
+    return Work(2 * _multiplications(graph, layer, weight), weight, data, result)
+
+
+def _seconds(graph: GraphIndex, layer: Layer, machine: Machine) -> dict[Precision, float]:
+    work = layer_work(graph, layer)
+    elements = work.weight + work.data + work.result
     return {
         precision: machine.launch
-        + max(operations / machine.peaks[precision], elements * bits / 8 / machine.bandwidth)
+        + max(work.operations / machine.peaks[precision], elements * bits / 8 / machine.bandwidth)
         for precision, bits in BITS.items()
     }
 

@@ -12,7 +12,9 @@ Ranges and scales are facts about the model; `precision` and the layers' precisi
 `factors` and `corrections`, both mostly absent, are what INT8 was improved by: see `improved`. A
 recipe that has them says format version 4, so that no program ignores them. With `factors`, tensors
 and layers are those of the equalised graph, which only INT8 is rendered from; `original` has the
-facts of the graph that was exported, and every other precision is chosen by them.
+facts of the graph that was exported, and every other precision is chosen by them. The recipe that a
+TensorRT-RTX engine was rendered from lies beside it, with `"weight_scales": "tensor"`: a scale for
+each weight instead of each output channel (`tensorrt_rtx.py`), format version 5.
 """
 
 import math
@@ -29,8 +31,9 @@ from .scales import LARGEST_FP16
 
 __all__ = ["Facts", "LayerChoice", "Recipe", "TensorScale"]
 
-FORMAT_VERSION, IMPROVED_FORMAT_VERSION = 3, 4
+FORMAT_VERSION, IMPROVED_FORMAT_VERSION, PER_TENSOR_FORMAT_VERSION = 3, 4, 5
 MINMAX = "minmax"
+PER_CHANNEL, PER_TENSOR = "channel", "tensor"
 _AS_ASKED = "as asked"
 
 
@@ -107,6 +110,7 @@ class Recipe:
         factors: tensor -> divisor of each channel: the ranges are those of the equalised graph.
         corrections: layer -> what its bias is lowered by in INT8, with the scales of `method`.
         original: with `factors`, the facts of the graph before it was equalised.
+        weight_scales: "channel", or "tensor" for TensorRT-RTX, which then quantises no skip branch.
     """
 
     graph: str
@@ -119,6 +123,7 @@ class Recipe:
     factors: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     corrections: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     original: Facts | None = None
+    weight_scales: str = PER_CHANNEL
 
     @property
     def facts(self) -> Facts:
@@ -230,8 +235,10 @@ class Recipe:
             for name, found in (("factors", self.factors), ("corrections", self.corrections))
             if found
         }
+        version = IMPROVED_FORMAT_VERSION if improvements else FORMAT_VERSION
+        per_tensor = self.weight_scales == PER_TENSOR
         return {
-            "format_version": IMPROVED_FORMAT_VERSION if improvements else FORMAT_VERSION,
+            "format_version": PER_TENSOR_FORMAT_VERSION if per_tensor else version,
             "graph": self.graph,
             "precision": self.precision.value,
             "rest": self.rest.value,
@@ -239,6 +246,7 @@ class Recipe:
             "calibration": dict(self.calibration),
             "tensors": _tensors_to_json(self.tensors),
             "layers": {name: _choice_to_json(choice) for name, choice in self.layers.items()},
+            **({"weight_scales": self.weight_scales} if per_tensor else {}),
             **improvements,
             **({"original": _facts_to_json(self.original)} if self.original else {}),
         }
@@ -253,10 +261,10 @@ class Recipe:
         if not isinstance(data, dict):
             raise InputError(f"the recipe is {type(data).__name__} and no object: calibrate again.")
         version = data.get("format_version")
-        if version not in (FORMAT_VERSION, IMPROVED_FORMAT_VERSION):
+        if version not in range(FORMAT_VERSION, PER_TENSOR_FORMAT_VERSION + 1):
             raise InputError(
                 f"the recipe has format version {version!r}, and this maskrt reads versions "
-                f"{FORMAT_VERSION} and {IMPROVED_FORMAT_VERSION}: calibrate again."
+                f"{FORMAT_VERSION} to {PER_TENSOR_FORMAT_VERSION}: calibrate again."
             )
         try:
             _check_types(data)
@@ -271,6 +279,7 @@ class Recipe:
                 factors=_numbers(data.get("factors", {}), positive=True),
                 corrections=_numbers(data.get("corrections", {})),
                 original=_facts_from_json(data["original"]) if data.get("factors") else None,
+                weight_scales=data.get("weight_scales", PER_CHANNEL),
             )
         except InputError:
             raise
@@ -284,6 +293,8 @@ def _check_types(data: dict[str, Any]) -> None:
     for name, kind in (("graph", str), ("method", str), ("calibration", dict)):
         if not isinstance(data[name], kind):
             raise TypeError(f"{name} is {type(data[name]).__name__}")
+    if data.get("weight_scales", PER_CHANNEL) not in (PER_CHANNEL, PER_TENSOR):
+        raise ValueError(f"weight_scales is {data['weight_scales']!r}")
     if data["method"] not in METHODS:
         raise ValueError(f"method {data['method']!r} is not one of {', '.join(METHODS)}")
     tensors = [*data["tensors"].items(), *data.get("original", {"tensors": {}})["tensors"].items()]

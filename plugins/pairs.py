@@ -1,22 +1,22 @@
 """Relations between all pairs of candidates as ONNX nodes, shared by the suppression operators."""
 
 import numpy as np
-from onnx import TensorProto
 
 from .body import Body
 
 __all__ = ["column_and_row", "comes_before"]
 
 
-def comes_before(body: Body, scores: str) -> str:
-    """Return bool `[B, K, K]`: the column's candidate comes before the row's.
+def comes_before(body: Body, scores: str, count: int) -> str:
+    """Return bool `[B, K, K]` of `scores [B, K]`: the column's candidate comes before the row's.
 
     It does if its score is higher, or equal and its place is earlier; nothing has to be sorted.
     """
     mine, theirs = column_and_row(body, scores)
-    # Counted at run time: from a constant, a builder would fold a K x K constant into the engine.
-    alike = body.op("Cast", body.op("Equal", scores, scores), to=TensorProto.FLOAT)
-    place = body.op("CumSum", alike, body.constant(1, np.int64))
+    # Selected at run time: between constants, a builder would fold K x K numbers into the engine.
+    places = body.constant(np.arange(count)[None])
+    number = body.op("Equal", scores, scores)
+    place = body.op("Where", number, places, body.constant(float(count)))
     my_place, their_place = column_and_row(body, place)
     tied = body.op("And", body.op("Equal", theirs, mine), body.op("Less", their_place, my_place))
     return body.op("Or", body.op("Greater", theirs, mine), tied)

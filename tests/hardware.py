@@ -76,6 +76,14 @@ PATHS = (
         "TensorRT-RTX parses the graph; the parser is compiled against nvinfer's published "
         "structures and run; keys are compared with the documentation",
         ("tests/deepstream/test_package.py", "tests/deepstream/test_parser.py")),
+    Row("`maskrt build --kit`", "host",
+        "its scripts install without a network; the smoke test runs to where a GPU is needed, and "
+        "on target `cpu` to the end",
+        ("tests/kit/test_kit.py", "tests/kit/test_offline.py")),
+    Row("A Jetson's processor", "host",
+        "emulated aarch64, Debian's Python 3.11 in the place of JetPack's: the kit's scripts, "
+        "`cpu` engines, kernels, `IPluginV3` in TensorRT 10.16's registry; DeepStream's parser "
+        "is compiled for it", ("tests/kit/test_aarch64.py",)),
     Row("Triton", "host",
         "a real Triton server on the CPU, with a backend of the tests' in NVIDIA's place",
         ("tests/test_triton_server.py",)),

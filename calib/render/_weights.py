@@ -29,6 +29,7 @@ def quantize_weights(
     data_scales: Mapping[str, float] | None = None,
     half: bool = False,
     fp8: bool = False,
+    per_tensor: bool = False,
 ) -> dict[str, np.ndarray]:
     """Let every layer of `layers` read a quantised weight through a DequantizeLinear.
 
@@ -39,6 +40,7 @@ def quantize_weights(
             grid data x weight; None if biases stay float.
         half: choose scales that are FP16 numbers.
         fp8: float8 E4M3 weights instead of int8.
+        per_tensor: one scale for all of a weight instead of one for each output channel.
 
     Returns:
         Weight initializer -> its float32 scales, a scalar or one for each output channel.
@@ -49,7 +51,7 @@ def quantize_weights(
     found = {}
     for weight, sharing in users.items():
         array = edit.before.array(weight)
-        axis = sharing[0].axis
+        axis = None if per_tensor else sharing[0].axis
         amax = channel_amax(array, axis) * (LEVELS / LARGEST_FP8 if fp8 else 1.0)
         scale = symmetric_scale(amax)
         for layer in sharing:

@@ -21,7 +21,7 @@ from ...core import Precision
 from ..graph import GraphIndex, is_standard
 from ..layers import Layer, find_layers
 from ..placement import moves_data, place
-from ..recipe import Recipe
+from ..recipe import PER_TENSOR, Recipe
 from ..scales import LARGEST_FP8, LEVELS, fp16_representable
 from ._edit import GraphEdit
 from ._weights import quantize_weights
@@ -47,23 +47,26 @@ def render_explicit_qdq(
     ]
     fp8 = precision is Precision.FP8
     half = recipe.rest is Precision.FP16
+    per_tensor = recipe.weight_scales == PER_TENSOR
     pairs: dict[str, str] = {}
-    for node, tensor in _reads(edit.before, layers):
+    for node, tensor in _reads(edit.before, layers, skips=not per_tensor):
         if tensor not in pairs:
             scale = np.float32(recipe.scale(tensor) * (LEVELS / LARGEST_FP8 if fp8 else 1))
             scale = fp16_representable(scale) if half else scale
             pairs[tensor] = _pair(edit, tensor, scale, fp8=fp8)
         edit.replace_input(node, tensor, pairs[tensor])
-    quantize_weights(edit, layers, half=half, fp8=fp8)
+    quantize_weights(edit, layers, half=half, fp8=fp8, per_tensor=per_tensor)
     return edit.finish()
 
 
-def _reads(graph: GraphIndex, layers: Sequence[Layer]) -> Iterable[tuple[onnx.NodeProto, str]]:
+def _reads(
+    graph: GraphIndex, layers: Sequence[Layer], *, skips: bool
+) -> Iterable[tuple[onnx.NodeProto, str]]:
     """Yield each node that is to read a quantised tensor, with that tensor."""
     for layer in layers:
         yield _before_resize(graph, graph.producers[layer.output], layer.data)
     made = {name for layer in layers for name in (layer.output, layer.result)}
-    for add in place(graph.model).adds:
+    for add in place(graph.model).adds if skips else ():
         if add.main in made:
             yield _before_resize(graph, graph.producers[add.output], add.skip)
 

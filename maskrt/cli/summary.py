@@ -96,6 +96,21 @@ def _payoff(info: dict[str, Any]) -> str:
     return str(found.get("sentence", "")) if isinstance(found, dict) else ""
 
 
+def _program(info: dict[str, Any]) -> str:
+    """Return what an engine launches, moves and holds, where its builder could count that."""
+    kernels, moved = info.get("kernels"), info.get("traffic_bytes") or {}
+    if not kernels or "floor" not in moved:
+        return ""
+    heavy, other = kernels["convolution"] + kernels["gemm"], kernels["other"]
+    held = info.get("device_memory_bytes")
+    memory = "" if held is None else f", {megabytes(held)} of device memory"
+    return (
+        f"a frame launches {heavy} convolutions and GEMMs and {counted(other, 'other kernel')}, "
+        f"and moves {megabytes(moved['frame'])}, of which {megabytes(moved['floor'])} are weights "
+        f"and data of layers, each once{memory}; counted, not timed."
+    )
+
+
 def _complete(info: dict[str, Any], name: str) -> dict[str, Any]:
     missing = [key for key in ("precision", "bytes", "build_seconds") if key not in info]
     if missing:
@@ -117,7 +132,8 @@ def _engines(bundle: Bundle) -> Table:
             name, info["precision"], engine_layers(info) + _share(info),
             megabytes(info["bytes"]), _seconds(info), "yes" if _runs_here(name) else "no",
         )  # fmt: skip
-        notes += [f"{name}: {text}" for text in (info.get("note"), _payoff(info)) if text]
+        texts = (_program(info), info.get("note"), _payoff(info))
+        notes += [f"{name}: {text}" for text in texts if text]
     table.caption = "\n".join([*notes, *_counting(infos)]) or None
     table.caption_justify = "left"
     return table

@@ -40,7 +40,8 @@ def write_own_wheel(folder: Path) -> Path:
     info = f"maskrt-{installed.version}.dist-info"
     path = folder / f"maskrt-{installed.version}-py3-none-any.whl"
     contents = {name: file.read_bytes() for name, file in sorted(_files())}
-    contents[f"{info}/METADATA"] = (installed.read_text("METADATA") or "").encode()
+    stated = installed.read_text("METADATA") or installed.read_text("PKG-INFO") or ""
+    contents[f"{info}/METADATA"] = stated.encode()
     contents[f"{info}/entry_points.txt"] = (installed.read_text("entry_points.txt") or "").encode()
     contents[f"{info}/WHEEL"] = _WHEEL.encode()
     record = "".join(f"{name},{_digest(data)},{len(data)}\n" for name, data in contents.items())
@@ -59,8 +60,7 @@ def _files() -> Iterator[tuple[str, Path]]:
     for name in ("maskrt", *(f"maskrt.{folder}" for folder in _FOLDERS)):
         spec = importlib.util.find_spec(name)
         assert spec is not None  # it is what runs
-        (place,) = spec.submodule_search_locations or ()
-        root = Path(place)
+        (root,) = map(Path, spec.submodule_search_locations or [])
         for file in root.rglob("*"):
             inside = file.relative_to(root)
             own = name == "maskrt" and inside.parts[0] in _FOLDERS

@@ -114,7 +114,7 @@ fi
 "$python" -m venv --clear --without-pip --system-site-packages venv
 pip=$(echo wheels/"$tag"/pip-*.whl)/pip
 PIP_CONFIG_FILE=/dev/null venv/bin/python "$pip" --isolated install \\
-    --quiet --no-index --no-deps --ignore-installed --no-warn-script-location \\
+    --quiet --no-index --no-deps --ignore-installed --no-compile \\
     --find-links "wheels/$tag" --requirement "wheels/$tag/requirements.txt"
 venv/bin/maskrt --version
 echo "Installed. Next: sh smoke.sh"
@@ -132,7 +132,8 @@ def _install_cmd(place: Place) -> str:
             rf"for %%w in ({wheels}\pip-*.whl) do set pip=%%w\pip",
             "set PIP_CONFIG_FILE=nul",
             r"venv\Scripts\python %pip% --isolated install --quiet --no-index --no-deps "
-            rf"--find-links {wheels} --requirement {wheels}\requirements.txt || exit /b 1",
+            rf"--no-compile --find-links {wheels} --requirement {wheels}\requirements.txt",
+            "if errorlevel 1 exit /b 1",
             r"venv\Scripts\maskrt --version",
             "echo Installed. Next: smoke.cmd",
             "",

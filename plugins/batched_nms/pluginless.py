@@ -1,15 +1,20 @@
 """BatchedNMS without NonMaxSuppression: the exact fixed point of a suppression matrix.
 
 Candidate j comes before i if its score is higher, or equal and j < i; nothing is sorted. With
-S[i, j] = 1 where j comes before i, has its label, and overlaps it above the threshold, greedy
+S[i, j] where j comes before i, has its label, and overlaps it above the threshold, greedy
 suppression is the one solution of
 
-    keep = candidate · (1 - min(S · keep, 1)).
+    keep[i] = candidate[i] and not any j: S[i, j] and keep[j].
 
 Iterating from `keep = candidate` settles candidates in the order in which they come, one link of
 the longest chain of suppressions a round, so a Loop that stops when nothing changes is exact
 however long that chain is.
+
+S is a byte a pair, which one kernel of TensorRT-RTX writes and one kernel a round reads. Where the
+graph holds the labels there is a matrix for each label alone (`groups.py`).
 """
+
+from dataclasses import dataclass
 
 import numpy as np
 import onnx
@@ -18,6 +23,7 @@ from onnx import TensorProto, helper
 from ..body import Body
 from ..operator import NodeView
 from ..pairs import column_and_row, comes_before
+from .groups import Groups, constant_groups
 from .schema import SCHEMA
 from .selection import INPUTS, OUTPUTS, select_outputs
 
@@ -27,20 +33,59 @@ __all__ = ["make_function"]
 def make_function(view: NodeView) -> onnx.FunctionProto:
     """Return the body in operators that every TensorRT parses."""
     body = Body()
-    count = view.input_shapes[0][1]
     valid = body.op("Greater", "scores", body.constant(view.attributes["score_threshold"]))
-    candidate = body.op("Unsqueeze", body.op("Cast", valid, to=TensorProto.FLOAT), body.ints(2))
-    settled = _fixed_point(body, _suppression(body, view), candidate, count)
-    keep = body.op("Greater", body.op("Squeeze", settled, body.ints(2)), body.constant(0.5))
-    select_outputs(body, view, keep)
+    groups = constant_groups(view)
+    if groups is None:
+        keep = _settle(body, _suppression(body, view, _as_they_are(view)), valid)
+        select_outputs(body, view, keep)
+    else:
+        _select_by_group(body, view, groups, valid)
     return body.to_function(SCHEMA.name, view.overload, INPUTS, OUTPUTS)
 
 
-def _suppression(body: Body, view: NodeView) -> str:
-    """Return S: float `[B, K, K]`, rows the suppressed candidate, columns the suppressing one."""
-    columns = [body.slice_last("boxes", i, i + 1) for i in range(4)]
-    rows = [body.op("Transpose", c, perm=[0, 2, 1]) for c in columns]
-    width, height = (_overlap(body, columns, rows, axis) for axis in (0, 1))
+@dataclass(frozen=True)
+class _Rows:
+    """Candidates that are compared with each other: `[R, M, 4]`, `[R, M]`; labels may be None."""
+
+    boxes: str
+    scores: str
+    labels: str | None
+    length: int
+
+
+def _as_they_are(view: NodeView) -> _Rows:
+    labels = None if view.attributes["class_agnostic"] else "labels"
+    return _Rows("boxes", "scores", labels, view.input_shapes[1][1])
+
+
+def _select_by_group(body: Body, view: NodeView, groups: Groups, valid: str) -> None:
+    """Settle each group among its own, and append the nodes that make the outputs."""
+    batch = view.input_shapes[1][0]
+    number, longest = groups.places.shape
+    places = body.constant(groups.places.ravel(), np.int64)
+
+    def by_group(values: str, *rest: int) -> str:
+        picked = body.op("Gather", values, places, axis=1)
+        return body.op("Reshape", picked, body.ints(batch * number, longest, *rest))
+
+    rows = _Rows(by_group("boxes", 4), by_group("scores"), None, longest)
+    real = np.tile(groups.real, (batch, 1))
+    candidate = body.op("And", by_group(valid), body.constant(real, np.bool_))
+    keep = _settle(body, _suppression(body, view, rows), candidate)
+    keep = body.op("Reshape", keep, body.ints(batch, number * longest))
+    if not groups.keep_order:
+        keep = body.op("Gather", keep, body.constant(groups.inverse, np.int64), axis=1)
+        select_outputs(body, view, keep)
+        return
+    scores = body.op("Reshape", rows.scores, body.ints(batch, number * longest))
+    select_outputs(body, view, keep, scores=scores, places=places)
+
+
+def _suppression(body: Body, view: NodeView, rows: _Rows) -> str:
+    """Return S: bool `[R, M, M]`, rows the suppressed candidate, columns the suppressing one."""
+    columns = [body.slice_last(rows.boxes, i, i + 1) for i in range(4)]
+    across = [body.op("Transpose", c, perm=[0, 2, 1]) for c in columns]
+    width, height = (_overlap(body, columns, across, axis) for axis in (0, 1))
     shared = body.op("Mul", width, height)
     area = body.op(
         "Mul",
@@ -50,11 +95,11 @@ def _suppression(body: Body, view: NodeView) -> str:
     both = body.op("Add", area, body.op("Transpose", area, perm=[0, 2, 1]))
     iou = body.op("Div", shared, body.op("Sub", both, shared))
     above = body.op("Greater", iou, body.constant(view.attributes["iou_threshold"]))
-    above = body.op("And", above, comes_before(body, "scores"))
-    if not view.attributes["class_agnostic"]:
-        mine, theirs = column_and_row(body, "labels")
+    above = body.op("And", above, comes_before(body, rows.scores, rows.length))
+    if rows.labels is not None:
+        mine, theirs = column_and_row(body, rows.labels)
         above = body.op("And", above, body.op("Equal", mine, theirs))
-    return body.op("Cast", above, to=TensorProto.FLOAT)
+    return above
 
 
 def _overlap(body: Body, columns: list[str], rows: list[str], axis: int) -> str:
@@ -63,16 +108,17 @@ def _overlap(body: Body, columns: list[str], rows: list[str], axis: int) -> str:
     return body.op("Max", body.op("Sub", high, low), body.constant(0.0))
 
 
-def _fixed_point(body: Body, matrix: str, candidate: str, count: int) -> str:
-    """Iterate `keep = candidate · (S · keep = 0)` until nothing changes: `[B, K, 1]`."""
+def _settle(body: Body, matrix: str, candidate: str) -> str:
+    """Iterate `keep = candidate and not any (S and keep)` until nothing changes: bool `[R, M]`."""
+    candidate = body.op("Cast", candidate, to=TensorProto.FLOAT)
     inner = Body("loop_")
-    hits = inner.op("MatMul", matrix, "loop_keep")
-    free = inner.op("Less", hits, inner.constant(0.5))
-    free = inner.op("Cast", free, to=TensorProto.FLOAT)
-    kept = inner.op("Mul", free, candidate)
+    theirs = inner.op("Unsqueeze", "loop_keep", inner.ints(1))
+    hits = inner.op("Where", matrix, theirs, inner.constant(0.0))
+    hit = inner.op("ReduceMax", hits, inner.ints(2), keepdims=0)
+    kept = inner.op("Mul", inner.op("Sub", inner.constant(1.0), hit), candidate)
     change = inner.op("Abs", inner.op("Sub", kept, "loop_keep"))
-    total = inner.op("ReduceSum", change, keepdims=0)
-    inner.named("loop_again", "Greater", total, inner.constant(0.0))
+    most = inner.op("ReduceMax", change, keepdims=0)
+    inner.named("loop_again", "Greater", most, inner.constant(0.0))
     inner.named("loop_kept", "Identity", kept)
     info = helper.make_tensor_value_info
     graph = helper.make_graph(
@@ -81,5 +127,5 @@ def _fixed_point(body: Body, matrix: str, candidate: str, count: int) -> str:
          info("loop_keep", TensorProto.FLOAT, None)],
         [info("loop_again", TensorProto.BOOL, []), info("loop_kept", TensorProto.FLOAT, None)],
     )  # fmt: skip
-    rounds = body.constant(count, np.int64)
-    return body.op("Loop", rounds, body.constant(True, np.bool_), candidate, body=graph)
+    settled = body.op("Loop", "", body.constant(True, np.bool_), candidate, body=graph)
+    return body.op("Greater", settled, body.constant(0.5))

@@ -12,17 +12,24 @@ INPUTS = ["boxes", "scores", "labels"]
 OUTPUTS = ["out_boxes", "out_scores", "out_labels", "out_indices", "count"]
 
 
-def select_outputs(body: Body, view: NodeView, keep: str) -> None:
+def select_outputs(
+    body: Body, view: NodeView, keep: str, *, scores: str = "scores", places: str = ""
+) -> None:
     """Append the nodes that make the five outputs.
 
     Args:
         body: the function under construction, with the inputs `INPUTS`.
         view: the node, for `max_outputs`.
-        keep: bool `[B, K]`, which candidates survived.
+        keep: bool `[B, K]`, which candidates survived; or `[B, P]` in another arrangement, in
+            which equal scores have the same order.
+        scores: in the arrangement of `keep`.
+        places: int64 `[P]`, which candidate each of another arrangement is.
     """
     lowest = body.constant(np.finfo(np.float32).min)
-    ranked = body.op("Where", keep, "scores", lowest)
+    ranked = body.op("Where", keep, scores, lowest)
     top, index = body.op("TopK", ranked, body.ints(view.attributes["max_outputs"]), outputs=2)
+    if places:
+        index = body.op("Gather", places, index, axis=0)
     real = body.op("Greater", top, lowest)
     zero = body.constant(0, np.int32)
     body.named("out_scores", "Where", real, top, body.constant(0.0))

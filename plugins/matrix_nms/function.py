@@ -30,7 +30,7 @@ def make_function(view: NodeView) -> onnx.FunctionProto:
 
 def _overlap_with_better(body: Body, view: NodeView) -> str:
     """Return float `[B, N, N]`: rows decay, columns come before them; 0 where one does not."""
-    before = comes_before(body, "scores")
+    before = comes_before(body, "scores", view.input_shapes[1][1])
     if not view.attributes["class_agnostic"]:
         mine, theirs = column_and_row(body, "labels")
         before = body.op("And", before, body.op("Equal", mine, theirs))

@@ -37,9 +37,11 @@ class Backend(abc.ABC):
 
     Attributes:
         concurrent: `run` may be called by several threads at once.
+        one_frame: the device has memory for one frame in flight.
     """
 
     concurrent: ClassVar[bool] = False
+    one_frame: bool = False
 
     @abc.abstractmethod
     def run(self, images: np.ndarray) -> dict[str, np.ndarray]:

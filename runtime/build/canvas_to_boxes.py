@@ -16,7 +16,7 @@ and takes the four elements around it, bilinearly; beyond the canvas it is its e
 outside its box is lost, and what is finer than a 64th of the box is blurred.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import onnx
@@ -96,7 +96,7 @@ def _add_nodes(graph: onnx.GraphProto, batch: int, count: int, lines: list[_Line
         graph.initializer.append(numpy_helper.from_array(value, f"{_PREFIX}.{name}"))
         return f"{_PREFIX}.{name}"
 
-    def op(kind: str, inputs: list[str], name: str, **attributes: object) -> str:
+    def op(kind: str, inputs: list[str], name: str, **attributes: Any) -> str:
         made = f"{_PREFIX}.{name}"
         graph.node.append(helper.make_node(kind, inputs, [made], made, **attributes))
         return made

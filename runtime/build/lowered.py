@@ -5,7 +5,7 @@ hold is no layer of the model. Lowering leaves the names of the other nodes alon
 found in the finished engine by its name.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import onnx
@@ -30,8 +30,16 @@ class Lowered:
     layers: list[HeavyLayer]
 
 
-def lower_for(target: Target, model: onnx.ModelProto, form: Form) -> Lowered:
+def lower_for(
+    target: Target,
+    model: onnx.ModelProto,
+    form: Form,
+    *,
+    first: Callable[[onnx.ModelProto], object] = lambda _: None,
+) -> Lowered:
     """Return `model` lowered with the bodies of `form`; `model` itself is left alone.
+
+    `first` rewrites the copy in place, while it still has `maskrt` nodes.
 
     In the form "builtin" it also holds nodes that TensorRT's own plugins run.
 
@@ -40,6 +48,7 @@ def lower_for(target: Target, model: onnx.ModelProto, form: Form) -> Lowered:
     """
     named = onnx.ModelProto()
     named.CopyFrom(model)
+    first(named)
     name_heavy_layers(named)
     layers = find_heavy_layers(named)
     lowered = lower(named, form)

@@ -42,7 +42,9 @@ _BACKBONE = re.compile(r"\bbackbone=(\w+)")
 _ACCELERATORS = re.compile(rb"\baccelerators=\{([^}*\n]*)\}")
 _DEVICE_MEMORY = re.compile(rb"\bname=devmem size=(\d+)")
 
-_CONTROL = {"memset", "copy", "cjmp", "jmp", "ret", "wait", "record", "barrier", "free", "alloc"}
+_CONTROL = {
+    "memset", "copy", "cjmp", "jmp", "ret", "signal", "wait", "record", "barrier", "free", "alloc",
+}  # fmt: skip
 _TYPE_BYTES = {
     "int8": 1, "uint8": 1, "bool": 1, "fp8_e4m3": 1, "half": 2, "bf16": 2, "float": 4, "int32": 4,
     "int64": 8,
@@ -90,8 +92,11 @@ class Kernel:
 
     @property
     def traffic_bytes(self) -> int:
-        """How much it reads and writes, each tensor once."""
-        return sum(argument.size_bytes for argument in (*self.inputs, *self.outputs))
+        """How much it reads and writes, each tensor once however often it is listed."""
+        return sum(
+            sum({argument.name: argument.size_bytes for argument in side}.values())
+            for side in (self.inputs, self.outputs)
+        )
 
     @property
     def is_rounding(self) -> bool:
@@ -124,11 +129,18 @@ class Plan:
         return {**counts, "rounding": sum(kernel.is_rounding for kernel in self.kernels)}
 
     def traffic(self) -> dict[str, int]:
-        """Return how many bytes the kernels of a frame read and write, and the rounding ones."""
+        """Return how many bytes a frame moves, and what it had to.
+
+        `frame` is what all kernels read and write, the body of a loop once; `rounding` the share of
+        those that only round; `floor` all tensors that convolutions and GEMMs read or write, once.
+        """
         launched = [kernel for kernel in self.kernels if kernel.category != "control"]
+        heavy = [kernel for kernel in launched if kernel.category in _CATEGORY.values()]
+        needed = {a.name: a.size_bytes for k in heavy for a in (*k.inputs, *k.outputs)}
         return {
             "frame": sum(kernel.traffic_bytes for kernel in launched),
             "rounding": sum(kernel.traffic_bytes for kernel in launched if kernel.is_rounding),
+            "floor": sum(needed.values()),
         }
 
 

@@ -1,16 +1,17 @@
 """Builds TensorRT-RTX engines, ahead of time and without a GPU, and reads back what they became.
 
-    rendered graph → pluginless lowering → three rewrites → child process → plan
+    rendered graph → FP16 RoIAlign → pluginless lowering → rewrites → child process → plan
     the plan's text, the network's types → precisions of the layers → verify
 
-The rewrites (`uint8_input.py`, `long_topk.py`, `deconvolution.py`) replace what TensorRT-RTX does
-not take, or takes and then computes in float, by operators that mean the same. The engine is
-`engine.trt`. Beyond the keys of `engine.py`, its info has
+The rewrites (`uint8_input.py`, `long_topk.py`, `deconvolution.py`, `half_features.py`,
+`single_rows.py`) replace what TensorRT-RTX does not take, or makes many kernels or much traffic of,
+by operators that mean the same. The engine is `engine.trt`. Beyond the keys of `engine.py`, its
+info has
 
 | key | meaning |
 |---|---|
 | `kernels` | kernels a frame launches, by kind (below); None when the plan was not readable |
-| `traffic_bytes` | what all kernels read and write in a `frame`, and the `rounding` ones |
+| `traffic_bytes` | what a `frame`'s kernels read and write, the `rounding` ones, and the `floor` |
 | `accelerators` | what it was compiled for, such as `["sm80"]` (which also runs on later GPUs) |
 | `device_memory_bytes` | activations and scratch on the device |
 | `peak_memory_bytes` | what the build took on this machine |
@@ -18,8 +19,10 @@ not take, or takes and then computes in float, by operators that mean the same. 
 | `warnings` | what TensorRT-RTX warned of |
 
 `kernels` counts `convolution`, `gemm` and `other`; of the others, `rounding` quantise activations
-for a convolution that did not absorb it. INT8 saves nothing where they cost more than it gains:
-`maskrt/paying.py` holds the two against each other.
+for a convolution that did not absorb it. The floor is what the convolutions and GEMMs alone would
+move if each weight and each of their tensors were touched once. These are counts of the compiler's
+program, in which the body of a loop stands once: no times. INT8 saves nothing where rounding costs
+more than it gains: `maskrt/paying.py` holds the two against each other.
 """
 
 from typing import Any
@@ -31,11 +34,13 @@ from ..cuda_device import can_run
 from .capabilities import capabilities_of
 from .deconvolution import rewrite_int8_deconvolutions
 from .engine import Engine, Found, operator_info, precision_info, unread, verify, verify_graph
+from .half_features import narrow_roialign
 from .long_topk import split_long_topk
 from .lowered import batch_of, lower_for
 from .options import BuildOptions, check_options
 from .plan_precision import found_precisions
 from .plan_text import Plan, read_plan
+from .single_rows import sum_single_rows
 from .uint8_input import cast_uint8_inputs
 from .worker import Built, Step, build_in_child, no_step
 
@@ -62,8 +67,9 @@ def build(
     asked = options or BuildOptions()
     can, name = capabilities_of("tensorrt_rtx", trt.__version__), f"TensorRT-RTX {trt.__version__}"
     check_options(asked, target, can, name, precision=precision, batch=batch_of(model))
-    lowered = lower_for(target, model, "pluginless")
+    lowered = lower_for(target, model, "pluginless", first=narrow_roialign)
     verify_graph(lowered.layers, precision, target)
+    sum_single_rows(lowered.model)
     built = build_standard(lowered.model, target, asked, step)
     plan = read_plan(built.plan)
     network = {name: Precision(value) for name, value in built.report["network"].items()}

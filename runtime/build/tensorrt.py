@@ -77,9 +77,7 @@ def build(
     cast_uint8_inputs(lowered)
     split_long_topk(lowered)
     workspace = (asked.workspace_mib or workspace_mib(target)) << 20
-    request: dict[str, Any] = {
-        "package": "tensorrt", "form": can.form, "workspace": workspace,
-    }  # fmt: skip
+    request: dict[str, Any] = {"package": "tensorrt", "form": can.form, "workspace": workspace}
     if asked.dla is not None:
         request["accelerated"] = sorted(_accelerated(lowered, accelerated, target))
     version = trt.__version__

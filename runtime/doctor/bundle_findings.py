@@ -104,7 +104,7 @@ def _engine(bundle: Bundle, name: str, machine: Machine) -> Iterator[Finding]:
     info = bundle.read_json(f"engines/{name}/engine.json")
     target = Target.parse(name.partition("@")[0])
     rebuild = bundle.build_command(target.name, info["precision"])
-    yield from _precisions(name, info, rebuild, _kept_back(bundle, info["precision"]))
+    yield from _precisions(name, info, rebuild, _kept_back(bundle, name, info["precision"]))
     yield from _rounding(name, info)
     yield from _fits(name, info, machine, rebuild)
 
@@ -118,15 +118,19 @@ def _build_there(info: dict[str, Any], bundle: Bundle) -> str:
     return build_command(info, bundle.path.resolve().name)
 
 
-def _kept_back(bundle: Bundle, precision: str) -> set[str]:
+def _kept_back(bundle: Bundle, name: str, precision: str) -> set[str]:
     """Return the layers that the recipe does not let have `precision`, each with its reason there.
+
+    An engine that has a recipe of its own, suited to its compiler, is held to that one.
 
     Another precision than the recipe's own gives a layer what it does not refuse, and what refuses
     INT8 refuses FP8, too (`calib/recipe.py`).
     """
-    if RECIPE not in bundle:
+    suited = f"engines/{name}/{RECIPE}"
+    path = suited if suited in bundle else RECIPE
+    if path not in bundle:
         return set()
-    recipe = bundle.read_json(RECIPE)
+    recipe = bundle.read_json(path)
     own = recipe["precision"] == precision
     return {
         name
@@ -145,7 +149,7 @@ def _precisions(
     emulated = info["backend"] == "onnxruntime" and asked == "fp16"
     if emulated:
         yield Finding("cpu-fp16", Level.NOTE, f"{name} is FP16 on a CPU.")
-    elif wider and not layers.get(asked, 0):
+    elif wider and not layers.get(asked, 0) and len(kept_back.intersection(info["wider"])) < wider:
         seen = f"{name} was asked for {asked}, and none of its {counted(wider, 'layer')} is."
         yield Finding("wider-than-asked", Level.ERROR, seen, rebuild, **_why_wider(info))
     elif unexplained := wider - len(kept_back.intersection(info["wider"])):

@@ -124,7 +124,15 @@ _FAMILIES = {
 }
 
 
-@pytest.mark.parametrize("name", _FAMILIES)
+@pytest.mark.parametrize(
+    "name",
+    [
+        "condinst",
+        "solov2",
+        pytest.param("decoupled", marks=pytest.mark.slow),
+        pytest.param("yolact", marks=pytest.mark.slow),
+    ],
+)
 def test_a_one_stage_model_finds_the_same_in_its_picture_alone(
     name: str, photos: list[np.ndarray]
 ) -> None:

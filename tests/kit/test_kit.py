@@ -40,6 +40,7 @@ def test_the_own_wheel_is_the_tree(tmp_path: Path) -> None:
             data = archive.read(name)
             stated = base64.urlsafe_b64decode(digest.removeprefix("sha256=") + "=")
             assert (stated, int(size)) == (hashlib.sha256(data).digest(), len(data))
+        assert b"\nName: maskrt\n" in archive.read(f"{info}/METADATA")
         assert b"maskrt = maskrt.cli:main" in archive.read(f"{info}/entry_points.txt")
 
 

@@ -13,6 +13,7 @@ from maskrt.plugins.operator import OPSET
 
 FORMS = ("function", "pluginless")
 _TYPES = {
+    "float16": TensorProto.FLOAT16,
     "float32": TensorProto.FLOAT,
     "int32": TensorProto.INT32,
     "int8": TensorProto.INT8,

@@ -1,12 +1,14 @@
 """Every body of BatchedNMS against torchvision's, and against greedy suppression by hand."""
 
+import math
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 from maskrt.core import UnsupportedModelError
 from maskrt.plugins import attach_functions, lower
@@ -103,6 +105,66 @@ def test_longest_chain_of_suppressions_is_exact() -> None:
     for name, found in every_body(model, inputs):
         assert found[4] == count // 2, name
         np.testing.assert_array_equal(found[3][0, : count // 2], np.arange(0, count, 2))
+
+
+def _with_constant_labels(
+    inputs: dict[str, np.ndarray], labels: np.ndarray, **attributes: Any
+) -> tuple[onnx.ModelProto, dict[str, np.ndarray]]:
+    """Return a model that holds the labels, and what is left to feed."""
+    model = one_node_model("BatchedNMS", inputs, OUTPUTS, **attributes)
+    model.graph.initializer.append(numpy_helper.from_array(labels, "labels"))
+    (given,) = (value for value in model.graph.input if value.name == "labels")
+    model.graph.input.remove(given)
+    return model, {name: value for name, value in inputs.items() if name != "labels"}
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    st.integers(0, 10_000),
+    st.sampled_from([0.3, 0.7]),
+    st.lists(st.integers(1, 20), min_size=1, max_size=6),
+    st.sampled_from(["together", "mixed", "by picture", "agnostic"]),
+)
+def test_labels_that_the_graph_holds(seed: int, iou: float, sizes: list[int], order: str) -> None:
+    inputs = _candidates(2, sum(sizes), seed=seed)
+    labels = np.tile(np.repeat(np.arange(len(sizes)) * 3 + 1, sizes).astype(np.int32), (2, 1))
+    if order == "mixed":
+        labels = labels[:, np.random.default_rng(seed).permutation(sum(sizes))]
+    if order == "by picture":
+        labels[1] = labels[1, ::-1]
+    attributes = {
+        **ATTRIBUTES, "iou_threshold": iou, "max_outputs": sum(sizes),
+        "class_agnostic": int(order == "agnostic"),
+    }  # fmt: skip
+    inputs["labels"] = labels
+    expected = batched_nms(*(torch.from_numpy(v) for v in inputs.values()), **attributes)
+    model, fed = _with_constant_labels(inputs, labels, **attributes)
+    for name, found in every_body(model, fed):
+        for mine, theirs in zip(found, expected, strict=True):
+            np.testing.assert_array_equal(mine, theirs.numpy(), err_msg=name)
+
+
+def test_labels_that_the_graph_holds_make_a_matrix_each() -> None:
+    """Five levels of 40 are compared within 5 x 40 x 40 pairs, not 200 x 200; chains are exact."""
+    left = np.tile(np.arange(40, dtype=np.float32) * 4, 5)
+    boxes = np.stack([left, 0 * left, left + 10, 0 * left + 10], -1)[None]
+    labels = np.repeat(np.arange(5, dtype=np.int32), 40)[None]
+    inputs = {
+        "boxes": boxes, "scores": np.tile(np.linspace(1, 0.5, 40, dtype=np.float32), 5)[None],
+        "labels": labels,
+    }  # fmt: skip
+    attributes = {**ATTRIBUTES, "iou_threshold": 0.4, "max_outputs": 200}
+    model, fed = _with_constant_labels(inputs, labels, **attributes)
+    lowered = lower(model, "pluginless")
+    inferred = onnx.shape_inference.infer_shapes(lowered, data_prop=True)
+    sizes = [
+        math.prod(d.dim_value for d in info.type.tensor_type.shape.dim)
+        for info in inferred.graph.value_info
+    ]
+    assert max(sizes) == 5 * 40 * 40
+    for name, found in every_body(model, fed):
+        assert found[4] == 100, name
+        assert sorted(found[3][0, :100]) == list(range(0, 200, 2)), name
 
 
 def test_threshold_is_strict() -> None:

@@ -13,7 +13,7 @@ from onnx import TensorProto
 from maskrt.core import UnsupportedModelError, UnsupportedTargetError
 from maskrt.plugins import attach_functions, lower
 
-from .bodies import every_body, one_node_model
+from .bodies import every_body, one_node_model, run
 
 torch = pytest.importorskip("torch")
 from torchvision.ops import MultiScaleRoIAlign, roi_align  # noqa: E402
@@ -241,6 +241,57 @@ def test_drawn_boxes(drawn: list[tuple[float, ...]], aligned: int) -> None:
     ).numpy()
     for name, (found,) in every_body(model, inputs):
         np.testing.assert_allclose(found, expected, atol=2e-4, err_msg=name)
+
+
+@st.composite
+def pyramids(draw: st.DrawFn) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Features of any levels, sizes and type, degenerate boxes among others, and attributes."""
+    generator = np.random.default_rng(draw(st.integers(0, 10_000)))
+    batch, levels = draw(st.integers(1, 3)), draw(st.integers(1, 6))
+    sizes = [(draw(st.integers(1, 20)), draw(st.integers(1, 20))) for _ in range(levels)]
+    features = [generator.normal(size=(batch, 2, *size)) for size in sizes]
+    kind = draw(st.sampled_from(["float32", "float16", "int8"]))
+    if kind == "int8":
+        features = [np.clip(np.rint(f / 0.03), -127, 127) for f in features]
+    start = generator.uniform(-30, 110, (batch, 9, 2))
+    sides = generator.uniform(0, 1, (batch, 9, 2)) ** 3 * 160
+    boxes = np.concatenate([start, start + sides], -1)
+    boxes[:, 0] = [5, 5, 5, 5]
+    boxes[:, 1] = [30, 40, 10, 20]
+    boxes[:, 2, 1] = np.nan
+    boxes[:, 3, 2] = 1e10
+    boxes[:, 4] = [-300, -200, 400, 500]
+    attributes = {
+        **ATTRIBUTES,
+        "sampling_ratio": draw(st.integers(1, 5)),
+        "aligned": draw(st.sampled_from([0, 1])),
+        "mode": draw(st.sampled_from(["avg", "max"])),
+        "output_height": draw(st.integers(1, 4)),
+        "output_width": draw(st.integers(1, 4)),
+        "spatial_scales": [float(generator.uniform(0.05, 1)) for _ in range(levels)],
+        "feature_scale": 0.03 if kind == "int8" else 1.0,
+    }
+    return _inputs(boxes.astype(np.float32), [f.astype(kind) for f in features]), attributes
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(pyramids())
+def test_without_plugins_any_pyramid_is_read_in_its_own_type(
+    drawn: tuple[dict[str, np.ndarray], dict[str, Any]],
+) -> None:
+    inputs, attributes = drawn
+    boxes, *features = (torch.from_numpy(value) for value in inputs.values())
+    expected = multilevel_roialign(boxes, features, **attributes).numpy()
+    kind = {"float16": TensorProto.FLOAT16}.get(str(expected.dtype), TensorProto.FLOAT)
+    model = one_node_model("MultilevelRoIAlign", inputs, {"y": kind}, **attributes)
+    lowered = lower(model, "pluginless")
+    assert not {"RoiAlign", "NonZero", "GridSample"} & {node.op_type for node in lowered.graph.node}
+    (found,) = run(lowered, inputs)
+    assert found.dtype == expected.dtype
+    assert (found[:, 2:4] == 0).all()  # no number, and beyond what is usable
+    # as in `test_drawn_boxes`, and one unit in the last place of a float16 below 4
+    atol = 2e-3 if expected.dtype == np.float16 else 2e-4
+    np.testing.assert_allclose(found, expected, rtol=0, atol=atol)
 
 
 @pytest.mark.parametrize(

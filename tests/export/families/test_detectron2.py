@@ -169,13 +169,17 @@ def _lively(photo: Tensor, masked: bool) -> dict[str, Tensor]:
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["maskrcnn", "fasterrcnn"])
 def test_inference_is_detectron2_s(tmp_path: Path, photos: list[np.ndarray], kind: str) -> None:
-    """Non-square, not a multiple of 32: loaded from a pickle, ours finds what their steps find."""
+    """Non-square, not a multiple of 32: loaded from a pickle, ours finds what their steps find.
+
+    They get a picture that is narrower than the canvas as it is, and pad it themselves.
+    """
     spec = InputSpec(100, 170, 1, (124, 116, 104))
-    canvas = letterbox(photos[0], spec)[0]
+    picture = np.ascontiguousarray(photos[0][40:140, 150:315])
+    canvas = letterbox(picture, spec)[0]
     masked = kind == "maskrcnn"
     with torch.no_grad():
-        state = _lively(torch.from_numpy(canvas), masked)
-        expected = steps.detect(state, torch.from_numpy(canvas), 0.05, 20)
+        state = _lively(torch.from_numpy(picture), masked)
+        expected = steps.detect(state, torch.from_numpy(picture), 0.05, 20)
     file = _pickled(tmp_path, {"model": {n: v.numpy() for n, v in state.items()}})
     model: Any = load_source(f"maskrt:{kind}_r50_detectron2", weights=file).model
     model.roi_heads.detections_per_img = 20
@@ -209,7 +213,9 @@ _VARIANTS: dict[str, tuple[Any, dict[str, Any], steps.Config]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("variant", _VARIANTS)
+@pytest.mark.parametrize(
+    "variant", ["R50 of torchvision", pytest.param("X101", marks=pytest.mark.slow)]
+)
 def test_maps_are_detectron2_s_in_every_configuration(
     photos: list[np.ndarray], variant: str
 ) -> None:

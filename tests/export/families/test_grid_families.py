@@ -77,8 +77,7 @@ def test_greedy_mask_nms(photos: list[np.ndarray], tmp_path: Path) -> None:
         input_size=(96, 128), precision="int8", calibration=photos, targets=["cpu", "rtx"],
     )  # fmt: skip
     layers = bundle.read_json("engines/rtx/engine.json")["layers"]
-    assert layers["unknown"] == 0
-    assert layers["int8"] >= 0.9 * sum(layers.values())
+    assert layers["unknown"] == layers["fp32"] == 0  # INT8 where it pays, FP16 for the rest
 
 
 @pytest.mark.slow

@@ -17,7 +17,7 @@ from torchvision.ops import nms, roi_align
 
 from .restated_layers import Layers
 
-__all__ = ["MMDeployStyle"]
+__all__ = ["MMDeployStyle", "squeezed"]
 
 _LIMIT = float(np.abs(np.log(16 / 1000)))
 _PRE_TOP_K = 5000
@@ -45,6 +45,25 @@ class _NonMaxSuppression(torch.autograd.Function):
             for value in (iou, score)
         ]
         return g.op("NonMaxSuppression", boxes, scores, limit, *thresholds)
+
+
+class _Squeeze(torch.autograd.Function):
+    """A plain Squeeze, whatever the exporter knows of the shape: mmdeploy has its own symbolic."""
+
+    @staticmethod
+    def forward(ctx: Any, data: Tensor, dim: int) -> Tensor:
+        return data.squeeze(dim)
+
+    @staticmethod
+    def symbolic(g: Any, data: Any, dim: int) -> Any:
+        if g.opset < 13:
+            return g.op("Squeeze", data, axes_i=[dim])
+        return g.op("Squeeze", data, g.op("Constant", value_t=torch.tensor([dim])))
+
+
+def squeezed(data: Tensor, dim: int) -> Tensor:
+    """Return `data` without the axis `dim`."""
+    return _Squeeze.apply(data, dim)
 
 
 class _RoIAlign(torch.autograd.Function):
@@ -155,7 +174,7 @@ class MMDeployStyle(nn.Module):
     def _top(self, score: Tensor, code: Tensor, anchors: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return the best scores of a level, and their deltas and anchors."""
         most = min(self.rpn._pre_nms_top_n["testing"], score.shape[1])
-        _, place = score.squeeze(2).topk(most)
+        _, place = squeezed(score, 2).topk(most)
         picture = torch.arange(1).unsqueeze(-1)
         return score[picture, place], code[picture, place], anchors[place.new_zeros((1, 1)), place]
 
@@ -171,7 +190,7 @@ class MMDeployStyle(nn.Module):
         every = torch.linspace(0, count - 1, count, dtype=level.dtype)
         level = torch.cat((every, every, level))
         for index, features in enumerate(maps):
-            rows = (level == index).nonzero(as_tuple=False).squeeze(1)
+            rows = squeezed((level == index).nonzero(as_tuple=False), 1)
             output[rows] = self._aligned(features, rois[rows], bins)
         return output[2 * count :]
 
@@ -197,7 +216,7 @@ class MMDeployStyle(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """Return dets `[1, D, 5]` and labels `[1, D]`, a row of zeros last, of `[1, N, K]`."""
         best, _ = scores.max(-1)
-        _, order = _topk(best.squeeze(0), _PRE_TOP_K, 0)
+        _, order = _topk(squeezed(best, 0), _PRE_TOP_K, 0)
         boxes, scores = boxes[:, order, :], scores[:, order, :]
         scores = scores.permute(0, 2, 1)
         found = _NonMaxSuppression.apply(boxes, scores, per_class, iou, score)
@@ -207,7 +226,7 @@ class MMDeployStyle(nn.Module):
         dets = torch.cat((dets, dets.new_zeros((1, 1, 5))), 1)
         labels = torch.cat((labels, labels.new_zeros((1, 1))), 1)
         _, order = _topk(dets[:, :, -1], keep, 1)
-        order = order.squeeze(0)
+        order = squeezed(order, 0)
         return dets[:, order, ...], labels[:, order, ...]
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .restated_mmdeploy import MMDeployStyle
+from .restated_mmdeploy import MMDeployStyle, squeezed
 
 __all__ = ["MMDeployPluginStyle"]
 
@@ -76,7 +76,7 @@ class MMDeployPluginStyle(MMDeployStyle):
     def _top(self, score: Tensor, code: Tensor, anchors: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         most = self.rpn._pre_nms_top_n["testing"]
         score, code, anchors = (_padded(x, most) for x in (score, code, anchors))
-        _, place = score.squeeze(2).topk(most)
+        _, place = squeezed(score, 2).topk(most)
         chosen = []
         for data in (code, score):
             rows = _GatherTopk.apply(data, place).to(data.dtype)

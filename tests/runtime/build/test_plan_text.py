@@ -27,8 +27,9 @@ STATEMENTS = """  memset={ name="init" output={"z" }  src="0i32" stream=0 }
   corrltn={ name="conv" output={"y" } input={"a8" "w8" "alpha" } quantize=false layers="[ONNX Layer: conv]\x1f[ONNX Layer: relu]" }
   corrltn={ name="silent" output={"y" } input={"a32" "w32" } layers="[ONNX Layer: silent]" }
   deconvolution={ name="half pair" output={"y" } input={"a8^deref" "w32" } layers="[ONNX Layer: half pair]" }
+  signal={ name="__mye1" stream=0 event=1 layers="" }
   fully_connected={ name="two" output={"y" } input={"a8^deref" "w8" } layers="[ONNX Layer: one]\x1f[ONNX Layer: two]" }
-  function={ name=__myl_MulSum input_args={ "row" "a32" } output_args={ "y" } layers="[ONNX Layer: gemv]" swap_ab=false }
+  function={ name=__myl_MulSum input_args={ "row" "a32" "row" "row" } output_args={ "y" } layers="[ONNX Layer: gemv]" swap_ab=false }
   function={ name=__myl_CastMulSum input_args={ "w8" "a32" } output_args={ "y" } layers="[ONNX Layer: widened]" swap_ab=false }
   corrltn={ name="exotic" output={"y" } input={"odd" "w8" } layers="[ONNX Layer: exotic]" }
   runtime_fusion={ name=__myl_CorrCast input_args={ "a32" "w32" } output_args={ "y" } binary=0 layers="[ONNX Layer: fused]" backbone=conv }
@@ -73,6 +74,14 @@ def test_traffic_is_what_kernels_read_and_write(plan):
     assert found["rounding"] == rounding.traffic_bytes
     counted = [kernel.traffic_bytes for kernel in plan.kernels if kernel.category != "control"]
     assert found["frame"] == sum(counted)
+    listed_thrice = next(kernel for kernel in plan.kernels if kernel.layers == ("gemv",))
+    assert listed_thrice.traffic_bytes == 640 + 4 * activation
+
+
+def test_the_floor_is_each_tensor_of_the_layers_once(plan):
+    activation, weights = 32 * 8 * 8, 32 * 32 * 9
+    # a8, its part a8^deref, a32, w8 and w32; not "row", which a generated kernel reads
+    assert plan.traffic()["floor"] == activation + 32 + 4 * activation + weights + 4 * 36864
 
 
 def test_a_kernel_has_its_layers_and_the_types_of_what_it_reads(plan):

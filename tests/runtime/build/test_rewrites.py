@@ -5,8 +5,11 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper, parser
 
+from maskrt.plugins import lower
 from maskrt.runtime.build.deconvolution import rewrite_int8_deconvolutions
+from maskrt.runtime.build.half_features import narrow_roialign
 from maskrt.runtime.build.long_topk import MOST, split_long_topk
+from maskrt.runtime.build.single_rows import sum_single_rows
 from maskrt.runtime.build.uint8_input import cast_uint8_inputs
 
 
@@ -173,3 +176,115 @@ def test_a_topk_of_another_kind_is_left_alone(miss):
 
 def test_a_topk_within_the_limit_is_left_alone():
     assert split_long_topk(topk(MOST)) == []
+
+
+# --- FP16 features ------------------------------------------------------------------------------
+
+
+def pooled_features(
+    *, widened: bool = True, rounded: bool = True, more: str = ""
+) -> onnx.ModelProto:
+    """FP16 levels, cast to FP32 for RoIAlign, whose result is moved and cast to FP16."""
+    half, full = TensorProto.FLOAT16, TensorProto.FLOAT
+    nodes = [
+        helper.make_node("Cast", ["x0"], ["level0"], "widen0", to=full),
+        helper.make_node("Cast", ["x1"], ["level1"], "widen1", to=full)
+        if widened
+        else helper.make_node("Identity", ["x1"], ["level1"], "same"),
+        helper.make_node(
+            "MultilevelRoIAlign", ["boxes", "level0", "level1"], ["pooled"], "pool",
+            domain="maskrt", output_height=2, output_width=2, sampling_ratio=2, aligned=0,
+            mode="avg", spatial_scales=[0.5, 0.25], canonical_scale=8.0, canonical_level=2,
+            level_epsilon=1e-6, min_level=2,
+        ),
+        helper.make_node("Reshape", ["pooled", "shape"], ["moved"], "move"),
+        helper.make_node("Cast", ["moved"], ["out"], "round", to=half if rounded else full),
+    ]  # fmt: skip
+    if more:
+        nodes.append(helper.make_node(more, ["moved"], ["other"], "other"))
+    info = helper.make_tensor_value_info
+    graph = helper.make_graph(
+        nodes, "g",
+        [info("x0", half, [2, 3, 16, 16]), info("x1", half if widened else full, [2, 3, 8, 8]),
+         info("boxes", full, [2, 6, 4])],
+        [info("out", half if rounded else full, None)]
+        + ([info("other", full, None)] if more else []),
+        [numpy_helper.from_array(np.array([12, 3, 2, 2]), "shape")],
+        value_info=[info("level0", full, [2, 3, 16, 16]), info("level1", full, [2, 3, 8, 8]),
+                    info("pooled", full, [2, 6, 3, 2, 2])],
+    )  # fmt: skip
+    opsets = [helper.make_opsetid("", 19), helper.make_opsetid("maskrt", 1)]
+    return helper.make_model(graph, opset_imports=opsets, ir_version=10)
+
+
+def test_roialign_reads_fp16_levels_and_no_number_changes(run):
+    model = pooled_features()
+    before = copy_of(model)
+    assert narrow_roialign(model) == ["pool"]
+    (node,) = [n for n in model.graph.node if n.op_type == "MultilevelRoIAlign"]
+    assert list(node.input) == ["boxes", "x0", "x1"]
+    random = np.random.default_rng(0)
+    start = random.uniform(-4, 24, (2, 6, 2))
+    feeds = {
+        "x0": random.standard_normal((2, 3, 16, 16)).astype(np.float16),
+        "x1": random.standard_normal((2, 3, 8, 8)).astype(np.float16),
+        "boxes": np.concatenate([start, start + random.uniform(0, 20, (2, 6, 2))], -1).astype("f"),
+    }
+    (expected,) = run(lower(before, "pluginless"), feeds)
+    (found,) = run(lower(model, "pluginless"), feeds)
+    assert found.dtype == np.float16
+    assert np.abs(expected).max() > 0.1
+    np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize(
+    "miss",
+    [{"widened": False}, {"rounded": False}, {"more": "Abs"}],
+    ids=["an FP32 level", "a result that stays FP32", "another reader"],
+)
+def test_roialign_whose_numbers_would_change_is_left_alone(miss):
+    model = pooled_features(**miss)
+    before = model.SerializeToString()
+    assert narrow_roialign(model) == []
+    assert model.SerializeToString() == before
+
+
+# --- products of one row ------------------------------------------------------------------------
+
+
+def row_product(rows: int = 1, kind: str = "float16", constant: bool = False) -> onnx.ModelProto:
+    """A weight of each picture by its features, `[3, 1, rows, 8]` by `[3, 2, 8, 5]`."""
+    weights = (
+        f"<{kind}[3, 1, {rows}, 8] a = {{{', '.join(['1'] * 24 * rows)}}}>" if constant else ""
+    )
+    given = "" if constant else f"{kind}[3, 1, {rows}, 8] a, "
+    return parser.parse_model(
+        f"""<ir_version: 10, opset_import: ["" : 19]>
+        g ({given}{kind}[3, 2, 8, 5] b) => ({kind}[3, 2, {rows}, 5] y) {weights}
+        {{ moved = Identity (b) y = MatMul (a, moved) }}"""
+    )
+
+
+@pytest.mark.parametrize("kind", ["float", "float16"])
+def test_a_product_of_one_row_becomes_a_sum_of_the_same_value(run, kind):
+    model = row_product(kind=kind)
+    before = copy_of(model)
+    assert len(sum_single_rows(model)) == 1
+    onnx.checker.check_model(model, full_check=True)
+    assert "MatMul" not in operators(model)
+    random, dtype = np.random.default_rng(0), {"float": "f4", "float16": "f2"}[kind]
+    a, b = random.standard_normal((3, 1, 1, 8)), random.standard_normal((3, 2, 8, 5))
+    feeds = {"a": a.astype(dtype), "b": b.astype(dtype)}
+    (found,) = run(model, feeds)
+    expected = np.matmul(feeds["a"].astype("f8"), feeds["b"].astype("f8"))
+    # one rounding to the type, and eight float32 additions
+    np.testing.assert_allclose(found, expected, rtol=1e-3 if dtype == "f2" else 1e-6, atol=2e-6)
+    assert found.dtype == run(before, feeds)[0].dtype
+
+
+@pytest.mark.parametrize("miss", [{"rows": 2}, {"constant": True}], ids=str)
+def test_other_products_are_left_alone(miss):
+    model = row_product(kind="float", **miss)
+    before = model.SerializeToString()
+    assert sum_single_rows(model) == []
+    assert model.SerializeToString() == before

@@ -1,0 +1,104 @@
+"""AP of the graphs that TensorRT-RTX gets, run by ONNX Runtime on the CPU.
+
+    python benchmarks/rtx_accuracy.py [--pictures 200]
+
+The trained demo model on held-out scenes: the canonical graph, the same without plugins, and
+without plugins as rendered for `rtx` in FP16, in INT8 where it pays there, and in INT8 in all
+layers with one scale a weight and with one a channel. ONNX Runtime executes the Q/DQ and casts as
+they are written, so these are the roundings of the graph, not of a GPU's kernels.
+"""
+
+import argparse
+import tempfile
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+
+import maskrt
+from maskrt import calib
+from maskrt.calib.cost import MACHINES
+from maskrt.calib.recipe import PER_TENSOR
+from maskrt.core import Precision
+from maskrt.core.bundle import RECIPE
+from maskrt.demo import weights_path
+from maskrt.demo.run import MODEL, SIZE
+from maskrt.demo.scenes import scene, write_coco
+from maskrt.pipeline import export_bundle
+from maskrt.plugins import lower
+from maskrt.runtime import Backend, Session
+from maskrt.runtime.check import CocoDataset, evaluate
+from maskrt.stages import read_model
+
+CALIBRATION_SCENES = 64
+
+
+def main() -> None:
+    """Render, run, print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--pictures", type=int, default=200)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        annotations = write_coco(folder / "scenes", options.pictures, split="val", size=SIZE)
+        dataset = CocoDataset.load(annotations.parent / "images", annotations)
+        bundle = export_bundle(MODEL, folder / "m.maskrt", weights=weights_path(), input_size=SIZE)
+        pictures = [scene(i, split="train", size=SIZE).image for i in range(CALIBRATION_SCENES)]
+        bundle = maskrt.calibrate(bundle, pictures, precision="int8")
+        recipe = calib.Recipe.from_json(bundle.read_json(RECIPE))
+        manifest = bundle.manifest
+        for what, graph in graphs(read_model(bundle), recipe):
+            backend = AsWritten(graph)
+            with Session(backend, manifest.input, class_names=manifest.class_names) as session:
+                found = evaluate(session.predict, dataset).metrics
+            box, mask = (found[kind]["AP"] for kind in ("box", "mask"))
+            print(f"| {what} | {box:.2f} | {mask:.2f} |", flush=True)
+
+
+def graphs(model: onnx.ModelProto, recipe: calib.Recipe) -> Iterator[tuple[str, onnx.ModelProto]]:
+    """Yield name and graph, in standard operators."""
+    yield "canonical FP32", lower(model, "function")
+    yield "without plugins, FP32", lower(model, "pluginless")
+    wide = recipe.with_precision(Precision.INT8, rest=Precision.FP16)
+    recipes = {
+        "rtx FP16": recipe.with_precision(Precision.FP16),
+        "rtx INT8, where it pays": calib.suit_tensorrt_rtx(model, recipe, MACHINES["gpu"]),
+        "INT8 in all layers, a scale a weight": replace(wide, weight_scales=PER_TENSOR),
+        "INT8 in all layers, a scale a channel": wide,
+    }
+    for name, chosen in recipes.items():
+        rendered = calib.render(model, chosen, calib.Style.TENSORRT)
+        count = len(chosen.narrow_layers())
+        yield f"{name} ({count} INT8)" if count else name, lower(rendered, "pluginless")
+
+
+class AsWritten(Backend):
+    """ONNX Runtime without rewrites of its own: it fuses no Q/DQ and drops no cast."""
+
+    def __init__(self, graph: onnx.ModelProto) -> None:
+        """Load `graph`."""
+        options = onnxruntime.SessionOptions()
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+        self._session = onnxruntime.InferenceSession(
+            graph.SerializeToString(), options, providers=["CPUExecutionProvider"]
+        )
+        self._outputs = [output.name for output in self._session.get_outputs()]
+
+    def run(self, images: np.ndarray) -> dict[str, np.ndarray]:
+        """Run a batch."""
+        return dict(zip(self._outputs, self._session.run(None, {"images": images}), strict=True))
+
+    def describe(self) -> dict[str, Any]:
+        """Name the backend."""
+        return {"backend": "onnxruntime"}
+
+    def close(self) -> None:
+        """Nothing is held that needs closing."""
+
+
+if __name__ == "__main__":
+    main()
