@@ -49,17 +49,15 @@ class PartialShapes:
         if name in self._numbers:
             return self._numbers[name]
         shape = self._shape(name)
-        if shape is None or len(shape) > 1 or None in shape or math.prod(shape) > _MOST_NUMBERS:
-            return None
-        return (None,) * math.prod(side or 0 for side in shape)
+        count = None if shape is None or len(shape) > 1 else _count(shape)
+        return None if count is None else (None,) * count
 
     def follow(self, node: Node) -> Shape | None:
         """Note and return the numbers that `node` gives, if it computes with numbers of a shape."""
         shape = self._shape(node.output)
-        if shape is None or None in shape or math.prod(shape) > _MOST_NUMBERS:
-            return None
-        found = self._found(node)
-        if found is None or len(found) != math.prod(shape):
+        count = None if shape is None else _count(shape)
+        found = None if count is None else self._found(node)
+        if shape is None or found is None or len(found) != count:
             return None
         if len(shape) <= 1:
             self._numbers[node.output] = found
@@ -95,8 +93,8 @@ class PartialShapes:
                 return None
             return tuple(data[int(place)] for place in places.reshape(-1))
         if node.op == "Slice":
-            cut = self._cuts(node, 1)
-            return None if cut is None or cut.get(0) is None else data[cut[0]]
+            part = (self._cuts(node, 1) or {}).get(0)
+            return None if part is None else data[part]
         return None
 
     def _elementwise(self, node: Node) -> Shape | None:
@@ -138,13 +136,13 @@ class PartialShapes:
         if len(lengths) != 1 or axes is None or None in axes:
             return None
         (count,) = lengths
-        axes = axes or tuple(range(count))
+        axes = tuple(a for a in axes if a is not None) or tuple(range(count))
         steps = (None,) * count if steps is None else steps or (1,) * count
         if len(axes) != count or len(steps) != count or max(axes, default=0) >= rank:
             return None
         nothing: Shape = (None,) * count
         rows = zip(axes, starts or nothing, ends or nothing, steps, strict=True)
-        return {int(axis or 0) % rank: None if None in cut or not cut[2] else slice(*cut)
+        return {axis % rank: None if None in cut or not cut[2] else slice(*cut)
                 for axis, *cut in rows}  # fmt: skip
 
     def _of_reshape(self, node: Node) -> list[int | None] | None:
@@ -228,6 +226,13 @@ class PartialShapes:
     def _of_constant(self, node: Node) -> list[int | None] | None:
         numbers = self.numbers(node.inputs[0])
         return None if numbers is None else list(numbers)
+
+
+def _count(shape: Shape) -> int | None:
+    """Return how many elements there are, if they are so few that they may belong to a shape."""
+    known = [side for side in shape if side is not None]
+    count = math.prod(known)
+    return count if len(known) == len(shape) and count <= _MOST_NUMBERS else None
 
 
 def _cut(side: int | None, part: slice | None) -> int | None:
