@@ -139,7 +139,8 @@ def rare(layer: Any, logits: list[Any], threshold: float, wanted: int) -> None:
     import torch
 
     flat = torch.cat([one.flatten(1) for one in logits], 1).sort(1, descending=True).values
-    layer.bias.add_(math.log(threshold / (1 - threshold)) - flat[:, wanted].max())
+    least = flat[flat[:, wanted].argmax(), wanted - 1 : wanted + 1].mean()  # clear of both
+    layer.bias.add_(math.log(threshold / (1 - threshold)) - least)
 
 
 # ---- maskrt's side ----
@@ -162,7 +163,8 @@ def agreement(folder: Path, *, eager: bool) -> dict[str, Any]:
             masks.append((float(one["masks"][i].sum()), _mask_iou(one["masks"][i], found.masks[j])))
     return {
         **about, **total, "pairs": len(scores), "eager": eager,
-        "box_iou": min(boxes, default=None), "score": max(scores, default=None),
+        "box_iou": min(boxes, default=None),  # of SOLO's, which have no boxes there, nothing
+        "score": max(scores, default=None),
         "mask_iou": _by_size(masks),
     }  # fmt: skip
 
