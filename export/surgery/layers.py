@@ -112,8 +112,7 @@ class _Copier:
     def copy(self, node: Node) -> None:
         self._node = node
         if node.op in _SEVERAL and node.op in self._more:
-            made = self._several(node)
-            self._names.update(zip(node.outputs, made, strict=True))
+            self._names.update(zip(node.outputs, self._several(node), strict=True))
             return
         if node.op in _WEIGHTED:
             made = self._weighted(node)

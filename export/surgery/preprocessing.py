@@ -127,7 +127,8 @@ def read_preprocessing(graph: Graph, outside: Normalisation | None = None) -> Pr
     nodes = [n for n in nodes_between(graph, [output], [picture]) if n.op not in ("Gather",)]
     if resize is not None:
         inner = _inner(graph, resize, output)
-    bgr, told = bool(np.allclose(-shift / scale, _IMAGENET[::-1], atol=_NEAR)), ""
+    bgr = bool(np.allclose(-shift / scale, _IMAGENET[::-1], atol=_NEAR))
+    told: str | None = ""
     raw = batched and resize is None and not nodes
     if raw:
         scale, shift, bgr, told = _outside(outside)

@@ -117,15 +117,15 @@ def _strayed(
             known.update(node.outputs)
     waiting, seen = [output], {output}
     while waiting:
-        node = graph.maker(waiting.pop(0))
-        if node is None:
+        reader = graph.maker(waiting.pop(0))
+        if reader is None:
             continue
-        strange = [n for n in node.inputs if n and n not in known and n not in graph.constants]
+        strange = [n for n in reader.inputs if n and n not in known and n not in graph.constants]
         if strange:
             maker = graph.maker(strange[0])
             what = f"the input {strange[0]!r}" if maker is None else f"what {maker} makes"
-            return Declined(rule, f"it also depends on {what}, which no rule expects there", node)
-        new = [n for n in node.inputs if n and n not in feeds and n not in seen]
+            return Declined(rule, f"it also depends on {what}, which no rule expects there", reader)
+        new = [n for n in reader.inputs if n and n not in feeds and n not in seen]
         seen.update(new)
         waiting += new
     return Declined(rule, f"what makes {output!r} depends on more than it should", nodes[-1])
