@@ -73,9 +73,9 @@ def _add_nodes(graph: onnx.GraphProto, batch: int, count: int, height: int, widt
     grids = []
     for place, (name, extent) in enumerate((("x", width), ("y", height))):
         edges = []
-        for at in (place, place + 2):
-            first, last = shape(f"{name}.from.{at}", at), shape(f"{name}.to.{at}", at + 1)
-            edges.append(op("Slice", ["boxes", first, last, axis], f"{name}.{at}"))
+        for edge in (place, place + 2):
+            first, last = shape(f"{name}.from.{edge}", edge), shape(f"{name}.to.{edge}", edge + 1)
+            edges.append(op("Slice", ["boxes", first, last, axis], f"{name}.{edge}"))
         inside = op("Mul", [op("Sub", edges[::-1], f"{name}.size"), steps], f"{name}.inside")
         at = op("Add", [edges[0], inside], f"{name}.at")
         scale = constant(f"{name}.scale", np.array([2 / (_STRIDE * extent)], np.float32))
