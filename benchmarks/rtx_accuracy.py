@@ -31,6 +31,7 @@ from maskrt.demo.scenes import scene, write_coco
 from maskrt.pipeline import export_bundle
 from maskrt.plugins import lower
 from maskrt.runtime import Backend, Session
+from maskrt.runtime.build.half import make_rounding_explicit
 from maskrt.runtime.check import CocoDataset, evaluate
 from maskrt.stages import read_model
 
@@ -77,12 +78,13 @@ def graphs(model: onnx.ModelProto, recipe: calib.Recipe) -> Iterator[tuple[str, 
 
 
 class AsWritten(Backend):
-    """ONNX Runtime without rewrites of its own: it fuses no Q/DQ and drops no cast."""
+    """ONNX Runtime that fuses no Q/DQ and drops no cast."""
 
     def __init__(self, graph: onnx.ModelProto) -> None:
-        """Load `graph`."""
+        """Load `graph`, with the rounding of its FP16 nodes as casts around FP32 ones."""
+        make_rounding_explicit(graph)
         options = onnxruntime.SessionOptions()
-        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
         self._session = onnxruntime.InferenceSession(
             graph.SerializeToString(), options, providers=["CPUExecutionProvider"]
         )

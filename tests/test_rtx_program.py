@@ -84,7 +84,7 @@ class _OnnxRuntime(Backend):
 
 
 def test_the_graph_without_plugins_has_the_same_ap(demo: Bundle, tmp_path: Path) -> None:
-    annotations = write_coco(tmp_path / "scenes", 40, split="val", size=SIZE)
+    annotations = write_coco(tmp_path / "scenes", 24, split="val", size=SIZE)
     dataset = CocoDataset.load(annotations.parent / "images", annotations)
     found = []
     for form in ("function", "pluginless"):

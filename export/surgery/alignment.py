@@ -13,9 +13,9 @@ __all__ = ["lost_alignment"]
 
 _WIDENED = (
     "the file aligns RoIAlign by moving its boxes, as mmdeploy does below opset 16, and so takes "
-    "boxes narrower than a cell of their feature map for one cell wide, which mmdetection does "
-    "not: it is not quite the model that was trained. Export it again with opset_version=16 or "
-    "later in the deploy configuration's onnx_config."
+    "boxes narrower than a cell of their feature map for one cell wide, as mmdetection does not: "
+    "it is not quite the model that was trained. Export it again with opset_version=16 or later "
+    "in the deploy configuration's onnx_config."
 )
 
 

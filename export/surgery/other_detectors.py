@@ -59,9 +59,10 @@ def _one_stage(graph: Graph, suppression: Node) -> str:
 
 def _check_cascade(graph: Graph) -> None:
     """Decline if boxes of a head are pooled again before they are suppressed."""
+    suppressions = len(graph.of("NonMaxSuppression"))
     for pool in graph.of("RoiAlign"):
         above = [node.op for node in _ancestors(graph, pool.inputs[1])]
-        if "RoiAlign" in above and above.count("NonMaxSuppression") == 1:
+        if "RoiAlign" in above and 0 < above.count("NonMaxSuppression") < suppressions:
             raise Declined(
                 RULE, "it is a Cascade R-CNN: boxes that one head has moved are pooled again for "
                 f"the next one, and {_READ}, with one box head", pool,

@@ -105,3 +105,5 @@ def _copy(bundle: Bundle, into: Path, target: Target) -> None:
         with copied.edit() as staged:
             for name in others:
                 staged.remove(f"engines/{name}/")
+        for name in others:
+            shutil.rmtree(into / "engines" / name, ignore_errors=True)  # its empty folder

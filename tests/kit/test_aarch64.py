@@ -48,8 +48,9 @@ def wrapped(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _run(wrapped: Path, *words: str | Path, **more: str) -> subprocess.CompletedProcess[str]:
     bare = {"PATH": f"{wrapped}:{os.environ['PATH']}", "HOME": str(wrapped), **more}
     return subprocess.run(
-        [str(word) for word in words], env=bare, capture_output=True, text=True, check=False
-    )
+        [str(word) for word in words], env=bare, cwd=wrapped, capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
 
 
 @pytest.fixture

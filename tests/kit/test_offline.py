@@ -30,7 +30,9 @@ def _offline(words: list[str], **environment: str) -> subprocess.CompletedProces
     """Run a program in a network of its own, which has nothing; elsewhere with a dead proxy."""
     bare = {"PATH": os.environ["PATH"], "https_proxy": "http://127.0.0.1:9", **environment}
     isolate = ["unshare", "--net"] if _can_isolate() else []
-    return subprocess.run([*isolate, *words], env=bare, capture_output=True, text=True, check=False)
+    return subprocess.run(
+        [*isolate, *words], env=bare, cwd="/", capture_output=True, text=True, check=False
+    )
 
 
 def _can_isolate() -> bool:

@@ -67,9 +67,16 @@ void fail(const char* what);
 #define __threadfence_block()
 #define warpSize 32
 
-struct half_t { _Float16 value; };
+// IEEE half, rounded to nearest by a conversion. g++ before 13 knows _Float16 on x86 alone, and on ARM
+// has __fp16, which is the same in memory.
+#if defined(__aarch64__)
+typedef __fp16 half_in_memory;
+#else
+typedef _Float16 half_in_memory;
+#endif
+struct half_t { half_in_memory value; };
 static inline float to_float(half_t value) { return (float)value.value; }
-static inline void store(half_t* place, float value) { place->value = (_Float16)value; }
+static inline void store(half_t* place, float value) { place->value = (half_in_memory)value; }
 
 template <class T> static inline T min(T a, T b) { return b < a ? b : a; }
 template <class T> static inline T max(T a, T b) { return a < b ? b : a; }
