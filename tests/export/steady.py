@@ -75,8 +75,9 @@ def _candidates(photos: Sequence[np.ndarray]) -> Iterator[np.ndarray]:
     yield from photos
     for axis in (1, 0):
         yield from (np.ascontiguousarray(np.flip(photo, axis)) for photo in photos)
-    for part in (3, 5):
-        yield from (np.roll(photo, photo.shape[1] // part, 1) for photo in photos)
+    for part in (2, 3, 5, 7, 11):
+        for axis in (1, 0):
+            yield from (np.roll(photo, photo.shape[axis] // part, axis) for photo in photos)
 
 
 def canonical(model: onnx.ModelProto, manifest: Manifest) -> Session:

@@ -259,7 +259,7 @@ CHANGED: list[tuple[str, Change, str]] = [
         with_before("Sub", "transform", 0, "Exp"),
         "preprocessing.*channel by channel",
     ),
-    ("a free picture size", _dynamic_picture, "preprocessing.*input has the shape"),
+    ("a free picture size", _dynamic_picture, "preprocessing.*size of its picture is not fixed"),
     ("a second input", _second_input, "has 2 inputs"),
     ("a fifth output", _more_outputs("/rpn/Sigmoid_output_0"), "has 5 outputs"),
     ("scores are no output", _scores_not_shown, "scores of the detections are no output"),

@@ -26,7 +26,8 @@ from ..detectors import enliven, tiny_mask_rcnn  # noqa: E402
 from .foreign import lively_detector, resized  # noqa: E402
 from .restated_detectron2 import Detectron2Style  # noqa: E402
 from .restated_mmdeploy import MMDeployStyle  # noqa: E402
-from .restated_plugins import MMDeployPluginStyle, PluginStyle  # noqa: E402
+from .restated_mmdeploy_plugins import MMDeployPluginStyle  # noqa: E402
+from .restated_plugins import PluginStyle  # noqa: E402
 
 pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("ignore")]
 SIZE = (64, 96)
