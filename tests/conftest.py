@@ -2,6 +2,7 @@
 
 import errno
 import importlib.util
+import os
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -49,11 +50,11 @@ def photos() -> list[np.ndarray]:
 
 @pytest.fixture(scope="session", autouse=True)
 def _few_threads() -> None:
-    """Keep PyTorch and ONNX Runtime from fighting for two cores."""
+    """Keep PyTorch from fighting for two cores; `OMP_NUM_THREADS` says otherwise."""
     if importlib.util.find_spec("torch") is not None:
         import torch
 
-        torch.set_num_threads(2)
+        torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "2")))
 
 
 @pytest.fixture
