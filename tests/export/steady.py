@@ -1,13 +1,13 @@
 """Pictures on which rounding decides nothing, for models with random weights.
 
 Two programs that compute the same model round differently, and so does one program on two CPUs: by
-about one part in a million a layer. Of random weights some proposal, score, overlap or side always
+about one part in ten million a layer. Of random weights some proposal, score, overlap or side always
 lies that near to a threshold, and then an instance is there in one program and absent in the other,
 through no fault of either.
 
 The rule: a picture is *steady* for a graph if the graph finds the same instances, inside the limits
-of the proof, when the weights of its layers are moved by one part in a hundred thousand, ten times
-what rounding does, in three draws. Tests with random weights compare on steady pictures alone, and
+of the proof, when the weights of its layers are moved by one part in a million, ten times what
+rounding does, in two draws. Tests with random weights compare on steady pictures alone, and
 there every instance has to agree. The graph only chooses: what it finds is still held against the
 original, so a graph that is wrong is wrong on steady pictures, too.
 """
@@ -26,8 +26,8 @@ from maskrt.runtime.check import compare, violations
 
 __all__ = ["canonical", "only_steady", "shaken", "steady_pictures"]
 
-_PART = 1e-5
-_DRAWS = 3
+_PART = 1e-6
+_DRAWS = 2
 _LAYERS = {"Conv", "ConvTranspose", "Gemm", "MatMul"}
 
 
@@ -57,7 +57,7 @@ def only_steady(
 
 
 def shaken(model: onnx.ModelProto, seed: int) -> onnx.ModelProto:
-    """Return `model` with the weights of its layers moved by one part in a hundred thousand."""
+    """Return `model` with the weights of its layers moved by one part in a million."""
     generator = np.random.default_rng(seed)
     moved = onnx.ModelProto()
     moved.CopyFrom(model)
