@@ -34,14 +34,14 @@ LAYER = "backbone.body.stage2.1.conv1"
 
 @pytest.fixture(scope="module")
 def healthy(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The demo model at INT8, and five held-out scenes that have to be resized."""
+    """The demo model at INT8, and nine held-out scenes that have to be resized."""
     folder = tmp_path_factory.mktemp("faults")
     pictures = [scene(index, split="train", size=(320, 320)).image for index in range(12)]
     maskrt.compile(
         DEMO, folder / "model.maskrt", weights=weights_path(), input_size=(320, 320),
         calibration=pictures, precision="int8", class_names=("background", *CLASS_NAMES),
     )  # fmt: skip
-    write_coco(folder / "val", 5, split="val", size=(300, 410))
+    write_coco(folder / "val", 9, split="val", size=(300, 410))
     return folder
 
 

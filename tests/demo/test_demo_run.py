@@ -51,9 +51,11 @@ def test_engines_are_what_was_asked_for(
 ) -> None:
     rows = demo[1]
     assert rows["rtx FP32"].layers["fp32"] == rows["rtx FP16"].layers["fp16"]
-    for name in ("cpu INT8", "rtx INT8"):
-        layers = rows[name].layers
-        assert layers["int8"] / sum(layers.values()) >= 0.95
+    layers = rows["cpu INT8"].layers
+    assert layers["int8"] / sum(layers.values()) >= 0.95
+    layers = rows["rtx INT8"].layers  # INT8 where it gains time there, FP16 for the rest
+    assert layers["int8"] > 0
+    assert layers["fp32"] == layers["unknown"] == 0
     assert demo[0].manifest.precision is Precision.INT8
     assert len(demo[0].engines()) == 6
 
