@@ -1,9 +1,9 @@
 """Pictures on which rounding decides nothing, for models with random weights.
 
 Two programs that compute the same model round differently, and so does one program on two CPUs: by
-about one part in ten million a layer. Of random weights some proposal, score, overlap or side always
-lies that near to a threshold, and then an instance is there in one program and absent in the other,
-through no fault of either.
+about one part in ten million a layer. Of random weights some proposal, score, overlap or side
+always lies that near to a threshold, and then an instance is there in one program and absent in the
+other, through no fault of either.
 
 The rule: a picture is *steady* for a graph if the graph finds the same instances, inside the limits
 of the proof, when the weights of its layers are moved by one part in a million, ten times what
