@@ -19,6 +19,7 @@ from maskrt.core.masks import MaskPaste  # noqa: E402
 from maskrt.export.surgery import examine, export_onnx  # noqa: E402
 from maskrt.export.surgery.fold import fold  # noqa: E402
 from maskrt.export.surgery.graph import Node  # noqa: E402
+from maskrt.export.surgery.normalisation import UNSAID, normalisation_beside  # noqa: E402
 from maskrt.export.surgery.paste import paste_of, told_paste  # noqa: E402
 from maskrt.export.surgery.plugin_graph import plugin_detector  # noqa: E402
 
@@ -125,13 +126,18 @@ def test_a_file_that_pastes_is_torchvisions(small: Path) -> None:
         export_onnx(small, paste=DETECTRON2)
 
 
-def test_mmdeploys_file(photos: list[np.ndarray], tmp_path: Path) -> None:
-    model, shown = lively_detector(photos, SIZE)
-    picture = ((shown[0] - np.float32(120)) / np.float32(58)).transpose(2, 0, 1)[None]
-    (tmp_path / "pipeline.json").write_text(
+def _note_normalisation(folder: Path) -> None:
+    """Write what mmdeploy's `--dump-info` writes beside a file."""
+    (folder / "pipeline.json").write_text(
         '{"pipeline": {"tasks": [{"module": "Transform", "transforms": [{"type": "Normalize", '
         '"mean": [120, 120, 120], "std": [58, 58, 58], "to_rgb": true}]}]}}'
     )
+
+
+def test_mmdeploys_file(photos: list[np.ndarray], tmp_path: Path) -> None:
+    model, shown = lively_detector(photos, SIZE)
+    picture = ((shown[0] - np.float32(120)) / np.float32(58)).transpose(2, 0, 1)[None]
+    _note_normalisation(tmp_path)
     path = _write(MMDeployStyle(model, SIZE, finest=20), picture, tmp_path / "end2end.onnx")
     assert export_onnx(path).manifest.mask_paste is DETECTRON2
 
@@ -147,15 +153,21 @@ def test_files_of_plugins(style: type, photos: list[np.ndarray], tmp_path: Path)
     model = tiny_mask_rcnn(4, min_size=size[0], max_size=size[1])
     enliven(model, shown)
     picture = shown[0].transpose(2, 0, 1).astype(np.float32)[None]
-    path = _write(
-        style(model, size, 80), picture, tmp_path / "a.onnx",
-        custom_opsets={"TRT": 1, "mmdeploy": 1},
-    )  # fmt: skip
+    if style is MMDeployPluginStyle:
+        model.rpn._post_nms_top_n = {"training": 80, "testing": 80}
+        restated = MMDeployPluginStyle(model, size, finest=14)
+        picture = (picture - np.float32(120)) / np.float32(58)
+        _note_normalisation(tmp_path)
+    else:
+        restated = style(model, size, 80)
+    opsets = {"TRT": 1, "mmdeploy": 1}
+    path = _write(restated, picture, tmp_path / "a.onnx", custom_opsets=opsets)
     assert examine(path).paste is not None
     assert export_onnx(path).manifest.mask_paste is DETECTRON2
     from maskrt.export.surgery.declined import Notes
 
-    found = plugin_detector(fold(onnx.load(path)), Notes())
+    outside = normalisation_beside(path) or UNSAID
+    found = plugin_detector(fold(onnx.load(path)), Notes(), outside)
     unaligned = {"coordinate_transformation_mode": 0, "aligned": 0}
     nodes = tuple(
         Node(n.op, n.inputs, n.outputs, {**n.attributes, **unaligned}) for n in found.plugins
