@@ -255,11 +255,9 @@ class Session:
     def _frames(self, source: Iterable[Picture], prefetch: int) -> Generator[Frame, None, None]:
         with self._turn:
             backend = self._open_backend()
-            if self._slots is not None and backend.one_frame:
-                slots = None
-            else:
-                slots = backend.open_frames(self.spec, _IN_FLIGHT)
-        if slots is None and self._slots is not None:
+            shared = self._slots is not None and backend.one_frame
+            slots = None if shared else backend.open_frames(self.spec, _IN_FLIGHT)
+        if shared:
             yield from self._frames_one_by_one(source, prefetch)
         elif slots is None:
             yield from self._frames_on_host(source, prefetch)

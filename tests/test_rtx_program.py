@@ -2,11 +2,8 @@
 
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import onnx
-import onnxruntime
 import pytest
 
 import maskrt
@@ -16,7 +13,8 @@ from maskrt.demo import weights_path
 from maskrt.demo.scenes import scene, write_coco
 from maskrt.pipeline import export_bundle
 from maskrt.plugins import lower
-from maskrt.runtime import Backend, Session
+from maskrt.runtime import Session
+from maskrt.runtime.backends.cpu import CpuBackend
 from maskrt.runtime.check import CocoDataset, evaluate
 from maskrt.stages import read_model
 
@@ -64,31 +62,12 @@ def test_the_program_stays_as_small_as_it_is(demo: Bundle, precision: Precision)
         assert [n for n, got in info["layer_precisions"].items() if got == "int8"] == narrow
 
 
-class _OnnxRuntime(Backend):
-    """A graph of standard operators in ONNX Runtime."""
-
-    def __init__(self, graph: onnx.ModelProto) -> None:
-        self._session = onnxruntime.InferenceSession(
-            graph.SerializeToString(), providers=["CPUExecutionProvider"]
-        )
-        self._outputs = [output.name for output in self._session.get_outputs()]
-
-    def run(self, images: np.ndarray) -> dict[str, np.ndarray]:
-        return dict(zip(self._outputs, self._session.run(None, {"images": images}), strict=True))
-
-    def describe(self) -> dict[str, Any]:
-        return {"backend": "onnxruntime"}
-
-    def close(self) -> None:
-        pass
-
-
 def test_the_graph_without_plugins_has_the_same_ap(demo: Bundle, tmp_path: Path) -> None:
     annotations = write_coco(tmp_path / "scenes", 24, split="val", size=SIZE)
     dataset = CocoDataset.load(annotations.parent / "images", annotations)
     found = []
     for form in ("function", "pluginless"):
-        backend = _OnnxRuntime(lower(read_model(demo), form))
+        backend = CpuBackend(lower(read_model(demo), form).SerializeToString())
         spec, names = demo.manifest.input, demo.manifest.class_names
         with Session(backend, spec, class_names=names) as session:
             found.append(evaluate(session.predict, dataset).metrics)
