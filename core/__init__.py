@@ -39,6 +39,7 @@ __all__ = [
     "Precision",
     "PrecisionError",
     "Progress",
+    "Resampling",
     "StorageError",
     "Target",
     "UnsupportedModelError",
