@@ -21,6 +21,7 @@ __all__ = [
     "check_method",
     "check_size",
     "given_normalisation",
+    "given_one_pass",
     "improvements_of",
     "parse_targets",
 ]
@@ -57,6 +58,11 @@ def given_normalisation(
     """Return those of the three that say something, by name."""
     said = {"mean": mean, "std": std, "channel_order": channel_order}
     return {name: value for name, value in said.items() if value is not None}
+
+
+def given_one_pass(**given: object) -> dict[str, object]:
+    """Return those that say something of a detector of one pass, by name."""
+    return {name: value for name, value in given.items() if value is not None}
 
 
 def calibrated_precision(precision: Precision | str, method: str) -> Precision:

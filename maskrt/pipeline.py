@@ -22,13 +22,14 @@ from .arguments import (
     check_method,
     check_size,
     given_normalisation,
+    given_one_pass,
     improvements_of,
     is_measurable,
     parse_targets,
 )
 from .checking import refuse_blind_engine
 from .choosing import check_can_exist
-from .core import Bundle, Precision, Progress, Target, silent
+from .core import Bundle, Placing, Precision, Progress, Resampling, Target, silent
 from .core.bundle import check_destination
 from .core.masks import MaskPaste
 from .runtime import Session, open_session
@@ -76,6 +77,15 @@ def compile(
     std: Sequence[float] | None = None,
     channel_order: str | None = None,
     paste: MaskPaste | str | None = None,
+    outputs: str | None = None,
+    score_threshold: float | None = None,
+    iou_threshold: float | None = None,
+    class_agnostic: bool | None = None,
+    max_detections: int | None = None,
+    mask_crop: str | None = None,
+    placing: Placing | str | None = None,
+    resampling: Resampling | str | None = None,
+    fill: Sequence[int] | None = None,
     progress: Progress = silent,
 ) -> Bundle:
     """Compile a PyTorch model to a bundle with an engine for each target.
@@ -111,6 +121,17 @@ def compile(
             says so.
         paste: how masks over boxes come into the picture, `"torchvision"` or `"detectron2"`; None
             is the model's own way, which of an ONNX file its structure tells.
+        outputs: what the outputs of an ONNX file of one pass (YOLO, DETR) are, if that is not
+            recognised: `"yolo-seg=PREDICTIONS,PROTOTYPES"`, `"detr-seg=BOXES,SCORES,MASKS"`.
+        score_threshold: of such a file, as the next seven; instances score more. None is what its
+            family's own program takes (docs/surgery.md).
+        iou_threshold: a box that overlaps a better one more is left out.
+        class_agnostic: whether boxes of other classes suppress, too.
+        max_detections: instances a picture.
+        mask_crop: where masks end with their boxes: `"picture"`, `"prototypes"` or `"none"`.
+        placing: where a picture lies on the input: `"top_left"`, `"centre"` or `"squash"`.
+        resampling: how it is resized: `"antialiased"` or `"bilinear"`.
+        fill: the colour beside a letterboxed picture, RGB of 0 to 255.
         progress: told what goes on.
 
     Raises:
@@ -132,6 +153,11 @@ def compile(
     exported = make_export(
         model, weights, num_classes, input_size, batch, class_names, progress,
         given_normalisation(mean, std, channel_order), paste=rule,
+        one_pass=given_one_pass(
+            outputs=outputs, score_threshold=score_threshold, iou_threshold=iou_threshold,
+            class_agnostic=class_agnostic, max_detections=max_detections, mask_crop=mask_crop,
+            placing=placing, resampling=resampling, fill=fill,
+        ),
     )  # fmt: skip
     with Bundle.create(output, exported.manifest) as bundle:
         write_export(bundle, exported, pictures, progress)
@@ -165,6 +191,15 @@ def export_bundle(
     std: Sequence[float] | None = None,
     channel_order: str | None = None,
     paste: MaskPaste | str | None = None,
+    outputs: str | None = None,
+    score_threshold: float | None = None,
+    iou_threshold: float | None = None,
+    class_agnostic: bool | None = None,
+    max_detections: int | None = None,
+    mask_crop: str | None = None,
+    placing: Placing | str | None = None,
+    resampling: Resampling | str | None = None,
+    fill: Sequence[int] | None = None,
     progress: Progress = silent,
 ) -> Bundle:
     """Export a PyTorch model to a bundle without engines; see `compile`."""
@@ -173,6 +208,11 @@ def export_bundle(
     exported = make_export(
         model, weights, num_classes, input_size, batch, class_names, progress,
         given_normalisation(mean, std, channel_order), paste=rule,
+        one_pass=given_one_pass(
+            outputs=outputs, score_threshold=score_threshold, iou_threshold=iou_threshold,
+            class_agnostic=class_agnostic, max_detections=max_detections, mask_crop=mask_crop,
+            placing=placing, resampling=resampling, fill=fill,
+        ),
     )  # fmt: skip
     with Bundle.create(output, exported.manifest) as bundle:
         write_export(bundle, exported, None, progress)

@@ -68,18 +68,19 @@ def make_export(
     normalisation: Mapping[str, Any] | None = None,
     *,
     paste: MaskPaste | None = None,
+    one_pass: Mapping[str, Any] | None = None,
 ) -> "Export | OnnxExport":
     """Export a model to canonical ONNX, with what it is compared with: the model itself.
 
     `normalisation` holds those of `mean`, `std` and `channel_order` that were given, which are for
-    an ONNX file alone.
+    an ONNX file alone, and `one_pass` what was given for one of a single pass.
     """
     require("onnxruntime", "compare the exported graph with the original")
     progress("export", 0, 1)
     if is_onnx(model):
         exported = _operate(
             Path(str(model)), weights, num_classes, input_size, batch, class_names,
-            normalisation or {}, paste,
+            normalisation or {}, paste, one_pass or {},
         )  # fmt: skip
         progress("export", 1, 1)
         return exported
@@ -88,6 +89,11 @@ def make_export(
         raise UsageError(
             f"{given} says how pictures are normalised for an ONNX file, and a PyTorch model says "
             "that itself: leave it out."
+        )
+    if one_pass:
+        raise UsageError(
+            f"{' and '.join(one_pass)} is for an ONNX file of one pass, as YOLO and DETR are, and "
+            "a PyTorch model has its own: leave it out."
         )
     from .export import export_model
 
@@ -118,18 +124,22 @@ def _operate(
     class_names: Sequence[str] | None,
     normalisation: Mapping[str, Any],
     paste: MaskPaste | None,
+    one_pass: Mapping[str, Any],
 ) -> "OnnxExport":
     from .export.surgery import export_onnx
 
     for name, value in (("weights", weights), ("num_classes", num_classes)):
         if value is not None:
             raise UsageError(f"{path} holds its own weights and classes: leave {name} out.")
+    head = dict(one_pass)
     return export_onnx(
         path,
         input_size=input_size,
         batch=batch,
         class_names=class_names,
         paste=paste,
+        outputs=head.pop("outputs", None),
+        head=head,
         **normalisation,
     )
 

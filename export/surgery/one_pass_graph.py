@@ -22,6 +22,7 @@ from .yolo import YoloHead
 
 __all__ = ["one_pass_graph"]
 
+_ANSWERS = "maskrt.answers"  # as `calib/placement.py` reads it
 _MOST_CANDIDATES = 4096  # before suppression; as in `canonical.py`
 _FLOAT, _INT32, _INT64 = int(TensorProto.FLOAT), int(TensorProto.INT32), int(TensorProto.INT64)
 _BESIDE = (
@@ -41,6 +42,7 @@ class _Writer:
     def __init__(self, graph: Graph, found: OnePass, batch: int) -> None:
         self.graph, self.found, self.batch = graph, found, batch
         self.out = Emitter()
+        self.answers: list[str] = []
         self.height, self.width = found.preprocessing.size
 
     def write(self) -> onnx.ModelProto:
@@ -54,17 +56,22 @@ class _Writer:
         images = helper.make_tensor_value_info(
             "images", TensorProto.UINT8, (self.batch, self.height, self.width, 3)
         )
-        return out.finish([images], [
+        model = out.finish([images], [
             ("boxes", boxes, _FLOAT), ("scores", scores, _FLOAT), ("labels", labels, _INT32),
             ("masks", masks, _FLOAT), ("count", count, _INT32),
         ])  # fmt: skip
+        made = {name for node in model.graph.node for name in node.output}
+        entry = model.metadata_props.add()
+        entry.key, entry.value = _ANSWERS, ",".join(n for n in self.answers if n in made)
+        return model
 
     def _copied(self, *names: str) -> list[str]:
         """Copy the network up to the tensors `names`."""
         known = {self.found.preprocessing.output: self._picture()}
-        return copy_layers(
+        self.answers = copy_layers(
             self.graph, self.out, names, known, stage="network", batch=self.batch, more=_BESIDE
         )
+        return self.answers
 
     def _picture(self) -> str:
         """Write what comes before the network, rounded as the family's program rounds it.
