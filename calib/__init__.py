@@ -11,7 +11,7 @@ from .histogram import Histogram
 from .improved import equalised, improved
 from .methods import DEFAULT_METHOD, METHODS
 from .observe import Collector, collect_statistics
-from .placement import Placement, place
+from .placement import Placement, check_method_fits, place
 from .recipe import LayerChoice, Recipe, TensorScale
 from .render import (
     Accelerated,
@@ -40,6 +40,7 @@ __all__ = [
     "TensorScale",
     "accelerated",
     "calibration_cache",
+    "check_method_fits",
     "collect_statistics",
     "equalise",
     "equalised",

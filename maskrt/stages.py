@@ -164,7 +164,12 @@ def write_recipe(
     progress: Progress,
     method: str = calib.DEFAULT_METHOD,
 ) -> None:
-    """Calibrate on `pictures`, if there are any, and write the recipe."""
+    """Calibrate on `pictures`, if there are any, and write the recipe.
+
+    Raises:
+        UsageError: the method does not fit the model.
+    """
+    calib.check_method_fits(model, precision, method)
     if pictures is None:
         store_recipe(bundle, model, precision, None, {}, method)
         return

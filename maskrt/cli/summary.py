@@ -5,7 +5,7 @@ from typing import Any
 
 from rich.table import Table
 
-from ..core import Bundle, BundleError, Manifest, Target, counted
+from ..core import Bundle, BundleError, Manifest, Placing, Target, counted
 from ..core.bundle import RECIPE, REPORT, SEARCH
 from ..core.masks import MaskFrame
 from ..runtime.cuda_device import can_run
@@ -16,6 +16,12 @@ _RUN_AGAIN = re.compile(r"\.\d+$")
 
 __all__ = ["engine_layers", "megabytes", "print_bundle"]
 
+_PLACED = {
+    Placing.TOP_LEFT: "letterboxed",
+    Placing.CENTRE: "letterboxed in the middle",
+    Placing.SQUASH: "squashed",
+}
+
 
 def print_bundle(bundle: Bundle) -> None:
     """Print the bundle's model, fidelity and engines."""
@@ -25,7 +31,7 @@ def print_bundle(bundle: Bundle) -> None:
     model = manifest.source.get("model", "of unknown source")
     screen.print(f"  model     {model}, {_weights(manifest.source)}")
     screen.print(
-        f"  input     {spec.batch} x {spec.height} x {spec.width} x 3 uint8 RGB, letterboxed"
+        f"  input     {spec.batch} x {spec.height} x {spec.width} x 3 uint8 RGB, {_PLACED[spec.placing]}"
     )
     if "masks" in manifest.outputs:
         screen.print(f"  masks     {_masks(manifest)}")
