@@ -108,8 +108,21 @@ class _Copier:
                     RULE, f"it reads {foreign!r}, which comes from outside the {self._stage}",
                     self._node,
                 )  # fmt: skip
-            self._names[foreign] = self._emitter.constant(value, value.dtype, hint)
+            for node in self._graph.grown.get(foreign, ()):
+                self._make(node)
+            if foreign not in self._names:
+                self._names[foreign] = self._emitter.constant(value, value.dtype, hint)
         return self._names[foreign]
+
+    def _make(self, node: Node) -> None:
+        """Write a node that computes constants, which folding would make larger."""
+        inputs = [
+            n and self._names.get(n) or self._emitter.constant(self._graph.constants[n],
+                                                               self._graph.constants[n].dtype)
+            for n in node.inputs
+        ]  # fmt: skip
+        made = self._emitter.op(node.op, *inputs, outputs=len(node.outputs), **node.attributes)
+        self._names.update(zip(node.outputs, [made] if isinstance(made, str) else made, strict=True))
 
     def copy(self, node: Node) -> None:
         self._node = node

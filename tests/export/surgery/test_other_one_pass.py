@@ -8,6 +8,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from maskrt.checking import prove
 from maskrt.core import UnsupportedModelError
 from maskrt.export.surgery import export_onnx
 from maskrt.export.surgery.hints import hints_of
@@ -134,3 +135,32 @@ def test_names_are_read_and_never_run(text: str, names: tuple[str, ...] | None) 
     model = yolo11_file()
     helper.set_model_props(model, {"names": text})
     assert hints_of(model).names == names
+
+
+def test_folding_stores_no_more_than_it_removes(tmp_path: Path) -> None:
+    model = yolo11_file()
+    conv = next(n for n in model.graph.node if n.op_type == "Conv")
+    made, conv.output[0] = conv.output[0], "plain"
+    sides = [SIZE[0] // 2, SIZE[1] // 2]
+    given = {
+        "pattern": np.linspace(0.9, 1.1, 16, dtype=np.float32).reshape(1, 16, 1, 1, 1),
+        "wide": np.array([1, 16, *sides, 8]),
+        "last": np.array([4]),
+    }
+    nodes = [
+        helper.make_node("Expand", ["pattern", "wide"], ["eight"]),  # 1.5 MB of 64 bytes
+        helper.make_node("Neg", ["eight"], ["less"]),
+        helper.make_node("Unsqueeze", ["plain", "last"], ["tall"]),
+        helper.make_node("Mul", ["tall", "less"], ["scaled"]),
+        helper.make_node("ReduceMean", ["scaled", "last"], [made], keepdims=0),
+    ]
+    place = list(model.graph.node).index(conv) + 1
+    rest = list(model.graph.node)[place:]
+    del model.graph.node[place:]
+    model.graph.node.extend([*nodes, *rest])
+    model.graph.initializer.extend(numpy_helper.from_array(v, n) for n, v in given.items())
+    path = tmp_path / "model.onnx"
+    onnx.save(model, str(path))
+    exported = export_onnx(path)
+    assert exported.model.ByteSize() < path.stat().st_size + (1 << 18)
+    assert prove(exported)["violations"] == []
