@@ -19,7 +19,8 @@ The rules, with TensorRT's reasons (NVIDIA, Working with Quantized Types, Q/DQ p
 8. But where surgery says which tensors are a network's answers (`ANSWERS`), the layers just before
    them stay wide: an answer holds boxes, scores and coefficients side by side, whose sizes differ
    by orders of magnitude, and no single scale fits them; and a query is chosen by its score alone.
-   Attention's own products, LayerNorm, softmax and GELU have no constant weights, and are no layers.
+   Attention's own products, LayerNorm, softmax and GELU multiply by no constant matrix: they are
+   no layers.
 """
 
 from dataclasses import dataclass, field
@@ -198,9 +199,7 @@ def _has_silu(model: onnx.ModelProto) -> bool:
     )
 
 
-def _answering(
-    model: onnx.ModelProto, graph: GraphIndex, layers: tuple[Layer, ...]
-) -> list[Layer]:
+def _answering(model: onnx.ModelProto, graph: GraphIndex, layers: tuple[Layer, ...]) -> list[Layer]:
     """Return the layers between which and an answer there is no other layer."""
     said = next((e.value for e in model.metadata_props if e.key == ANSWERS), "")
     by_output = {layer.output: layer for layer in layers}

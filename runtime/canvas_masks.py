@@ -128,9 +128,7 @@ def _crops(
             if len(down.low) and len(across.low):  # nothing else is looked at
                 rows_of = slice(down.low[0], down.high[-1] + 1)
                 columns_of = slice(across.low[0], across.high[-1] + 1)
-                np.greater(
-                    source[rows_of, columns_of], threshold, out=seen[rows_of, columns_of]
-                )
+                np.greater(source[rows_of, columns_of], threshold, out=seen[rows_of, columns_of])
         else:
             seen = source > threshold
         rows, columns = touched(down, seen.any(axis=1)), touched(across, seen.any(axis=0))

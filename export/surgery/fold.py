@@ -81,9 +81,7 @@ def fold(
 
 
 class _Folder:
-    def __init__(
-        self, model: onnx.ModelProto, given: dict[str, TypeProto], may_grow: bool
-    ) -> None:
+    def __init__(self, model: onnx.ModelProto, given: dict[str, TypeProto], may_grow: bool) -> None:
         self._given = given
         self._may_grow = may_grow
         self.computed: dict[str, Node] = {}

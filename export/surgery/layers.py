@@ -116,13 +116,14 @@ class _Copier:
 
     def _make(self, node: Node) -> None:
         """Write a node that computes constants, which folding would make larger."""
-        inputs = [
-            n and self._names.get(n) or self._emitter.constant(self._graph.constants[n],
-                                                               self._graph.constants[n].dtype)
-            for n in node.inputs
-        ]  # fmt: skip
+        for name in node.inputs:
+            if name and name not in self._names:
+                value = self._graph.constants[name]
+                self._names[name] = self._emitter.constant(value, value.dtype)
+        inputs = [self._names[name] if name else "" for name in node.inputs]
         made = self._emitter.op(node.op, *inputs, outputs=len(node.outputs), **node.attributes)
-        self._names.update(zip(node.outputs, [made] if isinstance(made, str) else made, strict=True))
+        several = [made] if isinstance(made, str) else made
+        self._names.update(zip(node.outputs, several, strict=True))
 
     def copy(self, node: Node) -> None:
         self._node = node

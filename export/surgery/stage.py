@@ -24,10 +24,10 @@ from .normalisation import (
     normalisation_beside,
     normalisation_of,
 )
-from .paste import Told, paste_of, told_paste
 from .one_pass import OnePass, given_choice, is_one_pass, one_pass_detector
 from .one_pass_graph import one_pass_graph
 from .other_detectors import check_not_chosen, check_one_pass
+from .paste import Told, paste_of, told_paste
 from .plugin_graph import PluginDetector, has_plugins, plugin_detector, write_plugin_detector
 from .plugin_reference import PluginReference
 from .preprocessing import Preprocessing, read_preprocessing

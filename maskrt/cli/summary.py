@@ -30,9 +30,8 @@ def print_bundle(bundle: Bundle) -> None:
     screen.print(str(bundle.path), style="bold")
     model = manifest.source.get("model", "of unknown source")
     screen.print(f"  model     {model}, {_weights(manifest.source)}")
-    screen.print(
-        f"  input     {spec.batch} x {spec.height} x {spec.width} x 3 uint8 RGB, {_PLACED[spec.placing]}"
-    )
+    size = f"{spec.batch} x {spec.height} x {spec.width} x 3 uint8 RGB"
+    screen.print(f"  input     {size}, {_PLACED[spec.placing]}")
     if "masks" in manifest.outputs:
         screen.print(f"  masks     {_masks(manifest)}")
     screen.print(f"  fidelity  {_fidelity(manifest.fidelity)}")

@@ -5,6 +5,7 @@ of libreyolo 1.6. Backbones are three convolutions; weights are drawn, and the l
 their scores about the threshold, so that there are instances.
 """
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -198,8 +199,7 @@ def yolo26_file(*, chosen: int = 40, smallest: bool = False) -> onnx.ModelProto:
     rows = out.op("Transpose", rows, perm=[0, 2, 1])
     ends = [out.ints(v) for v in (0, 4, 4 + CLASSES, 4 + CLASSES + MASKS)]
     box, score, mask = (
-        out.op("Slice", rows, low, high, out.ints(2))
-        for low, high in zip(ends[:-1], ends[1:], strict=True)
+        out.op("Slice", rows, low, high, out.ints(2)) for low, high in itertools.pairwise(ends)
     )
     best = out.op("ReduceMax", score, out.ints(-1), keepdims=0)
     _, place = out.op("TopK", best, out.ints(chosen), outputs=2, axis=1, largest=1 - smallest)
@@ -322,7 +322,8 @@ def detr_file(
         project = out.value(np.linspace(-0.5, 0.5, 9).reshape(9, 1))
         mean = out.op("MatMul", out.op("Softmax", distributions, axis=-1), project)
         codes = out.op("Reshape", mean, out.ints(-1, queries, 4))
-        codes = out.op("Sigmoid", out.op("Add", codes, out.value(np.log(reference / (1 - reference)))))
+        start = out.value(np.log(reference / (1 - reference)))
+        codes = out.op("Sigmoid", out.op("Add", codes, start))
         middle, extent = (
             out.op("Slice", codes, out.ints(a), out.ints(b), out.ints(2)) for a, b in
             ((0, 2), (2, 4))

@@ -199,8 +199,8 @@ def test_names_and_order_mean_nothing(tmp_path: Path) -> None:
     plain = export_onnx(_saved(yolo11_file(), tmp_path)).model
     model = yolo11_file()
     del model.metadata_props[:]
-    names = {name: f"x{i}" for i, name in enumerate(
-        dict.fromkeys(n for node in model.graph.node for n in (*node.input, *node.output)))}  # fmt: skip
+    every = [n for node in model.graph.node for n in (*node.input, *node.output)]
+    names = {name: f"x{i}" for i, name in enumerate(dict.fromkeys(every))}
     for node in model.graph.node:
         node.input[:] = [names[n] for n in node.input]
         node.output[:] = [names[n] for n in node.output]
