@@ -8,12 +8,15 @@ stages do is in `stages`, what they refuse beforehand in `arguments`.
 
 import warnings
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from . import calib
-from .checking.accuracy import measure
+from .calib.bundled import read_model
+from .checking import accuracy
 from .checking.conversion import refuse_blind_engine
+from .checking.runs import Run, run_here
 from .compiling.arguments import (
     Pictures,
     calibrated_precision,
@@ -24,7 +27,6 @@ from .compiling.arguments import (
     check_size,
     given_normalisation,
     improvements_of,
-    is_measurable,
     parse_targets,
 )
 from .compiling.stages import (
@@ -32,7 +34,6 @@ from .compiling.stages import (
     hold_to_budget,
     improve_recipe,
     make_export,
-    read_model,
     remove_stale,
     write_engine,
     write_export,
@@ -44,7 +45,7 @@ from .core.masks import MaskPaste
 from .runtime import Session, open_session
 from .runtime.build import BuildOptions
 from .runtime.check import CocoDataset
-from .runtime.possible import check_can_exist
+from .runtime.possible import check_can_exist, is_measurable
 
 if TYPE_CHECKING:
     from torch import nn
@@ -290,16 +291,27 @@ def check(
         not be.
     """
     measured = measure(
-        Bundle.open(bundle),
-        CocoDataset.load(images, annotations),
-        target=target,
-        precision=precision,
-        max_ap_drop=max_ap_drop,
-        weights=weights,
-        explain=explain,
-        dask=dask,
-        progress=progress,
-    )
+        bundle, images=images, annotations=annotations, target=target, precision=precision,
+        max_ap_drop=max_ap_drop, weights=weights, explain=explain, dask=dask, progress=progress,
+    )  # fmt: skip
     if measured.unsaved:
         warnings.warn(f"the report is not in the bundle: {measured.unsaved}", stacklevel=2)
     return measured.report
+
+
+def measure(
+    bundle: Bundle | Path | str,
+    *,
+    images: Path | str,
+    annotations: Path | str,
+    dask: str | None = None,
+    **asked: Any,
+) -> accuracy.Measured:
+    """Do what `check` does, and return the report with its page; `asked` is of `check`."""
+    run: Run = run_here
+    if dask is not None:
+        from .cluster.check import run_on_cluster
+
+        run = partial(run_on_cluster, address=dask)
+    opened, dataset = Bundle.open(bundle), CocoDataset.load(images, annotations)
+    return accuracy.measure(opened, dataset, run=run, **asked)

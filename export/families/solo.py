@@ -22,7 +22,6 @@ from torch import Tensor, nn
 from ...core import InputSpec
 from . import grid_graph, grid_reference
 from .grid import CategoryBranch, GridSettings, grid_maps
-from .grid_checkpoints import SOLO_LAYOUTS
 from .layers import Tower, coordinates, prior_bias, resized
 from .one_stage import Detections, OneStage, OneStageGraph, quarter
 
@@ -45,8 +44,6 @@ class SOLOHeads(NamedTuple):
 
 class SOLO(OneStage):
     """The eager model; in eval mode it detects as the paper says."""
-
-    layouts = SOLO_LAYOUTS
 
     def __init__(
         self,

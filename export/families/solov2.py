@@ -21,7 +21,6 @@ from torch import Tensor, nn
 from ...core import InputSpec
 from . import grid_graph, grid_reference
 from .grid import CategoryBranch, GridSettings, grid_maps
-from .grid_checkpoints import SOLOV2_LAYOUTS
 from .layers import ConvNorm, Tower, coordinates, resized
 from .one_stage import Detections, OneStage, OneStageGraph, quarter
 
@@ -96,8 +95,6 @@ class MaskBranch(nn.Module):
 
 class SOLOv2(OneStage):
     """The eager model; in eval mode it detects as the paper says."""
-
-    layouts = SOLOV2_LAYOUTS
 
     def __init__(
         self,

@@ -61,9 +61,8 @@ def command(
     junit_file: Path | None,
 ) -> None:
     """Measure COCO AP of BUNDLE's engine and what it lost against the FP32 reference."""
-    from ..checking.accuracy import measure
-    from ..core import Bundle
-    from ..runtime.check import CocoDataset, enforce, render_junit
+    from ..pipeline import measure
+    from ..runtime.check import enforce, render_junit
     from ..runtime.check.report import write_text
 
     if store_reference:
@@ -71,9 +70,8 @@ def command(
         return
     with progress_bars() as progress:
         report, page, unsaved = measure(
-            Bundle.open(bundle), CocoDataset.load(images, annotations), target=target,
-            precision=precision, max_ap_drop=max_ap_drop, weights=weights, explain=explain,
-            dask=dask, progress=progress,
+            bundle, images=images, annotations=annotations, target=target, precision=precision,
+            max_ap_drop=max_ap_drop, weights=weights, explain=explain, dask=dask, progress=progress,
         )  # fmt: skip
     _print(report)
     if unsaved:

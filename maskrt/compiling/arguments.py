@@ -8,9 +8,9 @@ import numpy as np
 from ..calib import METHODS
 from ..core import Precision, Target, UsageError, require
 from ..runtime import list_images
-from ..runtime.build import check_buildable, is_buildable
+from ..runtime.build import check_buildable
 from ..runtime.check import CocoDataset
-from ..runtime.cuda_device import can_run
+from ..runtime.possible import is_measurable
 
 __all__ = [
     "Pictures",
@@ -118,11 +118,6 @@ def check_budget_arguments(
         raise UsageError(f"max_ap_drop is {max_ap_drop:g}, and must be 0 or more points of AP.")
     require("pycocotools", "measure AP for max_ap_drop")
     return CocoDataset.load(images, annotations) if asked is None else asked
-
-
-def is_measurable(target: Target) -> bool:
-    """Whether an engine for `target` is both built and run by this machine."""
-    return can_run(target) and is_buildable(target)
 
 
 def improvements_of(bias_correction: bool, equalise: bool) -> list[str]:

@@ -24,13 +24,14 @@ from ..calib.fingerprint import fingerprint
 from ..calib.search import Outcome, Score, Trial, digest, pareto, search
 from ..calib.sensitivity import measure_sensitivity, units
 from ..checking.category_numbers import check_numbering
+from ..checking.references import bare_session
 from ..core import Bundle, CheckFailedError, Precision, Progress, Target
-from ..runtime import Session, letterbox_batches
+from ..runtime import letterbox_batches
 from ..runtime.backends.cpu import CpuBackend
 from ..runtime.build import build_engine
 from ..runtime.check import BUDGETED, CocoDataset, evaluate
+from ..runtime.pictures import readable
 from .journal import Journal, Measured
-from .observation import first_readable
 
 __all__ = ["SCORED_PICTURES", "Judge", "fit_recipe", "search_report"]
 
@@ -71,7 +72,7 @@ def fit_recipe(
         unit: sum(seconds[n][recipe.rest] - seconds[n][Precision.INT8] for n in unit)
         for unit in units(calib.place(model))
     }
-    shown = first_readable(pictures, _SENSITIVITY_PICTURES)
+    shown = list(readable(pictures, _SENSITIVITY_PICTURES))
     noise: dict[tuple[str, ...], float] = {}
 
     def rank(best: calib.Recipe) -> list[tuple[str, ...]]:
@@ -193,13 +194,12 @@ class Judge:
         return known
 
     def _run(self, engine: bytes) -> Measured:
-        manifest, backend = self._manifest, CpuBackend(engine)
-        spec, names = manifest.input, manifest.class_names
-        with Session(
-            backend, spec, class_names=names,
-            mask_frame=manifest.mask_frame, mask_paste=manifest.mask_paste,
-        ) as session:  # fmt: skip
-            found = evaluate(session.predict, self._dataset, batch=spec.batch, class_names=names)
+        manifest = self._manifest
+        with bare_session(CpuBackend(engine), manifest) as session:
+            found = evaluate(
+                session.predict, self._dataset, batch=manifest.input.batch,
+                class_names=manifest.class_names,
+            )  # fmt: skip
         ap = {kind: metrics["AP"] or 0.0 for kind, metrics in found.metrics.items()}
         return Measured(ap, found.latency_ms["p50"])
 

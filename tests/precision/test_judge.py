@@ -99,7 +99,7 @@ def plant(model: onnx.ModelProto, monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     monkeypatch.setenv("MASKRT_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "elsewhere"))
     monkeypatch.setattr("maskrt.precision.search.CpuBackend", lambda engine: engine)
-    monkeypatch.setattr("maskrt.precision.search.Session", _Session)
+    monkeypatch.setattr("maskrt.precision.search.bare_session", _Session)
 
     def planted(ap: dict[str, float]) -> _Found:
         found = _Found(model.SerializeToString(), ap)
