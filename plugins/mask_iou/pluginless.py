@@ -2,9 +2,10 @@
 
 FP16 knows every integer up to 2048. So in a product over at most 2048 pixels each sum is exact,
 whatever it is kept in and in whichever order it comes about, and the pieces' products are added up
-in FP32, which counts exactly up to 2^24. FP16 is half the bytes, and runs on tensor cores.
+in FP32, which counts exactly up to 2^24. A mask's area is what it shares with itself. FP16 is half the bytes, and runs on tensor cores.
 """
 
+import numpy as np
 import onnx
 from onnx import TensorProto
 
@@ -26,12 +27,13 @@ def make_function(view: NodeView) -> onnx.FunctionProto:
     wide = body.op("Cast", "masks", to=TensorProto.FLOAT)
     inside = body.op("Greater", wide, body.constant(view.attributes["threshold"]))
     flat = body.op("Reshape", inside, body.ints(batch, count, height * width), allowzero=1)
-    one = body.op("Cast", flat, to=TensorProto.FLOAT)
-    body.named("area", "ReduceSum", one, body.ints(2), keepdims=0)
     pieces = _pieces(body, body.op("Cast", flat, to=TensorProto.FLOAT16), height * width)
     shared = body.op("MatMul", pieces, body.op("Transpose", pieces, perm=[0, 1, 3, 2]))
     shared = body.op("Cast", shared, to=TensorProto.FLOAT)
     shared = body.op("ReduceSum", shared, body.ints(1), keepdims=0)
+    itself = body.op("Expand", body.constant(np.arange(count)[:, None], np.int64), body.ints(batch, count, 1))
+    itself = body.op("GatherElements", shared, itself, axis=2)
+    body.named("area", "Squeeze", itself, body.ints(2))
     mine, theirs = column_and_row(body, "area")
     union = body.op("Sub", body.op("Add", mine, theirs), shared)
     # An empty union shares nothing, so that its quotient is 0.
