@@ -261,6 +261,7 @@ def check(
     images: Path | str,
     annotations: Path | str,
     target: Target | str | None = None,
+    as_target: Target | str | None = None,
     precision: Precision | str | None = None,
     max_ap_drop: float | None = None,
     weights: Path | str | None = None,
@@ -275,6 +276,9 @@ def check(
         images: folder of the annotated pictures.
         annotations: COCO instances JSON.
         target: None is the best that this machine can run.
+        as_target: foretell what an engine for this target, such as `"rtx"`, will compute: its graph
+            is evaluated exactly on this CPU, and compared with the engine for `cpu` as well
+            (`report.foretold`). No engine need be there.
         precision: None is the bundle's own.
         max_ap_drop: budget; the report says whether it was met (`report.passed`).
         weights: the PyTorch weights that the bundle was compiled from: the reference is then the
@@ -293,6 +297,7 @@ def check(
         Bundle.open(bundle),
         CocoDataset.load(images, annotations),
         target=target,
+        as_target=as_target,
         precision=precision,
         max_ap_drop=max_ap_drop,
         weights=weights,

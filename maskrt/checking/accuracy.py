@@ -23,6 +23,7 @@ from ..core import (
     Progress,
     StorageError,
     Target,
+    UsageError,
     silent,
 )  # fmt: skip
 from ..core.bundle import MODEL, REPORT
@@ -86,6 +87,7 @@ def measure(
     dataset: CocoDataset,
     *,
     target: Target | str | None = None,
+    as_target: Target | str | None = None,
     precision: Precision | str | None = None,
     max_ap_drop: float | None = None,
     weights: Path | str | None = None,
@@ -95,12 +97,21 @@ def measure(
 ) -> Measured:
     """Measure an engine against its reference, and write the report into the bundle.
 
-    With `dask`, the address of a scheduler, its workers run both models.
+    With `dask`, the address of a scheduler, its workers run both models. With `as_target`, what an
+    engine for that target will compute is evaluated here instead (`foretold.py`).
+
+    Raises:
+        UsageError: `as_target` with `target`, `explain` or `dask`.
     """
-    check_can_exist(bundle, target, precision)
+    if as_target is not None:
+        _refuse_beside_as({"target": target, "explain": explain, "dask": dask})
+    else:
+        check_can_exist(bundle, target, precision)
     check_numbering(bundle.manifest, dataset)
     opened = dict(bundle.digests)
-    if dask is not None:
+    if as_target is not None:
+        ran = _run_as(bundle, dataset, Target.parse(as_target), precision, weights, progress)
+    elif dask is not None:
         ran = _run_on_cluster(bundle, dataset, target, precision, weights, dask, progress)
     else:
         ran = _run_here(bundle, dataset, target, precision, weights, progress)
@@ -146,6 +157,73 @@ class _Ran:
     reference: Reference
     agreement: Agreement
     worst: "_Worst"
+    foretold: dict[str, Any] | None = None
+
+
+def _refuse_beside_as(given: dict[str, Any]) -> None:
+    for name, value in given.items():
+        if value:
+            raise UsageError(
+                f"an evaluation as another target runs no engine, so {name} says nothing of it: "
+                f"leave out one of the two."
+            )
+
+
+def _run_as(
+    bundle: Bundle,
+    dataset: CocoDataset,
+    target: Target,
+    precision: Precision | str | None,
+    weights: Path | str | None,
+    progress: Progress,
+) -> _Ran:
+    """Evaluate what an engine for `target` will compute, and hold the engine for `cpu` against it."""
+    from .foretold import foretold_session
+
+    wanted = None if precision is None else Precision.parse(precision)
+    agreement, beside, worst = Agreement(), Agreement(), _Worst()
+    with foretold_session(bundle, target, wanted) as session:
+        reference = find_reference(bundle, dataset, weights, progress)
+        engine = _engine_beside(bundle, dataset, wanted, progress)
+        names = session.class_names
+
+        def seen(entry: CocoImage, image: np.ndarray, found: Instances) -> None:
+            expected = reference.results.of(entry.id, names)
+            bad = agreement.add(expected, found).disagreement
+            worst.add(entry, lambda: image, expected, found, bad)
+            if engine is not None:
+                beside.add(found, engine.results.of(entry.id, names))
+
+        found = evaluate_session(session, dataset, f"as {target.name}", progress, seen=seen)
+        asked, about = session.precision, session.describe()
+    assert asked is not None
+    foretold: dict[str, Any] = {"evaluated": "exactly, on the CPU", "engine": None}
+    if engine is not None:
+        foretold |= {
+            "engine": engine.name,
+            "metrics": engine.evaluator.metrics(),
+            "agreement": beside.summary(names),
+        }
+    return _Ran(
+        target, asked, about, found.images, found.evaluator, found.latency_ms, reference, agreement,
+        worst, foretold,
+    )  # fmt: skip
+
+
+def _engine_beside(
+    bundle: Bundle, dataset: CocoDataset, precision: Precision | None, progress: Progress
+) -> Reference | None:
+    """Run the bundle's engine for `cpu`; None if it has none of that precision."""
+    folder = bundle.engine_folder(Target.parse("cpu"), precision)
+    if f"{folder}/engine.json" not in bundle:
+        return None
+    recorder = Recorder()
+    with open_session(bundle, "cpu", precision) as session:
+        found = evaluate_session(
+            session, dataset, "check cpu", progress,
+            seen=lambda entry, _, instances: recorder.add(entry.id, instances),
+        )  # fmt: skip
+    return Reference("cpu", recorder.finish("cpu", ""), found.evaluator)
 
 
 def _run_here(
@@ -211,7 +289,7 @@ def _run_on_cluster(
 
 
 def _report(bundle: Bundle, ran: _Ran, max_ap_drop: float | None) -> Report:
-    info = _engine_info(bundle, ran.target, ran.precision)
+    info = _engine_info(bundle, ran)
     return Report(
         target=ran.target.name,
         precision=ran.precision,
@@ -221,12 +299,13 @@ def _report(bundle: Bundle, ran: _Ran, max_ap_drop: float | None) -> Report:
         reference=ran.reference.evaluator.metrics(),
         reference_name=ran.reference.name,
         budget=max_ap_drop,
-        note=info.get("note", ""),
+        note=info.get("note", "") if ran.foretold is None else _foretold_note(ran),
         classes=ran.evaluator.class_metrics(),
         reference_classes=ran.reference.evaluator.class_metrics(),
         agreement=ran.agreement.summary(bundle.manifest.class_names),
         confidence=_confidence(ran),
         engine={**ran.about, **_size(info)},
+        foretold=ran.foretold,
     )
 
 
@@ -292,8 +371,18 @@ def _confidence(ran: _Ran) -> dict[str, dict[str, Any]]:
     }
 
 
-def _engine_info(bundle: Bundle, target: Target, precision: Precision) -> dict[str, Any]:
-    return bundle.read_json(f"{bundle.engine_folder(target, precision)}/engine.json")
+def _engine_info(bundle: Bundle, ran: _Ran) -> dict[str, Any]:
+    """Return what `engine.json` says; nothing if no engine ran."""
+    if ran.foretold is not None:
+        return {}
+    return bundle.read_json(f"{bundle.engine_folder(ran.target, ran.precision)}/engine.json")
+
+
+def _foretold_note(ran: _Ran) -> str:
+    return (
+        f"Foretold: the graph of an engine for {ran.target.name}, evaluated exactly on this CPU; no "
+        "engine ran, and the latency is not that target's."
+    )
 
 
 def _explained(
