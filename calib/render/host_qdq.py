@@ -6,7 +6,10 @@ input and output of the op is quantised to one type. So here, unlike for TensorR
 * every tensor between two INT8 layers is **uint8**: zero point 0 where calibration saw no negative
   number (after ReLU, which then vanishes into saturation), else 128, the symmetric grid shifted;
 * the *outputs* of layers and both inputs of a residual sum are quantised too;
-* weights stay int8 with a scale for each channel, biases are int32 with scale data x weight;
+* weights are **uint8** with zero point 128 and a scale for each channel, the integers of int8 with
+  128 added: without instructions for dot products of bytes, ONNX Runtime's kernels for int8 weights
+  add two products in 16 bits and saturate, those for uint8 weights never do;
+* biases are int32 with scale data x weight;
 * whatever else reads such a tensor gets the dequantised one: the float tensor is never made.
 """
 
@@ -58,7 +61,7 @@ def render_host_qdq(model: onnx.ModelProto, recipe: Recipe, *, full_range: bool)
         grids[name] = _grid(recipe, placement.group(origin.get(name, name)), full_range)
         _quantize_tensor(edit, name, grids[name])
     scales = {name: grid.scale for name, grid in grids.items()}
-    weight_scales = quantize_weights(edit, layers, data_scales=scales)
+    weight_scales = quantize_weights(edit, layers, data_scales=scales, zero_point=_MIDDLE)
     for layer in layers:
         _quantize_bias(edit, layer, scales[layer.data], weight_scales[layer.weight])
     return edit.finish()

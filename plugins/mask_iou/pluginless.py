@@ -31,7 +31,9 @@ def make_function(view: NodeView) -> onnx.FunctionProto:
     shared = body.op("MatMul", pieces, body.op("Transpose", pieces, perm=[0, 1, 3, 2]))
     shared = body.op("Cast", shared, to=TensorProto.FLOAT)
     shared = body.op("ReduceSum", shared, body.ints(1), keepdims=0)
-    itself = body.op("Expand", body.constant(np.arange(count)[:, None], np.int64), body.ints(batch, count, 1))
+    itself = body.op(
+        "Expand", body.constant(np.arange(count)[:, None], np.int64), body.ints(batch, count, 1)
+    )
     itself = body.op("GatherElements", shared, itself, axis=2)
     body.named("area", "Squeeze", itself, body.ints(2))
     mine, theirs = column_and_row(body, "area")
