@@ -17,16 +17,16 @@ import onnxruntime
 
 import maskrt
 from maskrt import calib
-from maskrt.checking import evaluate_session
+from maskrt.checking.conversion import evaluate_session
+from maskrt.compiling.stages import read_model
 from maskrt.core import Precision, silent
 from maskrt.core.bundle import RECIPE
 from maskrt.demo import weights_path
 from maskrt.demo.scenes import CLASS_NAMES, scene, write_coco
-from maskrt.improving import BIAS_CORRECTION, EQUALISATION, improvements
 from maskrt.pipeline import export_bundle
+from maskrt.precision.improvement import BIAS_CORRECTION, EQUALISATION, improvements
 from maskrt.runtime import Backend, Session
 from maskrt.runtime.check import CocoDataset
-from maskrt.stages import read_model
 
 SIZE = (320, 320)
 

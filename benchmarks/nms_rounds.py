@@ -18,11 +18,11 @@ import numpy as np
 import onnx
 import onnxruntime
 
+from maskrt.compiling.stages import read_model
 from maskrt.demo import weights_path
 from maskrt.demo.run import SIZE
 from maskrt.demo.scenes import scene
 from maskrt.pipeline import export_bundle
-from maskrt.stages import read_model
 
 
 def main() -> None:

@@ -23,6 +23,7 @@ import maskrt
 from maskrt import calib
 from maskrt.calib.cost import MACHINES
 from maskrt.calib.recipe import PER_TENSOR
+from maskrt.compiling.stages import read_model
 from maskrt.core import Precision
 from maskrt.core.bundle import RECIPE
 from maskrt.demo import weights_path
@@ -33,7 +34,6 @@ from maskrt.plugins import lower
 from maskrt.runtime import Backend, Session
 from maskrt.runtime.build.half import make_rounding_explicit
 from maskrt.runtime.check import CocoDataset, evaluate
-from maskrt.stages import read_model
 
 CALIBRATION_SCENES = 64
 

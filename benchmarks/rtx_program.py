@@ -25,13 +25,13 @@ from typing import Any
 
 import maskrt
 from maskrt import calib
+from maskrt.compiling.stages import read_model, read_recipe
 from maskrt.core import Bundle, Precision, Target
 from maskrt.demo import weights_path
 from maskrt.demo.scenes import scene
 from maskrt.pipeline import export_bundle
 from maskrt.runtime.build.lowered import lower_for
 from maskrt.runtime.build.plan_text import Argument, Kernel, Plan, read_plan
-from maskrt.stages import read_model, read_recipe
 
 SCENES = 4
 R50 = "maskrcnn_resnet50_fpn"

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from . import calib
-from .accuracy import measure
-from .arguments import (
+from .checking.accuracy import measure
+from .checking.conversion import refuse_blind_engine
+from .compiling.arguments import (
     Pictures,
     calibrated_precision,
     calibration_pictures,
@@ -26,15 +27,7 @@ from .arguments import (
     is_measurable,
     parse_targets,
 )
-from .checking import refuse_blind_engine
-from .choosing import check_can_exist
-from .core import Bundle, Precision, Progress, Target, silent
-from .core.bundle import check_destination
-from .core.masks import MaskPaste
-from .runtime import Session, open_session
-from .runtime.build import BuildOptions
-from .runtime.check import CocoDataset
-from .stages import (
+from .compiling.stages import (
     fit_recipe_to_budget,
     hold_to_budget,
     improve_recipe,
@@ -45,6 +38,13 @@ from .stages import (
     write_export,
     write_recipe,
 )
+from .core import Bundle, Precision, Progress, Target, silent
+from .core.bundle import check_destination
+from .core.masks import MaskPaste
+from .runtime import Session, open_session
+from .runtime.build import BuildOptions
+from .runtime.check import CocoDataset
+from .runtime.possible import check_can_exist
 
 if TYPE_CHECKING:
     from torch import nn

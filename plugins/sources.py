@@ -11,7 +11,7 @@ from pathlib import Path
 import onnx
 
 from ..core import UnsupportedModelError
-from .lowering import OPERATORS
+from .bodies import OPERATORS
 from .operator import DOMAIN, Operator
 
 __all__ = ["operators_of", "sources_digest"]

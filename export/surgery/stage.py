@@ -14,7 +14,6 @@ from .canonical import canonical_graph
 from .declined import Declined, Finding, Notes
 from .fold import fold
 from .graph import Graph
-from .loading import load_onnx
 from .normalisation import (
     NAME,
     UNSAID,
@@ -23,10 +22,11 @@ from .normalisation import (
     normalisation_beside,
     normalisation_of,
 )
+from .onnx_file import load_onnx
 from .paste import Told, paste_of, told_paste
 from .plugin_graph import PluginDetector, has_plugins, plugin_detector, write_plugin_detector
 from .plugin_reference import PluginReference
-from .preprocessing import Preprocessing, read_preprocessing
+from .preprocess import Preprocessing, read_preprocessing
 from .pyramid import find_pools
 from .reference import OnnxReference
 from .suppression import find_suppressions

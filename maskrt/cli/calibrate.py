@@ -38,8 +38,8 @@ def command(
 
     A run that was stopped goes on where it was.
     """
+    from ..cluster.calibration import calibrate_on_cluster
     from ..pipeline import calibrate
-    from ..spread_calibration import calibrate_on_cluster
 
     if dask is not None and any(improve.values()):
         raise click.UsageError(

@@ -61,7 +61,7 @@ def command(
     junit_file: Path | None,
 ) -> None:
     """Measure COCO AP of BUNDLE's engine and what it lost against the FP32 reference."""
-    from ..accuracy import measure
+    from ..checking.accuracy import measure
     from ..core import Bundle
     from ..runtime.check import CocoDataset, enforce, render_junit
     from ..runtime.check.report import write_text
@@ -92,7 +92,7 @@ def command(
 
 
 def _store(bundle: Path, images: Path, annotations: Path, weights: Path | None) -> None:
-    from ..accuracy import store_reference
+    from ..checking.accuracy import store_reference
     from ..core import Bundle
     from ..runtime.check import CocoDataset
 

@@ -33,8 +33,8 @@ def command(bundle: Path) -> None:
             "wrote, or another exporter's ONNX file."
         )
     from ..calib import Recipe
+    from ..compiling.stages import read_model
     from ..core.bundle import RECIPE
-    from ..stages import read_model
 
     opened = Bundle.open(bundle)
     print_bundle(opened)

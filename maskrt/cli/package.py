@@ -31,8 +31,8 @@ def command(
     name: str | None,
 ) -> None:
     """Package BUNDLE for Triton Inference Server or DeepStream."""
-    from ..deepstream import package_deepstream
-    from ..packaging import package_triton, triton_command
+    from ..packaging.deepstream import package_deepstream
+    from ..packaging.triton import package_triton, triton_command
 
     if (triton is None) == (deepstream is None):
         raise click.UsageError("give --triton DIR or --deepstream DIR, one of the two.")

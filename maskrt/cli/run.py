@@ -44,7 +44,7 @@ def command(
     a camera or a network stream, and what was found until then is written. A picture that cannot be
     used is left out and named, and the exit status is 1 then.
     """
-    from ..running import run_pictures
+    from ..running.pictures import run_pictures
     from ..runtime.sources import is_video
 
     with progress_bars() as progress:

@@ -15,7 +15,7 @@ from typing import Any
 import click
 
 from ..core import MaskrtError, UsageError, suggestion
-from ..core.staging import asked_for
+from ..core.folders import asked_for
 
 __all__ = ["run"]
 

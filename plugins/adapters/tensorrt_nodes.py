@@ -28,8 +28,8 @@ import onnx
 from onnx import helper
 
 from ...core import UnsupportedModelError
+from ..bodies import OPERATORS
 from ..launch import LaunchPlan, Stage
-from ..lowering import OPERATORS
 from ..operator import DOMAIN, AttributeValue, Operator
 from .field_numbers import attributes_of_numbers, numbers_of, values_at
 from .plan_inputs import input_tensors, ports_of_inputs

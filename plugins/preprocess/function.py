@@ -20,7 +20,7 @@ from onnx import TensorProto
 from ...core import UnsupportedTargetError
 from ..body import Body
 from ..operator import NodeView
-from .resampling import PRECISION_BITS, Taps, placed_size, resampling_taps
+from .resample import PRECISION_BITS, Taps, placed_size, resampling_taps
 from .schema import SCHEMA
 
 __all__ = ["make_function"]

@@ -22,7 +22,7 @@ info has
 for a convolution that did not absorb it. The floor is what the convolutions and GEMMs alone would
 move if each weight and each of their tensors were touched once. These are counts of the compiler's
 program, in which the body of a loop stands once: no times. INT8 saves nothing where rounding costs
-more than it gains: `maskrt/paying.py` holds the two against each other.
+more than it gains: `maskrt/precision/payoff.py` holds the two against each other.
 """
 
 from typing import Any

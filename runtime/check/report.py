@@ -42,8 +42,10 @@ class Report:
         reference_classes: the same of the reference.
         agreement: what became of the reference's instances, see `Agreement.summary`.
         confidence: kind → 95 % interval of the AP drop, see `drop_interval`.
-        attribution: where the AP was lost, see `maskrt.attribution`; None if that was not asked.
-        divergence: how far each layer is from FP32, see `maskrt.divergence`; None likewise.
+        attribution: where the AP was lost, see `maskrt.checking.attribution`; None if not
+            asked.
+        divergence: how far each layer is from FP32, see `maskrt.checking.divergence`; None
+            likewise.
         engine: backend, version, bytes, and how many layers compute in what.
     """
 

@@ -11,7 +11,7 @@ import torchvision  # noqa: E402
 from torchvision.models.detection import FasterRCNN  # noqa: E402
 from torchvision.models.detection.rpn import AnchorGenerator  # noqa: E402
 
-from maskrt.checking import prove  # noqa: E402
+from maskrt.checking.conversion import prove  # noqa: E402
 from maskrt.export import export_model  # noqa: E402
 from maskrt.runtime.check import few_instances  # noqa: E402
 

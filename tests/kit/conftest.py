@@ -7,9 +7,9 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from maskrt.compiling.stages import write_recipe
 from maskrt.core import Bundle, InputSpec, Manifest, Precision, silent
 from maskrt.core.bundle import MODEL
-from maskrt.stages import write_recipe
 
 SPEC = InputSpec(96, 128)
 BOXES = np.array([[10, 12, 60, 80], [70, 20, 120, 90], [30, 5, 50, 30]], np.float32)

@@ -18,7 +18,7 @@ from maskrt.core import (
     MissingDependencyError,
     Target,
 )
-from maskrt.running import run_pictures
+from maskrt.running.pictures import run_pictures
 from maskrt.runtime import open_session
 from maskrt.runtime.sources import Video, is_video, list_sources, pictures_of
 

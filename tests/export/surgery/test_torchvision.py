@@ -179,7 +179,7 @@ def test_examination_names_rules_and_nodes(mask_rcnn: Path) -> None:
 
 def test_a_wrong_rewrite_is_seen(mask_rcnn: Path, photos: list[np.ndarray]) -> None:
     """The comparison rejects a graph whose last suppression has another threshold."""
-    from maskrt.checking import prove
+    from maskrt.checking.conversion import prove
 
     exported = export_onnx(mask_rcnn)
     last = [n for n in exported.model.graph.node if n.op_type == "BatchedNMS"][-1]
