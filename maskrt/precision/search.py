@@ -65,6 +65,7 @@ def fit_recipe(
     Raises:
         CheckFailedError: no recipe is inside the budget, not even without INT8.
     """
+    recipe = calib.hold_to_targets(model, recipe, targets)
     judge = Judge(bundle, model, dataset.share(SCORED_PICTURES), targets, budget)
     seconds = layer_seconds(model, _machine(targets))
     price = {
@@ -181,8 +182,10 @@ class Judge:
         return self._measured(digest(recipe) + levels, lambda: self._engine(recipe, full_range))
 
     def _engine(self, recipe: calib.Recipe, full_range: bool) -> bytes:
-        rendered = calib.render(self._model, recipe, calib.Style.ORT, full_range=full_range)
-        return build_engine(rendered, Target.parse("cpu"), Precision.MIXED).files["engine.onnx"]
+        cpu = Target.parse("cpu")
+        own = calib.recipe_for(self._model, recipe, cpu)
+        rendered = calib.render(self._model, own, calib.Style.ORT, full_range=full_range)
+        return build_engine(rendered, cpu, Precision.MIXED).files["engine.onnx"]
 
     def _measured(self, name: str, engine: Callable[[], bytes]) -> Measured:
         """Return what the journal knows of `name`; else run the engine over the pictures."""

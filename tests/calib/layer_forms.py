@@ -226,7 +226,7 @@ FORMS: dict[str, Form] = {
     ),
     "deconv 2x2 stride 2, cropped": then(deconv(32, 16, 2, 2, pads=[1] * 4, **S2), "Relu"),
     "deconv 2x2 stride 4": then(deconv(32, 16, 2, 2, strides=[4, 4]), "Relu"),
-    "deconv 2x2 stride 2, dilated": then(deconv(32, 16, 2, 2, dilations=[2, 2], **S2), "Relu"),
+    "deconv 3x3 stride 1, dilated": then(deconv(32, 16, 3, 3, dilations=[2, 2]), "Relu"),
     "deconv in one dimension": in_one_dimension(then(deconv(32, 32, 2, strides=[2]), "Relu")),
     "gemm": gemm(64),
     "gemm, weights not transposed": gemm(64, transposed=False),
