@@ -14,7 +14,6 @@ import onnx
 
 from .. import calib
 from ..calib.bundled import read_model, read_recipe
-from ..calib.cost import machine_of
 from ..core import Bundle, Instances, Precision, Progress, Target, UnsupportedTargetError
 from ..runtime import Session, open_session
 from ..runtime.backends.cpu import CpuBackend
@@ -24,16 +23,9 @@ from .references import bare_session, evaluate_session
 from .runs import Ran, Reference, find_reference
 from .worst import Worst
 
-__all__ = ["foretold_graph", "foretold_session", "recipe_for", "run_as"]
+__all__ = ["foretold_graph", "foretold_session", "run_as"]
 
 _EVALUATED = (Precision.FP32, Precision.FP16, Precision.INT8, Precision.MIXED)
-
-
-def recipe_for(model: onnx.ModelProto, recipe: calib.Recipe, target: Target) -> calib.Recipe:
-    """Return the recipe that the target's engine is rendered from: INT8 where it pays there."""
-    if target.backend != "tensorrt_rtx" or not recipe.narrow_layers():
-        return recipe
-    return calib.suit_tensorrt_rtx(model, recipe, machine_of(target))
 
 
 def foretold_graph(model: onnx.ModelProto, recipe: calib.Recipe, target: Target) -> bytes:
@@ -45,7 +37,7 @@ def foretold_graph(model: onnx.ModelProto, recipe: calib.Recipe, target: Target)
         target: any.
     """
     style = calib.Style.ORT if target.backend == "onnxruntime" else calib.Style.TENSORRT
-    return exact_graph(calib.render(model, recipe_for(model, recipe, target), style))
+    return exact_graph(calib.render(model, calib.recipe_for(model, recipe, target), style))
 
 
 def foretold_session(bundle: Bundle, target: Target, precision: Precision | None) -> Session:

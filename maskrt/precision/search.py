@@ -24,7 +24,7 @@ from ..calib.fingerprint import fingerprint
 from ..calib.search import Outcome, Score, Trial, digest, pareto, search
 from ..calib.sensitivity import measure_sensitivity, units
 from ..checking.category_numbers import check_numbering
-from ..checking.foretold import foretold_graph, recipe_for
+from ..checking.foretold import foretold_graph
 from ..checking.references import bare_session
 from ..core import Bundle, CheckFailedError, Precision, Progress, Target
 from ..runtime import letterbox_batches
@@ -67,6 +67,7 @@ def fit_recipe(
     Raises:
         CheckFailedError: no recipe is inside the budget, not even without INT8.
     """
+    recipe = calib.hold_to_targets(model, recipe, targets)
     judge = Judge(bundle, model, dataset.share(SCORED_PICTURES), targets, budget)
     seconds = layer_seconds(model, _machine(targets))
     price = {
@@ -181,7 +182,7 @@ class Judge:
         """Return what the engine for `cpu` measures, or another target's graph as foretold."""
         if target is None:
             return self._measured(f"{digest(recipe)} as cpu", self._opened(recipe))
-        suited = recipe_for(self._model, recipe, target)
+        suited = calib.recipe_for(self._model, recipe, target)
 
         def foretold() -> CpuBackend:
             return CpuBackend(foretold_graph(self._model, recipe, target), exact=True)
@@ -190,8 +191,11 @@ class Judge:
 
     def _opened(self, recipe: calib.Recipe) -> Callable[[], CpuBackend]:
         def open_engine() -> CpuBackend:
-            rendered = calib.render(self._model, recipe, calib.Style.ORT)
-            engine = build_engine(rendered, Target.parse("cpu"), Precision.MIXED)
+            cpu = Target.parse("cpu")
+            own = calib.recipe_for(self._model, recipe, cpu)
+            engine = build_engine(
+                calib.render(self._model, own, calib.Style.ORT), cpu, Precision.MIXED
+            )
             return CpuBackend(engine.files["engine.onnx"])
 
         return open_engine
