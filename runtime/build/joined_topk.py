@@ -69,7 +69,8 @@ def _rows(model: onnx.ModelProto) -> list[list[_Row]]:
         before = max((depth[name] for name in _reads(node)), default=0)
         kind = wanted.get(node.output[0])
         if kind is not None and kind[0] == TensorProto.FLOAT and _sorts_rows(node, len(kind[1])):
-            row = _Row(node, *kind[1], count_of(node, constants))
+            batch, length = kind[1]
+            row = _Row(node, batch, length, count_of(node, constants))
             by_depth[before].append(row)
         depth.update(dict.fromkeys(node.output, before + (node.op_type == "TopK")))
     return list(by_depth.values())

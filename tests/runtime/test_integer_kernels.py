@@ -9,8 +9,10 @@ from onnx import numpy_helper
 
 from maskrt.calib import Recipe, Style, collect_statistics, make_recipe, render
 from maskrt.core import Precision, Target, UnsupportedTargetError
-from maskrt.runtime.backends import integer_kernels
-from maskrt.runtime.backends.integer_kernels import (
+from maskrt.runtime import integer_kernels
+from maskrt.runtime.build import build_engine
+from maskrt.runtime.build.host_graph import host_graph
+from maskrt.runtime.integer_kernels import (
     WEIGHT_FORMS,
     exact_forms,
     inexact_kernels,
@@ -18,11 +20,9 @@ from maskrt.runtime.backends.integer_kernels import (
     stored_form,
     with_suited_weights,
 )
-from maskrt.runtime.build import build_engine
-from maskrt.runtime.build.host_graph import host_graph
 
-from ...calib.graphs import GraphBuilder, detector, int8_recipe, pictures, stem
-from ...calib.integers import expected_levels, layers_between_levels
+from ..calib.graphs import GraphBuilder, detector, int8_recipe, pictures, stem
+from ..calib.integers import expected_levels, layers_between_levels
 
 ort = pytest.importorskip("onnxruntime")
 CHANNELS = 32

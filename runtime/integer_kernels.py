@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from ...core import UnsupportedTargetError, require
+from ..core import UnsupportedTargetError, require
 
 __all__ = ["WEIGHT_FORMS", "exact_forms", "measured_gain", "stored_form", "with_suited_weights"]
 
