@@ -10,10 +10,10 @@ from typing import Any
 
 from .. import calib
 from ..calib.bundled import read_model
-from ..compiling.arguments import calibrated_precision, calibration_pictures
 from ..compiling.stages import remove_stale, store_recipe
-from ..core import Bundle, InputError, Precision, Progress, silent
+from ..core import Bundle, Precision, Progress, silent
 from ..precision.observation import Observed, forget, observe, settled
+from ..precision.request import RecipeRequest
 from .check import cluster, shards_of
 
 __all__ = ["calibrate_on_cluster"]
@@ -33,16 +33,15 @@ def calibrate_on_cluster(
     Every worker must see bundle and pictures under the same paths.
     """
     opened = Bundle.open(bundle)
-    wanted = calibrated_precision(precision, method)
-    files = calibration_pictures(Path(calibration).resolve(), wanted)
-    if not files:
-        raise InputError(f"there is no picture in {calibration}: name a folder that holds some.")
+    asked = RecipeRequest.of(precision, Path(calibration).resolve(), method)
+    asked.check_found_by_calibration()
+    files = list(asked.pictures or ())
     with cluster(address) as client:
         statistics, facts = settled(_observe(client, opened, files, progress), len(files))
     model = read_model(opened)
     with opened.edit() as staged:
         remove_stale(staged)
-        store_recipe(staged, model, wanted, statistics, facts, method)
+        store_recipe(staged, model, asked, statistics, facts)
     return opened
 
 
