@@ -39,6 +39,7 @@ from .joined_topk import join_topk
 from .long_topk import split_long_topk
 from .lowered import batch_of, lower_for
 from .options import BuildOptions, check_options
+from .own_concats import give_gathers_own_concats
 from .plan_precision import found_precisions
 from .plan_text import Plan, read_plan
 from .short_products import sum_short_products
@@ -74,6 +75,7 @@ def build(
     sum_single_rows(lowered.model)
     sum_short_products(lowered.model)
     join_topk(lowered.model)
+    give_gathers_own_concats(lowered.model)
     built = build_standard(lowered.model, target, asked, step)
     plan = read_plan(built.plan)
     network = {name: Precision(value) for name, value in built.report["network"].items()}
