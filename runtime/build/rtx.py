@@ -31,6 +31,7 @@ import onnx
 
 from ...core import Precision, Target, require
 from ..cuda_device import can_run
+from .aligned_products import align_products
 from .capabilities import capabilities_of
 from .deconvolution import rewrite_int8_deconvolutions
 from .engine import Engine, Found, operator_info, precision_info, unread, verify, verify_graph
@@ -44,6 +45,7 @@ from .plan_precision import found_precisions
 from .plan_text import Plan, read_plan
 from .short_products import sum_short_products
 from .single_rows import sum_single_rows
+from .strided_pool import stride_convolutions
 from .uint8_input import cast_for_each_reader, cast_uint8_inputs
 from .worker import Built, Step, build_in_child, no_step
 
@@ -76,6 +78,8 @@ def build(
     sum_short_products(lowered.model)
     join_topk(lowered.model)
     give_gathers_own_concats(lowered.model)
+    stride_convolutions(lowered.model)
+    align_products(lowered.model)
     built = build_standard(lowered.model, target, asked, step)
     plan = read_plan(built.plan)
     network = {name: Precision(value) for name, value in built.report["network"].items()}
