@@ -120,13 +120,16 @@ class Session:
         return timings
 
     @overload
-    def predict(self, images: list[_OnePicture] | tuple[_OnePicture, ...]) -> list[Instances]: ...
+    def predict(self, images: list[Picture] | tuple[Picture, ...]) -> list[Instances]: ...
+
+    @overload
+    def predict(self, images: list[_OnePicture]) -> list[Instances]: ...
 
     @overload
     def predict(self, images: Picture) -> Instances: ...
 
     def predict(
-        self, images: "Picture | list[_OnePicture] | tuple[_OnePicture, ...]"
+        self, images: "Picture | list[Picture] | list[_OnePicture] | tuple[Picture, ...]"
     ) -> Instances | list[Instances]:
         """Find the instances in one picture, or in each of a list.
 
