@@ -1,4 +1,4 @@
-"""`maskrt`'s public names: each is there, none is hidden by a folder, and an editor knows its type."""
+"""The public names: each is there, none is hidden by a folder, and an editor knows its type."""
 
 import importlib
 import inspect

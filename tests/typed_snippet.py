@@ -46,6 +46,6 @@ def verbs(bundle: Bundle) -> None:
 
 def mistakes(session: Session) -> None:
     session.predict(3)  # wrong: call-overload
-    session.predict("street.jpg").boxen  # wrong: attr-defined
-    maskrt.nonsense  # wrong: attr-defined
+    session.predict("street.jpg").boxen  # noqa: B018  # wrong: attr-defined
+    maskrt.nonsense  # noqa: B018  # wrong: attr-defined
     maskrt.load(3)  # wrong: arg-type
