@@ -16,6 +16,7 @@ from . import calib
 from .calib.bundled import read_model
 from .checking import accuracy
 from .checking.conversion import refuse_blind_engine
+from .checking.foretold import run_as
 from .checking.runs import Reference, Run, run_here
 from .compiling.arguments import (
     Pictures,
@@ -28,6 +29,7 @@ from .compiling.arguments import (
     given_normalisation,
     improvements_of,
     parse_targets,
+    refuse_beside_as_target,
 )
 from .compiling.stages import (
     fit_recipe_to_budget,
@@ -271,6 +273,7 @@ def check(
     images: Path | str,
     annotations: Path | str,
     target: Target | str | None = None,
+    as_target: Target | str | None = None,
     precision: Precision | str | None = None,
     max_ap_drop: float | None = None,
     weights: Path | str | None = None,
@@ -285,6 +288,9 @@ def check(
         images: folder of the annotated pictures.
         annotations: COCO instances JSON.
         target: None is the best that this machine can run.
+        as_target: foretell what an engine for this target, such as `"rtx"`, will compute: its graph
+            is evaluated exactly on this CPU, and compared with the engine for `cpu` as well
+            (`report.foretold`). No engine need be there.
         precision: None is the bundle's own.
         max_ap_drop: budget; the report says whether it was met (`report.passed`).
         weights: the PyTorch weights that the bundle was compiled from: the reference is then the
@@ -300,8 +306,9 @@ def check(
         not be.
     """
     measured = measure(
-        bundle, images=images, annotations=annotations, target=target, precision=precision,
-        max_ap_drop=max_ap_drop, weights=weights, explain=explain, dask=dask, progress=progress,
+        bundle, images=images, annotations=annotations, target=target, as_target=as_target,
+        precision=precision, max_ap_drop=max_ap_drop, weights=weights, explain=explain, dask=dask,
+        progress=progress,
     )  # fmt: skip
     if measured.unsaved:
         warnings.warn(f"the report is not in the bundle: {measured.unsaved}", stacklevel=2)
@@ -313,12 +320,16 @@ def measure(
     *,
     images: Path | str,
     annotations: Path | str,
+    as_target: Target | str | None = None,
     dask: str | None = None,
     **asked: Any,
 ) -> accuracy.Measured:
     """Do what `check` does, and return the report with its page; `asked` is of `check`."""
     run: Run = run_here
-    if dask is not None:
+    if as_target is not None:
+        refuse_beside_as_target(target=asked.get("target"), explain=asked.get("explain"), dask=dask)
+        run, asked["target"] = run_as, as_target
+    elif dask is not None:
         from .cluster.check import run_on_cluster
 
         run = partial(run_on_cluster, address=dask)

@@ -46,7 +46,7 @@ from .own_class_masks import own_class_logits, simplify_upscale
 __all__ = ["FAMILY", "TwoStage", "TwoStageFamily"]
 
 FAMILY = "torchvision_two_stage"
-MAX_CANDIDATES = 4096
+MAX_CANDIDATES = 3840  # the most that every TensorRT sorts at once
 _STEPS = {  # parts whose code is written anew here, so a subclass's would be lost
     "rpn": RegionProposalNetwork,
     "rpn.box_coder": BoxCoder,

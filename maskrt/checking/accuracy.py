@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 from ..core import Bundle, BundleError, Precision, Progress, StorageError, Target, silent
 from ..core.bundle import REPORT
 from ..runtime.check import BUDGETED, CocoDataset, Report, drop_interval, render_html
-from ..runtime.possible import check_can_exist
 from .category_numbers import check_numbering
 from .runs import STORED, Ran, Reference, Run, find_reference, run_here
 
@@ -44,7 +43,6 @@ def measure(
 
     `run` runs both models. The other arguments are those of `maskrt.check`.
     """
-    check_can_exist(bundle, target, precision)
     check_numbering(bundle.manifest, dataset)
     opened = dict(bundle.digests)
     ran = run(bundle, dataset, target, precision, weights, progress)
@@ -78,7 +76,7 @@ def _check_same_engine(bundle: Bundle, opened: dict[str, str], engine: str) -> N
 
 
 def _report(bundle: Bundle, ran: Ran, max_ap_drop: float | None) -> Report:
-    info = _engine_info(bundle, ran.target, ran.precision)
+    info = _engine_info(bundle, ran)
     return Report(
         target=ran.target.name,
         precision=ran.precision,
@@ -88,12 +86,13 @@ def _report(bundle: Bundle, ran: Ran, max_ap_drop: float | None) -> Report:
         reference=ran.reference.evaluator.metrics(),
         reference_name=ran.reference.name,
         budget=max_ap_drop,
-        note=info.get("note", ""),
+        note=info.get("note", "") if ran.foretold is None else _foretold_note(ran),
         classes=ran.evaluator.class_metrics(),
         reference_classes=ran.reference.evaluator.class_metrics(),
         agreement=ran.agreement.summary(bundle.manifest.class_names),
         confidence=_confidence(ran),
         engine={**ran.about, **_size(info)},
+        foretold=ran.foretold,
     )
 
 
@@ -121,8 +120,18 @@ def _confidence(ran: Ran) -> dict[str, dict[str, Any]]:
     }
 
 
-def _engine_info(bundle: Bundle, target: Target, precision: Precision) -> dict[str, Any]:
-    return bundle.read_json(f"{bundle.engine_folder(target, precision)}/engine.json")
+def _engine_info(bundle: Bundle, ran: Ran) -> dict[str, Any]:
+    """Return what `engine.json` says; nothing if no engine ran."""
+    if ran.foretold is not None:
+        return {}
+    return bundle.read_json(f"{bundle.engine_folder(ran.target, ran.precision)}/engine.json")
+
+
+def _foretold_note(ran: Ran) -> str:
+    return (
+        f"Foretold: the graph of an engine for {ran.target.name}, evaluated exactly on this CPU; no "
+        "engine ran, and the latency is not that target's."
+    )
 
 
 def _explained(

@@ -160,6 +160,7 @@ def _rendered_groups(
     recipe = calib.Recipe.from_json(bundle.read_json(RECIPE))
     if precision is not recipe.precision:
         recipe = recipe.with_precision(precision)
+    recipe = calib.recipe_for(model, recipe, target)
     lowered = [n for n, c in recipe.layers.items() if c.precision is not Precision.FP32]
     chosen: set[str] = set()
     for name, members in layer_groups(lowered).items():

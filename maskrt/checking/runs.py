@@ -25,6 +25,7 @@ from ..runtime.check import (
     evaluate_stored,
     results_key,
 )
+from ..runtime.possible import check_can_exist
 from .references import canonical_session, evaluate_session, pytorch_session
 from .worst import Worst
 
@@ -60,6 +61,7 @@ class Ran:
     reference: Reference
     agreement: Agreement
     worst: Worst
+    foretold: dict[str, Any] | None = None
 
 
 class Run(Protocol):
@@ -87,6 +89,7 @@ def run_here(
     progress: Progress,
 ) -> Ran:
     """Run an engine and its reference on this machine; a `Run`."""
+    check_can_exist(bundle, target, precision)
     agreement, worst = Agreement(), Worst()
     with open_session(bundle, target, precision) as session:
         reference = find_reference(bundle, dataset, weights, progress)

@@ -33,6 +33,7 @@ from ..runtime.check import (
     results_key,
 )
 from ..runtime.check.evaluate import predict_timed, read_picture
+from ..runtime.possible import check_can_exist
 from ..runtime.session import which_engine
 
 __all__ = ["Model", "Prediction", "cluster", "run_on_cluster", "shards_of", "spread"]
@@ -124,6 +125,7 @@ def run_on_cluster(
     address: str,
 ) -> Ran:
     """Run both models on the workers of the scheduler at `address`; a `checking.runs.Run`."""
+    check_can_exist(bundle, target, precision)
     names, batch = bundle.manifest.class_names, bundle.manifest.input.batch
     dataset.check_labels(names)
     place, asked = which_engine(bundle, target, precision)

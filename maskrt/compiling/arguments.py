@@ -23,6 +23,7 @@ __all__ = [
     "given_normalisation",
     "improvements_of",
     "parse_targets",
+    "refuse_beside_as_target",
 ]
 
 Pictures = Path | str | Sequence[Path | str | np.ndarray]
@@ -172,3 +173,13 @@ def calibration_pictures(
     if not pictures:
         raise UsageError("calibration is empty: give at least one picture.")
     return pictures
+
+
+def refuse_beside_as_target(**given: object) -> None:
+    """Raise `UsageError` for what says nothing of a check `as_target`."""
+    for name, value in given.items():
+        if value:
+            raise UsageError(
+                f"an evaluation as another target runs no engine, so {name} says nothing of it: "
+                "leave out one of the two."
+            )

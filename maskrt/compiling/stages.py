@@ -14,7 +14,6 @@ import onnx
 
 from .. import calib
 from ..calib.bundled import read_model, read_recipe
-from ..calib.cost import machine_of
 from ..checking.accuracy import measure
 from ..checking.conversion import prove
 from ..core import (
@@ -252,9 +251,8 @@ def write_engine(
     stage, total = f"build {target.name} {precision}", 1
     progress(stage, 0, total)
     asked = options or BuildOptions()
-    model, recipe = read_model(bundle), read_recipe(bundle, precision)
-    if suited := _suited(model, recipe, target):
-        recipe = suited
+    model, wanted = read_model(bundle), read_recipe(bundle, precision)
+    recipe = calib.recipe_for(model, wanted, target)
     style = calib.Style.ORT if target.backend == "onnxruntime" else calib.Style.TENSORRT
     started = time.perf_counter()
     rendered = calib.render(model, recipe, style)
@@ -267,7 +265,8 @@ def write_engine(
 
     if is_buildable(target) or asked.here:
         names = () if asked.dla is None else _accelerated(model, recipe)
-        # A recipe that was suited holds each layer to its own precision.
+        # What was suited to TensorRT-RTX may have no INT8 left: each layer is held to its own.
+        suited = recipe is not wanted and target.backend == "tensorrt_rtx"
         held = Precision.MIXED if suited else precision
         engine = build_engine(rendered, target, held, asked, step, accelerated=names)
     else:
@@ -281,43 +280,15 @@ def write_engine(
         bundle.write(f"{folder}/{file}", data)
     sources = {"graph": bundle.digests[MODEL], "recipe": bundle.digests[RECIPE]}
     info = {**engine.info, "sha256": {**sources, **engine.info.get("sha256", {})}}
-    if suited:
-        bundle.write(f"{folder}/{RECIPE}", suited.to_json())
-        info |= _suited_info(info, suited, precision)
+    if recipe is not wanted:
+        bundle.write(f"{folder}/{RECIPE}", recipe.to_json())
+        info |= calib.own_info(info, wanted, recipe, target)
     if found := payoff(model, recipe, target, info):
         info["payoff"] = found
     if is_buildable(target):
         info["total_seconds"] = round(time.perf_counter() - started, 2)
     bundle.write(f"{folder}/{'engine' if is_buildable(target) else 'prepared'}.json", info)
     progress(stage, total, total)
-
-
-def _suited(model: onnx.ModelProto, recipe: calib.Recipe, target: Target) -> calib.Recipe | None:
-    """Return the recipe with INT8 where it pays in the target's compiler; None for others."""
-    if target.backend != "tensorrt_rtx" or not recipe.narrow_layers():
-        return None
-    return calib.suit_tensorrt_rtx(model, recipe, machine_of(target))
-
-
-def _suited_info(
-    info: dict[str, Any], suited: calib.Recipe, precision: Precision
-) -> dict[str, Any]:
-    """Return what an engine of a suited recipe says of its precision, instead of its builder."""
-    narrow = len(suited.narrow_layers())
-    wide = (Precision.FP16.value, Precision.FP32.value)
-    said = (
-        f"INT8 gains time in {narrow} of {len(suited.layers)} layers here and the others are FP16, "
-        f"by a model of {machine_of(Target.parse(info['target'])).name}."
-    )
-    return {
-        "precision": precision.value,
-        "wider": [
-            name
-            for name, got in info["layer_precisions"].items()
-            if precision is Precision.INT8 and got in wide
-        ],
-        "note": f"{said} {info['note'] if info['layers']['unknown'] else ''}".strip(),
-    }
 
 
 def _accelerated(model: onnx.ModelProto, recipe: calib.Recipe) -> set[str]:
