@@ -25,7 +25,6 @@ from maskrt.demo.run import SIZE
 from maskrt.demo.scenes import scene
 from maskrt.pipeline import export_bundle
 
-
 TRAINED = ["maskrcnn_scenes", "condinst_scenes", "solo_scenes", "solov2_scenes", "yolact_scenes"]
 
 

@@ -21,6 +21,7 @@ from rich.progress import (
 from rich.text import Text
 
 from ..core.masks import MaskPaste
+from .signs_of_life import SignsOfLife
 
 __all__ = [
     "OUTPUT_FILE",
@@ -151,7 +152,16 @@ class _Speed(ProgressColumn):
 
 @contextmanager
 def progress_bars() -> Iterator[Callable[[str, int, int], None]]:
-    """Yield a progress callback that shows one bar a stage on standard error."""
+    """Yield a progress callback that shows one bar a stage on standard error.
+
+    What is no terminal, a log file, say, gets lines instead: see `signs_of_life.py`. So each verb
+    whose work may take long runs inside this, whether it has stages to tell of or not.
+    """
+    screen = Console(stderr=True)
+    if not screen.is_terminal or screen.is_dumb_terminal:
+        with SignsOfLife(lambda line: click.echo(line, err=True)) as signs:
+            yield signs.show
+        return
     columns = (
         TextColumn("{task.description:<22}"),
         BarColumn(bar_width=28),
@@ -160,15 +170,12 @@ def progress_bars() -> Iterator[Callable[[str, int, int], None]]:
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
-    screen = Console(stderr=True)
     with Progress(*columns, console=screen) as bars:
         stages: dict[str, Any] = {}
 
         def show(stage: str, done: int, total: int) -> None:
             if stage not in stages:
                 stages[stage] = bars.add_task(stage, total=total)
-                if not screen.is_terminal:
-                    screen.print(f"{stage} …")
             bars.update(stages[stage], completed=done, total=total)
 
         yield show

@@ -32,7 +32,9 @@ def align_products(model: onnx.ModelProto) -> list[str]:
         constants = [held.get(name) for name in node.input[1:]]
         if node.op_type != "Gemm" or any(reads[name] > 1 for name in node.input[1:]):
             continue
-        if not _is_plain(node) or any(t is None or t.data_type != TensorProto.FLOAT16 for t in constants):
+        if not _is_plain(node) or any(
+            t is None or t.data_type != TensorProto.FLOAT16 for t in constants
+        ):
             continue
         axis = 0 if any(a.name == "transB" and a.i for a in node.attribute) else 1
         size = constants[0].dims[axis]
