@@ -19,6 +19,7 @@ import onnx
 import onnxruntime
 
 from maskrt.compiling.stages import read_model
+from maskrt.core.operator_names import operator_of
 from maskrt.demo import weights_path
 from maskrt.demo.run import SIZE
 from maskrt.demo.scenes import scene
@@ -44,7 +45,7 @@ def main() -> None:
 
 def rounds(model: onnx.ModelProto, pictures: int) -> dict[str, Counter[int]]:
     """Return node -> how many pictures took how many rounds."""
-    nodes = [node for node in model.graph.node if node.op_type == "BatchedNMS"]
+    nodes = [node for node in model.graph.node if operator_of(node.op_type) == "BatchedNMS"]
     held = {t.name: onnx.numpy_helper.to_array(t) for t in model.graph.initializer}
     names = [name for node in nodes for name in node.input if name not in held]
     model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)

@@ -23,6 +23,7 @@ import onnx
 from onnx import helper, shape_inference
 
 from ..core import InputError, Precision, require
+from ..core.operator_names import operator_of
 from .graph import GraphIndex, captured
 from .placement import Placement, place
 from .recipe import Recipe
@@ -92,7 +93,9 @@ def _only(recipe: Recipe, unit: tuple[str, ...]) -> Recipe:
 def _cuts(model: onnx.ModelProto) -> list[str]:
     """Return the tensors that the NMS nodes put out and other nodes read."""
     graph = GraphIndex(model)
-    chosen = [n for n in graph.nodes if n.domain == _DOMAIN and n.op_type.endswith("NMS")]
+    chosen = [
+        n for n in graph.nodes if n.domain == _DOMAIN and operator_of(n.op_type).endswith("NMS")
+    ]
     return [name for node in chosen for name in node.output if graph.consumers.get(name)]
 
 

@@ -38,9 +38,7 @@ def recipe_for(model: onnx.ModelProto, recipe: Recipe, target: Target) -> Recipe
     return suit_tensorrt_rtx(model, held, machine_of(target))
 
 
-def hold_to_targets(
-    model: onnx.ModelProto, recipe: Recipe, targets: Sequence[Target]
-) -> Recipe:
+def hold_to_targets(model: onnx.ModelProto, recipe: Recipe, targets: Sequence[Target]) -> Recipe:
     """Return `recipe` without INT8 in the layers that none of `targets` has a kernel for."""
     lacking = [without_int8_kernel(model, target.backend) for target in targets]
     for name in recipe.narrow_layers():
@@ -49,9 +47,7 @@ def hold_to_targets(
     return recipe
 
 
-def own_info(
-    info: dict[str, Any], asked: Recipe, own: Recipe, target: Target
-) -> dict[str, Any]:
+def own_info(info: dict[str, Any], asked: Recipe, own: Recipe, target: Target) -> dict[str, Any]:
     """Return what an engine says of its precision that was rendered from a recipe of its own.
 
     Args:

@@ -10,6 +10,7 @@ import click
 from rich.table import Table
 
 from ..core import Bundle, BundleError, counted
+from ..core.operator_names import operator_of
 from .inspect_onnx import print_onnx
 from .options import bundle_argument, console
 from .summary import print_bundle
@@ -43,7 +44,9 @@ def command(bundle: Path) -> None:
     screen.print("\ngraph", style="bold")
     for name, shape in opened.manifest.outputs.items():
         screen.print(f"  output {name:8} {list(shape)}")
-    kinds = Counter(f"{n.domain}::{n.op_type}" if n.domain else n.op_type for n in model.graph.node)
+    kinds = Counter(
+        f"{n.domain}::{operator_of(n.op_type)}" if n.domain else n.op_type for n in model.graph.node
+    )
     listed = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())
     screen.print(f"  {counted(len(model.graph.node), 'node')}: {listed}")
     if RECIPE in opened:
