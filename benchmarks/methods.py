@@ -17,8 +17,8 @@ import onnxruntime
 
 import maskrt
 from maskrt import calib
-from maskrt.checking.conversion import evaluate_session
-from maskrt.compiling.stages import read_model
+from maskrt.calib.bundled import read_model
+from maskrt.checking.references import evaluate_session
 from maskrt.core import Precision, silent
 from maskrt.core.bundle import RECIPE
 from maskrt.demo import weights_path

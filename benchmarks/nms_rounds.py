@@ -18,7 +18,7 @@ import numpy as np
 import onnx
 import onnxruntime
 
-from maskrt.compiling.stages import read_model
+from maskrt.calib.bundled import read_model
 from maskrt.core.operator_names import operator_of
 from maskrt.demo import weights_path
 from maskrt.demo.run import SIZE

@@ -21,9 +21,9 @@ import onnxruntime
 
 import maskrt
 from maskrt import calib
+from maskrt.calib.bundled import read_model
 from maskrt.calib.cost import MACHINES
 from maskrt.calib.recipe import PER_TENSOR
-from maskrt.compiling.stages import read_model
 from maskrt.core import Precision
 from maskrt.core.bundle import RECIPE
 from maskrt.demo import weights_path

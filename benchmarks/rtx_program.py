@@ -25,7 +25,7 @@ from typing import Any
 
 import maskrt
 from maskrt import calib
-from maskrt.compiling.stages import read_model, read_recipe
+from maskrt.calib.bundled import read_model, read_recipe
 from maskrt.core import Bundle, Precision, Target
 from maskrt.core.operator_names import operator_of
 from maskrt.demo import weights_path

@@ -8,12 +8,16 @@ stages do is in `stages`, what they refuse beforehand in `arguments`.
 
 import warnings
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from . import calib
-from .checking.accuracy import measure
+from .calib.bundled import read_model
+from .checking import accuracy
 from .checking.conversion import refuse_blind_engine
+from .checking.foretold import run_as
+from .checking.runs import Run, run_here
 from .compiling.arguments import (
     Pictures,
     calibrated_precision,
@@ -24,15 +28,14 @@ from .compiling.arguments import (
     check_size,
     given_normalisation,
     improvements_of,
-    is_measurable,
     parse_targets,
+    refuse_beside_as_target,
 )
 from .compiling.stages import (
     fit_recipe_to_budget,
     hold_to_budget,
     improve_recipe,
     make_export,
-    read_model,
     remove_stale,
     write_engine,
     write_export,
@@ -44,7 +47,7 @@ from .core.masks import MaskPaste
 from .runtime import Session, open_session
 from .runtime.build import BuildOptions
 from .runtime.check import CocoDataset
-from .runtime.possible import check_can_exist
+from .runtime.possible import check_can_exist, is_measurable
 
 if TYPE_CHECKING:
     from torch import nn
@@ -261,6 +264,7 @@ def check(
     images: Path | str,
     annotations: Path | str,
     target: Target | str | None = None,
+    as_target: Target | str | None = None,
     precision: Precision | str | None = None,
     max_ap_drop: float | None = None,
     weights: Path | str | None = None,
@@ -275,6 +279,9 @@ def check(
         images: folder of the annotated pictures.
         annotations: COCO instances JSON.
         target: None is the best that this machine can run.
+        as_target: foretell what an engine for this target, such as `"rtx"`, will compute: its graph
+            is evaluated exactly on this CPU, and compared with the engine for `cpu` as well
+            (`report.foretold`). No engine need be there.
         precision: None is the bundle's own.
         max_ap_drop: budget; the report says whether it was met (`report.passed`).
         weights: the PyTorch weights that the bundle was compiled from: the reference is then the
@@ -290,16 +297,32 @@ def check(
         not be.
     """
     measured = measure(
-        Bundle.open(bundle),
-        CocoDataset.load(images, annotations),
-        target=target,
-        precision=precision,
-        max_ap_drop=max_ap_drop,
-        weights=weights,
-        explain=explain,
-        dask=dask,
+        bundle, images=images, annotations=annotations, target=target, as_target=as_target,
+        precision=precision, max_ap_drop=max_ap_drop, weights=weights, explain=explain, dask=dask,
         progress=progress,
-    )
+    )  # fmt: skip
     if measured.unsaved:
         warnings.warn(f"the report is not in the bundle: {measured.unsaved}", stacklevel=2)
     return measured.report
+
+
+def measure(
+    bundle: Bundle | Path | str,
+    *,
+    images: Path | str,
+    annotations: Path | str,
+    as_target: Target | str | None = None,
+    dask: str | None = None,
+    **asked: Any,
+) -> accuracy.Measured:
+    """Do what `check` does, and return the report with its page; `asked` is of `check`."""
+    run: Run = run_here
+    if as_target is not None:
+        refuse_beside_as_target(target=asked.get("target"), explain=asked.get("explain"), dask=dask)
+        run, asked["target"] = run_as, as_target
+    elif dask is not None:
+        from .cluster.check import run_on_cluster
+
+        run = partial(run_on_cluster, address=dask)
+    opened, dataset = Bundle.open(bundle), CocoDataset.load(images, annotations)
+    return accuracy.measure(opened, dataset, run=run, **asked)

@@ -1,4 +1,4 @@
-"""Weights as int8 or float8 constants with a DequantizeLinear, the same in every rendering.
+"""Weights as 8-bit constants with a DequantizeLinear; the integers are the same in every rendering.
 
 A weight that several layers share (an RPN head runs on every level) is stored once.
 """
@@ -30,6 +30,7 @@ def quantize_weights(
     half: bool = False,
     fp8: bool = False,
     per_tensor: bool = False,
+    zero_point: int = 0,
 ) -> dict[str, np.ndarray]:
     """Let every layer of `layers` read a quantised weight through a DequantizeLinear.
 
@@ -41,6 +42,7 @@ def quantize_weights(
         half: choose scales that are FP16 numbers.
         fp8: float8 E4M3 weights instead of int8.
         per_tensor: one scale for all of a weight instead of one for each output channel.
+        zero_point: 0 stores int8; 128 stores uint8, the same integers with 128 added.
 
     Returns:
         Weight initializer -> its float32 scales, a scalar or one for each output channel.
@@ -61,7 +63,7 @@ def quantize_weights(
             dequantized = _dequantized_fp8(edit, weight, array, scale, axis)
         else:
             levels = quantize_weight(array, scale, axis)
-            dequantized = _dequantized(edit, weight, levels, scale, axis)
+            dequantized = _dequantized(edit, weight, levels, scale, axis, zero_point)
         for layer in sharing:
             edit.replace_input(edit.before.producers[layer.output], weight, dequantized)
         found[weight] = scale
@@ -81,13 +83,20 @@ def _widened(
 
 
 def _dequantized(
-    edit: GraphEdit, weight: str, levels: np.ndarray, scale: np.ndarray, axis: int | None
+    edit: GraphEdit,
+    weight: str,
+    levels: np.ndarray,
+    scale: np.ndarray,
+    axis: int | None,
+    zero_point: int,
 ) -> str:
     """Add the constants and the DequantizeLinear; return its output."""
+    kind = np.dtype(np.uint8 if zero_point else np.int8)
+    stored = (levels.astype(np.int16) + zero_point).astype(kind)
     inputs = [
-        edit.constant(f"{weight}_int8", levels),
+        edit.constant(f"{weight}_{kind.name}", stored),
         edit.constant(f"{weight}_scale", scale),
-        edit.constant(f"{weight}_zero_point", np.zeros(scale.shape, np.int8)),
+        edit.constant(f"{weight}_zero_point", np.full(scale.shape, zero_point, kind)),
     ]
     name = edit.fresh(f"{weight}_dequantized")
     return edit.node("DequantizeLinear", inputs, name, axis=0 if axis is None else axis)

@@ -7,7 +7,6 @@ from typing import Any
 import onnx
 
 from .. import calib
-from ..compiling.arguments import is_measurable
 from ..core import Bundle, Precision, Progress, Target, silent
 from ..core.bundle import MODEL, RECIPE
 from ..runtime import letterbox_batches
@@ -15,9 +14,10 @@ from ..runtime.backends import open_backend, open_engine
 from ..runtime.build import build_engine
 from ..runtime.build.marked import mark_outputs
 from ..runtime.check import CocoDataset
+from ..runtime.possible import is_measurable
 from .attribution import attribute_loss
-from .conversion import pytorch_backend
 from .divergence import Run, layer_tensors, measure_divergence
+from .references import pytorch_backend
 
 __all__ = ["explain", "explain_layers"]
 

@@ -34,7 +34,7 @@ def command(bundle: Path) -> None:
             "wrote, or another exporter's ONNX file."
         )
     from ..calib import Recipe
-    from ..compiling.stages import read_model
+    from ..calib.bundled import read_model
     from ..core.bundle import RECIPE
 
     opened = Bundle.open(bundle)

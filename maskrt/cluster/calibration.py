@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from .. import calib
+from ..calib.bundled import read_model
 from ..compiling.arguments import calibrated_precision, calibration_pictures
-from ..compiling.stages import read_model, remove_stale, store_recipe
+from ..compiling.stages import remove_stale, store_recipe
 from ..core import Bundle, InputError, Precision, Progress, silent
 from ..precision.observation import Observed, forget, observe, settled
 from .check import cluster, shards_of

@@ -8,9 +8,9 @@ import numpy as np
 from ..calib import METHODS
 from ..core import Precision, Target, UsageError, require
 from ..runtime import list_images
-from ..runtime.build import check_buildable, is_buildable
+from ..runtime.build import check_buildable
 from ..runtime.check import CocoDataset
-from ..runtime.cuda_device import can_run
+from ..runtime.possible import is_measurable
 
 __all__ = [
     "Pictures",
@@ -23,6 +23,7 @@ __all__ = [
     "given_normalisation",
     "improvements_of",
     "parse_targets",
+    "refuse_beside_as_target",
 ]
 
 Pictures = Path | str | Sequence[Path | str | np.ndarray]
@@ -120,11 +121,6 @@ def check_budget_arguments(
     return CocoDataset.load(images, annotations) if asked is None else asked
 
 
-def is_measurable(target: Target) -> bool:
-    """Whether an engine for `target` is both built and run by this machine."""
-    return can_run(target) and is_buildable(target)
-
-
 def improvements_of(bias_correction: bool, equalise: bool) -> list[str]:
     """Return the improvements that two switches ask for."""
     from ..precision.improvement import BIAS_CORRECTION, EQUALISATION
@@ -177,3 +173,13 @@ def calibration_pictures(
     if not pictures:
         raise UsageError("calibration is empty: give at least one picture.")
     return pictures
+
+
+def refuse_beside_as_target(**given: object) -> None:
+    """Raise `UsageError` for what says nothing of a check `as_target`."""
+    for name, value in given.items():
+        if value:
+            raise UsageError(
+                f"an evaluation as another target runs no engine, so {name} says nothing of it: "
+                "leave out one of the two."
+            )

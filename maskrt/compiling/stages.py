@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import onnx
-from google.protobuf.message import DecodeError
 
 from .. import calib
+from ..calib.bundled import read_model, read_recipe
 from ..checking.accuracy import measure
 from ..checking.conversion import prove
 from ..core import (
@@ -46,8 +46,6 @@ __all__ = [
     "improve_recipe",
     "is_onnx",
     "make_export",
-    "read_model",
-    "read_recipe",
     "write_engine",
     "write_export",
     "write_recipe",
@@ -293,19 +291,6 @@ def write_engine(
     progress(stage, total, total)
 
 
-def read_recipe(bundle: Bundle, precision: Precision) -> calib.Recipe:
-    """Return the bundle's recipe at `precision`."""
-    recipe = calib.Recipe.from_json(bundle.read_json(RECIPE))
-    if precision is recipe.precision:
-        return recipe
-    if precision is Precision.MIXED:
-        raise UsageError(
-            "a mixed recipe is found by maskrt compile --precision mixed --max-ap-drop, and "
-            f"this bundle is {recipe.precision}: compile it so."
-        )
-    return recipe.with_precision(precision)
-
-
 def _accelerated(model: onnx.ModelProto, recipe: calib.Recipe) -> set[str]:
     """Return the names of the nodes that a DLA takes, which rendering keeps."""
     takes = calib.accelerated(model, recipe).takes
@@ -343,17 +328,3 @@ def hold_to_budget(
         raise BundleError(unsaved)
     if not report.passed:
         raise CheckFailedError(f"{budget_sentence(report)} No bundle was written.")
-
-
-def read_model(bundle: Bundle) -> onnx.ModelProto:
-    """Return the bundle's canonical graph."""
-    raw = bundle.read(MODEL)
-    try:
-        model = onnx.load_model_from_string(raw)
-    except DecodeError as error:
-        raise BundleError(
-            f"{bundle.path / MODEL} is not an ONNX file: compile the model again."
-        ) from error
-    if not model.graph.node:
-        raise BundleError(f"{bundle.path / MODEL} holds no graph: compile the model again.")
-    return model

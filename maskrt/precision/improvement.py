@@ -23,7 +23,8 @@ from ..calib.equalisation import find_factors
 from ..core import Bundle, Progress, Target
 from ..runtime import letterbox_batches
 from ..runtime.check import CocoDataset
-from .observation import forget, observe, readable, settled
+from ..runtime.pictures import readable
+from .observation import forget, observe, settled
 from .search import SCORED_PICTURES, Judge
 
 __all__ = ["BIAS_CORRECTION", "EQUALISATION", "improve", "improvements"]

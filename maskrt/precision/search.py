@@ -1,9 +1,9 @@
 """The precision search with everything that it is handed: pictures, engines, AP.
 
 `calib.search` decides what to try. Here a recipe is scored: rendered for the CPU, built, run over
-the annotated pictures, and its COCO AP is taken from that of the FP32 graph. Targets with a GPU are
-stood in for by the CPU on TensorRT's 127-level grid, and their cost is modelled. Where engines are
-wanted for the CPU and for a GPU, what a recipe loses is the larger of the two losses.
+the annotated pictures, and its COCO AP is taken from that of the FP32 graph. For a target with a GPU
+that target's own graph is evaluated exactly on the CPU (`checking/foretold.py`), and its cost is
+modelled. Where engines are wanted for several targets, what a recipe loses is the largest loss.
 
 What was measured is kept in the user's cache folder (`journal.py`), by graph and pictures: a search
 that was stopped goes on where it was, and one for another device measures nothing again.
@@ -24,13 +24,15 @@ from ..calib.fingerprint import fingerprint
 from ..calib.search import Outcome, Score, Trial, digest, pareto, search
 from ..calib.sensitivity import measure_sensitivity, units
 from ..checking.category_numbers import check_numbering
+from ..checking.foretold import foretold_graph
+from ..checking.references import bare_session
 from ..core import Bundle, CheckFailedError, Precision, Progress, Target
-from ..runtime import Session, letterbox_batches
+from ..runtime import letterbox_batches
 from ..runtime.backends.cpu import CpuBackend
 from ..runtime.build import build_engine
 from ..runtime.check import BUDGETED, CocoDataset, evaluate
+from ..runtime.pictures import readable
 from .journal import Journal, Measured
-from .observation import first_readable
 
 __all__ = ["SCORED_PICTURES", "Judge", "fit_recipe", "search_report"]
 
@@ -72,7 +74,7 @@ def fit_recipe(
         unit: sum(seconds[n][recipe.rest] - seconds[n][Precision.INT8] for n in unit)
         for unit in units(calib.place(model))
     }
-    shown = first_readable(pictures, _SENSITIVITY_PICTURES)
+    shown = list(readable(pictures, _SENSITIVITY_PICTURES))
     noise: dict[tuple[str, ...], float] = {}
 
     def rank(best: calib.Recipe) -> list[tuple[str, ...]]:
@@ -139,14 +141,13 @@ class Judge:
     ) -> None:
         """Take the arguments of `fit_recipe`; `dataset` is all that is run.
 
-        A recipe that misses `budget` on one grid is not run on the other.
+        A recipe that misses `budget` on one target is not run for the others.
         """
         check_numbering(bundle.manifest, dataset)
         self._manifest, self._model, self._dataset = bundle.manifest, model, dataset
         self._budget = budget
         self._here = any(target.name == "cpu" for target in targets)
-        elsewhere = any(target.name != "cpu" for target in targets)
-        self._grids = [True] * self._here + [False] * elsewhere  # full range or not
+        self._elsewhere = [target for target in targets if target.name != "cpu"]
         self._seconds = layer_seconds(model, _machine(targets))
         pictures = [(str(i.path), i.path.stat().st_mtime_ns) for i in dataset.images]
         labels = [dataset.categories, self._manifest.class_names]
@@ -155,13 +156,13 @@ class Judge:
 
     def score(self, recipe: calib.Recipe) -> Score:
         """Return what `recipe` loses, and what it costs."""
-        expected = self._measured("reference", self._model.SerializeToString)
+        expected = self._measured("reference", lambda: CpuBackend(self._model.SerializeToString()))
         drop, latency_ms = -math.inf, 0.0
-        for full_range in self._grids:
-            found = self._on_grid(recipe, full_range)
+        for target in (None, *self._elsewhere)[not self._here :]:
+            found = self._here_or_as(recipe, target)
             lost = (expected.ap[kind] - found.ap[kind] for kind in BUDGETED if kind in expected.ap)
             drop = max(drop, *lost)
-            latency_ms = found.latency_ms if full_range else latency_ms
+            latency_ms = found.latency_ms if target is None else latency_ms
             if drop > self._budget:
                 break
         return Score(drop, recipe_seconds(recipe, self._seconds) * 1e3, latency_ms)
@@ -173,36 +174,47 @@ class Judge:
         spec = self._manifest.input
         shape = (spec.batch, spec.height, spec.width, 3)
         picture = np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
-        engines = [CpuBackend(self._engine(trial.recipe, True)) for trial in trials]
+        engines = [self._opened(trial.recipe)() for trial in trials]
         taken = [[_milliseconds(engine, picture) for engine in engines] for _ in range(_ROUNDS)]
         return trials[int(np.argmin(np.min(taken, axis=0)))]
 
-    def _on_grid(self, recipe: calib.Recipe, full_range: bool) -> Measured:
-        levels = "" if full_range else " on 127 levels"
-        return self._measured(digest(recipe) + levels, lambda: self._engine(recipe, full_range))
+    def _here_or_as(self, recipe: calib.Recipe, target: Target | None) -> Measured:
+        """Return what the engine for `cpu` measures, or another target's graph as foretold."""
+        if target is None:
+            return self._measured(f"{digest(recipe)} as cpu", self._opened(recipe))
+        suited = calib.recipe_for(self._model, recipe, target)
 
-    def _engine(self, recipe: calib.Recipe, full_range: bool) -> bytes:
-        cpu = Target.parse("cpu")
-        own = calib.recipe_for(self._model, recipe, cpu)
-        rendered = calib.render(self._model, own, calib.Style.ORT, full_range=full_range)
-        return build_engine(rendered, cpu, Precision.MIXED).files["engine.onnx"]
+        def foretold() -> CpuBackend:
+            return CpuBackend(foretold_graph(self._model, recipe, target), exact=True)
 
-    def _measured(self, name: str, engine: Callable[[], bytes]) -> Measured:
+        return self._measured(f"{digest(suited)} as tensorrt", foretold)
+
+    def _opened(self, recipe: calib.Recipe) -> Callable[[], CpuBackend]:
+        def open_engine() -> CpuBackend:
+            cpu = Target.parse("cpu")
+            own = calib.recipe_for(self._model, recipe, cpu)
+            engine = build_engine(
+                calib.render(self._model, own, calib.Style.ORT), cpu, Precision.MIXED
+            )
+            return CpuBackend(engine.files["engine.onnx"])
+
+        return open_engine
+
+    def _measured(self, name: str, backend: Callable[[], CpuBackend]) -> Measured:
         """Return what the journal knows of `name`; else run the engine over the pictures."""
         known = self._journal.get(name)
         if known is None:
-            known = self._run(engine())
+            known = self._run(backend())
             self._journal.put(name, known)
         return known
 
-    def _run(self, engine: bytes) -> Measured:
-        manifest, backend = self._manifest, CpuBackend(engine)
-        spec, names = manifest.input, manifest.class_names
-        with Session(
-            backend, spec, class_names=names,
-            mask_frame=manifest.mask_frame, mask_paste=manifest.mask_paste,
-        ) as session:  # fmt: skip
-            found = evaluate(session.predict, self._dataset, batch=spec.batch, class_names=names)
+    def _run(self, backend: CpuBackend) -> Measured:
+        manifest = self._manifest
+        with bare_session(backend, manifest) as session:
+            found = evaluate(
+                session.predict, self._dataset, batch=manifest.input.batch,
+                class_names=manifest.class_names,
+            )  # fmt: skip
         ap = {kind: metrics["AP"] or 0.0 for kind, metrics in found.metrics.items()}
         return Measured(ap, found.latency_ms["p50"])
 

@@ -211,7 +211,7 @@ def _beside_pytorch(
     progress: Progress,
 ) -> Bench:
     """Time the engine and the PyTorch model in turn, so that a busy machine hurts both alike."""
-    from ..checking.conversion import pytorch_session
+    from ..checking.references import pytorch_session
 
     rounds = min(found.runs, _REFERENCE_RUNS)
     ours, theirs = _Samples(), _Samples()

@@ -35,13 +35,15 @@ from .capabilities import capabilities_of
 from .deconvolution import rewrite_int8_deconvolutions
 from .engine import Engine, Found, operator_info, precision_info, unread, verify, verify_graph
 from .half_features import narrow_roialign
+from .joined_topk import join_topk
 from .long_topk import split_long_topk
 from .lowered import batch_of, lower_for
 from .options import BuildOptions, check_options
 from .plan_precision import found_precisions
 from .plan_text import Plan, read_plan
+from .short_products import sum_short_products
 from .single_rows import sum_single_rows
-from .uint8_input import cast_uint8_inputs
+from .uint8_input import cast_for_each_reader, cast_uint8_inputs
 from .worker import Built, Step, build_in_child, no_step
 
 __all__ = ["build", "build_standard"]
@@ -70,6 +72,8 @@ def build(
     lowered = lower_for(target, model, "pluginless", first=narrow_roialign)
     verify_graph(lowered.layers, precision, target)
     sum_single_rows(lowered.model)
+    sum_short_products(lowered.model)
+    join_topk(lowered.model)
     built = build_standard(lowered.model, target, asked, step)
     plan = read_plan(built.plan)
     network = {name: Precision(value) for name, value in built.report["network"].items()}
@@ -108,6 +112,7 @@ def build_standard(
     """
     trt = require("tensorrt_rtx", f"build or check engines for target {target.name}")
     cast_uint8_inputs(model)
+    cast_for_each_reader(model)
     split_long_topk(model)
     rewrite_int8_deconvolutions(model)
     # A segment of another backend's graph is built for TensorRT-RTX's portable default.

@@ -103,7 +103,7 @@ def test_a_budget_that_no_built_engine_could_be_held_to(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A Jetson without TensorRT's Python package runs its target, and can only prepare it."""
-    monkeypatch.setattr("maskrt.compiling.arguments.can_run", lambda target: True)
+    monkeypatch.setattr("maskrt.runtime.possible.can_run", lambda target: True)
     target = maskrt.core.Target.parse("orin-nx")
     with pytest.raises(maskrt.core.UsageError, match=r"can build and run none of .*orin-nx"):
         check_budget_arguments(1.0, tmp_path, tmp_path, [target])

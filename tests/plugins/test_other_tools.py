@@ -33,16 +33,29 @@ def _graph() -> onnx.ModelProto:
         made = [f"{name}.{what}" for what in ("boxes", "scores", "labels", "indices", "count")]
         nodes.append(
             helper.make_node(
-                "BatchedNMS", ["boxes", "scores", "labels"], made, f"{name}.nms", domain="maskrt",
-                iou_threshold=threshold, score_threshold=0.05, max_outputs=KEPT, class_agnostic=0,
+                "BatchedNMS",
+                ["boxes", "scores", "labels"],
+                made,
+                f"{name}.nms",
+                domain="maskrt",
+                iou_threshold=threshold,
+                score_threshold=0.05,
+                max_outputs=KEPT,
+                class_agnostic=0,
             )  # fmt: skip
         )
         values.append(info(made[0], FLOAT, [1, KEPT, 4]))
         pooled = f"{name}.pooled"
         nodes.append(
             helper.make_node(
-                "MultilevelRoIAlign", [made[0], "p2", "p3"], [pooled], f"{name}.pool",
-                domain="maskrt", output_height=side, output_width=side, **POOL,
+                "MultilevelRoIAlign",
+                [made[0], "p2", "p3"],
+                [pooled],
+                f"{name}.pool",
+                domain="maskrt",
+                output_height=side,
+                output_width=side,
+                **POOL,
             )  # fmt: skip
         )
         outputs += [
@@ -162,9 +175,7 @@ def test_onnxslim(model: onnx.ModelProto, feed: dict[str, np.ndarray]) -> None:
     _assert_same(_run(slim, feed), _run(model, feed))
 
 
-def test_extract_model(
-    model: onnx.ModelProto, feed: dict[str, np.ndarray], tmp_path: Path
-) -> None:
+def test_extract_model(model: onnx.ModelProto, feed: dict[str, np.ndarray], tmp_path: Path) -> None:
     onnx.save(model, tmp_path / "whole.onnx")
     inputs = [value.name for value in model.graph.input]
     whole = _run(model, feed)

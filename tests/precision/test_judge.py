@@ -16,6 +16,7 @@ from PIL import Image
 
 from maskrt import calib
 from maskrt.calib.cost import MACHINES, layer_seconds, recipe_seconds
+from maskrt.calib.recipe import PER_TENSOR
 from maskrt.calib.search import Score
 from maskrt.core import Bundle, InputSpec, Manifest, Precision, Target, silent
 from maskrt.precision.search import Judge, fit_recipe
@@ -98,8 +99,8 @@ def plant(model: onnx.ModelProto, monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     """Return what plants the AP that engines are found to have."""
     monkeypatch.setenv("MASKRT_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "elsewhere"))
-    monkeypatch.setattr("maskrt.precision.search.CpuBackend", lambda engine: engine)
-    monkeypatch.setattr("maskrt.precision.search.Session", _Session)
+    monkeypatch.setattr("maskrt.precision.search.CpuBackend", lambda engine, exact=False: engine)
+    monkeypatch.setattr("maskrt.precision.search.bare_session", _Session)
 
     def planted(ap: dict[str, float]) -> _Found:
         found = _Found(model.SerializeToString(), ap)
@@ -131,30 +132,34 @@ def test_what_is_lost_is_what_the_final_check_says(
         assert report.passed == (score.drop <= budget)
 
 
-def test_a_recipe_is_scored_on_the_grid_of_every_target(
+def test_a_recipe_is_scored_as_every_target_renders_it(
     bundle: Bundle, model: onnx.ModelProto, dataset: CocoDataset, recipe: calib.Recipe,
     plant: Plant, monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    """An engine for a Jetson has half the levels of the CPU's where nothing is negative."""
-    render, grids = calib.render, []
+    """For a GPU that is explicit Q/DQ, and for TensorRT-RTX one scale a weight, where INT8 pays."""
+    render, seen = calib.render, []
+    here, there = (calib.Style.ORT, "channel"), (calib.Style.TENSORRT, "channel")
+    rtx = (calib.Style.TENSORRT, PER_TENSOR)
 
-    def rendered(*given: Any, full_range: bool) -> onnx.ModelProto:
-        grids.append(full_range)
-        return render(*given, full_range=full_range)
+    def rendered(given: onnx.ModelProto, chosen: calib.Recipe, style: calib.Style) -> Any:
+        each = PER_TENSOR if chosen.weight_scales == PER_TENSOR else "channel"
+        seen.append((style, each))
+        return render(given, chosen, style)
 
-    monkeypatch.setattr("maskrt.precision.search.calib.render", rendered)
+    monkeypatch.setattr("maskrt.calib.render", rendered)
     plant({"box": 58.0, "mask": 50.0})
     for names, expected in (
-        (["cpu"], [True]), (["orin-nx"], [False]), (["orin-nx", "cpu"], [True, False]),
+        (["cpu"], [here]), (["orin-nx"], [there]), (["orin-nx", "cpu"], [here, there]),
+        (["rtx"], [rtx]), (["cpu", "rtx", "orin-nx"], [here, rtx, there]),
     ):  # fmt: skip
         monkeypatch.setenv("MASKRT_CACHE", "off")
-        grids.clear()
+        seen.clear()
         targets = [Target.parse(name) for name in names]
         assert Judge(bundle, model, dataset, targets).score(recipe).drop == 2.0
-        assert grids == expected
-    grids.clear()
+        assert seen == expected
+    seen.clear()
     assert Judge(bundle, model, dataset, targets, budget=1.0).score(recipe).drop == 2.0
-    assert grids == [True]  # which is enough to know that it is outside
+    assert seen == [here]  # which is enough to know that it is outside
 
 
 def _fit(

@@ -78,21 +78,27 @@ def test_rounding_kernels_are_what_makes_the_difference() -> None:
     assert "8 kernels that round" in with_them["sentence"]
 
 
-def test_a_cpu_is_asked_for_its_instructions(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Any
+@pytest.mark.parametrize(
+    ("gains", "pays", "words"),
+    [
+        ((1.5, 1.25), True, "0.67 of FP32's time in 3x3 convolutions and 0.80 in 1x1"),
+        ((1.1, 1.0), False, "INT8 hardly beats FP32 here"),
+    ],
+)
+def test_a_cpu_is_measured(
+    monkeypatch: pytest.MonkeyPatch, gains: tuple[float, float], pays: bool, words: str
 ) -> None:
-    cpuinfo = tmp_path / "cpuinfo"
-    monkeypatch.setattr("maskrt.precision.payoff._CPUINFO", cpuinfo)
-    for text, pays, words in (
-        ("flags\t\t: fpu avx2 avx512_vnni\n", True, "avx512_vnni"),
-        ("Features\t: fp asimd asimddp\n", True, "asimddp"),
-        ("flags\t\t: fpu avx2\n", False, "no dot products of bytes"),
-    ):
-        cpuinfo.write_text(text)
-        found = _paying(64, 64, 8, "cpu")
-        assert (found["pays"], words in found["sentence"]) == (pays, True)
-    cpuinfo.unlink()
-    assert _paying(64, 64, 8, "cpu") == {}
+    monkeypatch.setattr("maskrt.precision.payoff.measured_gain", lambda: gains)
+    found = _paying(64, 64, 8, "cpu")
+    assert found["pays"] is pays
+    assert words in found["sentence"]
+    assert f"measured on {found['cpu']}" in found["sentence"]
+
+
+def test_what_is_said_of_this_cpu_is_what_its_convolutions_take() -> None:
+    found = _paying(64, 64, 8, "cpu")
+    assert found["gain_3x3"] > 0.2
+    assert found["pays"] is (found["gain_3x3"] * found["gain_1x1"] >= 1.1**2)
 
 
 def test_nothing_is_said_of_a_recipe_without_int8() -> None:
