@@ -31,6 +31,7 @@ def _graph() -> onnx.ModelProto:
     nodes, values, outputs = [], [], []
     for name, threshold, side in (("a", 0.5, 7), ("b", 0.2, 4)):
         made = [f"{name}.{what}" for what in ("boxes", "scores", "labels", "indices", "count")]
+        nms = {"iou_threshold": threshold, "score_threshold": 0.05, "class_agnostic": 0}
         nodes.append(
             helper.make_node(
                 "BatchedNMS",
@@ -38,25 +39,23 @@ def _graph() -> onnx.ModelProto:
                 made,
                 f"{name}.nms",
                 domain="maskrt",
-                iou_threshold=threshold,
-                score_threshold=0.05,
                 max_outputs=KEPT,
-                class_agnostic=0,
-            )  # fmt: skip
+                **nms,
+            )
         )
         values.append(info(made[0], FLOAT, [1, KEPT, 4]))
-        pooled = f"{name}.pooled"
+        read, pooled = [made[0], "p2", "p3"], f"{name}.pooled"
+        size = {"output_height": side, "output_width": side}
         nodes.append(
             helper.make_node(
                 "MultilevelRoIAlign",
-                [made[0], "p2", "p3"],
+                read,
                 [pooled],
                 f"{name}.pool",
                 domain="maskrt",
-                output_height=side,
-                output_width=side,
+                **size,
                 **POOL,
-            )  # fmt: skip
+            )
         )
         outputs += [
             info(made[1], FLOAT, [1, KEPT]), info(pooled, FLOAT, [1, KEPT, 3, side, side])
