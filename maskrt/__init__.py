@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .core import Bundle, InputSpec, Instances, MaskrtError, Precision, Target
+    from .compiling.inlined import write_inlined
+    from .compiling.recipe_edit import set_precisions
     from .pipeline import build, calibrate, check, compile, load
     from .runtime.build import BuildOptions
 
@@ -29,11 +31,15 @@ __all__ = [
     "check",
     "compile",
     "load",
+    "set_precisions",
+    "write_inlined",
 ]
 __version__ = "0.1.0"
 
 _HOME_OF = {
     "BuildOptions": ".runtime.build",
+    "set_precisions": ".compiling.recipe_edit",
+    "write_inlined": ".compiling.inlined",
     **dict.fromkeys(("build", "calibrate", "check", "compile", "load"), ".pipeline"),
     **dict.fromkeys(
         ("Bundle", "InputSpec", "Instances", "MaskrtError", "Precision", "Target"), ".core"
