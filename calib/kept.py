@@ -71,7 +71,7 @@ def _instead(pattern: str, names: Collection[str]) -> str:
 
 
 def with_kept_outputs(model: onnx.ModelProto, recipe: Recipe) -> Recipe:
-    """Return `recipe` with the layers in FP32 that make scores, boxes and masks.
+    """Return `recipe` with the layers kept at FP32 that make scores, boxes and masks.
 
     They are the last ones on each way to an NMS or an output, and any that makes an output.
     """

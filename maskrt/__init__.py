@@ -12,9 +12,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .core import Bundle, InputSpec, Instances, MaskrtError, Precision, Target
     from .compiling.inlined import write_inlined
     from .compiling.recipe_edit import set_precisions
+    from .core import Bundle, InputSpec, Instances, MaskrtError, Precision, Target
     from .pipeline import build, calibrate, check, compile, load
     from .runtime.build import BuildOptions
 
