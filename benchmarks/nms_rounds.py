@@ -20,6 +20,7 @@ import onnx
 import onnxruntime
 
 from maskrt.calib.bundled import read_model
+from maskrt.core.operator_names import operator_of
 from maskrt.demo import weights_path
 from maskrt.demo.run import SIZE
 from maskrt.demo.scenes import scene
@@ -50,7 +51,7 @@ def main() -> None:
 
 def rounds(model: onnx.ModelProto, pictures: int) -> dict[str, Counter[int]]:
     """Return node -> how many pictures took how many rounds."""
-    nodes = [node for node in model.graph.node if node.op_type == "BatchedNMS"]
+    nodes = [node for node in model.graph.node if operator_of(node.op_type) == "BatchedNMS"]
     if not nodes:
         return {}
     held = {t.name: onnx.numpy_helper.to_array(t) for t in model.graph.initializer}

@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from .catalogue import ModelFacts, TargetFacts, models, targets
+    from .compiling.inlined import write_inlined
+    from .compiling.recipe_edit import set_precisions
     from .core import Bundle, InputSpec, Instances, MaskrtError, Precision, Target
     from .export.surgery import Examination
     from .inspection import Inspection, inspect
@@ -60,14 +62,18 @@ __all__ = [
     "models",
     "package",
     "run",
+    "set_precisions",
     "store_reference",
     "targets",
+    "write_inlined",
 ]
 __version__ = "0.1.0"
 
 # Module → the public names that live there. No name may be that of a folder or file of `maskrt/`.
 _NAMES_IN = {
     ".catalogue": "ModelFacts TargetFacts models targets",
+    ".compiling.inlined": "write_inlined",
+    ".compiling.recipe_edit": "set_precisions",
     ".core": "Bundle InputSpec Instances MaskrtError Precision Target",
     ".export.surgery": "Examination",
     ".inspection": "Inspection inspect",

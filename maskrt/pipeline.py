@@ -8,7 +8,7 @@ asked is checked first, and is one thing from then on (`compiling/request.py`,
 """
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -77,6 +77,8 @@ def compile(
     method: str = calib.DEFAULT_METHOD,
     bias_correction: bool = False,
     equalise: bool = False,
+    keep: Mapping[str, Precision | str] | None = None,
+    keep_outputs: bool = False,
     max_ap_drop: float | None = None,
     images: Path | str | None = None,
     annotations: Path | str | None = None,
@@ -115,6 +117,9 @@ def compile(
         bias_correction: take what INT8 adds to each layer's result on average off its bias, if that
             raises AP on `images`.
         equalise: bring the channels between two layers to one size for INT8, likewise.
+        keep: layer name, or pattern such as `"rpn.*"` → `"fp16"` or `"fp32"`, which those layers have
+            wherever something narrower is asked for, in the search too.
+        keep_outputs: keep the layers in FP32 that make scores, boxes and masks.
         max_ap_drop: largest loss of box or mask AP (0 to 100) against FP32 that is accepted, by
             every target that this machine can run; the others are built and not measured. For INT8
             and mixed precision the fastest recipe inside it is searched.
@@ -151,8 +156,9 @@ def compile(
     """
     check_destination(Path(output))
     recipe = RecipeRequest.of(
-        precision, calibration, method, bias_correction=bias_correction, equalise=equalise
-    )
+        precision, calibration, method, bias_correction=bias_correction, equalise=equalise,
+        keep=keep, keep_outputs=keep_outputs,
+    )  # fmt: skip
     places = parse_targets(targets, recipe.precision)
     asked = CompileRequest(
         ModelRequest(
@@ -250,6 +256,8 @@ def calibrate(
     method: str = calib.DEFAULT_METHOD,
     bias_correction: bool = False,
     equalise: bool = False,
+    keep: Mapping[str, Precision | str] | None = None,
+    keep_outputs: bool = False,
     images: Path | str | None = None,
     annotations: Path | str | None = None,
     progress: Progress = silent,
@@ -258,12 +266,14 @@ def calibrate(
 
     One pass gives the scales of every method; `method` says whose are used. Engines that the bundle
     already has were built by the old recipe, and are removed. A pass that was stopped goes on where
-    it was. `bias_correction` and `equalise` are as in `compile`, measured for the target `cpu`.
+    it was. `bias_correction` and `equalise` are as in `compile`, measured for the target `cpu`, and
+    so are `keep` and `keep_outputs`: what an earlier recipe kept has to be given again.
     """
     opened = Bundle.open(bundle)
     asked = RecipeRequest.of(
-        precision, calibration, method, bias_correction=bias_correction, equalise=equalise
-    )
+        precision, calibration, method, bias_correction=bias_correction, equalise=equalise,
+        keep=keep, keep_outputs=keep_outputs,
+    )  # fmt: skip
     asked.check_found_by_calibration()
     judged = Judged.of(asked, parse_targets(["cpu"]), images, annotations)
     if judged is None:

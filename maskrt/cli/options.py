@@ -29,6 +29,8 @@ __all__ = [
     "bundle_argument",
     "console",
     "improvement_options",
+    "keep_options",
+    "kept_layers",
     "model_options",
     "on_device_option",
     "precision_option",
@@ -73,12 +75,13 @@ def console() -> Console:
     return screen
 
 
-def model_options(function: _Function) -> _Function:
-    """Add MODEL and everything that says what it is."""
+def model_options(function: _Function, *, output_required: bool = True) -> _Function:
+    """Add MODEL, everything that says what it is, and the bundle to write."""
     decorators = [
         click.argument("model"),
         click.option(
-            "-o", "--output", required=True, type=click.Path(path_type=Path), help="The bundle."
+            "-o", "--output", required=output_required, type=click.Path(path_type=Path),
+            help="The bundle.",
         ),
         click.option(
             "--weights", type=click.Path(path_type=Path), help=".safetensors, .pth or .pkl."
@@ -168,6 +171,32 @@ def improvement_options(function: _Function) -> _Function:
     return click.option(
         "--bias-correction", is_flag=True,
         help="Take INT8's mean errors off the biases, if that raises AP on --images.",
+    )(function)  # fmt: skip
+
+
+def kept_layers(
+    context: click.Context, parameter: click.Parameter, values: tuple[str, ...]
+) -> dict[str, str]:
+    """Return `LAYER=PRECISION` as a dictionary, the later of two for one layer last."""
+    found: dict[str, str] = {}
+    for value in values:
+        layer, equals, precision = value.rpartition("=")
+        if not (layer and equals and precision):
+            raise click.BadParameter(f"{value!r} is not LAYER=PRECISION, such as 'rpn.*=fp16'.")
+        found.pop(layer, None)
+        found[layer] = precision
+    return found
+
+
+def keep_options(function: _Function) -> _Function:
+    """Add which layers stay wide, whatever the precision asked for."""
+    function = click.option(
+        "--keep-outputs", is_flag=True,
+        help="Keep the layers in FP32 that make scores, boxes and masks.",
+    )(function)  # fmt: skip
+    return click.option(
+        "--keep", multiple=True, metavar="LAYER=PRECISION", callback=kept_layers,
+        help="Keep a layer, or all that match a pattern, at fp16 or fp32; may be repeated.",
     )(function)  # fmt: skip
 
 

@@ -5,6 +5,7 @@ recipe is the one that a single machine would write.
 """
 
 import functools
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,8 @@ def calibrate_on_cluster(
     *,
     precision: Precision | str = Precision.INT8,
     method: str = calib.DEFAULT_METHOD,
+    keep: Mapping[str, Precision | str] | None = None,
+    keep_outputs: bool = False,
     progress: Progress = silent,
 ) -> Bundle:
     """Do what `maskrt.calibrate` does, with the workers of the Dask scheduler at `address`.
@@ -33,7 +36,9 @@ def calibrate_on_cluster(
     Every worker must see bundle and pictures under the same paths.
     """
     opened = Bundle.open(bundle)
-    asked = RecipeRequest.of(precision, Path(calibration).resolve(), method)
+    asked = RecipeRequest.of(
+        precision, Path(calibration).resolve(), method, keep=keep, keep_outputs=keep_outputs
+    )
     asked.check_found_by_calibration()
     files = list(asked.pictures or ())
     with cluster(address) as client:

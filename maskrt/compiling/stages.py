@@ -105,6 +105,7 @@ def write_recipe(
     bundle: Bundle, model: onnx.ModelProto, asked: RecipeRequest, progress: Progress
 ) -> None:
     """Calibrate on the pictures of `asked`, if there are any, and write the recipe."""
+    asked.keep(model, calib.make_recipe(model, Precision.FP32))  # a wrong name is said at once
     if asked.pictures is None:
         store_recipe(bundle, model, asked, None, {})
         return
@@ -123,6 +124,7 @@ def store_recipe(
 ) -> None:
     """Write the recipe that `statistics` give, with the `facts` of the pictures behind them."""
     recipe = calib.make_recipe(model, asked.precision, statistics, method=asked.method)
+    recipe = asked.keep(model, recipe)
     recipe = replace(recipe, calibration={**recipe.calibration, **facts})
     bundle.write(RECIPE, recipe.to_json())
     bundle.update(precision=asked.precision)

@@ -108,7 +108,7 @@ def _equalised(
     made = calib.make_recipe(graph, recipe.precision, statistics, method=recipe.method)
     forget(graph, pictures, spec)
     return replace(
-        made, graph=recipe.graph, factors=factors, calibration=recipe.calibration, rest=recipe.rest,
+        calib.keep_like(made, recipe), graph=recipe.graph, factors=factors, calibration=recipe.calibration, rest=recipe.rest,
         original=recipe.facts,
     )  # fmt: skip
 

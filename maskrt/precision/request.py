@@ -4,13 +4,14 @@ Both are frozen and travel whole, so a stage takes one of them and the staged bu
 """
 
 import dataclasses
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import onnx
 
-from ..calib import DEFAULT_METHOD, METHODS
+from ..calib import DEFAULT_METHOD, METHODS, Recipe, keep_layers, parse_kept, with_kept_outputs
 from ..core import Precision, Target, UsageError, require
 from ..runtime import list_images
 from ..runtime.check import CocoDataset
@@ -31,15 +32,20 @@ class RecipeRequest:
         pictures: files or arrays to calibrate on; None for a recipe without ranges.
         method: whose scales are used, one of `maskrt.calib.METHODS`.
         improvements: of `EQUALISATION` and `BIAS_CORRECTION`, those to try on INT8.
+        kept: patterns of layer names → what those layers are kept at.
+        keep_outputs: keep the layers in FP32 that make scores, boxes and masks.
 
     Raises:
-        UsageError: the method is unknown, or pictures or INT8 are missing for what is asked.
+        UsageError: the method is unknown, pictures or INT8 are missing for what is asked, or layers
+            cannot be kept so.
     """
 
     precision: Precision = Precision.FP32
     pictures: tuple[Path | str | np.ndarray, ...] | None = None
     method: str = DEFAULT_METHOD
     improvements: tuple[str, ...] = ()
+    kept: Mapping[str, Precision] = field(default_factory=dict)
+    keep_outputs: bool = False
 
     def __post_init__(self) -> None:
         """Check what the parts say of each other."""
@@ -66,6 +72,8 @@ class RecipeRequest:
         *,
         bias_correction: bool = False,
         equalise: bool = False,
+        keep: Mapping[str, Precision | str] | None = None,
+        keep_outputs: bool = False,
     ) -> "RecipeRequest":
         """Make a request of the arguments that `maskrt.compile` and `calibrate` take."""
         asked = {EQUALISATION: equalise, BIAS_CORRECTION: bias_correction}
@@ -74,6 +82,8 @@ class RecipeRequest:
             _listed(calibration),
             method,
             tuple(name for name, wanted in asked.items() if wanted),
+            parse_kept(keep or {}),
+            keep_outputs,
         )
 
     @property
@@ -85,6 +95,15 @@ class RecipeRequest:
     def is_searched(self) -> bool:
         """Whether a budget of AP decides which layers are INT8."""
         return self.precision in (Precision.INT8, Precision.MIXED)
+
+    def keep(self, model: onnx.ModelProto, recipe: Recipe) -> Recipe:
+        """Return `recipe`, of `model`, with the layers kept that are to be.
+
+        Raises:
+            UsageError: the model has no layer of such a name.
+        """
+        recipe = with_kept_outputs(model, recipe) if self.keep_outputs else recipe
+        return keep_layers(recipe, self.kept)
 
     def check_found_by_calibration(self) -> None:
         """Raise `UsageError` for what takes a search, and not calibration alone."""

@@ -24,7 +24,6 @@ from ..body import Body
 from ..operator import NodeView
 from ..pairs import column_and_row, comes_before
 from .groups import Groups, constant_groups
-from .schema import SCHEMA
 from .selection import INPUTS, OUTPUTS, select_outputs
 
 __all__ = ["make_function"]
@@ -40,7 +39,7 @@ def make_function(view: NodeView) -> onnx.FunctionProto:
         select_outputs(body, view, keep)
     else:
         _select_by_group(body, view, groups, valid)
-    return body.to_function(SCHEMA.name, view.overload, INPUTS, OUTPUTS)
+    return body.to_function(view.function, INPUTS, OUTPUTS)
 
 
 @dataclass(frozen=True)
