@@ -5,7 +5,8 @@
 
 For each build: seconds (all, and without rendering the recipe), bytes, the precisions read back
 from the engine, and the peak memory of the process that built it, which has to stay under 4 GB. By
-the model of `maskrt/paying.py`, no INT8 engine may be slower than FP16's (exit status 1 otherwise).
+the model of `maskrt/precision/payoff.py`, no INT8 engine may be slower than FP16's (exit status 1
+otherwise).
 BF16 and FP8 are built for a target that has them, such as rtx-89. Writes `rtx_matrix.md` and
 `rtx_matrix.json`. torchvision's models have random weights (nothing is downloaded), and all are
 calibrated on a few drawn scenes.

@@ -20,7 +20,7 @@ from .lazy import require
 from .precision import LAYER_PRECISIONS, Precision
 from .progress import Progress, silent
 from .target import TARGETS, Target
-from .wording import command, counted, suggestion
+from .words import command, counted, suggestion
 
 __all__ = [
     "FILLING",

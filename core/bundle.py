@@ -35,12 +35,12 @@ from .bundle_checks import (
     storing,
 )
 from .errors import BundleError, UsageError
+from .folders import check_not_inside, files_in, link, staging
 from .input_spec import InputSpec
 from .masks import MaskFrame, MaskPaste
 from .precision import Precision
-from .staging import check_not_inside, files_in, link, staging
 from .target import TARGETS, Target
-from .wording import command
+from .words import command
 
 __all__ = ["Bundle", "Manifest", "engine_folder"]
 

@@ -7,7 +7,7 @@ from .cards import sm_of_card
 from .errors import UnknownTargetError, UnsupportedTargetError
 from .jetpack import JETPACKS, JetPack
 from .precision import Precision
-from .wording import suggestion
+from .words import suggestion
 
 __all__ = ["RTX_SMS", "TARGETS", "Target"]
 

@@ -75,7 +75,8 @@ PATHS = (
     Row("DeepStream", "parsed",
         "TensorRT-RTX parses the graph; the parser is compiled against nvinfer's published "
         "structures and run; keys are compared with the documentation",
-        ("tests/deepstream/test_package.py", "tests/deepstream/test_parser.py")),
+        ("tests/packaging/deepstream/test_package.py",
+         "tests/packaging/deepstream/test_parser.py")),
     Row("`maskrt build --kit`", "host",
         "its scripts install without a network; the smoke test runs to where a GPU is needed, and "
         "on target `cpu` to the end",
@@ -86,7 +87,7 @@ PATHS = (
         "is compiled for it", ("tests/kit/test_aarch64.py",)),
     Row("Triton", "host",
         "a real Triton server on the CPU, with a backend of the tests' in NVIDIA's place",
-        ("tests/test_triton_server.py",)),
+        ("tests/packaging/test_triton_server.py",)),
 )  # fmt: skip
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import maskrt
+from maskrt.calib.bundled import read_model
 from maskrt.core import Bundle, Precision, Target
 from maskrt.core.bundle import RECIPE
 from maskrt.demo import weights_path
@@ -16,7 +17,6 @@ from maskrt.plugins import lower
 from maskrt.runtime import Session
 from maskrt.runtime.backends.cpu import CpuBackend
 from maskrt.runtime.check import CocoDataset, evaluate
-from maskrt.stages import read_model
 
 pytest.importorskip("torch")
 pytestmark = [pytest.mark.torch, pytest.mark.slow]

@@ -11,8 +11,8 @@ ROOT = Path(__file__).resolve().parent.parent
 FOLDERS = ("core", "export", "calib", "plugins", "runtime")
 DATA = (
     "maskrt/py.typed",
-    "maskrt/bench.schema.json",
-    "maskrt/nvdsinfer_maskrt.cpp",
+    "maskrt/running/bench.schema.json",
+    "maskrt/packaging/nvdsinfer_maskrt.cpp",
     "maskrt/runtime/check/report.schema.json",
 )
 

@@ -1,4 +1,4 @@
-"""Weights as int8 or float8 constants with a DequantizeLinear, the same in every rendering.
+"""Weights as 8-bit constants with a DequantizeLinear; the integers are the same in every rendering.
 
 A weight that several layers share (an RPN head runs on every level) is stored once.
 """
@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from ...core.paired_products import product_rows
+from ..graph import attribute
 from ..layers import Layer
 from ..scales import (
     LARGEST_FP8,
@@ -18,8 +20,11 @@ from ..scales import (
     symmetric_scale,
 )
 from ._edit import GraphEdit
+from ._paired import paired_levels
 
 __all__ = ["quantize_weights"]
+
+_MIDDLE = 128
 
 
 def quantize_weights(
@@ -30,6 +35,7 @@ def quantize_weights(
     half: bool = False,
     fp8: bool = False,
     per_tensor: bool = False,
+    for_host: bool = False,
 ) -> dict[str, np.ndarray]:
     """Let every layer of `layers` read a quantised weight through a DequantizeLinear.
 
@@ -41,6 +47,8 @@ def quantize_weights(
         half: choose scales that are FP16 numbers.
         fp8: float8 E4M3 weights instead of int8.
         per_tensor: one scale for all of a weight instead of one for each output channel.
+        for_host: for ONNX Runtime's kernels on any CPU: pairs of weights that fit into 16 bits
+            (`_paired.py`), stored as uint8 with 128 added.
 
     Returns:
         Weight initializer -> its float32 scales, a scalar or one for each output channel.
@@ -60,12 +68,31 @@ def quantize_weights(
         if fp8:
             dequantized = _dequantized_fp8(edit, weight, array, scale, axis)
         else:
-            levels = quantize_weight(array, scale, axis)
-            dequantized = _dequantized(edit, weight, levels, scale, axis)
+            if for_host:
+                levels, scale = _for_host(edit, sharing[0], array, scale, axis)
+            else:
+                levels = quantize_weight(array, scale, axis)
+            zero_point = _MIDDLE if for_host else 0
+            dequantized = _dequantized(edit, weight, levels, scale, axis, zero_point)
         for layer in sharing:
             edit.replace_input(edit.before.producers[layer.output], weight, dequantized)
         found[weight] = scale
     return found
+
+
+def _for_host(
+    edit: GraphEdit, layer: Layer, array: np.ndarray, scale: np.ndarray, axis: int | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return integer weights whose pairs fit into 16 bits, and their scales."""
+    if axis is None or array.ndim < 2 or (layer.op_type == "Conv" and array.shape[1] == 1):
+        return quantize_weight(array, scale, axis), scale  # depthwise kernels widen first
+    transposed = bool(attribute(edit.before.producers[layer.output], "transB", 0))
+    rows = product_rows(array, layer.op_type, transposed=transposed)
+    levels, scale = paired_levels(rows, scale)
+    if layer.op_type == "Conv":
+        shape = (len(array), *array.shape[2:], array.shape[1])
+        return np.ascontiguousarray(np.moveaxis(levels.reshape(shape), -1, 1)), scale
+    return (levels if transposed else np.ascontiguousarray(levels.T)), scale
 
 
 def _widened(
@@ -74,17 +101,27 @@ def _widened(
     """Return `scale`, wide enough for the layer's bias where that is to be int32."""
     if data_scales is None or layer.bias is None or layer.bias not in edit.before.constants:
         return scale
-    return bias_safe(scale, edit.before.array(layer.bias), data_scales[layer.data])
+    bias = edit.before.array(layer.bias).reshape(-1)  # a Gemm's may be one row of a matrix
+    if scale.ndim and bias.size not in (1, scale.size):
+        return scale
+    return bias_safe(scale, bias, data_scales[layer.data])
 
 
 def _dequantized(
-    edit: GraphEdit, weight: str, levels: np.ndarray, scale: np.ndarray, axis: int | None
+    edit: GraphEdit,
+    weight: str,
+    levels: np.ndarray,
+    scale: np.ndarray,
+    axis: int | None,
+    zero_point: int,
 ) -> str:
     """Add the constants and the DequantizeLinear; return its output."""
+    kind = np.dtype(np.uint8 if zero_point else np.int8)
+    stored = (levels.astype(np.int16) + zero_point).astype(kind)
     inputs = [
-        edit.constant(f"{weight}_int8", levels),
+        edit.constant(f"{weight}_{kind.name}", stored),
         edit.constant(f"{weight}_scale", scale),
-        edit.constant(f"{weight}_zero_point", np.zeros(scale.shape, np.int8)),
+        edit.constant(f"{weight}_zero_point", np.full(scale.shape, zero_point, kind)),
     ]
     name = edit.fresh(f"{weight}_dequantized")
     return edit.node("DequantizeLinear", inputs, name, axis=0 if axis is None else axis)

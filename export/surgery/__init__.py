@@ -1,6 +1,6 @@
 """Surgery: from ONNX that others exported to canonical ONNX, by structure and never by name.
 
-`loading.py` reads the file, `fold.py` computes all that does not depend on the picture, the rules
+`onnx_file.py` reads the file, `fold.py` computes all that does not depend on the picture, the rules
 (`preprocessing`, `pyramid`, `suppression`, `proposals`, `detections`, `masks`) recognise one stage
 each, `layers.py` copies backbone and heads, and `canonical.py` writes what lies between them anew.
 A graph that holds TensorRT's plugins goes through `plugin_graph.py` instead, node by node.

@@ -11,7 +11,7 @@ import numpy as np
 from .box_codec import Codec
 from .candidates import Filters, unfiltered
 from .declined import Declined
-from .decoding import Decoding
+from .decoder import Decoding
 from .graph import Graph, Node
 from .proposals import Proposals
 from .suppression import Kept, Suppression, check_plain

@@ -24,7 +24,7 @@ from .evaluation import constant_of, evaluated, proto_of
 from .forms import Known, one_form
 from .graph import Graph, Node, Shape, outer_names
 from .growth import grown, has_grown
-from .ordering import in_order
+from .node_order import in_order
 from .partial_shapes import PartialShapes
 from .plugin_shapes import output_types
 

@@ -18,7 +18,7 @@ from .graph import Graph
 from .hints import Hints
 from .normalisation import Normalisation
 from .other_detectors import check_boxes
-from .preprocessing import Preprocessing, read_preprocessing
+from .preprocess import Preprocessing, read_preprocessing
 from .yolo import YoloHead, find_yolo
 
 __all__ = [

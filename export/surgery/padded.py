@@ -12,7 +12,7 @@ import numpy as np
 
 from .anchors import read_levels
 from .declined import Declined
-from .decoding import Decoding
+from .decoder import Decoding
 from .detections import Detections
 from .graph import Graph, Node
 from .proposals import Proposals, check_scores, least_score

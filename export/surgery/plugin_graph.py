@@ -20,7 +20,7 @@ from .layers import copy_layers
 from .normalisation import Normalisation
 from .plugin_nodes import rewrite_plugin
 from .plugin_shapes import FOREIGN, KNOWN, NMS, POOLS, kind, remedy
-from .preprocessing import Preprocessing, read_preprocessing
+from .preprocess import Preprocessing, read_preprocessing
 
 __all__ = ["PluginDetector", "has_plugins", "plugin_detector", "write_plugin_detector"]
 

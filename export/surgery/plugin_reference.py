@@ -14,7 +14,7 @@ from onnx import helper
 
 from ...core import InputError, require
 from .graph import Node, outer_names
-from .loading import load_onnx
+from .onnx_file import load_onnx
 from .plugin_behaviour import behave
 from .plugin_graph import PluginDetector
 from .plugin_shapes import KNOWN, kind

@@ -7,8 +7,8 @@ import onnx
 
 from ...core import UsageError
 from .hints import Hints, hints_of
-from .loading import load_onnx
 from .one_pass import FORMS
+from .onnx_file import load_onnx
 from .single_precision import in_float32, is_half
 
 __all__ = ["Source", "load_source"]

@@ -30,7 +30,7 @@ from .other_detectors import check_not_chosen, check_one_pass
 from .paste import Told, paste_of, told_paste
 from .plugin_graph import PluginDetector, has_plugins, plugin_detector, write_plugin_detector
 from .plugin_reference import PluginReference
-from .preprocessing import Preprocessing, read_preprocessing
+from .preprocess import Preprocessing, read_preprocessing
 from .published import PublishedReference
 from .pyramid import find_pools
 from .reference import OnnxReference

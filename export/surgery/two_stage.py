@@ -12,7 +12,7 @@ from .normalisation import Normalisation
 from .other_detectors import check_two_stage
 from .padded import is_padded, read_padded_detections, read_padded_proposals
 from .plugin_shapes import remedy
-from .preprocessing import Preprocessing, read_preprocessing
+from .preprocess import Preprocessing, read_preprocessing
 from .proposals import Proposals, read_proposals
 from .pyramid import Pool, find_pools
 from .suppression import Kept, Suppression, find_suppressions, kept_by

@@ -19,7 +19,7 @@ from .options import (
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from ..benching import Bench
+    from ..running.bench import Bench
 
 __all__ = ["command"]
 
@@ -52,8 +52,8 @@ def command(
     plot: Path | None,
 ) -> None:
     """Measure an engine of BUNDLE, from picture files to pasted masks."""
-    from ..bench_chart import check_chart_name, write_chart
-    from ..benching import bench
+    from ..running.bench import bench
+    from ..running.bench_chart import check_chart_name, write_chart
     from ..runtime.check.report import write_text
 
     if plot is not None:

@@ -115,7 +115,7 @@ def _check_kit(
     here: bool,
 ) -> "tuple[Place, ...]":
     """Refuse what makes no kit, before anything is built."""
-    from ..core.staging import check_free
+    from ..core.folders import check_free
     from ..kit import places_of
 
     if images is None:

@@ -23,6 +23,10 @@ __all__ = ["command"]
     "--annotations", required=True, type=click.Path(path_type=Path), help="COCO instances JSON."
 )
 @click.option("--target", help="Default: the best that this machine can run.")
+@click.option(
+    "--as", "as_target", metavar="TARGET",
+    help="Foretell another target: evaluate its engine's graph exactly, on this CPU.",
+)  # fmt: skip
 @precision_option
 @click.option(
     "--max-ap-drop", type=click.FloatRange(min=0), metavar="X", help="Exit 1 if more AP is lost."
@@ -50,6 +54,7 @@ def command(
     images: Path,
     annotations: Path,
     target: str | None,
+    as_target: str | None,
     precision: str | None,
     max_ap_drop: float | None,
     weights: Path | None,
@@ -61,9 +66,8 @@ def command(
     junit_file: Path | None,
 ) -> None:
     """Measure COCO AP of BUNDLE's engine and what it lost against the FP32 reference."""
-    from ..accuracy import measure
-    from ..core import Bundle
-    from ..runtime.check import CocoDataset, enforce, render_junit
+    from ..pipeline import measure
+    from ..runtime.check import enforce, render_junit
     from ..runtime.check.report import write_text
 
     if store_reference:
@@ -71,7 +75,7 @@ def command(
         return
     with progress_bars() as progress:
         report, page, unsaved = measure(
-            Bundle.open(bundle), CocoDataset.load(images, annotations), target=target,
+            bundle, images=images, annotations=annotations, target=target, as_target=as_target,
             precision=precision, max_ap_drop=max_ap_drop, weights=weights, explain=explain,
             dask=dask, progress=progress,
         )  # fmt: skip
@@ -92,13 +96,12 @@ def command(
 
 
 def _store(bundle: Path, images: Path, annotations: Path, weights: Path | None) -> None:
-    from ..accuracy import store_reference
-    from ..core import Bundle
-    from ..runtime.check import CocoDataset
+    from ..pipeline import store_reference
 
-    opened, dataset = Bundle.open(bundle), CocoDataset.load(images, annotations)
     with progress_bars() as progress:
-        reference = store_reference(opened, dataset, weights=weights, progress=progress)
+        reference = store_reference(
+            bundle, images=images, annotations=annotations, weights=weights, progress=progress
+        )
     screen = console()
     for kind, values in reference.evaluator.metrics().items():
         screen.print(f"{kind:9} AP {_number(values['AP'])}")
@@ -126,6 +129,8 @@ def _print(report: "Report") -> None:
         screen.print(f"sure?     {sentence}")
     if report.agreement is not None:
         _print_agreement(screen, report.agreement)
+    if report.foretold is not None:
+        _print_foretold(screen, report)
     if report.attribution is not None:
         _print_attribution(screen, report.attribution)
     if report.divergence is not None:
@@ -135,6 +140,26 @@ def _print(report: "Report") -> None:
         screen.print(f"note      {report.note}")
     if "mask" not in report.metrics:
         screen.print("note      no mask AP: the model or the annotations have no masks")
+
+
+def _print_foretold(screen: "Console", report: "Report") -> None:
+    foretold = report.foretold or {}
+    if foretold["engine"] is None:
+        screen.print(f"note      no engine for cpu at {report.precision}, to compare with")
+        return
+    found = foretold["agreement"]
+    counts = ", ".join(
+        f"{found[name]} {name.replace('_', ' ')}"
+        for name in ("matched", "missed", "invented", "label_changed")
+    )
+    sure = found["confident"]
+    box_ap = foretold["metrics"]["box"]["AP"]
+    mask_ap = foretold["metrics"].get("mask", {}).get("AP")
+    screen.print(
+        f"engine    {foretold['engine']} against this: {counts}; with a score of 0.5 or more "
+        f"{sure['missed']} missed and {sure['invented']} invented; its AP is {_number(box_ap)} "
+        f"(box) and {_number(mask_ap)} (mask)"
+    )
 
 
 def _print_agreement(screen: "Console", agreement: dict[str, Any]) -> None:

@@ -22,12 +22,15 @@ from rich.text import Text
 
 from ..core import Placing, Resampling
 from ..core.masks import MaskPaste
+from .signs_of_life import SignsOfLife
 
 __all__ = [
     "OUTPUT_FILE",
     "bundle_argument",
     "console",
     "improvement_options",
+    "keep_options",
+    "kept_layers",
     "model_options",
     "on_device_option",
     "precision_option",
@@ -72,12 +75,13 @@ def console() -> Console:
     return screen
 
 
-def model_options(function: _Function) -> _Function:
-    """Add MODEL and everything that says what it is."""
+def model_options(function: _Function, *, output_required: bool = True) -> _Function:
+    """Add MODEL, everything that says what it is, and the bundle to write."""
     decorators = [
         click.argument("model"),
         click.option(
-            "-o", "--output", required=True, type=click.Path(path_type=Path), help="The bundle."
+            "-o", "--output", required=output_required, type=click.Path(path_type=Path),
+            help="The bundle.",
         ),
         click.option(
             "--weights", type=click.Path(path_type=Path), help=".safetensors, .pth or .pkl."
@@ -170,6 +174,32 @@ def improvement_options(function: _Function) -> _Function:
     )(function)  # fmt: skip
 
 
+def kept_layers(
+    context: click.Context, parameter: click.Parameter, values: tuple[str, ...]
+) -> dict[str, str]:
+    """Return `LAYER=PRECISION` as a dictionary, the later of two for one layer last."""
+    found: dict[str, str] = {}
+    for value in values:
+        layer, equals, precision = value.rpartition("=")
+        if not (layer and equals and precision):
+            raise click.BadParameter(f"{value!r} is not LAYER=PRECISION, such as 'rpn.*=fp16'.")
+        found.pop(layer, None)
+        found[layer] = precision
+    return found
+
+
+def keep_options(function: _Function) -> _Function:
+    """Add which layers stay wide, whatever the precision asked for."""
+    function = click.option(
+        "--keep-outputs", is_flag=True,
+        help="Keep the layers in FP32 that make scores, boxes and masks.",
+    )(function)  # fmt: skip
+    return click.option(
+        "--keep", multiple=True, metavar="LAYER=PRECISION", callback=kept_layers,
+        help="Keep a layer, or all that match a pattern, at fp16 or fp32; may be repeated.",
+    )(function)  # fmt: skip
+
+
 def read_class_names(path: Path | None) -> list[str] | None:
     """Return the names in a text file, one a line."""
     if path is None:
@@ -193,7 +223,16 @@ class _Speed(ProgressColumn):
 
 @contextmanager
 def progress_bars() -> Iterator[Callable[[str, int, int], None]]:
-    """Yield a progress callback that shows one bar a stage on standard error."""
+    """Yield a progress callback that shows one bar a stage on standard error.
+
+    What is no terminal, a log file, say, gets lines instead: see `signs_of_life.py`. So each verb
+    whose work may take long runs inside this, whether it has stages to tell of or not.
+    """
+    screen = Console(stderr=True)
+    if not screen.is_terminal or screen.is_dumb_terminal:
+        with SignsOfLife(lambda line: click.echo(line, err=True)) as signs:
+            yield signs.show
+        return
     columns = (
         TextColumn("{task.description:<22}"),
         BarColumn(bar_width=28),
@@ -202,15 +241,12 @@ def progress_bars() -> Iterator[Callable[[str, int, int], None]]:
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
-    screen = Console(stderr=True)
     with Progress(*columns, console=screen) as bars:
         stages: dict[str, Any] = {}
 
         def show(stage: str, done: int, total: int) -> None:
             if stage not in stages:
                 stages[stage] = bars.add_task(stage, total=total)
-                if not screen.is_terminal:
-                    screen.print(f"{stage} …")
             bars.update(stages[stage], completed=done, total=total)
 
         yield show

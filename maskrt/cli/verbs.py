@@ -15,7 +15,7 @@ from typing import Any
 import click
 
 from ..core import MaskrtError, UsageError, suggestion
-from ..core.staging import asked_for
+from ..core.folders import asked_for
 
 __all__ = ["run"]
 
@@ -23,12 +23,14 @@ _VERBS = {
     "compile": "compile a PyTorch model or ONNX file to a bundle with engines",
     "export": "export a PyTorch model or ONNX file to canonical ONNX in a bundle",
     "calibrate": "measure activations and write the bundle's recipe",
+    "recipe": "list the precision of each layer of a bundle, or keep some of them wide",
     "build": "build an engine into a bundle",
     "run": "find instances in pictures; draw them and write COCO JSON",
     "check": "measure COCO AP and what was lost against FP32",
     "bench": "measure latency, throughput and memory",
     "package": "write a Triton model repository, or a folder for DeepStream",
     "inspect": "show what a bundle holds, or what surgery recognises in an ONNX file",
+    "models": "list what compiles by name, and whose weights fit",
     "targets": "list what engines can be built for",
     "doctor": "show what is installed and what this machine can do",
     "demo": "do the whole job once on a model and pictures that ship with maskrt",

@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 
 from ..core import UsageError, require
-from ._painting import Object, Patch, background, cover, expose, light_direction, paint
+from ._paint import Object, Patch, background, cover, expose, light_direction, paint
 from ._shapes import CLASS_NAMES, outline
 
 __all__ = ["CLASS_NAMES", "MIN_VISIBLE", "PHOTOGRAPHS", "Scene", "scene", "write_coco"]

@@ -26,7 +26,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..core import Bundle, Precision, Progress, Target, UsageError, silent
-from ..core.staging import check_free, new_folder
+from ..core.folders import check_free, new_folder
 from .own_wheel import write_own_wheel
 from .pictures import COUNT, write_pictures
 from .place import Place, places_of

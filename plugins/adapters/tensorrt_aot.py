@@ -41,8 +41,8 @@ import numpy as np
 import onnx
 
 from ...core import UnsupportedModelError, UnsupportedTargetError, require
+from ..bodies import OPERATORS
 from ..launch import Dim, LaunchPlan, Stage
-from ..lowering import OPERATORS
 from ..operator import DOMAIN, Operator
 from .cuda_driver import compute_capability
 from .field_numbers import number_kinds

@@ -28,8 +28,8 @@ from typing import Any
 import numpy as np
 from onnx import helper
 
+from ..bodies import OPERATORS
 from ..launch import LaunchPlan, Tensor
-from ..lowering import OPERATORS
 from ..operator import DOMAIN, AttributeValue, Operator
 from .cuda_driver import Function, launch_stage, load_plan
 from .plan_inputs import input_tensors, ports_of_inputs, probe_plan

@@ -16,9 +16,9 @@ from typing import Any
 
 import torch
 
+from ..bodies import OPERATORS
 from ..launch import LaunchPlan, Stage
 from ..launch import Tensor as TensorSpec
-from ..lowering import OPERATORS
 from ..operator import DOMAIN, Attribute, Operator, Port
 from .cuda_driver import launch_stage, load_plan
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from .resampling import PRECISION_BITS, placed_size, resampling_taps
+from .resample import PRECISION_BITS, placed_size, resampling_taps
 
 __all__ = ["letterbox", "preprocess"]
 

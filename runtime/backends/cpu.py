@@ -1,7 +1,8 @@
 """ONNX Runtime on the CPU: executes `engine.onnx`.
 
 The engine is a graph in standard operators that ONNX Runtime optimises while it loads. Its only
-provider is named, so nothing can fall back to another one.
+provider is named, so nothing can fall back to another one. INT8 weights are given to it in the form
+whose kernels are exact on this CPU (`runtime/integer_kernels.py`), so INT8 is the same integers everywhere.
 """
 
 import os
@@ -9,12 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from ...core import BundleError, UsageError, require
+from ...core import BundleError, UnsupportedTargetError, UsageError, require
+from ..integer_kernels import stored_form, with_suited_weights
 from .base import Backend
 
 __all__ = ["CpuBackend"]
 
 _NEEDED_OUTPUTS = ("boxes", "scores", "labels", "count")
+_MOVES_SCALES = ("ConvMulFusion", "ConvAddFusion", "MatMulScaleFusion")
 _ERRORS_ONLY = 3  # ONNX Runtime's severities: 2 is warning, 3 error
 
 
@@ -23,11 +26,13 @@ class CpuBackend(Backend):
 
     concurrent = True
 
-    def __init__(self, engine: bytes, *, threads: int | None = None) -> None:
+    def __init__(self, engine: bytes, *, threads: int | None = None, exact: bool = False) -> None:
         """Load an engine.
 
         Args:
             engine: content of `engine.onnx`.
+            exact: run Q/DQ as they are written, in floats, without integer kernels; for a graph of
+                `runtime/build/exact.py`.
             threads: how many threads one operator may use; None is one for each physical core that
                 this process may use.
 
@@ -35,14 +40,23 @@ class CpuBackend(Backend):
             UsageError: `threads` is not a positive number.
             MissingDependencyError: onnxruntime is not installed.
             BundleError: ONNX Runtime does not accept the engine.
+            UnsupportedTargetError: the engine has INT8 layers, and ONNX Runtime computes them
+                inexactly on this CPU.
         """
         self._runtime = require("onnxruntime", "run engines for target cpu")
         options = self._runtime.SessionOptions()
         options.intra_op_num_threads = self._threads = _thread_count(threads)
         options.log_severity_level = _ERRORS_ONLY
-        providers = ["CPUExecutionProvider"]
+        more: dict[str, Any] = {"providers": ["CPUExecutionProvider"]}
+        if exact:
+            options.add_session_config_entry("session.disable_quant_qdq", "1")
+            more["disabled_optimizers"] = list(_MOVES_SCALES)
         try:
-            self._session = self._runtime.InferenceSession(engine, options, providers=providers)
+            engine = engine if exact else with_suited_weights(engine)
+            self._weights = None if exact else stored_form(engine)
+            self._session = self._runtime.InferenceSession(engine, options, **more)
+        except UnsupportedTargetError:
+            raise
         except Exception as error:  # ONNX Runtime's own errors share no narrower base
             raise BundleError(
                 f"ONNX Runtime {self._runtime.__version__} does not load engine.onnx "
@@ -59,9 +73,13 @@ class CpuBackend(Backend):
         return dict(zip(self._outputs, session.run(None, {"images": images}), strict=True))
 
     def describe(self) -> dict[str, Any]:
-        """Return ONNX Runtime's version and the threads; 0 threads is its own choice."""
+        """Return ONNX Runtime's version, the threads, and the form of 8-bit weights if there are.
+
+        0 threads is ONNX Runtime's own choice.
+        """
         version = self._runtime.__version__
-        return {"backend": "onnxruntime", "version": version, "threads": self._threads}
+        about = {"backend": "onnxruntime", "version": version, "threads": self._threads}
+        return {**about, "weights": self._weights} if self._weights else about
 
     def close(self) -> None:
         """Release the session."""

@@ -11,6 +11,9 @@ casts that it puts in itself, and then drops each pair of casts that it thus mad
 weights stay rounded to FP16. `half.py` puts the casts in before it can, and the engine rounds where
 an FP16 one does. That is no fault of the engine on a CPU: the numbers are those asked for.
 
+INT8. The engine is the same file on every CPU, with uint8 weights, whose kernels are exact everywhere
+(`runtime/integer_kernels.py`); `weights` in `engine.json` says so.
+
 INT8 beside float. ONNX Runtime would quantise some layers that the recipe left in float;
 `float_layers.py` keeps it from that.
 """
@@ -25,6 +28,7 @@ from typing import Any
 import onnx
 
 from ...core import Precision, Target, UnsupportedTargetError, require
+from ..integer_kernels import stored_form
 from .cache import key_of, open_cache
 from .capabilities import capabilities_of
 from .engine import Engine, Found, operator_info, precision_info, unread, verify, verify_graph
@@ -91,6 +95,7 @@ def build(
         "gpu": "",
         "sms": [],
         **operator_info(model, can.form),
+        **({"weights": form} if (form := stored_form(engine)) else {}),
         "options": asked.to_json(),
         "runs_here": True,
     }

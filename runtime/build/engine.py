@@ -13,6 +13,7 @@
 | `bytes`, `build_seconds` | size of the engine, and how long its builder took |
 | `cached` | the engine was taken from the cache; `build_seconds` is what it took back then |
 | `gpu`, `sms` | the GPU that it was built on, if any, and the compute capabilities that it is for |
+| `weights` | ONNX Runtime: the form of the 8-bit weights, `uint8`, if there are any |
 | `form`, `operators` | which bodies the `maskrt` operators got, and which operators there are |
 | `sha256` | of `graph` and `recipe`, as the bundle has them, and of the operators' `kernels` |
 | `options` | what was asked of the builder |

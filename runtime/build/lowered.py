@@ -12,8 +12,8 @@ import onnx
 
 from ...core import Target, UnsupportedTargetError
 from ...plugins import lower
+from ...plugins.bodies import Form
 from ...plugins.builtin import PLUGIN_DOMAIN
-from ...plugins.lowering import Form
 from .engine import shorten
 from .layers import HeavyLayer, find_heavy_layers, name_heavy_layers
 

@@ -1,7 +1,7 @@
 """Letterboxing and mask pasting by their definitions: slow, plain, and nobody's kernel.
 
 A check puts these in the place of the runtime's own to see what those lose. The letterbox weighs
-every source pixel by Pillow's fixed-point weights (`plugins/preprocess/resampling.py`), and equals
+every source pixel by Pillow's fixed-point weights (`plugins/preprocess/resample.py`), and equals
 Pillow bit by bit. The pastes interpolate in float64; float32 decides a pixel within an ulp of the
 threshold otherwise.
 """
@@ -13,7 +13,7 @@ import numpy as np
 
 from ...core import InputSpec, Placing, Resampling
 from ...core.masks import MaskFrame, MaskPaste
-from ...plugins.preprocess.resampling import PRECISION_BITS, placed_size, resampling_taps
+from ...plugins.preprocess.resample import PRECISION_BITS, placed_size, resampling_taps
 from ..letterbox import Placement
 
 __all__ = [

@@ -42,9 +42,13 @@ class Report:
         reference_classes: the same of the reference.
         agreement: what became of the reference's instances, see `Agreement.summary`.
         confidence: kind → 95 % interval of the AP drop, see `drop_interval`.
-        attribution: where the AP was lost, see `maskrt.attribution`; None if that was not asked.
-        divergence: how far each layer is from FP32, see `maskrt.divergence`; None likewise.
+        attribution: where the AP was lost, see `maskrt.checking.attribution`; None if not
+            asked.
+        divergence: how far each layer is from FP32, see `maskrt.checking.divergence`; None
+            likewise.
         engine: backend, version, bytes, and how many layers compute in what.
+        foretold: for an evaluation as another target: `engine`, the name of what ran beside it, its
+            `metrics`, and its `agreement` with the evaluation; None for an engine's own check.
     """
 
     target: str
@@ -63,6 +67,7 @@ class Report:
     attribution: dict[str, Any] | None = None
     divergence: dict[str, Any] | None = None
     engine: dict[str, Any] = field(default_factory=dict)
+    foretold: dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
         """Refuse a budget that nothing can be held against."""
@@ -118,13 +123,16 @@ class Report:
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON data, the derived `drop` and `passed` included."""
-        return {
+        data = {
             "format_version": FORMAT_VERSION,
             **asdict(self),
             "precision": self.precision.value,
             "drop": self.drop,
             "passed": self.passed,
         }
+        if self.foretold is None:
+            del data["foretold"]
+        return data
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> "Report":
@@ -135,7 +143,8 @@ class Report:
         """
         try:
             version = data["format_version"]
-            fields = {k: data[k] for k in cls.__dataclass_fields__}
+            fields = {k: data[k] for k in cls.__dataclass_fields__ if k != "foretold"}
+            fields["foretold"] = data.get("foretold")
             fields["precision"] = Precision.parse(fields["precision"])
         except (KeyError, TypeError) as error:
             raise InputError(f"the report lacks {error}: run maskrt check again.") from error

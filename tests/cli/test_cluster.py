@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 import maskrt
+from maskrt.cluster.calibration import calibrate_on_cluster
 from maskrt.core import Bundle
-from maskrt.spread_calibration import calibrate_on_cluster
 
 from .command_line import check
 
@@ -25,7 +25,7 @@ def test_a_cluster_gives_the_same_numbers_though_a_worker_dies(
 ) -> None:
     distributed = pytest.importorskip("distributed")
     monkeypatch.undo()  # the workers are reached over local sockets
-    monkeypatch.setattr("maskrt.spreading._SHARD", 1)
+    monkeypatch.setattr("maskrt.cluster.check._SHARD", 1)
     how: dict[str, Any] = {
         "images": work / "pictures", "annotations": work / "annotations.json", "target": "cpu",
         "weights": work / "tiny.pth" if weights else None,

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import maskrt
-from maskrt import accuracy
+from maskrt.checking import accuracy
 from maskrt.core import Bundle
 
 from .command_line import check, run

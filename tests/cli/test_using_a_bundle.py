@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 import maskrt
-from maskrt.benching import bench_schema
 from maskrt.core import Bundle
+from maskrt.running.bench import bench_schema
 from maskrt.runtime.sources import Video
 
 from .command_line import run

@@ -113,10 +113,10 @@ def test_splits_share_neither_photographs_nor_pictures():
 
 @pytest.mark.parametrize("split", ["train", "val"])
 def test_backgrounds_come_from_the_splits_own_photographs(split, monkeypatch):
-    from maskrt.demo import _painting
+    from maskrt.demo import _paint
 
-    read, photograph = set(), _painting.photograph
-    monkeypatch.setattr(_painting, "photograph", lambda name: read.add(name) or photograph(name))
+    read, photograph = set(), _paint.photograph
+    monkeypatch.setattr(_paint, "photograph", lambda name: read.add(name) or photograph(name))
     for index in range(12):
         scenes.scene(index, split=split)
     assert read <= set(scenes.PHOTOGRAPHS[split])

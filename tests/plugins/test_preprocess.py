@@ -19,7 +19,7 @@ from maskrt.core import (
     UnsupportedTargetError,
 )
 from maskrt.plugins import attach_functions, lower
-from maskrt.plugins.preprocess.resampling import placed_size
+from maskrt.plugins.preprocess.resample import placed_size
 from maskrt.runtime import letterbox
 from maskrt.runtime.build import build_engine
 

@@ -11,7 +11,7 @@ torch = pytest.importorskip("torch")
 from torch import Tensor  # noqa: E402
 from torchvision.models.detection import maskrcnn_resnet50_fpn  # noqa: E402
 
-from maskrt.checking import prove  # noqa: E402
+from maskrt.checking.conversion import prove  # noqa: E402
 from maskrt.core import InputError, InputSpec, UsageError  # noqa: E402
 from maskrt.export import export_model  # noqa: E402
 from maskrt.export.families.detectron2_rcnn import FixedAnchors, detectron2_rcnn  # noqa: E402

@@ -7,7 +7,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from maskrt.checking import prove  # noqa: E402
+from maskrt.checking.conversion import prove  # noqa: E402
 from maskrt.core import UsageError  # noqa: E402
 from maskrt.core.masks import MaskPaste  # noqa: E402
 from maskrt.export import export_model  # noqa: E402

@@ -8,7 +8,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from maskrt.checking import prove  # noqa: E402
+from maskrt.checking.conversion import prove  # noqa: E402
 from maskrt.core import MissingDependencyError, UnsupportedModelError, UsageError  # noqa: E402
 from maskrt.export import export_model  # noqa: E402
 from maskrt.export.families.timm_backbone import TimmFPN  # noqa: E402

@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 from PIL import Image
 
-from maskrt.checking import prove
+from maskrt.checking.conversion import prove
 from maskrt.export.surgery import export_onnx
 
 from ..detectors import enliven, tiny_mask_rcnn

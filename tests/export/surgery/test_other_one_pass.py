@@ -12,7 +12,7 @@ from maskrt.checking import prove
 from maskrt.core import UnsupportedModelError
 from maskrt.export.surgery import export_onnx
 from maskrt.export.surgery.hints import hints_of
-from maskrt.export.surgery.ordering import in_order
+from maskrt.export.surgery.node_order import in_order
 
 from .one_pass_files import SIZE, Draft, detr_file, yolo11_file
 

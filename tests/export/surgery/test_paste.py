@@ -12,7 +12,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 import maskrt  # noqa: E402
-from maskrt.checking import prove  # noqa: E402
+from maskrt.checking.conversion import prove  # noqa: E402
 from maskrt.cli import main  # noqa: E402
 from maskrt.core import Bundle, UsageError  # noqa: E402
 from maskrt.core.masks import MaskPaste  # noqa: E402

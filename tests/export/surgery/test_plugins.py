@@ -154,7 +154,7 @@ def test_nearest_resizing(files: dict[type, Path], photos: list[np.ndarray]) -> 
 
 def test_a_wrong_threshold_is_seen(files: dict[type, Path], photos: list[np.ndarray]) -> None:
     """The comparison rejects a graph whose first suppression takes another overlap."""
-    from maskrt.checking import prove
+    from maskrt.checking.conversion import prove
 
     right = export_onnx(files[PluginStyle])
     changed = _changed(files[PluginStyle], "EfficientNMS_TRT", {"iou_threshold": 0.2})

@@ -1,0 +1,151 @@
+"""One check: an engine against its reference on annotated pictures, as a report in the bundle."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ..core import Bundle, BundleError, Precision, Progress, StorageError, Target, silent
+from ..core.bundle import REPORT
+from ..runtime.check import BUDGETED, CocoDataset, Report, drop_interval, render_html
+from .category_numbers import check_numbering
+from .runs import STORED, Ran, Reference, Run, find_reference, run_here
+
+__all__ = ["Measured", "measure", "store_reference"]
+
+
+class Measured(NamedTuple):
+    """What a measurement gave, whether or not the bundle could take it in.
+
+    Attributes:
+        report: the numbers.
+        page: the same as one HTML page.
+        unsaved: why they are not in the bundle's `report/`, a sentence; empty if they are.
+    """
+
+    report: Report
+    page: str
+    unsaved: str = ""
+
+
+def measure(
+    bundle: Bundle,
+    dataset: CocoDataset,
+    *,
+    target: Target | str | None = None,
+    precision: Precision | str | None = None,
+    max_ap_drop: float | None = None,
+    weights: Path | str | None = None,
+    explain: bool = False,
+    run: Run = run_here,
+    progress: Progress = silent,
+) -> Measured:
+    """Measure an engine against its reference, and write the report into the bundle.
+
+    `run` runs both models. The other arguments are those of `maskrt.check`.
+    """
+    check_numbering(bundle.manifest, dataset)
+    opened = dict(bundle.digests)
+    ran = run(bundle, dataset, target, precision, weights, progress)
+    report = _report(bundle, ran, max_ap_drop)
+    if explain:
+        how = _explained(bundle, dataset, ran.target, ran.precision, weights, progress)
+        report = replace(report, **how)
+    page = render_html(report, ran.worst.pictures())
+    engine = bundle.engine_folder(ran.target, ran.precision) + "/"
+    try:
+        with bundle.edit() as staged:
+            _check_same_engine(staged, opened, engine)
+            staged.write(REPORT, report.to_json())
+            staged.write("report/report.html", page)
+    except (BundleError, StorageError) as error:
+        return Measured(report, page, str(error))
+    return Measured(report, page)
+
+
+def _check_same_engine(bundle: Bundle, opened: dict[str, str], engine: str) -> None:
+    """Raise `BundleError` if another program built the engine anew since it was opened."""
+    then, now = (
+        {name: digest for name, digest in digests.items() if name.startswith(engine)}
+        for digests in (opened, bundle.digests)
+    )
+    if then != now:
+        raise BundleError(
+            f"{engine.rstrip('/')} of the bundle was built anew while the one before was measured: "
+            "check it again."
+        )
+
+
+def _report(bundle: Bundle, ran: Ran, max_ap_drop: float | None) -> Report:
+    info = _engine_info(bundle, ran)
+    return Report(
+        target=ran.target.name,
+        precision=ran.precision,
+        images=ran.images,
+        metrics=ran.evaluator.metrics(),
+        latency_ms=ran.latency_ms,
+        reference=ran.reference.evaluator.metrics(),
+        reference_name=ran.reference.name,
+        budget=max_ap_drop,
+        note=info.get("note", "") if ran.foretold is None else _foretold_note(ran),
+        classes=ran.evaluator.class_metrics(),
+        reference_classes=ran.reference.evaluator.class_metrics(),
+        agreement=ran.agreement.summary(bundle.manifest.class_names),
+        confidence=_confidence(ran),
+        engine={**ran.about, **_size(info)},
+        foretold=ran.foretold,
+    )
+
+
+def store_reference(
+    bundle: Bundle,
+    dataset: CocoDataset,
+    *,
+    weights: Path | str | None = None,
+    progress: Progress = silent,
+) -> Reference:
+    """Run the reference, and write its results into the bundle for a device that cannot run it."""
+    with bundle.edit() as staged:
+        staged.remove(STORED)
+        reference = find_reference(staged, dataset, weights, progress)
+        staged.write(STORED, reference.results.to_bytes())
+    return reference
+
+
+def _confidence(ran: Ran) -> dict[str, dict[str, Any]]:
+    both = (ran.reference.evaluator, ran.evaluator)
+    return {
+        kind: drop_interval(both[0].tables(kind), both[1].tables(kind), ran.images)
+        for kind in BUDGETED
+        if all(kind in evaluator.kinds for evaluator in both)
+    }
+
+
+def _engine_info(bundle: Bundle, ran: Ran) -> dict[str, Any]:
+    """Return what `engine.json` says; nothing if no engine ran."""
+    if ran.foretold is not None:
+        return {}
+    return bundle.read_json(f"{bundle.engine_folder(ran.target, ran.precision)}/engine.json")
+
+
+def _foretold_note(ran: Ran) -> str:
+    return (
+        f"Foretold: the graph of an engine for {ran.target.name}, evaluated exactly on this CPU; no "
+        "engine ran, and the latency is not that target's."
+    )
+
+
+def _explained(
+    bundle: Bundle,
+    dataset: CocoDataset,
+    target: Target,
+    precision: Precision,
+    weights: Path | str | None,
+    progress: Progress,
+) -> dict[str, Any]:
+    from .explanation import explain
+
+    return explain(bundle, dataset, target, precision, weights=weights, progress=progress)
+
+
+def _size(info: dict[str, Any]) -> dict[str, Any]:
+    return {name: info[name] for name in ("bytes", "layers") if name in info}

@@ -1,0 +1,292 @@
+"""Latency of an engine by stage, its throughput, memory and power, and PyTorch beside it.
+
+A call is timed from picture files to pasted masks:
+
+| stage | |
+|---|---|
+| `decode` | files to pixels |
+| `preprocess` | letterboxing; with `on_device` a part of `engine` |
+| `engine` | the network, and all that a GPU does |
+| `postprocess` | outputs to instances |
+| `paste` | masks to the picture's size; unpacking them with `on_device` |
+| `total` | all of it |
+
+Speed depends on the pictures in two ways: decoding on their size, pasting on how many instances are
+found. So `instances` is reported, and `images` are your own; without them pictures are drawn.
+The figures are data of one shape, `bench.schema.json`.
+"""
+
+import json
+import resource
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..core import Bundle, InputError, InputSpec, Precision, Progress, Target, require, silent
+from ..runtime import Session, list_images, open_session
+from ..runtime.backends import gpu_of
+from ..runtime.check import latency_percentiles
+from ..runtime.cuda_memory_use import device_memory
+from ..runtime.possible import check_can_exist
+from ..runtime.power import Power, Rail, find_rails, metered
+from ..runtime.session import which_engine
+
+__all__ = ["STAGES", "Bench", "bench", "bench_schema"]
+
+STAGES = ("decode", "preprocess", "engine", "postprocess", "paste", "total")
+FORMAT_VERSION = 1
+_OF_SESSION = {"read": "decode", "letterbox": "preprocess"}
+_WARM_UP = 3
+_DRAWN = 8
+_IDLE_SECONDS = 1.0
+_REFERENCE_RUNS = 10
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What a bench found.
+
+    Attributes:
+        target: where it ran.
+        precision: of the engine.
+        batch: pictures a call.
+        runs: timed calls.
+        backend: what executed the engine, as `Session.describe` says.
+        stages_ms: stage → percentiles in milliseconds a call; see the module's table.
+        samples_ms: of `total`, one a call, in their order.
+        pictures_per_second: at that batch, one call after another.
+        stream_pictures_per_second: the same with `predict_stream`, which reads ahead.
+        instances: found in a picture, on average.
+        peak_bytes: resident memory of the process at its peak, before PyTorch was loaded.
+        device_bytes: of the GPU's memory, taken by engine, buffers and kernels after the timed
+            calls; None without a GPU. What other programs took meanwhile is counted, too.
+        power: watts, idle watts and joules a picture on a Jetson, else None.
+        pytorch: the same pictures through the PyTorch model, if its weights were given: its
+            percentiles, the engine's in the same rounds, and the ratio of their medians.
+    """
+
+    target: str
+    precision: str
+    batch: int
+    runs: int
+    backend: dict[str, Any]
+    stages_ms: dict[str, dict[str, float]]
+    samples_ms: list[float]
+    pictures_per_second: float
+    stream_pictures_per_second: float
+    instances: float
+    peak_bytes: int
+    device_bytes: int | None = None
+    power: dict[str, Any] | None = None
+    pytorch: dict[str, Any] | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain JSON data of `bench.schema.json`."""
+        return {"format_version": FORMAT_VERSION, **asdict(self)}
+
+
+def bench_schema() -> dict[str, Any]:
+    """Return the JSON schema (draft 2020-12) of `Bench.to_json`."""
+    file = Path(__file__).with_name("bench.schema.json")
+    return json.loads(file.read_text(encoding="utf-8"))
+
+
+def bench(
+    bundle: Bundle | Path | str,
+    *,
+    target: Target | str | None = None,
+    precision: Precision | str | None = None,
+    runs: int = 30,
+    images: Path | str | None = None,
+    weights: Path | str | None = None,
+    on_device: bool = False,
+    progress: Progress = silent,
+) -> Bench:
+    """Time `runs` calls after three untimed ones.
+
+    Args:
+        bundle: holds the engine.
+        target: None is the best that this machine can run.
+        precision: None is the bundle's own.
+        runs: how many calls.
+        images: folder of pictures; None draws JPEG files as large as the input.
+        weights: the PyTorch weights that the bundle was compiled from: time PyTorch, too.
+        on_device: letterbox and paste on the GPU, too.
+        progress: told after each call.
+
+    Raises:
+        UsageError: `on_device` for a target without a device.
+        InputError: the pictures or the weights cannot be used.
+    """
+    opened = Bundle.open(bundle)
+    check_can_exist(opened, target, precision)
+    if weights is not None and not Path(weights).exists():  # before minutes are spent on the engine
+        raise InputError(f"weights {weights} do not exist: give a .safetensors or .pth file.")
+    spec = opened.manifest.input
+    with _pictures(images, spec) as files:
+        calls = _calls(files, spec.batch)
+        place, wanted = which_engine(opened, target, precision)
+        with (
+            device_memory(gpu_of(opened, place, wanted)) as taken,
+            open_session(opened, place, wanted, on_device=on_device) as session,
+        ):
+            found = replace(_bench(session, calls, runs, progress), device_bytes=taken())
+            if weights is None:
+                return found
+            return _beside_pytorch(found, opened, session, calls, weights, progress)
+
+
+@dataclass
+class _Samples:
+    """Milliseconds of each timed call, by stage, and instances found."""
+
+    stages: dict[str, list[float]] = field(default_factory=lambda: {s: [] for s in STAGES})
+    instances: int = 0
+
+
+def _bench(session: Session, calls: list[list[Path]], runs: int, progress: Progress) -> Bench:
+    rails, samples, batch = find_rails(), _Samples(), session.spec.batch
+    progress("bench", 0, runs)
+    for number in range(_WARM_UP):
+        _call(session, calls[number % len(calls)], _Samples())
+    before = _at_rest(rails)
+    with metered(rails) as busy:
+        for number in range(runs):
+            _call(session, calls[number % len(calls)], samples)
+            progress("bench", number + 1, runs)
+    idle = (before, _at_rest(rails))
+    about = session.describe()
+    return Bench(
+        target=about["target"],
+        precision=about["precision"],
+        batch=batch,
+        runs=runs,
+        backend=about,
+        stages_ms={stage: latency_percentiles(v) for stage, v in samples.stages.items()},
+        samples_ms=samples.stages["total"],
+        pictures_per_second=batch * runs / (sum(samples.stages["total"]) / 1e3),
+        stream_pictures_per_second=_stream(session, calls, runs),
+        instances=samples.instances / (batch * runs),
+        peak_bytes=_peak_bytes(),
+        power=_power(idle, busy, batch * runs) if rails else None,
+    )
+
+
+def _call(session: Session, files: list[Path], into: _Samples) -> None:
+    """Predict and paste once, and note how long it took."""
+    started = time.perf_counter()
+    found = session.predict(files)
+    predicted = time.perf_counter()
+    for instances in found:
+        _ = instances.masks
+    ended = time.perf_counter()
+    for stage, value in session.timings.items():
+        into.stages[_OF_SESSION.get(stage, stage)].append(value)
+    into.stages["paste"].append((ended - predicted) * 1e3)
+    into.stages["total"].append((ended - started) * 1e3)
+    into.instances += sum(map(len, found))
+
+
+def _stream(session: Session, calls: list[list[Path]], runs: int) -> float:
+    """Return the pictures a second of as many calls' pictures, read ahead of the engine."""
+    files = [file for number in range(runs) for file in calls[number % len(calls)]]
+    started = time.perf_counter()
+    for frame in session.predict_stream(files):
+        _ = frame.result().masks
+    return len(files) / (time.perf_counter() - started)
+
+
+def _beside_pytorch(
+    found: Bench,
+    bundle: Bundle,
+    session: Session,
+    calls: list[list[Path]],
+    weights: Path | str,
+    progress: Progress,
+) -> Bench:
+    """Time the engine and the PyTorch model in turn, so that a busy machine hurts both alike."""
+    from ..checking.references import pytorch_session
+
+    rounds = min(found.runs, _REFERENCE_RUNS)
+    ours, theirs = _Samples(), _Samples()
+    progress("bench PyTorch", 0, rounds)
+    with pytorch_session(bundle, weights) as reference:
+        _call(reference, calls[0], _Samples())
+        for number in range(rounds):
+            _call(session, calls[number % len(calls)], ours)
+            _call(reference, calls[number % len(calls)], theirs)
+            progress("bench PyTorch", number + 1, rounds)
+        about = reference.describe()
+    totals = [latency_percentiles(samples.stages["total"]) for samples in (ours, theirs)]
+    pytorch = {
+        "runs": rounds,
+        "backend": {**about, "target": None, "precision": "fp32"},
+        "total_ms": totals[1],
+        "engine_total_ms": totals[0],
+        "speedup": totals[1]["p50"] / totals[0]["p50"],
+        "instances": theirs.instances / (rounds * found.batch),
+    }
+    return replace(found, pytorch=pytorch)
+
+
+def _at_rest(rails: list[Rail]) -> Power:
+    """Return what the module draws while nothing runs."""
+    with metered(rails) as power:
+        time.sleep(_IDLE_SECONDS if rails else 0)
+    return power
+
+
+def _power(idle: tuple[Power, Power], busy: Power, pictures: int) -> dict[str, Any]:
+    """Return the energy of a picture: mean power over the timed calls, times their seconds.
+
+    `idle` is before and after, whose mean it is compared with: a warm module draws more.
+    """
+    resting = [power.watts for power in idle if power.watts is not None]
+    watts, at_rest = busy.watts, sum(resting) / len(resting) if resting else None
+    joules = None if watts is None else watts * busy.seconds / pictures
+    above = None
+    if watts is not None and at_rest is not None:
+        above = (watts - at_rest) * busy.seconds / pictures
+    return {
+        "watts": watts,
+        "idle_watts": at_rest,
+        "rails_watts": busy.rails_watts,
+        "joules_per_picture": joules,
+        "joules_per_picture_above_idle": above,
+    }
+
+
+def _calls(files: Sequence[Path], batch: int) -> list[list[Path]]:
+    """Return the pictures of each call; all calls have a full batch."""
+    rounds = -(-len(files) // batch)
+    repeated = [files[index % len(files)] for index in range(rounds * batch)]
+    return [repeated[at : at + batch] for at in range(0, len(repeated), batch)]
+
+
+@contextmanager
+def _pictures(images: Path | str | None, spec: InputSpec) -> Iterator[list[Path]]:
+    """Yield the user's pictures, or JPEG files of smooth noise as large as the input."""
+    if images is not None:
+        yield list_images(Path(images))
+        return
+    pillow = require("PIL.Image", "draw pictures")
+    generator = np.random.default_rng(0)
+    coarse = (spec.height // 16 + 1, spec.width // 16 + 1, 3)
+    with tempfile.TemporaryDirectory(prefix="maskrt-bench-") as folder:
+        files = [Path(folder) / f"{index}.jpg" for index in range(_DRAWN)]
+        for file in files:
+            noise = pillow.fromarray(generator.integers(0, 256, coarse, np.uint8))
+            noise.resize((spec.width, spec.height), pillow.Resampling.BICUBIC).save(file)
+        yield files
+
+
+def _peak_bytes() -> int:
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

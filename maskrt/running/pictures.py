@@ -1,0 +1,204 @@
+"""Running an engine over files: pictures and videos with masks drawn, all instances as COCO JSON.
+
+`results.json` is a COCO results array, `images.json` a COCO data set without annotations that gives
+its `image_id`s their files: `COCO("images.json").loadRes("results.json")` reads the two. A picture
+that cannot be used is left out and named; only if none can is that an error.
+"""
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..core import Bundle, InputError, Precision, Progress, Target, UsageError, require, silent
+from ..runtime import open_session
+from ..runtime.check.report import write_text
+from ..runtime.possible import check_can_exist
+from ..runtime.sources import Video, is_video, list_sources
+from .films import film
+
+__all__ = ["RunResult", "run"]
+
+_RESULTS, _IMAGES = "results.json", "images.json"
+_LONGEST = 100  # letters of a name that is made from an address
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What a run found.
+
+    Attributes:
+        output: the folder with the pictures, `results.json` and `images.json`.
+        images: COCO's `images`, one a picture or frame that was run.
+        annotations: COCO results with `image_id`, of any score.
+        categories: COCO's `categories`; empty if the labels have no names.
+        skipped: a sentence for each picture or frame that cannot be used, and each video that ends
+            too early.
+    """
+
+    output: Path
+    images: list[dict[str, Any]]
+    annotations: list[dict[str, Any]]
+    categories: list[dict[str, Any]]
+    skipped: list[str]
+
+
+def run(
+    bundle: Bundle | Path | str,
+    sources: Sequence[Path | str] | Path | str,
+    output: Path | str,
+    *,
+    target: Target | str | None = None,
+    precision: Precision | str | None = None,
+    min_score: float = 0.5,
+    on_device: bool = False,
+    max_frames: int | None = None,
+    progress: Progress = silent,
+) -> RunResult:
+    """Run every picture and video of `sources`, and write to the folder `output`.
+
+    Args:
+        bundle: holds the engine.
+        sources: files, folders of pictures, patterns, and videos, as in `runtime/sources.py`; one
+            of them or several.
+        output: gets a PNG a picture, an MP4 a video, `results.json` and `images.json`.
+        target: None is the best that this machine can run.
+        precision: None is the bundle's own.
+        min_score: instances below it are not drawn; `results.json` has them all.
+        on_device: letterbox and paste on the GPU, too.
+        max_frames: of each video; without it a camera runs until it is interrupted.
+        progress: told how many pictures are done.
+
+    Raises:
+        UsageError: an output file would overwrite a picture of `sources`, or `on_device` for a
+            target without a device; nothing was written.
+        InputError: no picture can be used, or a video cannot.
+        MissingDependencyError: a package is not installed; nothing was written.
+        UnsupportedTargetError: no engine of that precision can be had there, or run here.
+    """
+    opened = Bundle.open(bundle)
+    check_can_exist(opened, target, precision)
+    given = [sources] if isinstance(sources, str | Path) else sources
+    videos = [str(source) for source in given if is_video(source)]
+    pictures = [source for source in given if not is_video(source)]
+    files = [file for source in pictures for file in list_sources(source)]
+    names = _distinct_names(files, ".png")
+    films = _distinct_names([_as_file(Video(video)) for video in videos], ".mp4")
+    folder = Path(output)
+    inputs = [*files, *(Path(video) for video in videos if Video(video).is_file)]
+    _check_output(folder, [*names, *films, _RESULTS, _IMAGES], inputs)
+    pillow = require("PIL.Image", "write pictures")
+    images: list[dict[str, Any]] = []
+    annotations, skipped, stale = [], [], []
+    with (
+        _none_left_empty(folder),
+        open_session(opened, target, precision, on_device=on_device) as session,
+    ):
+        for frame in session.predict_stream(files):
+            number = frame.index + 1
+            progress("run", number, len(files))
+            if frame.instances is None or frame.image is None:
+                skipped.append(str(frame.error))
+                stale.append(folder / names[frame.index])
+                continue
+            instances = frame.instances
+            folder.mkdir(parents=True, exist_ok=True)
+            _forget_earlier(folder)
+            drawn = instances.draw(frame.image, min_score=min_score)
+            pillow.fromarray(drawn).save(folder / names[frame.index])
+            height, width = instances.image_size
+            row = {"file_name": str(files[frame.index]), "height": height, "width": width}
+            images.append({"id": number, **row})
+            annotations += instances.to_coco(number)
+        if skipped and not images:
+            raise InputError(skipped[0])
+        for file in stale:  # an earlier run's
+            file.unlink(missing_ok=True)
+        for video, name in zip(videos, films, strict=True):
+            folder.mkdir(parents=True, exist_ok=True)
+            first_id = max((image["id"] for image in images), default=0) + 1
+            filmed = film(
+                session, video, folder / name, min_score=min_score, first_id=first_id,
+                limit=max_frames, progress=progress,
+            )  # fmt: skip
+            _forget_earlier(folder)
+            images += filmed.images
+            annotations += filmed.annotations
+            skipped += filmed.skipped
+        categories = [
+            {"id": label, "name": text} for label, text in enumerate(session.class_names or ())
+        ]
+    found = RunResult(folder, images, annotations, categories[1:], skipped)
+    _write_results(found)
+    return found
+
+
+def _write_results(found: RunResult) -> None:
+    """Write `images.json`, a data set without annotations, and `results.json`, its results."""
+    dataset = {
+        "images": found.images, "annotations": [], "categories": found.categories,
+        "skipped": found.skipped,
+    }  # fmt: skip
+    write_text(found.output / _IMAGES, json.dumps(dataset) + "\n")
+    write_text(found.output / _RESULTS, json.dumps(found.annotations) + "\n")
+
+
+def _forget_earlier(folder: Path) -> None:
+    """Remove the results of an earlier run, whose pictures are being overwritten."""
+    for earlier in (_RESULTS, _IMAGES):
+        (folder / earlier).unlink(missing_ok=True)
+
+
+def _check_output(folder: Path, names: Sequence[str], files: Sequence[Path]) -> None:
+    """Raise `UsageError` if writing `names` into `folder` would overwrite one of `files`."""
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{folder} is a file, so no results can be written inside it.")
+    inputs = {_identity(file): file for file in files if file.exists()}
+    for written in (folder / name for name in names):
+        if written.exists() and _identity(written) in inputs:
+            raise UsageError(
+                f"{written} would overwrite the input picture {inputs[_identity(written)]}: name "
+                "another output folder."
+            )
+
+
+@contextmanager
+def _none_left_empty(folder: Path) -> Iterator[None]:
+    """On an error, remove `folder` and its parents again where they are new and hold nothing."""
+    new = [place for place in (folder, *folder.parents) if not place.exists()]
+    try:
+        yield
+    except BaseException:
+        with suppress(OSError):  # what is not there, or holds something
+            for place in new:
+                place.rmdir()
+        raise
+
+
+def _identity(file: Path) -> tuple[int, int]:
+    """Return what is equal for two paths of one file, links and upper case notwithstanding."""
+    status = file.stat()
+    return status.st_dev, status.st_ino
+
+
+def _as_file(video: Video) -> Path:
+    """Return a name for a film of it; that of an address may be no file's, or a long one."""
+    path = Path(video.name)
+    return path if video.is_file else Path(re.sub(r"[^\w.-]+", "-", path.name)[-_LONGEST:])
+
+
+def _distinct_names(files: Sequence[Path], suffix: str) -> list[str]:
+    """Return a name for each file's result; files of one stem from several folders get a number."""
+    taken: set[str] = set()
+    names = []
+    for file in files:
+        name, number = f"{file.stem}{suffix}", 1
+        while name in taken:
+            number += 1
+            name = f"{file.stem}-{number}{suffix}"
+        taken.add(name)
+        names.append(name)
+    return names
