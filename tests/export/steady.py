@@ -48,11 +48,16 @@ def only_steady(
 ) -> Iterator[np.ndarray]:
     """Yield those of `pictures` that are steady for `model`; see the module's text."""
     graphs = [model, shaken(model, _PART), shaken(model, -_PART)]
-    sessions = [canonical(graph, manifest) for graph in graphs]
-    for picture in pictures:
-        plain, *moved = (session.predict(picture) for session in sessions)
-        if not any(violations(compare(plain, other)) for other in moved):
-            yield picture
+    plain, *moved = (canonical(graph, manifest) for graph in graphs)
+    given = iter(pictures)
+    while batch := list(islice(given, manifest.input.batch)):
+        found = plain.predict(batch)
+        for session in moved:  # the second sees only what the first left
+            others = session.predict(batch) if batch else []
+            pairs = list(zip(batch, found, others, strict=True))
+            kept = [(b, f) for b, f, other in pairs if not violations(compare(f, other))]
+            batch, found = [b for b, _ in kept], [f for _, f in kept]
+        yield from batch
 
 
 def _candidates(photos: Sequence[np.ndarray]) -> Iterator[np.ndarray]:
