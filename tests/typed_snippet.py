@@ -15,8 +15,8 @@ def compiled(files: list[Path], array: np.ndarray, picture: Image.Image) -> None
     bundle = maskrt.compile("maskrt:maskrcnn_scenes", "out.maskrt", targets=["cpu"])
     assert_type(bundle, Bundle)
     assert_type(maskrt.export_bundle("maskrt:solo_scenes", "solo.maskrt"), Bundle)
-    session = maskrt.load(bundle, target="cpu")
-    assert_type(session, Session)
+    with maskrt.load(bundle, target="cpu") as session:
+        assert_type(session, Session)
     assert_type(session.predict("street.jpg"), Instances)
     assert_type(session.predict(array), Instances)
     assert_type(session.predict(picture), Instances)
