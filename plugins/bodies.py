@@ -23,7 +23,7 @@ from .paste_masks import OPERATOR as PASTE_MASKS
 from .preprocess import OPERATOR as PREPROCESS
 from .soft_nms import OPERATOR as SOFT_NMS
 
-__all__ = ["OPERATORS", "Form", "attach_functions", "lower"]
+__all__ = ["OPERATORS", "Form", "attach_functions", "lower", "operator_of"]
 
 Form = Literal["function", "pluginless", "builtin"]
 
@@ -78,18 +78,27 @@ def lower(model: onnx.ModelProto, form: Form) -> onnx.ModelProto:
     return inlined
 
 
+def operator_of(node: onnx.NodeProto) -> Operator:
+    """Return the operator of a `maskrt` node.
+
+    Raises:
+        UnsupportedModelError: this version knows none of that name.
+    """
+    if node.op_type not in OPERATORS:
+        raise UnsupportedModelError(
+            f"node {node.name!r} has the operator maskrt::{node.op_type}, which this version does "
+            f"not know: it knows {', '.join(OPERATORS)}."
+        )
+    return OPERATORS[node.op_type]
+
+
 def _body_of(
     node: onnx.NodeProto,
     known: dict[str, tuple[tuple[int, ...], int]],
     constants: dict[str, onnx.TensorProto],
     form: Form,
 ) -> onnx.FunctionProto:
-    operator = OPERATORS.get(node.op_type)
-    if operator is None:
-        raise UnsupportedModelError(
-            f"node {node.name!r} has the operator maskrt::{node.op_type}, which this version does "
-            f"not know: it knows {', '.join(OPERATORS)}."
-        )
+    operator = operator_of(node)
     attributes = operator.schema.attributes_of(node)
     missing = [name for name in node.input if name not in known]
     if missing:
