@@ -1,4 +1,4 @@
-"""`targets` and `models`: what they list is what compiles, by torchvision, the families and the docs."""
+"""`targets` and `models` list what compiles, by torchvision, the families and the documentation."""
 
 import re
 from pathlib import Path

@@ -56,8 +56,8 @@ class _Stage:
 class SignsOfLife(Closes):
     """Writes a line when a stage begins, every ten seconds, and when one of some length ends.
 
-    Between `start` and `close` a thread looks whether a line is due. `show` is the progress callback
-    (`core/progress.py`), and may be called from any thread.
+    Between `start` and `close` a thread looks whether a line is due. `show` is the callback for
+    progress (`core/progress.py`), and may be called from any thread.
     """
 
     def __init__(
