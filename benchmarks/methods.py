@@ -18,7 +18,8 @@ from maskrt.calib.bundled import read_model
 from maskrt.checking.references import evaluate_session
 from maskrt.core import Precision, silent
 from maskrt.core.bundle import RECIPE
-from maskrt.precision.improvement import BIAS_CORRECTION, EQUALISATION, improvements
+from maskrt.precision.improvement import improvements
+from maskrt.precision.request import BIAS_CORRECTION, EQUALISATION, RecipeRequest
 from maskrt.runtime import Session
 from maskrt.runtime.check import CocoDataset
 
@@ -63,8 +64,9 @@ def _improvements(
     bundle: maskrt.Bundle, pictures: list[np.ndarray]
 ) -> dict[tuple[str, ...], calib.Recipe]:
     recipe = calib.Recipe.from_json(bundle.read_json(RECIPE))
-    asked = (EQUALISATION, BIAS_CORRECTION)
-    return improvements(bundle, read_model(bundle), recipe, pictures, asked, silent)
+    both = (EQUALISATION, BIAS_CORRECTION)
+    asked = RecipeRequest(Precision.INT8, tuple(pictures), improvements=both)
+    return improvements(bundle, read_model(bundle), recipe, asked, silent)
 
 
 def _print_row(

@@ -10,6 +10,7 @@ from .equalisation import equalise
 from .histogram import Histogram
 from .improved import equalised, improved
 from .int8_kernels import hold_to_int8_kernels, without_int8_kernel
+from .kept import keep_layers, keep_like, parse_kept, with_kept_outputs
 from .methods import DEFAULT_METHOD, METHODS
 from .observe import Collector, collect_statistics
 from .placement import Placement, place
@@ -49,12 +50,16 @@ __all__ = [
     "hold_to_targets",
     "implicit_scales",
     "improved",
+    "keep_layers",
+    "keep_like",
     "layer_types",
     "make_recipe",
     "own_info",
+    "parse_kept",
     "place",
     "recipe_for",
     "render",
     "suit_tensorrt_rtx",
+    "with_kept_outputs",
     "without_int8_kernel",
 ]

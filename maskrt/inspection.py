@@ -13,6 +13,7 @@ from .calib import Recipe
 from .calib.bundled import read_model
 from .core import Bundle, BundleError, Precision, Target
 from .core.bundle import RECIPE, REPORT, SEARCH
+from .core.operator_names import operator_of
 from .export.surgery import Examination, examine
 from .runtime.build.prepared_text import build_command
 from .runtime.cuda_device import can_run
@@ -229,7 +230,9 @@ def _prepared(bundle: Bundle, name: str) -> PreparedFacts:
 
 def _graph(bundle: Bundle) -> GraphFacts:
     nodes = read_model(bundle).graph.node
-    kinds = Counter(f"{n.domain}::{n.op_type}" if n.domain else n.op_type for n in nodes)
+    kinds = Counter(
+        f"{n.domain}::{operator_of(n.op_type)}" if n.domain else n.op_type for n in nodes
+    )
     return GraphFacts(len(nodes), dict(kinds.most_common()))
 
 

@@ -381,6 +381,12 @@ def open_session(
     opened = Bundle.open(bundle)
     manifest = opened.manifest
     chosen, wanted = which_engine(opened, target, precision)
+    if on_device and not manifest.input.is_plain:
+        raise UsageError(
+            f"pictures of {opened.path} are placed {manifest.input.placing.value} and resized "
+            f"{manifest.input.resampling.value}, and the GPU's letterbox places top_left and "
+            "resizes antialiased: leave on_device out, and the CPU letterboxes."
+        )
     backend = open_backend(opened, chosen, wanted, threads=threads, on_device=on_device)
     return Session(
         backend,

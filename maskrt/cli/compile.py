@@ -7,7 +7,12 @@ import click
 
 from ..calib import DEFAULT_METHOD, METHODS
 from .made_bundle import make_and_print
-from .options import PRECISIONS, improvement_options, model_options
+from .options import (
+    PRECISIONS,
+    improvement_options,
+    keep_options,
+    model_options,
+)
 
 __all__ = ["command"]
 
@@ -29,6 +34,7 @@ __all__ = ["command"]
     help="Calibration method whose scales are used.",
 )
 @improvement_options
+@keep_options
 @click.option(
     "--target", "targets", multiple=True, default=("cpu",), show_default=True,
     help="What to build an engine for, see maskrt targets; may be repeated.",

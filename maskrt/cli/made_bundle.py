@@ -13,7 +13,7 @@ __all__ = ["make_and_print"]
 
 def make_and_print(
     make: Callable[..., Bundle], *, class_names: Path | None, **options: Any
-) -> None:
+) -> Bundle:
     """Call `make`, a function of `maskrt`, with a verb's options, and print what it made.
 
     Args:
@@ -31,3 +31,4 @@ def make_and_print(
             **options,
         )
     print_bundle(bundle)
+    return bundle

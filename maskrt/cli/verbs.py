@@ -23,6 +23,7 @@ _VERBS = {
     "compile": "compile a PyTorch model or ONNX file to a bundle with engines",
     "export": "export a PyTorch model or ONNX file to canonical ONNX in a bundle",
     "calibrate": "measure activations and write the bundle's recipe",
+    "recipe": "list the precision of each layer of a bundle, or keep some of them wide",
     "build": "build an engine into a bundle",
     "run": "find instances in pictures; draw them and write COCO JSON",
     "check": "measure COCO AP and what was lost against FP32",

@@ -5,7 +5,7 @@ other.
 """
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,20 +23,17 @@ from ..core import (
     Precision,
     Progress,
     Target,
-    UsageError,
     require,
 )
 from ..core.bundle import MODEL, RECIPE, SEARCH
-from ..core.masks import MaskPaste
 from ..precision.observation import forget, observe, settled
 from ..precision.payoff import payoff
-from ..runtime.build import BuildOptions, WeakTypes, build_engine, is_buildable, prepare
-from ..runtime.check import CocoDataset
+from ..precision.request import Judged, RecipeRequest
+from ..runtime.build import WeakTypes, build_engine, is_buildable, prepare
 from ..runtime.check.evaluate import budget_sentence
+from .request import EngineRequest, ModelRequest
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from ..export import Export
     from ..export.surgery import OnnxExport
 
@@ -44,7 +41,6 @@ __all__ = [
     "fit_recipe_to_budget",
     "hold_to_budget",
     "improve_recipe",
-    "is_onnx",
     "make_export",
     "write_engine",
     "write_export",
@@ -54,80 +50,42 @@ __all__ = [
 _DEFAULT_SIZE = (512, 512)
 
 
-def make_export(
-    model: "str | Path | nn.Module",
-    weights: Path | str | None,
-    num_classes: int | None,
-    input_size: tuple[int, int] | None,
-    batch: int,
-    class_names: Sequence[str] | None,
-    progress: Progress,
-    normalisation: Mapping[str, Any] | None = None,
-    *,
-    paste: MaskPaste | None = None,
-) -> "Export | OnnxExport":
-    """Export a model to canonical ONNX, with what it is compared with: the model itself.
-
-    `normalisation` holds those of `mean`, `std` and `channel_order` that were given, which are for
-    an ONNX file alone.
-    """
+def make_export(asked: ModelRequest, progress: Progress) -> "Export | OnnxExport":
+    """Export a model to canonical ONNX, with what it is compared with: the model itself."""
     require("onnxruntime", "compare the exported graph with the original")
     progress("export", 0, 1)
-    if is_onnx(model):
-        exported = _operate(
-            Path(str(model)), weights, num_classes, input_size, batch, class_names,
-            normalisation or {}, paste,
-        )  # fmt: skip
-        progress("export", 1, 1)
-        return exported
-    if normalisation:
-        given = " and ".join(f"{name}=" for name in normalisation)
-        raise UsageError(
-            f"{given} says how pictures are normalised for an ONNX file, and a PyTorch model says "
-            "that itself: leave it out."
-        )
+    exported = _operate(asked) if asked.is_onnx else _trace(asked)
+    progress("export", 1, 1)
+    return exported
+
+
+def _trace(asked: ModelRequest) -> "Export":
     from ..export import export_model
 
-    traced = export_model(
+    model = asked.model
+    return export_model(
         str(model) if isinstance(model, Path) else model,
-        weights=weights,
-        num_classes=num_classes,
-        input_size=input_size or _DEFAULT_SIZE,
-        batch=batch,
-        class_names=class_names,
-        paste=paste,
+        weights=asked.weights,
+        num_classes=asked.num_classes,
+        input_size=asked.input_size or _DEFAULT_SIZE,
+        batch=asked.batch,
+        class_names=asked.class_names,
+        paste=asked.paste,
     )
-    progress("export", 1, 1)
-    return traced
 
 
-def is_onnx(model: "str | Path | nn.Module") -> bool:
-    """Whether MODEL is an ONNX file and not a PyTorch model."""
-    return isinstance(model, str | Path) and str(model).endswith(".onnx")
-
-
-def _operate(
-    path: Path,
-    weights: Path | str | None,
-    num_classes: int | None,
-    input_size: tuple[int, int] | None,
-    batch: int,
-    class_names: Sequence[str] | None,
-    normalisation: Mapping[str, Any],
-    paste: MaskPaste | None,
-) -> "OnnxExport":
+def _operate(asked: ModelRequest) -> "OnnxExport":
     from ..export.surgery import export_onnx
 
-    for name, value in (("weights", weights), ("num_classes", num_classes)):
-        if value is not None:
-            raise UsageError(f"{path} holds its own weights and classes: leave {name} out.")
     return export_onnx(
-        path,
-        input_size=input_size,
-        batch=batch,
-        class_names=class_names,
-        paste=paste,
-        **normalisation,
+        Path(str(asked.model)),
+        input_size=asked.input_size,
+        batch=asked.batch,
+        class_names=asked.class_names,
+        paste=asked.paste,
+        outputs=asked.head.outputs,
+        head={name: value for name, value in asked.head.said.items() if name != "outputs"},
+        **asked.normalisation,
     )
 
 
@@ -144,36 +102,32 @@ def write_export(
 
 
 def write_recipe(
-    bundle: Bundle,
-    model: onnx.ModelProto,
-    precision: Precision,
-    pictures: list[Any] | None,
-    progress: Progress,
-    method: str = calib.DEFAULT_METHOD,
+    bundle: Bundle, model: onnx.ModelProto, asked: RecipeRequest, progress: Progress
 ) -> None:
-    """Calibrate on `pictures`, if there are any, and write the recipe."""
-    if pictures is None:
-        store_recipe(bundle, model, precision, None, {}, method)
+    """Calibrate on the pictures of `asked`, if there are any, and write the recipe."""
+    asked.keep(model, calib.make_recipe(model, Precision.FP32))  # a wrong name is said at once
+    if asked.pictures is None:
+        store_recipe(bundle, model, asked, None, {})
         return
-    seen = observe(model, pictures, bundle.manifest.input, progress)
-    statistics, facts = settled(seen, len(pictures))
-    store_recipe(bundle, model, precision, statistics, facts, method)
-    forget(model, pictures, bundle.manifest.input)
+    spec = bundle.manifest.input
+    seen = observe(model, asked.pictures, spec, progress)
+    store_recipe(bundle, model, asked, *settled(seen, len(asked.pictures)))
+    forget(model, asked.pictures, spec)
 
 
 def store_recipe(
     bundle: Bundle,
     model: onnx.ModelProto,
-    precision: Precision,
+    asked: RecipeRequest,
     statistics: calib.Statistics | None,
     facts: dict[str, Any],
-    method: str,
 ) -> None:
     """Write the recipe that `statistics` give, with the `facts` of the pictures behind them."""
-    recipe = calib.make_recipe(model, precision, statistics, method=method)
+    recipe = calib.make_recipe(model, asked.precision, statistics, method=asked.method)
+    recipe = asked.keep(model, recipe)
     recipe = replace(recipe, calibration={**recipe.calibration, **facts})
     bundle.write(RECIPE, recipe.to_json())
-    bundle.update(precision=precision)
+    bundle.update(precision=asked.precision)
 
 
 def remove_stale(bundle: Bundle) -> None:
@@ -183,36 +137,18 @@ def remove_stale(bundle: Bundle) -> None:
 
 
 def improve_recipe(
-    bundle: Bundle,
-    targets: Sequence[Target],
-    dataset: CocoDataset,
-    pictures: Sequence[Any] | None,
-    asked: Sequence[str],
-    progress: Progress,
+    bundle: Bundle, asked: RecipeRequest, judged: Judged, progress: Progress
 ) -> None:
-    """Try the improvements `asked` on the bundle's recipe, and keep those that raise AP."""
+    """Try the improvements that are asked for on the bundle's recipe, and keep what raises AP."""
     from ..precision.improvement import improve
 
-    recipe = improve(
-        bundle,
-        read_model(bundle),
-        calib.Recipe.from_json(bundle.read_json(RECIPE)),
-        dataset,
-        pictures or [],
-        targets,
-        asked,
-        progress,
-    )
-    bundle.write(RECIPE, recipe.to_json())
+    recipe = calib.Recipe.from_json(bundle.read_json(RECIPE))
+    improved = improve(bundle, read_model(bundle), recipe, asked, judged, progress)
+    bundle.write(RECIPE, improved.to_json())
 
 
 def fit_recipe_to_budget(
-    bundle: Bundle,
-    targets: Sequence[Target],
-    dataset: CocoDataset,
-    pictures: list[Any] | None,
-    budget: float,
-    progress: Progress,
+    bundle: Bundle, asked: RecipeRequest, judged: Judged, progress: Progress
 ) -> None:
     """Search the fastest recipe inside the budget, and write it and what was tried.
 
@@ -221,36 +157,21 @@ def fit_recipe_to_budget(
     """
     from ..precision.search import fit_recipe, search_report
 
-    outcome = fit_recipe(
-        bundle,
-        read_model(bundle),
-        calib.Recipe.from_json(bundle.read_json(RECIPE)),
-        dataset,
-        pictures or [],
-        budget,
-        targets,
-        progress,
-    )
+    recipe = calib.Recipe.from_json(bundle.read_json(RECIPE))
+    outcome = fit_recipe(bundle, read_model(bundle), recipe, asked, judged, progress)
     assert outcome.best is not None
     bundle.write(RECIPE, outcome.best.recipe.to_json())
-    bundle.write(SEARCH, search_report(outcome, budget, targets))
+    bundle.write(SEARCH, search_report(outcome, judged))
 
 
-def write_engine(
-    bundle: Bundle,
-    name: str,
-    target: Target,
-    precision: Precision,
-    progress: Progress,
-    options: BuildOptions | None = None,
-) -> None:
+def write_engine(bundle: Bundle, asked: EngineRequest, progress: Progress) -> None:
     """Render the recipe, build the engine, and write it with what it really is.
 
     What only the target's own device can build is prepared for it instead.
     """
+    target, precision, options = asked.target, asked.precision, asked.options
     stage, total = f"build {target.name} {precision}", 1
     progress(stage, 0, total)
-    asked = options or BuildOptions()
     model, wanted = read_model(bundle), read_recipe(bundle, precision)
     recipe = calib.recipe_for(model, wanted, target)
     style = calib.Style.ORT if target.backend == "onnxruntime" else calib.Style.TENSORRT
@@ -263,17 +184,17 @@ def write_engine(
         total = of
         progress(stage, min(done, of - 1), of)
 
-    if is_buildable(target) or asked.here:
-        names = () if asked.dla is None else _accelerated(model, recipe)
+    if is_buildable(target) or options.here:
+        names = () if options.dla is None else _accelerated(model, recipe)
         # What was suited to TensorRT-RTX may have no INT8 left: each layer is held to its own.
         suited = recipe is not wanted and target.backend == "tensorrt_rtx"
         held = Precision.MIXED if suited else precision
-        engine = build_engine(rendered, target, held, asked, step, accelerated=names)
+        engine = build_engine(rendered, target, held, options, step, accelerated=names)
     else:
         engine = prepare(
-            rendered, target, precision, bundle_name=name, folder=folder,
+            rendered, target, precision, bundle_name=asked.bundle_name, folder=folder,
             canonical=calib.improved(model, recipe), weak=_weak_types(model, recipe, target),
-            progress=progress, options=asked,
+            progress=progress, options=options,
         )  # fmt: skip
     bundle.remove(folder + "/")
     for file, data in engine.files.items():
@@ -309,20 +230,10 @@ def _weak_types(model: onnx.ModelProto, recipe: calib.Recipe, target: Target) ->
     return WeakTypes(precisions, free, caches, dla.takes, dla.leaves, dla.loadables)
 
 
-def hold_to_budget(
-    bundle: Bundle,
-    target: Target,
-    dataset: CocoDataset,
-    budget: float,
-    progress: Progress,
-) -> None:
+def hold_to_budget(bundle: Bundle, target: Target, judged: Judged, progress: Progress) -> None:
     """Raise `CheckFailedError` if the engine misses the budget, before the bundle appears."""
     report, _, unsaved = measure(
-        bundle,
-        dataset,
-        target=target,
-        max_ap_drop=budget,
-        progress=progress,
+        bundle, judged.dataset, target=target, max_ap_drop=judged.budget, progress=progress
     )
     if unsaved:
         raise BundleError(unsaved)

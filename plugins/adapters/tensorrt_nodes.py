@@ -28,7 +28,7 @@ import onnx
 from onnx import helper
 
 from ...core import UnsupportedModelError
-from ..bodies import operator_of
+from ..bodies import known_operator
 from ..launch import LaunchPlan, Stage
 from ..operator import DOMAIN, AttributeValue, Operator
 from .field_numbers import attributes_of_numbers, numbers_of, values_at
@@ -51,10 +51,10 @@ def lower_to_plugins(model: onnx.ModelProto) -> onnx.ModelProto:
     lowered = _without_functions(model)
     for node in lowered.graph.node:
         if node.domain == DOMAIN:
-            operator = operator_of(node)
+            operator = known_operator(node)
             attributes = operator.schema.attributes_of(node)
             del node.attribute[:]
-            node.overload = ""
+            node.op_type, node.overload = operator.schema.name, ""
             version = str(operator.schema.version)
             _write(node, {**attributes, "plugin_version": version, "plugin_namespace": DOMAIN})
     return lowered
@@ -149,7 +149,7 @@ def split(
 
 def _chain(node: onnx.NodeProto, known: Known, index: int, sm: int) -> Iterator[onnx.NodeProto]:
     """Yield a node for each kernel of an operator's node."""
-    operator = operator_of(node)
+    operator = known_operator(node)
     attributes = operator.schema.attributes_of(node)
     missing = [name for name in node.input if name not in known]
     if missing:

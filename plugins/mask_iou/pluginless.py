@@ -12,7 +12,7 @@ from onnx import TensorProto
 from ..body import Body
 from ..operator import NodeView
 from ..pairs import column_and_row
-from .schema import SCHEMA, require_countable
+from .schema import require_countable
 
 __all__ = ["make_function"]
 
@@ -27,28 +27,28 @@ def make_function(view: NodeView) -> onnx.FunctionProto:
     wide = body.op("Cast", "masks", to=TensorProto.FLOAT)
     inside = body.op("Greater", wide, body.constant(view.attributes["threshold"]))
     flat = body.op("Reshape", inside, body.ints(batch, count, height * width), allowzero=1)
-    pieces = _pieces(body, body.op("Cast", flat, to=TensorProto.FLOAT16), height * width)
-    shared = body.op("MatMul", pieces, body.op("Transpose", pieces, perm=[0, 1, 3, 2]))
+    number = max(1, -(-height * width // _MOST_EXACT))
+    half = body.op("Cast", flat, to=TensorProto.FLOAT16)
+    pieces = _pieces(body, half, height * width, number)
+    shared = body.op("MatMul", pieces, body.op("Transpose", pieces, perm=[0, 2, 1]))
+    shared = body.op("Reshape", shared, body.ints(number, batch, count, count), allowzero=1)
     shared = body.op("Cast", shared, to=TensorProto.FLOAT)
-    shared = body.op("ReduceSum", shared, body.ints(1), keepdims=0)
-    itself = body.op(
-        "Expand", body.constant(np.arange(count)[:, None], np.int64), body.ints(batch, count, 1)
-    )
-    itself = body.op("GatherElements", shared, itself, axis=2)
+    shared = body.op("ReduceSum", shared, body.ints(0), keepdims=0)
+    places = np.broadcast_to(np.arange(count)[:, None], (batch, count, 1))
+    itself = body.op("GatherElements", shared, body.constant(places, np.int64), axis=2)
     body.named("area", "Squeeze", itself, body.ints(2))
     mine, theirs = column_and_row(body, "area")
     union = body.op("Sub", body.op("Add", mine, theirs), shared)
     # An empty union shares nothing, so that its quotient is 0.
     body.named("iou", "Div", shared, body.op("Max", union, body.constant(1.0)))
-    return body.to_function(SCHEMA.name, view.overload, ["masks"], ["iou", "area"])
+    return body.to_function(view.function, ["masks"], ["iou", "area"])
 
 
-def _pieces(body: Body, flat: str, pixels: int) -> str:
-    """Cut `flat [B, N, pixels]` to `[B, pieces, N, size]`, zeros behind the last one's end.
+def _pieces(body: Body, flat: str, pixels: int, number: int) -> str:
+    """Cut `flat [B, N, pixels]` to `[number · B, N, size]`, zeros behind the last one's end.
 
-    Slices and a Concat, where a Transpose would do: TensorRT-RTX copies that.
+    Of slices one after the other, and of rank 3, TensorRT-RTX copies neither factor.
     """
-    number = max(1, -(-pixels // _MOST_EXACT))
     size = -(-pixels // number)
     if number * size > pixels:
         zero = body.op("CastLike", body.constant(0.0), flat)
@@ -57,5 +57,4 @@ def _pieces(body: Body, flat: str, pixels: int) -> str:
         body.op("Slice", flat, body.ints(index * size), body.ints((index + 1) * size), body.ints(2))
         for index in range(number)
     ]
-    pieces = [body.op("Unsqueeze", piece, body.ints(1)) for piece in pieces]
-    return body.op("Concat", *pieces, axis=1) if number > 1 else pieces[0]
+    return body.op("Concat", *pieces, axis=0) if number > 1 else flat

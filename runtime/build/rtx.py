@@ -3,9 +3,9 @@
     rendered graph → FP16 RoIAlign → pluginless lowering → rewrites → child process → plan
     the plan's text, the network's types → precisions of the layers → verify
 
-The rewrites (`uint8_input.py`, `long_topk.py`, `deconvolution.py`, `half_features.py`,
-`single_rows.py`) replace what TensorRT-RTX does not take, or makes many kernels or much traffic of,
-by operators that mean the same. The engine is `engine.trt`. Beyond the keys of `engine.py`, its
+The rewrites replace what TensorRT-RTX does not take (`uint8_input.py`, `long_topk.py`,
+`deconvolution.py`), or makes many kernels or much traffic of (`half_features.py`,
+`rtx_rewrites.py`), by operators that mean the same. The engine is `engine.trt`. Beyond the keys of `engine.py`, its
 info has
 
 | key | meaning |
@@ -35,14 +35,12 @@ from .capabilities import capabilities_of
 from .deconvolution import rewrite_int8_deconvolutions
 from .engine import Engine, Found, operator_info, precision_info, unread, verify, verify_graph
 from .half_features import narrow_roialign
-from .joined_topk import join_topk
 from .long_topk import split_long_topk
 from .lowered import batch_of, lower_for
 from .options import BuildOptions, check_options
 from .plan_precision import found_precisions
 from .plan_text import Plan, read_plan
-from .short_products import sum_short_products
-from .single_rows import sum_single_rows
+from .rtx_rewrites import spare_kernels
 from .uint8_input import cast_for_each_reader, cast_uint8_inputs
 from .worker import Built, Step, build_in_child, no_step
 
@@ -71,9 +69,7 @@ def build(
     check_options(asked, target, can, name, precision=precision, batch=batch_of(model))
     lowered = lower_for(target, model, "pluginless", first=narrow_roialign)
     verify_graph(lowered.layers, precision, target)
-    sum_single_rows(lowered.model)
-    sum_short_products(lowered.model)
-    join_topk(lowered.model)
+    spare_kernels(lowered.model)
     built = build_standard(lowered.model, target, asked, step)
     plan = read_plan(built.plan)
     network = {name: Precision(value) for name, value in built.report["network"].items()}
