@@ -74,11 +74,9 @@ __version__ = "0.1.0"
 # Module → the public names that live there. No name may be that of a folder or file of `maskrt/`.
 _NAMES_IN = {
     ".catalogue": "ModelFacts TargetFacts models targets",
-    ".compiling.inlined": "write_inlined",
-    ".compiling.recipe_edit": "set_precisions",
     ".checking.accuracy": "store_reference",
     ".compiling.inlined": "write_inlined",
-    ".compiling.recipe_edit": "recipe",
+    ".compiling.recipe_edit": "recipe set_precisions",
     ".core": "Bundle InputSpec Instances MaskrtError Precision Target",
     ".export.surgery": "Examination",
     ".inspection": "Inspection inspect",

@@ -399,3 +399,13 @@ def measure(
         run = partial(run_on_cluster, address=dask)
     opened, dataset = Bundle.open(bundle), CocoDataset.load(images, annotations)
     return accuracy.measure(opened, dataset, run=run, **asked)
+
+
+def _refuse_beside_as_target(**given: object) -> None:
+    """Raise `UsageError` for what says nothing of a check `as_target`."""
+    for name, value in given.items():
+        if value:
+            raise UsageError(
+                f"an evaluation as another target runs no engine, so {name} says nothing of it: "
+                "leave out one of the two."
+            )
