@@ -42,6 +42,8 @@ def verbs(bundle: Bundle) -> None:
     assert_type(maskrt.targets()[0].target, maskrt.Target)
     assert_type(maskrt.models(), tuple[maskrt.ModelFacts, ...])
     assert_type(maskrt.doctor().healthy, bool)
+    assert_type(maskrt.recipe(bundle).layers["head"].precision, maskrt.Precision)
+    assert_type(maskrt.write_inlined(bundle, "plain.onnx"), Path)
 
 
 def mistakes(session: Session) -> None:
