@@ -8,7 +8,7 @@ from ..core import Bundle, BundleError, Precision, Progress, StorageError, Targe
 from ..core.bundle import REPORT
 from ..runtime.check import BUDGETED, CocoDataset, Report, drop_interval, render_html
 from .category_numbers import check_numbering
-from .runs import STORED, Ran, Reference, Run, find_reference, run_here
+from .runs import STORED, Ran, Reference, Run, RunRequest, find_reference, run_here
 
 __all__ = ["Measured", "measure", "store_reference"]
 
@@ -45,7 +45,7 @@ def measure(
     """
     check_numbering(bundle.manifest, dataset)
     opened = dict(bundle.digests)
-    ran = run(bundle, dataset, target, precision, weights, progress)
+    ran = run(RunRequest(bundle, dataset, target, precision, weights), progress)
     report = _report(bundle, ran, max_ap_drop)
     if explain:
         how = _explained(bundle, dataset, ran.target, ran.precision, weights, progress)
