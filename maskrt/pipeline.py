@@ -19,8 +19,14 @@ from .calib.bundled import read_model
 from .checking import accuracy
 from .checking.conversion import refuse_blind_engine
 from .checking.foretold import run_as
-from .checking.runs import Run, run_here
-from .compiling.request import CompileRequest, EngineRequest, ModelRequest, parse_targets
+from .checking.runs import Reference, Run, run_here
+from .compiling.request import (
+    CompileRequest,
+    EngineRequest,
+    HeadRequest,
+    ModelRequest,
+    parse_targets,
+)
 from .compiling.stages import (
     fit_recipe_to_budget,
     hold_to_budget,
@@ -31,7 +37,7 @@ from .compiling.stages import (
     write_export,
     write_recipe,
 )
-from .core import Bundle, Precision, Progress, Target, UsageError, silent
+from .core import Bundle, Placing, Precision, Progress, Resampling, Target, UsageError, silent
 from .core.bundle import check_destination
 from .core.masks import MaskPaste
 from .precision.request import Judged, Pictures, RecipeRequest
@@ -45,7 +51,16 @@ if TYPE_CHECKING:
 
     from .runtime.check import Report
 
-__all__ = ["build", "calibrate", "check", "compile", "export_bundle", "load"]
+__all__ = [
+    "build",
+    "calibrate",
+    "check",
+    "compile",
+    "export_bundle",
+    "load",
+    "measure",
+    "store_reference",
+]
 
 
 def compile(
@@ -72,6 +87,15 @@ def compile(
     std: Sequence[float] | None = None,
     channel_order: str | None = None,
     paste: MaskPaste | str | None = None,
+    outputs: str | None = None,
+    score_threshold: float | None = None,
+    iou_threshold: float | None = None,
+    class_agnostic: bool | None = None,
+    max_detections: int | None = None,
+    mask_crop: str | None = None,
+    placing: Placing | str | None = None,
+    resampling: Resampling | str | None = None,
+    fill: Sequence[int] | None = None,
     progress: Progress = silent,
 ) -> Bundle:
     """Compile a PyTorch model to a bundle with an engine for each target.
@@ -110,6 +134,17 @@ def compile(
             says so.
         paste: how masks over boxes come into the picture, `"torchvision"` or `"detectron2"`; None
             is the model's own way, which of an ONNX file its structure tells.
+        outputs: what the outputs of an ONNX file of one pass (YOLO, DETR) are, if that is not
+            recognised: `"yolo-seg=PREDICTIONS,PROTOTYPES"`, `"detr-seg=BOXES,SCORES,MASKS"`.
+        score_threshold: of such a file, as the next seven; instances score more. None is what its
+            family's own program takes (docs/surgery.md).
+        iou_threshold: a box that overlaps a better one more is left out.
+        class_agnostic: whether boxes of other classes suppress, too.
+        max_detections: instances a picture.
+        mask_crop: where masks end with their boxes: `"picture"`, `"prototypes"` or `"none"`.
+        placing: where a picture lies on the input: `"top_left"`, `"centre"` or `"squash"`.
+        resampling: how it is resized: `"antialiased"` or `"bilinear"`.
+        fill: the colour beside a letterboxed picture, RGB of 0 to 255.
         progress: told what goes on.
 
     Raises:
@@ -129,6 +164,10 @@ def compile(
         ModelRequest(
             model, weights, num_classes, input_size, batch, class_names, mean, std, channel_order,
             None if paste is None else MaskPaste.parse(paste),
+            HeadRequest(
+                outputs, score_threshold, iou_threshold, class_agnostic, max_detections, mask_crop,
+                placing, resampling, fill,
+            ),
         ),
         recipe,
         places,
@@ -181,6 +220,15 @@ def export_bundle(
     std: Sequence[float] | None = None,
     channel_order: str | None = None,
     paste: MaskPaste | str | None = None,
+    outputs: str | None = None,
+    score_threshold: float | None = None,
+    iou_threshold: float | None = None,
+    class_agnostic: bool | None = None,
+    max_detections: int | None = None,
+    mask_crop: str | None = None,
+    placing: Placing | str | None = None,
+    resampling: Resampling | str | None = None,
+    fill: Sequence[int] | None = None,
     progress: Progress = silent,
 ) -> Bundle:
     """Export a PyTorch model to a bundle without engines; see `compile`."""
@@ -188,6 +236,10 @@ def export_bundle(
     asked = ModelRequest(
         model, weights, num_classes, input_size, batch, class_names, mean, std, channel_order,
         None if paste is None else MaskPaste.parse(paste),
+        HeadRequest(
+            outputs, score_threshold, iou_threshold, class_agnostic, max_detections, mask_crop,
+            placing, resampling, fill,
+        ),
     )  # fmt: skip
     exported = make_export(asked, progress)
     with Bundle.create(output, exported.manifest) as bundle:
@@ -348,6 +400,25 @@ def measure(
         run = partial(run_on_cluster, address=dask)
     opened, dataset = Bundle.open(bundle), CocoDataset.load(images, annotations)
     return accuracy.measure(opened, dataset, run=run, **asked)
+
+
+def store_reference(
+    bundle: Bundle | Path | str,
+    *,
+    images: Path | str,
+    annotations: Path | str,
+    weights: Path | str | None = None,
+    progress: Progress = silent,
+) -> Reference:
+    """Run the reference and store its results in the bundle, for a device that cannot run it.
+
+    The arguments are those of `check`; `check` on the device then compares with these results.
+
+    Returns:
+        The results and their evaluator, whose `metrics()` are the reference's AP.
+    """
+    opened, dataset = Bundle.open(bundle), CocoDataset.load(images, annotations)
+    return accuracy.store_reference(opened, dataset, weights=weights, progress=progress)
 
 
 def _refuse_beside_as_target(**given: object) -> None:

@@ -9,8 +9,9 @@ the symmetric kernels for int8 weights are the faster ones. The two forms hold t
     uint8, zero point 128     w + 128, the same byte with its highest bit flipped
 
 So `engine.onnx` has the second form, whoever reads it and wherever, and `CpuBackend` loads the first
-where that is exact. Which is exact is no matter of flags: each kind of kernel is run on the worst
-case and compared with the integers.
+where that is exact: on some CPUs always, on the others for weights whose pairs fit into 16 bits
+(`core/paired_products.py`), as `calib/render/_paired.py` makes them. Which is exact is no matter of
+flags: each kind of kernel is run on the worst case and compared with the integers.
 
 Source: MLAS, `qlinearconv.cc` (int8 weights alone are packed for the symmetric kernels)
 https://github.com/microsoft/onnxruntime/blob/main/onnxruntime/core/providers/cpu/quantization/qlinearconv.cc
@@ -18,16 +19,18 @@ https://github.com/microsoft/onnxruntime/blob/main/onnxruntime/core/providers/cp
 
 import functools
 import time
-from collections.abc import Iterable
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, NoReturn
 
 import numpy as np
 
 from ..core import UnsupportedTargetError, require
+from ..core.paired_products import LARGEST_PAIR, pairs_fit, product_rows
 
 __all__ = ["WEIGHT_FORMS", "exact_forms", "measured_gain", "stored_form", "with_suited_weights"]
 
 WEIGHT_FORMS = ("int8", "uint8")  # the faster one first, where both are exact
+PAIRED = "int8 in pairs"
 _ZERO_POINTS = {"int8": 0, "uint8": 128}
 _LARGEST = 127
 _KERNELS: dict[str, tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]] = {
@@ -45,20 +48,25 @@ _ROUNDS, _IN_A_ROW = 5, 4
 
 @functools.cache
 def exact_forms() -> tuple[str, ...]:
-    """Return the forms of `WEIGHT_FORMS` that every kernel of ONNX Runtime computes exactly here."""
-    return tuple(form for form in WEIGHT_FORMS if not inexact_kernels(form))
+    """Return the forms that every kernel of ONNX Runtime computes exactly here, the fastest first.
+
+    `"int8"`, `"int8 in pairs"`, which is int8 for weights that fit into 16 bits in pairs, `"uint8"`.
+    """
+    return tuple(form for form in ("int8", PAIRED, "uint8") if not inexact_kernels(form))
 
 
 def inexact_kernels(form: str) -> list[str]:
     """Return the kinds of kernels that do not compute the right integers with weights of a form.
 
-    All data is 255, or 0; an output channel has all weights 127, or all -127, or random signs.
+    All data is 255, or 0; an output channel has all weights 127, or all -127, or random signs, or
+    the largest pairs that fit.
     """
     generator = np.random.default_rng(0)
     wrong = []
     for zero_point in (0, 128):
-        cases = {name: _worst_case(generator, name) for name in _KERNELS}
-        step, model = _probe(cases, form, zero_point)
+        worst = _worst_pairs if form == PAIRED else _worst_case
+        cases = {name: worst(generator, name) for name in _KERNELS}
+        step, model = _probe(cases, form.split()[0], zero_point)
         session = _open(model)
         feeds = {f"{name}.data": data for name, (data, _) in cases.items()}
         for (name, (data, weight)), found in zip(
@@ -80,7 +88,8 @@ def measured_gain() -> tuple[float, float]:
     """
     gains = []
     for data, weight in _TIMED:
-        sessions = [_open(model) for model in _timed_models(data, weight, _form_here())]
+        form = _forms_here()[0].split()[0]
+        sessions = [_open(model) for model in _timed_models(data, weight, form)]
         feed = {"data": np.full(data, 0.5, np.float32)}
         taken = [[_seconds(session, feed) for session in sessions] for _ in range(_ROUNDS)]
         fp32, int8 = np.min(taken, axis=0)
@@ -89,9 +98,10 @@ def measured_gain() -> tuple[float, float]:
 
 
 def stored_form(engine: bytes) -> str | None:
-    """Return the form of an engine's 8-bit weights; None if it has none, or has both."""
-    found = {form for _, _, form in _weights(_parsed(engine))} if _has_weights(engine) else set()
-    return found.pop() if len(found) == 1 else None
+    """Return the form of an engine's 8-bit weights, `"int8 and uint8"` for both; None without."""
+    if not _has_weights(engine):
+        return None
+    return " and ".join(sorted({weight.form for weight in _weights(_parsed(engine))})) or None
 
 
 def with_suited_weights(engine: bytes) -> bytes:
@@ -104,25 +114,35 @@ def with_suited_weights(engine: bytes) -> bytes:
     """
     if not _has_weights(engine):
         return engine
-    wanted = _form_here()
+    forms = _forms_here()
     model = _parsed(engine)
-    flipped = [(w, z) for w, z, form in _weights(model) if form != wanted]
-    for weight, zero_point in flipped:
-        for tensor in (weight, zero_point):
-            _flip(tensor, wanted)
+    flipped = []
+    for weight in _weights(model):
+        wanted = "uint8"
+        if forms[0] == "int8" or (PAIRED in forms and weight.fits_in_pairs()):
+            wanted = "int8"
+        if weight.form != wanted:
+            weight.flip(wanted)
+            flipped.append(weight)
+    if any(weight.form == "uint8" for weight in _weights(model)) and "uint8" not in forms:
+        _refuse()
     return model.SerializeToString() if flipped else engine
 
 
-def _form_here() -> str:
+def _forms_here() -> tuple[str, ...]:
     forms = exact_forms()
     if not forms:
-        version = require("onnxruntime", "run engines for target cpu").__version__
-        kernels = ", ".join(inexact_kernels(WEIGHT_FORMS[-1]))
-        raise UnsupportedTargetError(
-            f"ONNX Runtime {version} computes INT8 inexactly on this CPU ({kernels}), so its INT8 "
-            "engines would not give what was checked: build target cpu at --precision fp32."
-        )
-    return forms[0]
+        _refuse()
+    return forms
+
+
+def _refuse() -> NoReturn:
+    version = require("onnxruntime", "run engines for target cpu").__version__
+    kernels = ", ".join(inexact_kernels(WEIGHT_FORMS[-1]))
+    raise UnsupportedTargetError(
+        f"ONNX Runtime {version} computes INT8 inexactly on this CPU ({kernels}), so its INT8 "
+        "engines would not give what was checked: build target cpu at --precision fp32."
+    )
 
 
 def _has_weights(engine: bytes) -> bool:
@@ -135,33 +155,74 @@ def _parsed(engine: bytes) -> Any:
     return onnx.load_model_from_string(engine)
 
 
-def _weights(model: Any) -> Iterable[tuple[Any, Any, str]]:
-    """Yield weight, zero point and form of each constant that a DequantizeLinear reads."""
+@dataclass
+class _Weight:
+    """A constant that DequantizeLinears read, and the layers behind them.
+
+    Attributes:
+        tensor: of 8-bit integers.
+        zero_point: all 0 or all 128.
+        form: of `WEIGHT_FORMS`.
+        readers: the nodes that read what a DequantizeLinear makes of it.
+    """
+
+    tensor: Any
+    zero_point: Any
+    form: str
+    readers: list[Any]
+
+    def fits_in_pairs(self) -> bool:
+        """Whether no pair of products can leave 16 bits, in the order that the layers have."""
+        import onnx
+
+        levels = onnx.numpy_helper.to_array(self.tensor).astype(np.int16) - _ZERO_POINTS[self.form]
+        return bool(self.readers) and all(_fits(levels, node) for node in self.readers)
+
+    def flip(self, form: str) -> None:
+        """Give tensor and zero point the other form, in place."""
+        import onnx
+
+        for tensor in (self.tensor, self.zero_point):
+            levels = onnx.numpy_helper.to_array(tensor).view(np.uint8) ^ np.uint8(0x80)
+            tensor.CopyFrom(onnx.numpy_helper.from_array(levels.view(np.dtype(form)), tensor.name))
+        self.form = form
+
+
+def _fits(levels: np.ndarray, node: Any) -> bool:
+    if node.op_type not in ("Conv", "Gemm", "MatMul") or levels.ndim < 2:
+        return False
+    if node.op_type == "Conv" and levels.shape[1] == 1:
+        return True  # depthwise kernels widen first, as the probe of pairs makes sure
+    if levels.ndim != (4 if node.op_type == "Conv" else 2):
+        return False  # of no order that was probed
+    transposed = any(a.name == "transB" and a.i for a in node.attribute)
+    return pairs_fit(product_rows(levels, node.op_type, transposed=transposed))
+
+
+def _weights(model: Any) -> list[_Weight]:
+    """Return the constants of 8 bits that DequantizeLinears read."""
     import onnx
 
     kinds = {onnx.TensorProto.INT8: "int8", onnx.TensorProto.UINT8: "uint8"}
     constants = {tensor.name: tensor for tensor in model.graph.initializer}
-    seen = set()
+    readers: dict[str, list[Any]] = {}
     for node in model.graph.node:
-        names = list(node.input[:1]) + list(node.input[2:3])
-        if node.op_type != "DequantizeLinear" or len(names) < 2 or names[0] in seen:
+        for name in node.input:
+            readers.setdefault(name, []).append(node)
+    found: dict[str, _Weight] = {}
+    for node in model.graph.node:
+        if node.op_type != "DequantizeLinear" or len(node.input) < 3:
             continue
-        weight, zero_point = constants.get(names[0]), constants.get(names[1])
+        weight, zero_point = constants.get(node.input[0]), constants.get(node.input[2])
         form = kinds.get(weight.data_type) if weight is not None else None
         if form is None or zero_point is None:
             continue
-        if np.all(onnx.numpy_helper.to_array(zero_point) == _ZERO_POINTS[form]):
-            seen |= set(names)
-            yield weight, zero_point, form
-
-
-def _flip(tensor: Any, form: str) -> None:
-    """Give a tensor the other form, in place."""
-    import onnx
-
-    levels = onnx.numpy_helper.to_array(tensor).view(np.uint8) ^ np.uint8(0x80)
-    other = onnx.numpy_helper.from_array(levels.view(np.dtype(form)), tensor.name)
-    tensor.CopyFrom(other)
+        if weight.name in found:
+            found[weight.name].readers += readers.get(node.output[0], [])
+        elif np.all(onnx.numpy_helper.to_array(zero_point) == _ZERO_POINTS[form]):
+            behind = readers.get(node.output[0], [])
+            found[weight.name] = _Weight(weight, zero_point, form, list(behind))
+    return list(found.values())
 
 
 def _worst_case(generator: np.random.Generator, name: str) -> tuple[np.ndarray, np.ndarray]:
@@ -172,6 +233,24 @@ def _worst_case(generator: np.random.Generator, name: str) -> tuple[np.ndarray, 
     channels = signs.T if name == "MatMul" else signs
     channels[0::4], channels[1::4] = 1, -1
     return data, (signs * _LARGEST).astype(np.int8)
+
+
+def _worst_pairs(generator: np.random.Generator, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return data and the largest int8 weights that fit in pairs."""
+    data, weight = _worst_case(generator, name)
+    if name == "Conv depthwise":
+        return data, weight
+    transposed = name == "Gemm"
+    rows = product_rows(weight, name.split()[0], transposed=transposed).astype(np.int16)
+    first = generator.choice(np.array([1, 64, 127]), rows[:, ::2].shape)
+    same = generator.random(first.shape) < 0.8
+    signs = np.sign(rows[:, ::2])
+    pairs = np.stack([signs * first, signs * np.where(same, LARGEST_PAIR - first, -127)], axis=2)
+    paired = pairs.reshape(rows.shape).astype(np.int8)
+    if not name.startswith("Conv"):
+        return data, paired if transposed else np.ascontiguousarray(paired.T)
+    shape = (len(weight), *weight.shape[2:], weight.shape[1])
+    return data, np.ascontiguousarray(np.moveaxis(paired.reshape(shape), -1, 1))
 
 
 def _products(name: str, data: np.ndarray, weight: np.ndarray) -> np.ndarray:

@@ -14,16 +14,28 @@ GPU is refused: its pixels are not here.
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import numpy as np
 
 from ..core import InputError
 from .images import as_image, from_pillow, read_image
 
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
 __all__ = ["Picture", "is_picture", "load_picture", "load_readable", "readable"]
 
-Picture: TypeAlias = Any
+
+class _Tensor(Protocol):
+    """What speaks DLPack: an array of torch, CuPy or JAX."""
+
+    def __dlpack__(self, *args: Any, **kwargs: Any) -> Any:
+        """Return a capsule with the memory."""
+        ...
+
+
+Picture: TypeAlias = "str | Path | np.ndarray | Image | _Tensor"
 """A path, a numpy array, a PIL image, or a tensor that speaks DLPack."""
 
 

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from ...core.paired_products import product_rows
+from ..graph import attribute
 from ..layers import Layer
 from ..scales import (
     LARGEST_FP8,
@@ -18,8 +20,11 @@ from ..scales import (
     symmetric_scale,
 )
 from ._edit import GraphEdit
+from ._paired import paired_levels
 
 __all__ = ["quantize_weights"]
+
+_MIDDLE = 128
 
 
 def quantize_weights(
@@ -30,7 +35,7 @@ def quantize_weights(
     half: bool = False,
     fp8: bool = False,
     per_tensor: bool = False,
-    zero_point: int = 0,
+    for_host: bool = False,
 ) -> dict[str, np.ndarray]:
     """Let every layer of `layers` read a quantised weight through a DequantizeLinear.
 
@@ -42,7 +47,8 @@ def quantize_weights(
         half: choose scales that are FP16 numbers.
         fp8: float8 E4M3 weights instead of int8.
         per_tensor: one scale for all of a weight instead of one for each output channel.
-        zero_point: 0 stores int8; 128 stores uint8, the same integers with 128 added.
+        for_host: for ONNX Runtime's kernels on any CPU: pairs of weights that fit into 16 bits
+            (`_paired.py`), stored as uint8 with 128 added.
 
     Returns:
         Weight initializer -> its float32 scales, a scalar or one for each output channel.
@@ -62,12 +68,31 @@ def quantize_weights(
         if fp8:
             dequantized = _dequantized_fp8(edit, weight, array, scale, axis)
         else:
-            levels = quantize_weight(array, scale, axis)
+            if for_host:
+                levels, scale = _for_host(edit, sharing[0], array, scale, axis)
+            else:
+                levels = quantize_weight(array, scale, axis)
+            zero_point = _MIDDLE if for_host else 0
             dequantized = _dequantized(edit, weight, levels, scale, axis, zero_point)
         for layer in sharing:
             edit.replace_input(edit.before.producers[layer.output], weight, dequantized)
         found[weight] = scale
     return found
+
+
+def _for_host(
+    edit: GraphEdit, layer: Layer, array: np.ndarray, scale: np.ndarray, axis: int | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return integer weights whose pairs fit into 16 bits, and their scales."""
+    if axis is None or array.ndim < 2 or (layer.op_type == "Conv" and array.shape[1] == 1):
+        return quantize_weight(array, scale, axis), scale  # depthwise kernels widen first
+    transposed = bool(attribute(edit.before.producers[layer.output], "transB", 0))
+    rows = product_rows(array, layer.op_type, transposed=transposed)
+    levels, scale = paired_levels(rows, scale)
+    if layer.op_type == "Conv":
+        shape = (len(array), *array.shape[2:], array.shape[1])
+        return np.ascontiguousarray(np.moveaxis(levels.reshape(shape), -1, 1)), scale
+    return (levels if transposed else np.ascontiguousarray(levels.T)), scale
 
 
 def _widened(

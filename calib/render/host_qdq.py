@@ -8,7 +8,8 @@ input and output of the op is quantised to one type. So here, unlike for TensorR
 * the *outputs* of layers and both inputs of a residual sum are quantised too;
 * weights are **uint8** with zero point 128 and a scale for each channel, the integers of int8 with
   128 added: without instructions for dot products of bytes, ONNX Runtime's kernels for int8 weights
-  add two products in 16 bits and saturate, those for uint8 weights never do;
+  add two products in 16 bits and saturate, those for uint8 weights never do. Pairs of weights are
+  small enough for 16 bits (`_paired.py`), so that who loads the graph may take the faster kernels;
 * biases are int32 with scale data x weight;
 * an activation function that the grid of its result does not stand for (a Relu whose result shares
   a grid with negative numbers, a Clip to less than the grid) is computed in float between two
@@ -70,7 +71,7 @@ def render_host_qdq(model: onnx.ModelProto, recipe: Recipe, *, full_range: bool)
         if layer.result in grids and not _stands_for(edit.before, layer, grids[layer.result]):
             _quantize_tensor(edit, layer.output, grids[layer.result])
     scales = {name: grid.scale for name, grid in grids.items()}
-    weight_scales = quantize_weights(edit, layers, data_scales=scales, zero_point=_MIDDLE)
+    weight_scales = quantize_weights(edit, layers, data_scales=scales, for_host=True)
     for layer in layers:
         _quantize_bias(edit, layer, scales[layer.data], weight_scales[layer.weight])
     return edit.finish()

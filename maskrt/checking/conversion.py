@@ -107,9 +107,11 @@ def _original(exported: "Export | OnnxExport") -> tuple[str, _Predict]:
     A PyTorch model is told how large the pictures are, and need not read it from the canvas. An
     ONNX file takes the canvas for the picture.
     """
-    from ..export.surgery import OnnxReference, PluginReference
+    from ..export.surgery import OnnxReference, PluginReference, PublishedReference
 
     given = exported.reference
+    if isinstance(given, PublishedReference):
+        return given.name, lambda canvases, _: given.predict(canvases)
     if isinstance(given, OnnxReference) and given.pasted:
         return "the original ONNX", lambda canvases, _: given.predict(canvases)
     if isinstance(given, OnnxReference | PluginReference):

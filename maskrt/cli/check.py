@@ -96,13 +96,12 @@ def command(
 
 
 def _store(bundle: Path, images: Path, annotations: Path, weights: Path | None) -> None:
-    from ..checking.accuracy import store_reference
-    from ..core import Bundle
-    from ..runtime.check import CocoDataset
+    from ..pipeline import store_reference
 
-    opened, dataset = Bundle.open(bundle), CocoDataset.load(images, annotations)
     with progress_bars() as progress:
-        reference = store_reference(opened, dataset, weights=weights, progress=progress)
+        reference = store_reference(
+            bundle, images=images, annotations=annotations, weights=weights, progress=progress
+        )
     screen = console()
     for kind, values in reference.evaluator.metrics().items():
         screen.print(f"{kind:9} AP {_number(values['AP'])}")

@@ -20,7 +20,9 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from ..core import Placing, Resampling
 from ..core.masks import MaskPaste
+from .signs_of_life import SignsOfLife
 
 __all__ = [
     "OUTPUT_FILE",
@@ -113,10 +115,51 @@ def model_options(function: _Function, *, output_required: bool = True) -> _Func
             "--paste", type=click.Choice([paste.value for paste in MaskPaste]),
             help="How masks come into the picture; default: as the model does it.",
         ),
+        *_HEAD_OPTIONS,
     ]  # fmt: skip
     for decorator in reversed(decorators):
         function = decorator(function)
     return function
+
+
+_HEAD_OPTIONS = (
+    click.option(
+        "--outputs", metavar="FORM=NAME,...",
+        help="What the outputs of an ONNX file of one pass are, if that is not recognised: "
+        "yolo-seg=PREDICTIONS,PROTOTYPES or detr-seg=BOXES,SCORES,MASKS.",
+    ),
+    click.option(
+        "--score-threshold", type=click.FloatRange(0, 1), metavar="X",
+        help="Of an ONNX file of one pass: instances score more; default: its family's.",
+    ),
+    click.option(
+        "--iou-threshold", type=click.FloatRange(0, 1), metavar="X",
+        help="The same: a box that overlaps a better one more is left out.",
+    ),
+    click.option(
+        "--class-agnostic/--class-aware", default=None,
+        help="The same: whether boxes of other classes suppress, too.",
+    ),
+    click.option(
+        "--max-detections", type=click.IntRange(min=1), help="The same: instances a picture."
+    ),
+    click.option(
+        "--mask-crop", type=click.Choice(("picture", "prototypes", "none")),
+        help="The same: where masks end with their boxes.",
+    ),
+    click.option(
+        "--placing", type=click.Choice([one.value for one in Placing]),
+        help="The same: where a picture lies on the input.",
+    ),
+    click.option(
+        "--resampling", type=click.Choice([one.value for one in Resampling]),
+        help="The same: how it is resized.",
+    ),
+    click.option(
+        "--fill", type=(int, int, int), default=None, metavar="R G B",
+        help="The same: the colour beside a letterboxed picture.",
+    ),
+)  # fmt: skip
 
 
 def improvement_options(function: _Function) -> _Function:
@@ -180,7 +223,16 @@ class _Speed(ProgressColumn):
 
 @contextmanager
 def progress_bars() -> Iterator[Callable[[str, int, int], None]]:
-    """Yield a progress callback that shows one bar a stage on standard error."""
+    """Yield a progress callback that shows one bar a stage on standard error.
+
+    What is no terminal, a log file, say, gets lines instead: see `signs_of_life.py`. So each verb
+    whose work may take long runs inside this, whether it has stages to tell of or not.
+    """
+    screen = Console(stderr=True)
+    if not screen.is_terminal or screen.is_dumb_terminal:
+        with SignsOfLife(lambda line: click.echo(line, err=True)) as signs:
+            yield signs.show
+        return
     columns = (
         TextColumn("{task.description:<22}"),
         BarColumn(bar_width=28),
@@ -189,15 +241,12 @@ def progress_bars() -> Iterator[Callable[[str, int, int], None]]:
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
-    screen = Console(stderr=True)
     with Progress(*columns, console=screen) as bars:
         stages: dict[str, Any] = {}
 
         def show(stage: str, done: int, total: int) -> None:
             if stage not in stages:
                 stages[stage] = bars.add_task(stage, total=total)
-                if not screen.is_terminal:
-                    screen.print(f"{stage} …")
             bars.update(stages[stage], completed=done, total=total)
 
         yield show

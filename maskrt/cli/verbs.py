@@ -30,6 +30,7 @@ _VERBS = {
     "bench": "measure latency, throughput and memory",
     "package": "write a Triton model repository, or a folder for DeepStream",
     "inspect": "show what a bundle holds, or what surgery recognises in an ONNX file",
+    "models": "list what compiles by name, and whose weights fit",
     "targets": "list what engines can be built for",
     "doctor": "show what is installed and what this machine can do",
     "demo": "do the whole job once on a model and pictures that ship with maskrt",

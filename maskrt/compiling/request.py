@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..core import Precision, Target, UsageError
+from ..core import Placing, Precision, Resampling, Target, UsageError
 from ..core.masks import MaskPaste
 from ..precision.request import Judged, RecipeRequest
 from ..runtime.build import BuildOptions, check_buildable
@@ -13,7 +13,34 @@ from ..runtime.build import BuildOptions, check_buildable
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["CompileRequest", "EngineRequest", "ModelRequest", "parse_targets"]
+__all__ = ["CompileRequest", "EngineRequest", "HeadRequest", "ModelRequest", "parse_targets"]
+
+
+@dataclass(frozen=True)
+class HeadRequest:
+    """What is said of an ONNX file of one pass (YOLO, DETR); None is its family's own.
+
+    Attributes:
+        outputs: what its outputs are, if that is not recognised.
+        score_threshold, iou_threshold, class_agnostic, max_detections: which instances are kept.
+        mask_crop: where masks end with their boxes.
+        placing, resampling, fill: how a picture comes onto the input.
+    """
+
+    outputs: str | None = None
+    score_threshold: float | None = None
+    iou_threshold: float | None = None
+    class_agnostic: bool | None = None
+    max_detections: int | None = None
+    mask_crop: str | None = None
+    placing: Placing | str | None = None
+    resampling: Resampling | str | None = None
+    fill: Sequence[int] | None = None
+
+    @property
+    def said(self) -> dict[str, Any]:
+        """What is not None, by name."""
+        return {name: value for name, value in vars(self).items() if value is not None}
 
 
 @dataclass(frozen=True)
@@ -30,6 +57,7 @@ class ModelRequest:
         class_names: one a label, background included.
         mean, std, channel_order: how pictures are normalised before an ONNX file.
         paste: how masks over boxes come into the picture; None is the model's own way.
+        head: what is known or wanted of the outputs of an ONNX file of one pass.
 
     Raises:
         UsageError: a part cannot be, or says nothing of this kind of model.
@@ -45,6 +73,7 @@ class ModelRequest:
     std: Sequence[float] | None = None
     channel_order: str | None = None
     paste: MaskPaste | None = None
+    head: HeadRequest = field(default_factory=HeadRequest)
 
     def __post_init__(self) -> None:
         """Check what the parts say of each other."""
@@ -62,6 +91,11 @@ class ModelRequest:
             raise UsageError(
                 f"{given} says how pictures are normalised for an ONNX file, and a PyTorch model "
                 "says that itself: leave it out."
+            )
+        elif self.head.said:
+            raise UsageError(
+                f"{' and '.join(self.head.said)} is for an ONNX file of one pass, as YOLO and DETR "
+                "are, and a PyTorch model has its own: leave it out."
             )
 
     @property

@@ -83,6 +83,8 @@ def _operate(asked: ModelRequest) -> "OnnxExport":
         batch=asked.batch,
         class_names=asked.class_names,
         paste=asked.paste,
+        outputs=asked.head.outputs,
+        head={name: value for name, value in asked.head.said.items() if name != "outputs"},
         **asked.normalisation,
     )
 
