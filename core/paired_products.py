@@ -35,7 +35,20 @@ def in_pairs(rows: np.ndarray) -> np.ndarray:
     return padded.reshape(len(rows), -1, 2)
 
 
-def pairs_fit(rows: np.ndarray) -> bool:
-    """Whether the products of every pair of integer weights `[M, K]` are exact in 16 bits."""
-    sums = np.abs(in_pairs(rows.astype(np.int16)).sum(axis=2))
-    return bool((sums <= LARGEST_PAIR).all())
+def pairs_fit(weight: np.ndarray, op_type: str, *, transposed: bool = False) -> bool:
+    """Whether the products of every pair of integer weights are exact in 16 bits.
+
+    Args:
+        weight: int8, in the shape that `product_rows` takes.
+        op_type: likewise.
+        transposed: likewise.
+    """
+    axis = 1 if op_type == "Conv" or transposed else 0
+    if weight.shape[axis] % 2:  # a pair may lie across kernel positions
+        pairs = in_pairs(product_rows(weight, op_type, transposed=transposed))
+        first, second = pairs[..., 0], pairs[..., 1]
+    else:
+        along = [slice(None)] * axis
+        first, second = weight[(*along, slice(0, None, 2))], weight[(*along, slice(1, None, 2))]
+    sums = np.add(first, second, dtype=np.int16)
+    return bool(sums.max(initial=0) <= LARGEST_PAIR and sums.min(initial=0) >= -LARGEST_PAIR)

@@ -45,7 +45,8 @@ def _paired(rows: np.ndarray, scale: np.ndarray) -> tuple[np.ndarray, np.ndarray
         wide = (scale[open_rows] / share).astype(np.float32)
         ideal = pairs[open_rows] / wide[:, None, None]
         found, cut = _fitted(ideal)
-        error = np.square(found - ideal).sum(axis=(1, 2)) * np.square(wide)
+        off = (found - ideal).reshape(len(found), -1)
+        error = np.einsum("rk,rk->r", off, off) * np.square(wide)
         better = error < least[open_rows]
         at = open_rows[better]
         levels[at], scales[at], least[at] = found[better], wide[better], error[better]
@@ -58,7 +59,7 @@ def _paired(rows: np.ndarray, scale: np.ndarray) -> tuple[np.ndarray, np.ndarray
 def _fitted(ideal: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the levels of pairs, and which rows had pairs that were too large."""
     levels = np.clip(np.rint(ideal), -LEVELS, LEVELS)
-    excess = np.abs(levels.sum(axis=2)) - LARGEST_PAIR
+    excess = np.abs(levels[..., 0] + levels[..., 1]) - LARGEST_PAIR
     rows, places = np.nonzero(excess > 0)
     too_much = excess[rows, places]
     signs = np.sign(levels[rows, places])

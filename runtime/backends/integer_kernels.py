@@ -175,7 +175,9 @@ class _Weight:
         """Whether no pair of products can leave 16 bits, in the order that the layers have."""
         import onnx
 
-        levels = onnx.numpy_helper.to_array(self.tensor).astype(np.int16) - _ZERO_POINTS[self.form]
+        levels = onnx.numpy_helper.to_array(self.tensor)
+        if self.form == "uint8":
+            levels = (levels ^ np.uint8(0x80)).view(np.int8)
         return bool(self.readers) and all(_fits(levels, node) for node in self.readers)
 
     def flip(self, form: str) -> None:
@@ -196,7 +198,7 @@ def _fits(levels: np.ndarray, node: Any) -> bool:
     if levels.ndim != (4 if node.op_type == "Conv" else 2):
         return False  # of no order that was probed
     transposed = any(a.name == "transB" and a.i for a in node.attribute)
-    return pairs_fit(product_rows(levels, node.op_type, transposed=transposed))
+    return pairs_fit(levels, node.op_type, transposed=transposed)
 
 
 def _weights(model: Any) -> list[_Weight]:
