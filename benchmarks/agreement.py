@@ -171,7 +171,7 @@ def agreement(folder: Path, *, eager: bool) -> dict[str, Any]:
 
 def _ours(folder: Path, about: dict[str, Any], *, eager: bool) -> Any:
     """Yield maskrt's instances of each picture."""
-    from maskrt.checking.conversion import canonical_session
+    from maskrt.checking.references import canonical_session
     from maskrt.pipeline import export_bundle
 
     name, size = f"maskrt:{about['model']}", tuple(about["size"])

@@ -37,8 +37,8 @@ from cpu_latency import build_model, photos
 import maskrt
 from maskrt.core.bundle import MODEL
 from maskrt.runtime.backends.cpu import CpuBackend
-from maskrt.runtime.backends.integer_kernels import measured_gain
 from maskrt.runtime.cpu_name import cpu_name
+from maskrt.runtime.integer_kernels import measured_gain
 
 Run = Callable[[np.ndarray], int]
 
@@ -194,7 +194,9 @@ def _openvino(file: Path, threads: int, *, foreign: bool = False) -> tuple[Run, 
     def run(picture: np.ndarray) -> int:
         given = _normalised(picture) if foreign else picture[None]
         request.infer([given])
-        result = {n: request.get_tensor(o).data for n, o in zip(names, compiled.outputs, strict=True)}
+        result = {
+            n: request.get_tensor(o).data for n, o in zip(names, compiled.outputs, strict=True)
+        }
         return len(result["boxes"]) if foreign else int(result["count"][0])
 
     return run, file.stat().st_size

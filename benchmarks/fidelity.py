@@ -10,7 +10,7 @@ import argparse
 import tempfile
 from pathlib import Path
 
-from maskrt.checking.conversion import canonical_session, pytorch_session
+from maskrt.checking.references import canonical_session, pytorch_session
 from maskrt.demo import weights_path
 from maskrt.demo.run import MODEL, SIZE
 from maskrt.demo.scenes import write_coco

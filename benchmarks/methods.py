@@ -17,14 +17,15 @@ import onnxruntime
 
 import maskrt
 from maskrt import calib
-from maskrt.checking.conversion import evaluate_session
-from maskrt.compiling.stages import read_model
+from maskrt.calib.bundled import read_model
+from maskrt.checking.references import evaluate_session
 from maskrt.core import Precision, silent
 from maskrt.core.bundle import RECIPE
 from maskrt.demo import weights_path
 from maskrt.demo.scenes import CLASS_NAMES, scene, write_coco
 from maskrt.pipeline import export_bundle
-from maskrt.precision.improvement import BIAS_CORRECTION, EQUALISATION, improvements
+from maskrt.precision.improvement import improvements
+from maskrt.precision.request import BIAS_CORRECTION, EQUALISATION, RecipeRequest
 from maskrt.runtime import Backend, Session
 from maskrt.runtime.check import CocoDataset
 
@@ -98,8 +99,9 @@ def _improvements(
     bundle: maskrt.Bundle, pictures: list[np.ndarray]
 ) -> dict[tuple[str, ...], calib.Recipe]:
     recipe = calib.Recipe.from_json(bundle.read_json(RECIPE))
-    asked = (EQUALISATION, BIAS_CORRECTION)
-    return improvements(bundle, read_model(bundle), recipe, pictures, asked, silent)
+    both = (EQUALISATION, BIAS_CORRECTION)
+    asked = RecipeRequest(Precision.INT8, tuple(pictures), improvements=both)
+    return improvements(bundle, read_model(bundle), recipe, asked, silent)
 
 
 def _print_row(

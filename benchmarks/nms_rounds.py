@@ -1,10 +1,11 @@
 """How many rounds the NMS of real pictures takes to settle without plugins.
 
-    python benchmarks/nms_rounds.py [--pictures 200] [--model maskrcnn_scenes condinst_scenes]
+    python benchmarks/nms_rounds.py [--pictures 200] [--model maskrcnn_scenes ...]
 
 Runs the trained models on held-out scenes in ONNX Runtime, takes what each BatchedNMS reads, and
 counts in NumPy how often `keep = candidate and not any (S and keep)` has to be computed until
-nothing changes, the round that finds so included.
+nothing changes, the round that finds so included. Models without a BatchedNMS are named: the NMS of
+SOLO and SOLOv2 (MatrixNMS) and of YOLACT (Fast NMS) is one formula, and has no rounds.
 """
 
 import argparse
@@ -18,18 +19,21 @@ import numpy as np
 import onnx
 import onnxruntime
 
-from maskrt.compiling.stages import read_model
+from maskrt.calib.bundled import read_model
+from maskrt.core.operator_names import operator_of
 from maskrt.demo import weights_path
 from maskrt.demo.run import SIZE
 from maskrt.demo.scenes import scene
 from maskrt.pipeline import export_bundle
+
+TRAINED = ["maskrcnn_scenes", "condinst_scenes", "solo_scenes", "solov2_scenes", "yolact_scenes"]
 
 
 def main() -> None:
     """Count, print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--pictures", type=int, default=200)
-    parser.add_argument("--model", nargs="+", default=["maskrcnn_scenes", "condinst_scenes"])
+    parser.add_argument("--model", nargs="+", default=TRAINED)
     options = parser.parse_args()
     for name in options.model:
         with tempfile.TemporaryDirectory() as folder:
@@ -37,14 +41,19 @@ def main() -> None:
                 f"maskrt:{name}", Path(folder) / "m", weights=weights_path(name), input_size=SIZE
             )
             found = rounds(read_model(bundle), options.pictures)
+        if not found:
+            print(f"{name}: no BatchedNMS", flush=True)
         for node, counted in found.items():
             listed = ", ".join(f"{number} x {n}" for n, number in sorted(counted.items()))
-            print(f"{name} {node}: pictures x rounds {listed}", flush=True)
+            mean = sum(number * n for number, n in counted.items()) / counted.total()
+            print(f"{name} {node}: rounds x pictures {listed}; mean {mean:.1f}", flush=True)
 
 
 def rounds(model: onnx.ModelProto, pictures: int) -> dict[str, Counter[int]]:
     """Return node -> how many pictures took how many rounds."""
-    nodes = [node for node in model.graph.node if node.op_type == "BatchedNMS"]
+    nodes = [node for node in model.graph.node if operator_of(node.op_type) == "BatchedNMS"]
+    if not nodes:
+        return {}
     held = {t.name: onnx.numpy_helper.to_array(t) for t in model.graph.initializer}
     names = [name for node in nodes for name in node.input if name not in held]
     model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)

@@ -25,8 +25,9 @@ from typing import Any
 
 import maskrt
 from maskrt import calib
-from maskrt.compiling.stages import read_model, read_recipe
+from maskrt.calib.bundled import read_model, read_recipe
 from maskrt.core import Bundle, Precision, Target
+from maskrt.core.operator_names import operator_of
 from maskrt.demo import weights_path
 from maskrt.demo.scenes import scene
 from maskrt.pipeline import export_bundle
@@ -153,7 +154,7 @@ def stages_of_nodes(bundle: Bundle, target: Target, precision: Precision) -> dic
     """
     model = read_model(bundle)
     rendered = calib.render(model, read_recipe(bundle, precision), calib.Style.TENSORRT)
-    operators = [node.op_type for node in rendered.graph.node if node.domain == "maskrt"]
+    operators = [operator_of(n.op_type) for n in rendered.graph.node if n.domain == "maskrt"]
     stage, found = "backbone", {}
     for node in lower_for(target, rendered, "pluginless").model.graph.node:
         call = node.output[0].rpartition("__")[2]

@@ -9,6 +9,8 @@ from .choose import make_recipe
 from .equalisation import equalise
 from .histogram import Histogram
 from .improved import equalised, improved
+from .int8_kernels import hold_to_int8_kernels, without_int8_kernel
+from .kept import keep_layers, keep_like, parse_kept, with_kept_outputs
 from .methods import DEFAULT_METHOD, METHODS
 from .observe import Collector, collect_statistics
 from .placement import Placement, place
@@ -23,6 +25,7 @@ from .render import (
     render,
 )
 from .statistics import Range, Statistics
+from .target_recipe import hold_to_targets, own_info, recipe_for
 from .tensorrt_rtx import suit_tensorrt_rtx
 
 __all__ = [
@@ -43,11 +46,20 @@ __all__ = [
     "collect_statistics",
     "equalise",
     "equalised",
+    "hold_to_int8_kernels",
+    "hold_to_targets",
     "implicit_scales",
     "improved",
+    "keep_layers",
+    "keep_like",
     "layer_types",
     "make_recipe",
+    "own_info",
+    "parse_kept",
     "place",
+    "recipe_for",
     "render",
     "suit_tensorrt_rtx",
+    "with_kept_outputs",
+    "without_int8_kernel",
 ]

@@ -16,6 +16,10 @@ The rules, with TensorRT's reasons (NVIDIA, Working with Quantized Types, Q/DQ p
    RoIAlign reads floats: it interpolates, and its result is quantised where a head reads it.
 7. Last layers are like others. What they make is read by no layer, so it is not quantised (by
    TensorRT; ONNX Runtime's integer convolutions write eight bits).
+8. But where surgery says which tensors are a network's answers (`ANSWERS`), the layers just before
+   them stay wide: an answer holds boxes, scores and coefficients side by side, whose sizes differ
+   by orders of magnitude, and no single scale fits them; and a query is chosen by its score alone.
+   Attention's own products, LayerNorm, softmax and GELU have no constant weights, and are no layers.
 """
 
 from dataclasses import dataclass, field
@@ -29,7 +33,9 @@ from .graph import GraphIndex, attribute, is_standard
 from .layers import ACTIVATIONS, Layer, find_layers, fused_result
 from .scales import LARGEST_FP16, SMALLEST_NORMAL_FP16
 
-__all__ = ["Placement", "ResidualAdd", "moves_data", "place", "rearranged_from"]
+__all__ = ["ANSWERS", "Placement", "ResidualAdd", "moves_data", "place", "rearranged_from"]
+
+ANSWERS = "maskrt.answers"  # key of a model's metadata: names of tensors, with commas between
 
 _FEWEST_CHANNELS = 16
 _MOVERS = (
@@ -95,6 +101,12 @@ def place(model: onnx.ModelProto) -> Placement:
     adds = tuple(_find_adds(graph, layers))
     groups = _find_groups(graph, _tensors(layers, adds))
     refusals = {layer.name: _refusals(graph, layer) for layer in layers}
+    for layer in _answering(model, graph, layers):
+        refusals[layer.name].setdefault(
+            Precision.INT8,
+            "it makes the network's answers: boxes, scores and coefficients, which one scale of "
+            "eight bits does not fit",
+        )
     fixed = frozenset(layer.data for layer in layers) & graph.constants.keys()
     refused = {name: why for name, why in refusals.items() if why}
     return Placement(layers, adds, groups, refused, fixed)
@@ -146,6 +158,25 @@ def _refusals(graph: GraphIndex, layer: Layer) -> dict[Precision, str]:
         if not bias <= LARGEST_FP16:
             reasons[Precision.FP16] = f"a number of its bias is larger than {LARGEST_FP16:g}"
     return reasons
+
+
+def _answering(model: onnx.ModelProto, graph: GraphIndex, layers: tuple[Layer, ...]) -> list[Layer]:
+    """Return the layers between which and an answer there is no other layer."""
+    said = next((e.value for e in model.metadata_props if e.key == ANSWERS), "")
+    by_output = {layer.output: layer for layer in layers}
+    waiting = [name for name in said.split(",") if name]
+    seen: set[str] = set(waiting)
+    found = []
+    while waiting:
+        name = waiting.pop()
+        if name in by_output:
+            found.append(by_output[name])
+            continue
+        node = graph.producers.get(name)
+        fresh = [n for n in (node.input if node is not None else ()) if n and n not in seen]
+        seen.update(fresh)
+        waiting += fresh
+    return found
 
 
 def _plain(graph: GraphIndex, layer: Layer) -> bool:

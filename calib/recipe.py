@@ -10,7 +10,8 @@
 Ranges and scales are facts about the model; `precision` and the layers' precisions are choices.
 `with_precision` changes the choices and keeps the facts, so one calibration serves every engine.
 `factors` and `corrections`, both mostly absent, are what INT8 was improved by: see `improved`. A
-recipe that has them says format version 4, so that no program ignores them. With `factors`, tensors
+recipe that has them says format version 4, so that no program ignores them. A layer that a user
+keeps wide (`kept.py`) has `"kept": "fp16"`, its recipe format version 6. With `factors`, tensors
 and layers are those of the equalised graph, which only INT8 is rendered from; `original` has the
 facts of the graph that was exported, and every other precision is chosen by them. The recipe that a
 TensorRT-RTX engine was rendered from lies beside it, with `"weight_scales": "tensor"`: a scale for
@@ -32,6 +33,7 @@ from .scales import LARGEST_FP16
 __all__ = ["Facts", "LayerChoice", "Recipe", "TensorScale"]
 
 FORMAT_VERSION, IMPROVED_FORMAT_VERSION, PER_TENSOR_FORMAT_VERSION = 3, 4, 5
+KEPT_FORMAT_VERSION = 6
 MINMAX = "minmax"
 PER_CHANNEL, PER_TENSOR = "channel", "tensor"
 _AS_ASKED = "as asked"
@@ -65,14 +67,23 @@ class LayerChoice:
         precision: what it computes in.
         reason: one clause.
         refuses: precisions that it may not have, each with the reason.
+        kept: what a user keeps it at in every recipe that asks for narrower; None for nothing.
     """
 
     precision: Precision
     reason: str = _AS_ASKED
     refuses: Mapping[Precision, str] = field(default_factory=dict)
+    kept: Precision | None = None
 
     def asked(self, precision: Precision, rest: Precision) -> "LayerChoice":
-        """Return the choice for `precision`; for `rest`, then FP32, where the layer refuses it."""
+        """Return the choice for `precision`; for `rest`, then FP32, where the layer refuses it.
+
+        A layer that is kept has what it is kept at, or FP32 where it refuses that.
+        """
+        if self.kept is not None and self.kept.bits > precision.bits:
+            if self.kept in self.refuses:
+                return replace(self, precision=Precision.FP32, reason=self.refuses[self.kept])
+            return replace(self, precision=self.kept, reason=f"kept at {self.kept}")
         like = precision
         if precision is Precision.FP8 and precision not in self.refuses:
             like = Precision.INT8  # what no INT8 kernel takes, no FP8 kernel takes
@@ -173,7 +184,10 @@ class Recipe:
         return replace(self, precision=precision, rest=rest, layers=layers)
 
     def _not_equalised(self, original: Facts) -> "Recipe":
-        layers = {n: LayerChoice(Precision.FP32, refuses=r) for n, r in original.refuses.items()}
+        layers = {
+            name: LayerChoice(Precision.FP32, refuses=refuses, kept=self.layers[name].kept)
+            for name, refuses in original.refuses.items()
+        }
         return replace(
             self, tensors=original.tensors, layers=layers, factors={}, corrections={}, original=None
         )
@@ -237,8 +251,10 @@ class Recipe:
         }
         version = IMPROVED_FORMAT_VERSION if improvements else FORMAT_VERSION
         per_tensor = self.weight_scales == PER_TENSOR
+        version = PER_TENSOR_FORMAT_VERSION if per_tensor else version
+        kept = any(choice.kept is not None for choice in self.layers.values())
         return {
-            "format_version": PER_TENSOR_FORMAT_VERSION if per_tensor else version,
+            "format_version": KEPT_FORMAT_VERSION if kept else version,
             "graph": self.graph,
             "precision": self.precision.value,
             "rest": self.rest.value,
@@ -261,10 +277,10 @@ class Recipe:
         if not isinstance(data, dict):
             raise InputError(f"the recipe is {type(data).__name__} and no object: calibrate again.")
         version = data.get("format_version")
-        if version not in range(FORMAT_VERSION, PER_TENSOR_FORMAT_VERSION + 1):
+        if version not in range(FORMAT_VERSION, KEPT_FORMAT_VERSION + 1):
             raise InputError(
                 f"the recipe has format version {version!r}, and this maskrt reads versions "
-                f"{FORMAT_VERSION} to {PER_TENSOR_FORMAT_VERSION}: calibrate again."
+                f"{FORMAT_VERSION} to {KEPT_FORMAT_VERSION}: calibrate again."
             )
         try:
             _check_types(data)
@@ -310,6 +326,7 @@ def _choice_to_json(choice: LayerChoice) -> dict[str, Any]:
         "precision": choice.precision.value,
         "reason": choice.reason,
         "refuses": _refuses_to_json(choice.refuses),
+        **({"kept": choice.kept.value} if choice.kept is not None else {}),
     }
 
 
@@ -346,7 +363,8 @@ def _tensors_from_json(data: dict[str, Any]) -> dict[str, TensorScale]:
 
 def _choice_from_json(data: dict[str, Any]) -> LayerChoice:
     refuses = _refuses_from_json(data["refuses"])
-    return LayerChoice(Precision.parse(data["precision"]), data["reason"], refuses)
+    kept = Precision.parse(data["kept"]) if "kept" in data else None
+    return LayerChoice(Precision.parse(data["precision"]), data["reason"], refuses, kept)
 
 
 def _numbers(data: dict[str, Any], *, positive: bool = False) -> dict[str, tuple[float, ...]]:

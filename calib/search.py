@@ -100,7 +100,8 @@ class _Search:
         if key not in self.known:
             self.known[key] = self.score(recipe)
             self.trials.append(Trial(recipe, self.known[key]))
-        self.progress("search", len(self.trials), max(_EXPECTED_TRIALS, len(self.trials)))
+        done = len(self.trials)
+        self.progress("search", done, max(_EXPECTED_TRIALS, done + 1))
         return self.known[key].drop <= self.budget
 
 
@@ -126,6 +127,7 @@ def search(
         least: how many layers an answer has in INT8 at least.
         progress: told of each trial.
     """
+    progress("search", 0, _EXPECTED_TRIALS)
     state = _Search(score, budget, progress)
     methods = [recipe.method, *(m for m in _methods(recipe) if m != recipe.method)]
     if not any(state.passes(recipe.with_method(method)) for method in methods):

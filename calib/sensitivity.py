@@ -23,14 +23,13 @@ import onnx
 from onnx import helper, shape_inference
 
 from ..core import InputError, Precision, require
-from .graph import GraphIndex, captured
+from .last_layers import cuts, last_layers
 from .placement import Placement, place
 from .recipe import Recipe
 from .render import Style, render
 
 __all__ = ["measure_sensitivity", "units"]
 
-_DOMAIN = "maskrt"
 _TINY = 1e-30
 
 
@@ -67,14 +66,14 @@ def measure_sensitivity(
     placement = place(model)
     narrow = set(recipe.narrow_layers())
     asked = [unit for unit in units(placement) if narrow.intersection(unit)]
-    cuts, outputs = _cuts(model), _last_results(model, placement)
-    feeds, expected = _teach(model, pictures, cuts, outputs)
+    chosen, outputs = cuts(model), [layer.result for layer in last_layers(model)]
+    feeds, expected = _teach(model, pictures, chosen, outputs)
     found = {}
     for index, unit in enumerate(asked):
         progress(index, len(asked))
         alone = recipe.widen([name for name in narrow if name not in unit], "not of this unit")
         rendered = render(model, _only(alone, unit), Style.TENSORRT)
-        session = _open(_with_ends(rendered, cuts, outputs))
+        session = _open(_with_ends(rendered, chosen, outputs))
         found[unit] = _noise(session, feeds, expected, outputs)
     progress(len(asked), len(asked))
     return found
@@ -89,37 +88,17 @@ def _only(recipe: Recipe, unit: tuple[str, ...]) -> Recipe:
     return replace(recipe, precision=Precision.INT8, layers=layers, rest=Precision.FP32)
 
 
-def _cuts(model: onnx.ModelProto) -> list[str]:
-    """Return the tensors that the NMS nodes put out and other nodes read."""
-    graph = GraphIndex(model)
-    chosen = [n for n in graph.nodes if n.domain == _DOMAIN and n.op_type.endswith("NMS")]
-    return [name for node in chosen for name in node.output if graph.consumers.get(name)]
-
-
-def _last_results(model: onnx.ModelProto, placement: Placement) -> list[str]:
-    """Return the results of the layers behind which no layer comes before a cut or the end."""
-    graph = GraphIndex(model)
-    made_by = {layer.output: layer for layer in placement.layers}
-    cuts = set(_cuts(model))
-    leads_on: set[str] = set()
-    for node in reversed(graph.nodes):
-        ahead = any(name in leads_on and name not in cuts for name in node.output)
-        if ahead or any(name in made_by for name in node.output):
-            leads_on.update((*node.input, *captured(node)))
-    return [x.result for x in placement.layers if x.result not in leads_on]
-
-
 def _teach(
-    model: onnx.ModelProto, pictures: list[np.ndarray], cuts: list[str], outputs: list[str]
+    model: onnx.ModelProto, pictures: list[np.ndarray], chosen: list[str], outputs: list[str]
 ) -> tuple[list[dict[str, np.ndarray]], list[list[np.ndarray]]]:
     """Run the FP32 graph: what is to be fed at the cuts, and what is to come out."""
-    session = _open(_with_ends(model, [], [*cuts, *outputs]))
+    session = _open(_with_ends(model, [], [*chosen, *outputs]))
     name = session.get_inputs()[0].name
     feeds, expected = [], []
     for batch in pictures:
         found = session.run(None, {name: batch})
-        feeds.append({name: batch, **dict(zip(cuts, found, strict=False))})
-        expected.append(found[len(cuts) :])
+        feeds.append({name: batch, **dict(zip(chosen, found, strict=False))})
+        expected.append(found[len(chosen) :])
     return feeds, expected
 
 

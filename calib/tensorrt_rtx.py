@@ -26,6 +26,7 @@ from dataclasses import dataclass, replace
 import onnx
 
 from ..core import Precision
+from ..core.operator_names import operator_of
 from .cost import Machine, Work, layer_work
 from .graph import GraphIndex, is_standard
 from .improved import improved
@@ -149,4 +150,4 @@ def _is_made_by_roialign(graph: GraphIndex, name: str) -> bool:
         if graph.only_consumer(producer.input[0]) is None:
             return False
         producer = graph.producers.get(producer.input[0])
-    return producer is not None and producer.op_type == "MultilevelRoIAlign"
+    return producer is not None and operator_of(producer.op_type) == "MultilevelRoIAlign"

@@ -14,7 +14,7 @@ from .errors import (
     UnsupportedTargetError,
     UsageError,
 )
-from .input_spec import FILLING, InputSpec
+from .input_spec import FILLING, InputSpec, Placing, Resampling
 from .instances import Instances
 from .lazy import require
 from .precision import LAYER_PRECISIONS, Precision
@@ -35,9 +35,11 @@ __all__ = [
     "Manifest",
     "MaskrtError",
     "MissingDependencyError",
+    "Placing",
     "Precision",
     "PrecisionError",
     "Progress",
+    "Resampling",
     "StorageError",
     "Target",
     "UnsupportedModelError",

@@ -46,6 +46,8 @@ __all__ = ["Bundle", "Manifest", "engine_folder"]
 
 FORMAT_VERSION = 1
 PASTE_VERSION = 2  # of a manifest whose `mask_paste` a reader must know; else 1 is written
+PLACING_VERSION = 3  # likewise of `placing`, `resampling` or masks that end with their boxes
+VERSIONS = (FORMAT_VERSION, PASTE_VERSION, PLACING_VERSION)
 MODEL, RECIPE, MANIFEST = "model.onnx", "recipe.json", "manifest.json"
 SEARCH, REPORT = "search.json", "report/report.json"
 
@@ -78,7 +80,9 @@ class Manifest:
 
     @property
     def format_version(self) -> int:
-        """The version to write: a maskrt that knows torchvision's paste alone refuses 2."""
+        """The version to write: the least that knows everything this manifest says."""
+        if not self.input.is_plain or self.mask_frame is MaskFrame.CANVAS_BOXED:
+            return PLACING_VERSION
         return FORMAT_VERSION if self.mask_paste is MaskPaste.TORCHVISION else PASTE_VERSION
 
     def to_json(self) -> dict[str, Any]:
@@ -150,10 +154,11 @@ class Bundle:
         try:
             data = json.loads(raw.decode("utf-8"))
             version = data["format_version"]
-            if version not in (FORMAT_VERSION, PASTE_VERSION):
+            if version not in VERSIONS:
+                known = f"{', '.join(map(str, VERSIONS[:-1]))} and {VERSIONS[-1]}"
                 raise BundleError(
                     f"{file} has format version {version}, and this maskrt reads versions "
-                    f"{FORMAT_VERSION} and {PASTE_VERSION}: compile the model again."
+                    f"{known}: compile the model again."
                 )
             check_manifest(data)
             files = check_files(data["files"], folder)

@@ -8,10 +8,12 @@ import contextlib
 import json
 import re
 from collections.abc import Iterator
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
 from .errors import BundleError, MaskrtError, StorageError
+from .input_spec import Placing, Resampling
 from .masks import MaskFrame, MaskPaste
 from .target import Target
 
@@ -42,6 +44,7 @@ def check_manifest(data: Any) -> None:
         raise TypeError(f"mask_frame is {frame!r}, and must be one of {known}")
     _check_canvas_masks(data, frame)
     _check_paste(data)
+    _check_placing(data["input"])
     names = data["class_names"]
     if names is not None and not (isinstance(names, list) and _all_text(names)):
         raise TypeError("class_names is no list of names")
@@ -55,7 +58,7 @@ def _check_canvas_masks(data: dict[str, Any], frame: str) -> None:
     shape = data["outputs"].get("masks")
     if shape is None or frame == MaskFrame.BOX.value:
         return
-    if frame == MaskFrame.CANVAS_EVEN.value:
+    if MaskFrame(frame).is_even:
         if len(shape) != 4 or 0 in shape[2:]:
             raise TypeError(f"masks over the canvas are {shape}, and must have rows and columns")
         return
@@ -69,8 +72,18 @@ def _check_paste(data: dict[str, Any]) -> None:
     paste = data.get("mask_paste", MaskPaste.TORCHVISION.value)  # older bundles have none
     if paste not in [known.value for known in MaskPaste]:
         raise TypeError(f"mask_paste is {paste!r}, and must be 'torchvision' or 'detectron2'")
-    if data["format_version"] != 1 and paste == MaskPaste.TORCHVISION.value:
+    if data["format_version"] == 2 and paste == MaskPaste.TORCHVISION.value:
         raise TypeError(f"format_version is {data['format_version']}, and mask_paste {paste!r}")
+
+
+def _check_placing(given: dict[str, Any]) -> None:
+    """Raise `TypeError` unless pictures are placed and resized in a known way, if it is said."""
+    kinds: tuple[tuple[str, type[Enum]], ...] = (("placing", Placing), ("resampling", Resampling))
+    for name, kind in kinds:
+        known = [one.value for one in kind]
+        if given.get(name, known[0]) not in known:
+            words = ", ".join(map(repr, known))
+            raise TypeError(f"{name} is {given[name]!r}, and must be one of {words}")
 
 
 def check_files(files: Any, folder: Path) -> dict[str, str]:

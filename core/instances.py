@@ -8,6 +8,7 @@ import numpy as np
 
 from . import rle
 from .errors import InputError
+from .interchange import labelme, supervision_detections
 from .masks import Crop, MaskSource, crops_of
 from .outline import polygons
 
@@ -95,6 +96,9 @@ class Instances:
             return self.class_names[label]
         return str(label)
 
+    def _names(self) -> list[str]:
+        return [self.name_of(int(label)) for label in self.labels]
+
     def to_coco(self, image_id: int) -> list[dict[str, Any]]:
         """Return COCO result entries: `bbox` is xywh, `segmentation` compressed RLE.
 
@@ -128,9 +132,8 @@ class Instances:
 
         Source: `LabelFile.save` in labelme, labelme/label_file.py.
         """
-        from .interchange import to_labelme
-
-        return to_labelme(self, image_path, tolerance)
+        rings = None if self.masks_source is None else self.polygons(tolerance)
+        return labelme(self.boxes, self.scores, self._names(), rings, self.image_size, image_path)
 
     def to_supervision(self) -> Any:
         """Return `supervision.Detections`, masks pasted.
@@ -138,9 +141,9 @@ class Instances:
         Raises:
             MissingDependencyError: supervision is not installed.
         """
-        from .interchange import to_supervision
-
-        return to_supervision(self)
+        return supervision_detections(
+            self.boxes, self.scores, self.labels, self._names(), self.masks
+        )
 
     def draw(self, image: np.ndarray, *, min_score: float = 0.5) -> np.ndarray:
         """Return a copy of `image` (uint8 HWC RGB) with masks, boxes and captions drawn.

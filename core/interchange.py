@@ -1,33 +1,45 @@
 """Instances in the formats of other tools: LabelMe's JSON, and supervision's `Detections`."""
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from .lazy import require
 
-if TYPE_CHECKING:
-    from .instances import Instances
-
-__all__ = ["to_labelme", "to_supervision"]
+__all__ = ["labelme", "supervision_detections"]
 
 _LABELME_VERSION = "5.4.1"  # of the format that is written, not of an installed package
 
 
-def to_labelme(found: "Instances", image_path: str, tolerance: float) -> dict[str, Any]:
-    """Return a LabelMe annotation; parts of one mask share a `group_id`."""
+def labelme(
+    boxes: np.ndarray,
+    scores: np.ndarray,
+    names: Sequence[str],
+    rings: Sequence[Sequence[np.ndarray]] | None,
+    image_size: tuple[int, int],
+    image_path: str,
+) -> dict[str, Any]:
+    """Return a LabelMe annotation; parts of one mask share a `group_id`.
+
+    Args:
+        boxes: float `[N, 4]`, xyxy.
+        scores: float `[N]`.
+        names: of each instance's class.
+        rings: the outlines of each instance's mask, float `[K, 2]`; None without masks.
+        image_size: `(height, width)`.
+        image_path: the picture's file.
+    """
     shapes = []
-    for index, rings in enumerate(found.polygons(tolerance)):
-        label = found.name_of(int(found.labels[index]))
-        note = f"score {found.scores[index]:.3f}"
-        if found.masks_source is None:
-            corners = found.boxes[index].reshape(2, 2)
-            shapes.append(_shape("rectangle", corners, label, None, note))
-        shapes += [
-            _shape("polygon", ring, label, index if len(rings) > 1 else None, note)
-            for ring in rings
-        ]
-    height, width = found.image_size
+    for index, name in enumerate(names):
+        note = f"score {scores[index]:.3f}"
+        if rings is None:
+            corners = boxes[index].reshape(2, 2)
+            shapes.append(_shape("rectangle", corners, name, None, note))
+            continue
+        group = index if len(rings[index]) > 1 else None
+        shapes += [_shape("polygon", ring, name, group, note) for ring in rings[index]]
+    height, width = image_size
     return {
         "version": _LABELME_VERSION,
         "flags": {},
@@ -53,14 +65,19 @@ def _shape(
     }
 
 
-def to_supervision(found: "Instances") -> Any:
+def supervision_detections(
+    boxes: np.ndarray,
+    scores: np.ndarray,
+    labels: np.ndarray,
+    names: Sequence[str],
+    masks: np.ndarray | None,
+) -> Any:
     """Return `supervision.Detections`; class names are its `data["class_name"]`."""
     supervision = require("supervision", "make supervision.Detections")
-    names = np.array([found.name_of(int(label)) for label in found.labels], dtype=str)
     return supervision.Detections(
-        xyxy=found.boxes,
-        mask=found.masks,
-        confidence=found.scores,
-        class_id=found.labels.astype(int),
-        data={"class_name": names},
+        xyxy=boxes,
+        mask=masks,
+        confidence=scores,
+        class_id=labels.astype(int),
+        data={"class_name": np.array(names, dtype=str)},
     )

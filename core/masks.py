@@ -25,12 +25,20 @@ class MaskFrame(Enum):
         element's centre, to `4 j + 2.5` (CondInst as AdelaiDet and mmdetection train it).
     CANVAS_EVEN: `[B, D, h, w]`, which divide the canvas evenly, whatever their number: element j
         lies at pixel edges `j W / w … (j + 1) W / w` (YOLACT).
+    CANVAS_BOXED: the same, and a pixel of the picture whose number lies outside of its detection's
+        box is outside, whatever its probability (YOLO).
     """
 
     BOX = "box"
     CANVAS = "canvas"
     CANVAS_LATE = "canvas_late"
     CANVAS_EVEN = "canvas_even"
+    CANVAS_BOXED = "canvas_boxed"
+
+    @property
+    def is_even(self) -> bool:
+        """Whether elements divide the canvas evenly, whatever their number."""
+        return self in (MaskFrame.CANVAS_EVEN, MaskFrame.CANVAS_BOXED)
 
 
 class MaskPaste(Enum):

@@ -1,8 +1,8 @@
 """Pairs of weights whose products with uint8 data fit into 16 bits together.
 
-A kernel without dot products of bytes multiplies two neighbours with `vpmaddubsw` and adds them in 16
-bits. Data is 0 to 255, so the sum of a pair is exact if its weights have different signs, or if their
-magnitudes are at most 128 together:
+A kernel without dot products of bytes multiplies two neighbours with `vpmaddubsw` and adds them in
+16 bits. Data is 0 to 255, so the sum of a pair is exact if its weights have different signs, or if
+their magnitudes are at most 128 together:
 
     255 · 128 = 32640 <= 32767
 

@@ -27,6 +27,11 @@ class Precision(str, enum.Enum):
         """Whether it has scales, and so needs calibration pictures."""
         return self in (Precision.INT8, Precision.FP8, Precision.MIXED)
 
+    @property
+    def bits(self) -> int:
+        """How wide a number is; of `MIXED` the narrowest."""
+        return {"fp32": 32, "fp16": 16, "bf16": 16}.get(self.value, 8)
+
     def __str__(self) -> str:
         """Return the value as it stands on the command line and in file names."""
         return self.value

@@ -5,47 +5,96 @@
     result = session.predict("street.jpg")
     report = maskrt.check("out.maskrt", images="val/", annotations="val.json")
 
+Each verb of the command line is a function of the same name here, but for two: `maskrt export` is
+`export_bundle`, and `maskrt demo` is for the command line alone. `maskrt.export` and `maskrt.demo`
+are folders, and Python sets a folder's name on the package when something in it is imported.
+
 Importing `maskrt` imports nothing heavy: each name is loaded when it is first used.
 """
 
 import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from .catalogue import ModelFacts, TargetFacts, models, targets
+    from .compiling.inlined import write_inlined
+    from .compiling.recipe_edit import set_precisions
     from .core import Bundle, InputSpec, Instances, MaskrtError, Precision, Target
-    from .pipeline import build, calibrate, check, compile, load
+    from .export.surgery import Examination
+    from .inspection import Inspection, inspect
+    from .packaging.package import Package, package
+    from .pipeline import build, calibrate, check, compile, export_bundle, load, store_reference
+    from .running.bench import Bench, bench
+    from .running.pictures import RunResult, run
+    from .runtime import Frame, Session
     from .runtime.build import BuildOptions
+    from .runtime.check import Report
+    from .runtime.doctor import Diagnosis, doctor
 
 __all__ = [
+    "Bench",
     "BuildOptions",
     "Bundle",
+    "Diagnosis",
+    "Examination",
+    "Frame",
     "InputSpec",
+    "Inspection",
     "Instances",
     "MaskrtError",
+    "ModelFacts",
+    "Package",
     "Precision",
+    "Report",
+    "RunResult",
+    "Session",
     "Target",
+    "TargetFacts",
+    "bench",
     "build",
     "calibrate",
     "check",
     "compile",
+    "doctor",
+    "export_bundle",
+    "inspect",
     "load",
+    "models",
+    "package",
+    "run",
+    "set_precisions",
+    "store_reference",
+    "targets",
+    "write_inlined",
 ]
 __version__ = "0.1.0"
 
-_HOME_OF = {
-    "BuildOptions": ".runtime.build",
-    **dict.fromkeys(("build", "calibrate", "check", "compile", "load"), ".pipeline"),
-    **dict.fromkeys(
-        ("Bundle", "InputSpec", "Instances", "MaskrtError", "Precision", "Target"), ".core"
-    ),
+# Module → the public names that live there. No name may be that of a folder or file of `maskrt/`.
+_NAMES_IN = {
+    ".catalogue": "ModelFacts TargetFacts models targets",
+    ".compiling.inlined": "write_inlined",
+    ".compiling.recipe_edit": "set_precisions",
+    ".core": "Bundle InputSpec Instances MaskrtError Precision Target",
+    ".export.surgery": "Examination",
+    ".inspection": "Inspection inspect",
+    ".packaging.package": "Package package",
+    ".pipeline": "build calibrate check compile export_bundle load store_reference",
+    ".running.bench": "Bench bench",
+    ".running.pictures": "RunResult run",
+    ".runtime": "Frame Session",
+    ".runtime.build": "BuildOptions",
+    ".runtime.check": "Report",
+    ".runtime.doctor": "Diagnosis doctor",
 }
+_HOME_OF = {name: home for home, names in _NAMES_IN.items() for name in names.split()}
 
+if not TYPE_CHECKING:  # a type checker would take any name at all
 
-def __getattr__(name: str) -> Any:
-    """Load a public name on first use (PEP 562)."""
-    if name not in _HOME_OF:
-        raise AttributeError(f"module 'maskrt' has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOME_OF[name], __name__), name)
+    def __getattr__(name: str) -> object:
+        """Load a public name on first use (PEP 562)."""
+        if name not in _HOME_OF:
+            raise AttributeError(f"module 'maskrt' has no attribute {name!r}")
+        return getattr(importlib.import_module(_HOME_OF[name], __name__), name)
 
 
 def __dir__() -> list[str]:

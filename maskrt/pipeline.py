@@ -2,29 +2,29 @@
 
     export → calibrate → build → load / check
 
-`compile` does the first three in one go, and either leaves a complete bundle or nothing. What the
-stages do is in `stages`, what they refuse beforehand in `arguments`.
+`compile` does the first three in one go, and either leaves a complete bundle or nothing. What was
+asked is checked first, and is one thing from then on (`compiling/request.py`,
+`precision/request.py`); what the stages do is in `compiling/stages.py`.
 """
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from . import calib
-from .checking.accuracy import measure
+from .calib.bundled import read_model
+from .checking import accuracy
 from .checking.conversion import refuse_blind_engine
-from .compiling.arguments import (
-    Pictures,
-    calibrated_precision,
-    calibration_pictures,
-    check_budget_arguments,
-    check_improvements,
-    check_method,
-    check_size,
-    given_normalisation,
-    improvements_of,
-    is_measurable,
+from .checking.foretold import run_as
+from .checking.runs import Reference, Run, run_here
+from .compiling.request import (
+    CompileRequest,
+    EngineRequest,
+    HeadRequest,
+    ModelRequest,
     parse_targets,
 )
 from .compiling.stages import (
@@ -32,26 +32,35 @@ from .compiling.stages import (
     hold_to_budget,
     improve_recipe,
     make_export,
-    read_model,
     remove_stale,
     write_engine,
     write_export,
     write_recipe,
 )
-from .core import Bundle, Precision, Progress, Target, silent
+from .core import Bundle, Placing, Precision, Progress, Resampling, Target, UsageError, silent
 from .core.bundle import check_destination
 from .core.masks import MaskPaste
+from .precision.request import Judged, Pictures, RecipeRequest
 from .runtime import Session, open_session
 from .runtime.build import BuildOptions
 from .runtime.check import CocoDataset
-from .runtime.possible import check_can_exist
+from .runtime.possible import check_can_exist, is_measurable
 
 if TYPE_CHECKING:
     from torch import nn
 
     from .runtime.check import Report
 
-__all__ = ["build", "calibrate", "check", "compile", "export_bundle", "load"]
+__all__ = [
+    "build",
+    "calibrate",
+    "check",
+    "compile",
+    "export_bundle",
+    "load",
+    "measure",
+    "store_reference",
+]
 
 
 def compile(
@@ -68,6 +77,8 @@ def compile(
     method: str = calib.DEFAULT_METHOD,
     bias_correction: bool = False,
     equalise: bool = False,
+    keep: Mapping[str, Precision | str] | None = None,
+    keep_outputs: bool = False,
     max_ap_drop: float | None = None,
     images: Path | str | None = None,
     annotations: Path | str | None = None,
@@ -76,6 +87,15 @@ def compile(
     std: Sequence[float] | None = None,
     channel_order: str | None = None,
     paste: MaskPaste | str | None = None,
+    outputs: str | None = None,
+    score_threshold: float | None = None,
+    iou_threshold: float | None = None,
+    class_agnostic: bool | None = None,
+    max_detections: int | None = None,
+    mask_crop: str | None = None,
+    placing: Placing | str | None = None,
+    resampling: Resampling | str | None = None,
+    fill: Sequence[int] | None = None,
     progress: Progress = silent,
 ) -> Bundle:
     """Compile a PyTorch model to a bundle with an engine for each target.
@@ -97,6 +117,9 @@ def compile(
         bias_correction: take what INT8 adds to each layer's result on average off its bias, if that
             raises AP on `images`.
         equalise: bring the channels between two layers to one size for INT8, likewise.
+        keep: layer name, or pattern such as `"rpn.*"` → `"fp16"` or `"fp32"`, which those layers have
+            wherever something narrower is asked for, in the search too.
+        keep_outputs: keep the layers in FP32 that make scores, boxes and masks.
         max_ap_drop: largest loss of box or mask AP (0 to 100) against FP32 that is accepted, by
             every target that this machine can run; the others are built and not measured. For INT8
             and mixed precision the fastest recipe inside it is searched.
@@ -111,6 +134,17 @@ def compile(
             says so.
         paste: how masks over boxes come into the picture, `"torchvision"` or `"detectron2"`; None
             is the model's own way, which of an ONNX file its structure tells.
+        outputs: what the outputs of an ONNX file of one pass (YOLO, DETR) are, if that is not
+            recognised: `"yolo-seg=PREDICTIONS,PROTOTYPES"`, `"detr-seg=BOXES,SCORES,MASKS"`.
+        score_threshold: of such a file, as the next seven; instances score more. None is what its
+            family's own program takes (docs/surgery.md).
+        iou_threshold: a box that overlaps a better one more is left out.
+        class_agnostic: whether boxes of other classes suppress, too.
+        max_detections: instances a picture.
+        mask_crop: where masks end with their boxes: `"picture"`, `"prototypes"` or `"none"`.
+        placing: where a picture lies on the input: `"top_left"`, `"centre"` or `"squash"`.
+        resampling: how it is resized: `"antialiased"` or `"bilinear"`.
+        fill: the colour beside a letterboxed picture, RGB of 0 to 255.
         progress: told what goes on.
 
     Raises:
@@ -120,36 +154,57 @@ def compile(
             the FP32 graph finds instances.
         CheckFailedError: `max_ap_drop` was missed; no bundle is left.
     """
-    wanted = Precision.parse(precision)
-    places = parse_targets(targets, wanted)
-    check_size(input_size)
-    check_method(method)
     check_destination(Path(output))
-    rule = None if paste is None else MaskPaste.parse(paste)
-    pictures = calibration_pictures(calibration, wanted)
-    improvements = improvements_of(bias_correction, equalise)
-    dataset = check_budget_arguments(max_ap_drop, images, annotations, places, wanted, improvements)
-    exported = make_export(
-        model, weights, num_classes, input_size, batch, class_names, progress,
-        given_normalisation(mean, std, channel_order), paste=rule,
+    recipe = RecipeRequest.of(
+        precision, calibration, method, bias_correction=bias_correction, equalise=equalise,
+        keep=keep, keep_outputs=keep_outputs,
     )  # fmt: skip
+    places = parse_targets(targets, recipe.precision)
+    asked = CompileRequest(
+        ModelRequest(
+            model, weights, num_classes, input_size, batch, class_names, mean, std, channel_order,
+            None if paste is None else MaskPaste.parse(paste),
+            HeadRequest(
+                outputs, score_threshold, iou_threshold, class_agnostic, max_detections, mask_crop,
+                placing, resampling, fill,
+            ),
+        ),
+        recipe,
+        places,
+        Judged.of(recipe, places, images, annotations, max_ap_drop),
+    )  # fmt: skip
+    if asked.judged is None:
+        _refuse_idle(images, annotations, "max_ap_drop: give that, too")
+    return _compile(asked, Path(output), progress)
+
+
+def _compile(asked: CompileRequest, output: Path, progress: Progress) -> Bundle:
+    """Do one stage after the other."""
+    recipe, judged = asked.recipe, asked.judged
+    fp32 = recipe.precision is Precision.FP32
+    observed = replace(recipe, pictures=None) if fp32 else recipe  # FP32 needs no ranges
+    exported = make_export(asked.model, progress)
     with Bundle.create(output, exported.manifest) as bundle:
-        write_export(bundle, exported, pictures, progress)
-        observed = None if wanted is Precision.FP32 else pictures
-        write_recipe(bundle, exported.model, wanted, observed, progress, method)
-        if dataset is not None and improvements:
-            improve_recipe(bundle, places, dataset, pictures, improvements, progress)
-        searched = wanted in (Precision.INT8, Precision.MIXED)
-        if dataset is not None and max_ap_drop is not None and searched:
-            fit_recipe_to_budget(bundle, places, dataset, pictures, max_ap_drop, progress)
-        for target in places:
-            write_engine(bundle, Path(output).name, target, wanted, progress)
-            if is_measurable(target) and pictures is not None:
-                refuse_blind_engine(bundle, target, wanted, pictures)
-        if dataset is not None and max_ap_drop is not None:
-            for target in filter(is_measurable, places):
-                hold_to_budget(bundle, target, dataset, max_ap_drop, progress)
+        write_export(bundle, exported, recipe.pictures, progress)
+        write_recipe(bundle, exported.model, observed, progress)
+        if judged is not None and recipe.improvements:
+            improve_recipe(bundle, recipe, judged, progress)
+        if judged is not None and judged.budget is not None and recipe.is_searched:
+            fit_recipe_to_budget(bundle, recipe, judged, progress)
+        for target in asked.targets:
+            write_engine(bundle, EngineRequest(target, recipe.precision, output.name), progress)
+            if is_measurable(target) and recipe.pictures is not None:
+                refuse_blind_engine(bundle, target, recipe.precision, recipe.pictures)
+        if judged is not None and judged.budget is not None:
+            for target in judged.measurable:
+                hold_to_budget(bundle, target, judged, progress)
     return Bundle.open(output)
+
+
+def _refuse_idle(images: Path | str | None, annotations: Path | str | None, measured: str) -> None:
+    """Raise `UsageError` for pictures to measure on, where nothing is to be measured."""
+    if images is not None or annotations is not None:
+        raise UsageError(f"images and annotations measure {measured}.")
 
 
 def export_bundle(
@@ -165,18 +220,31 @@ def export_bundle(
     std: Sequence[float] | None = None,
     channel_order: str | None = None,
     paste: MaskPaste | str | None = None,
+    outputs: str | None = None,
+    score_threshold: float | None = None,
+    iou_threshold: float | None = None,
+    class_agnostic: bool | None = None,
+    max_detections: int | None = None,
+    mask_crop: str | None = None,
+    placing: Placing | str | None = None,
+    resampling: Resampling | str | None = None,
+    fill: Sequence[int] | None = None,
     progress: Progress = silent,
 ) -> Bundle:
     """Export a PyTorch model to a bundle without engines; see `compile`."""
     check_destination(Path(output))
-    rule = None if paste is None else MaskPaste.parse(paste)
-    exported = make_export(
-        model, weights, num_classes, input_size, batch, class_names, progress,
-        given_normalisation(mean, std, channel_order), paste=rule,
+    asked = ModelRequest(
+        model, weights, num_classes, input_size, batch, class_names, mean, std, channel_order,
+        None if paste is None else MaskPaste.parse(paste),
+        HeadRequest(
+            outputs, score_threshold, iou_threshold, class_agnostic, max_detections, mask_crop,
+            placing, resampling, fill,
+        ),
     )  # fmt: skip
+    exported = make_export(asked, progress)
     with Bundle.create(output, exported.manifest) as bundle:
         write_export(bundle, exported, None, progress)
-        write_recipe(bundle, exported.model, Precision.FP32, None, progress)
+        write_recipe(bundle, exported.model, RecipeRequest(), progress)
     return Bundle.open(output)
 
 
@@ -188,6 +256,8 @@ def calibrate(
     method: str = calib.DEFAULT_METHOD,
     bias_correction: bool = False,
     equalise: bool = False,
+    keep: Mapping[str, Precision | str] | None = None,
+    keep_outputs: bool = False,
     images: Path | str | None = None,
     annotations: Path | str | None = None,
     progress: Progress = silent,
@@ -196,20 +266,24 @@ def calibrate(
 
     One pass gives the scales of every method; `method` says whose are used. Engines that the bundle
     already has were built by the old recipe, and are removed. A pass that was stopped goes on where
-    it was. `bias_correction` and `equalise` are as in `compile`, measured for the target `cpu`.
+    it was. `bias_correction` and `equalise` are as in `compile`, measured for the target `cpu`, and
+    so are `keep` and `keep_outputs`: what an earlier recipe kept has to be given again.
     """
     opened = Bundle.open(bundle)
-    wanted = calibrated_precision(precision, method)
-    pictures = calibration_pictures(calibration, wanted)
-    improvements = improvements_of(bias_correction, equalise)
-    dataset = check_improvements(improvements, images, annotations, wanted)
+    asked = RecipeRequest.of(
+        precision, calibration, method, bias_correction=bias_correction, equalise=equalise,
+        keep=keep, keep_outputs=keep_outputs,
+    )  # fmt: skip
+    asked.check_found_by_calibration()
+    judged = Judged.of(asked, parse_targets(["cpu"]), images, annotations)
+    if judged is None:
+        _refuse_idle(images, annotations, "bias_correction and equalise: ask for one of them")
     model = read_model(opened)
     with opened.edit() as staged:
         remove_stale(staged)
-        write_recipe(staged, model, wanted, pictures, progress, method)
-        if dataset is not None:
-            cpu = parse_targets(["cpu"])
-            improve_recipe(staged, cpu, dataset, pictures, improvements, progress)
+        write_recipe(staged, model, asked, progress)
+        if judged is not None:
+            improve_recipe(staged, asked, judged, progress)
     return opened
 
 
@@ -235,7 +309,8 @@ def build(
     (place,) = parse_targets([target], wanted)
     with opened.edit() as staged:
         staged.remove("report/")
-        write_engine(staged, opened.path.name, place, wanted, progress, options)
+        asked = EngineRequest(place, wanted, opened.path.name, options or BuildOptions())
+        write_engine(staged, asked, progress)
     return opened
 
 
@@ -294,17 +369,63 @@ def check(
         not be.
     """
     measured = measure(
-        Bundle.open(bundle),
-        CocoDataset.load(images, annotations),
-        target=target,
-        as_target=as_target,
-        precision=precision,
-        max_ap_drop=max_ap_drop,
-        weights=weights,
-        explain=explain,
-        dask=dask,
+        bundle, images=images, annotations=annotations, target=target, as_target=as_target,
+        precision=precision, max_ap_drop=max_ap_drop, weights=weights, explain=explain, dask=dask,
         progress=progress,
-    )
+    )  # fmt: skip
     if measured.unsaved:
         warnings.warn(f"the report is not in the bundle: {measured.unsaved}", stacklevel=2)
     return measured.report
+
+
+def measure(
+    bundle: Bundle | Path | str,
+    *,
+    images: Path | str,
+    annotations: Path | str,
+    as_target: Target | str | None = None,
+    dask: str | None = None,
+    **asked: Any,
+) -> accuracy.Measured:
+    """Do what `check` does, and return the report with its page; `asked` is of `check`."""
+    run: Run = run_here
+    if as_target is not None:
+        _refuse_beside_as_target(
+            target=asked.get("target"), explain=asked.get("explain"), dask=dask
+        )
+        run, asked["target"] = run_as, as_target
+    elif dask is not None:
+        from .cluster.check import run_on_cluster
+
+        run = partial(run_on_cluster, address=dask)
+    opened, dataset = Bundle.open(bundle), CocoDataset.load(images, annotations)
+    return accuracy.measure(opened, dataset, run=run, **asked)
+
+
+def store_reference(
+    bundle: Bundle | Path | str,
+    *,
+    images: Path | str,
+    annotations: Path | str,
+    weights: Path | str | None = None,
+    progress: Progress = silent,
+) -> Reference:
+    """Run the reference and store its results in the bundle, for a device that cannot run it.
+
+    The arguments are those of `check`; `check` on the device then compares with these results.
+
+    Returns:
+        The results and their evaluator, whose `metrics()` are the reference's AP.
+    """
+    opened, dataset = Bundle.open(bundle), CocoDataset.load(images, annotations)
+    return accuracy.store_reference(opened, dataset, weights=weights, progress=progress)
+
+
+def _refuse_beside_as_target(**given: object) -> None:
+    """Raise `UsageError` for what says nothing of a check `as_target`."""
+    for name, value in given.items():
+        if value:
+            raise UsageError(
+                f"an evaluation as another target runs no engine, so {name} says nothing of it: "
+                "leave out one of the two."
+            )

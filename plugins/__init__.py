@@ -5,7 +5,7 @@ Each folder `plugins/<operator>/` has the same files: `schema.py` (the signature
 without plugins).
 """
 
-from .bodies import OPERATORS, attach_functions, lower
+from .bodies import OPERATORS, attach_functions, inline, lower
 from .operator import DOMAIN
 
-__all__ = ["DOMAIN", "OPERATORS", "attach_functions", "lower"]
+__all__ = ["DOMAIN", "OPERATORS", "attach_functions", "inline", "lower"]

@@ -6,6 +6,7 @@ returns a model of standard operators only ("function" or "pluginless"), or of t
 that TensorRT 8.5 and 8.6 bring along ("builtin").
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Literal
 
@@ -14,6 +15,7 @@ import onnx.inliner
 from onnx import helper
 
 from ..core import UnsupportedModelError, UnsupportedTargetError
+from ..core.operator_names import function_name, operator_of
 from .batched_nms import OPERATOR as BATCHED_NMS
 from .mask_iou import OPERATOR as MASK_IOU
 from .matrix_nms import OPERATOR as MATRIX_NMS
@@ -23,7 +25,7 @@ from .paste_masks import OPERATOR as PASTE_MASKS
 from .preprocess import OPERATOR as PREPROCESS
 from .soft_nms import OPERATOR as SOFT_NMS
 
-__all__ = ["OPERATORS", "Form", "attach_functions", "lower"]
+__all__ = ["OPERATORS", "Form", "attach_functions", "inline", "lower"]
 
 Form = Literal["function", "pluginless", "builtin"]
 
@@ -44,7 +46,8 @@ OPERATORS: dict[str, Operator] = {
 def attach_functions(model: onnx.ModelProto, form: Form = "function") -> onnx.ModelProto:
     """Return a copy of `model` in which each `maskrt` node has its local function.
 
-    Each node gets an overload of its own, since a body depends on attributes and static shapes.
+    A body depends on attributes and static shapes, so each node has one of its own, and its
+    `op_type` becomes that function's name: `BatchedNMS_2` for the graph's second `BatchedNMS`.
 
     Raises:
         UnsupportedModelError: an unknown `maskrt` operator, or attributes outside its schema.
@@ -56,8 +59,12 @@ def attach_functions(model: onnx.ModelProto, form: Form = "function") -> onnx.Mo
     del attached.functions[:]
     attached.functions.extend(kept)
     known, constants = _static_types(attached), _constants(attached)
-    for index, node in enumerate(_maskrt_nodes(attached)):
-        node.overload = str(index)
+    numbers: Counter[str] = Counter()
+    for node in _maskrt_nodes(attached):
+        operator = operator_of(node.op_type)
+        numbers[operator] += 1
+        node.op_type = function_name(operator, numbers[operator])
+        node.overload = ""
         attached.functions.append(_body_of(node, known, constants, form))
     _import_domain(attached)
     return attached
@@ -67,10 +74,18 @@ def lower(model: onnx.ModelProto, form: Form) -> onnx.ModelProto:
     """Return `model` without `maskrt` nodes; see the module's text."""
     if not any(True for _ in _maskrt_nodes(model)):
         return model
-    attached = attach_functions(model, form)
-    inlined = onnx.inliner.inline_local_functions(attached)
+    return inline(attach_functions(model, form))
+
+
+def inline(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return a copy of `model` with the body of each local function in the place of its nodes.
+
+    It has no functions and no domain `maskrt`, and computes the same to the bit: for programs that
+    read no local functions.
+    """
+    inlined = onnx.inliner.inline_local_functions(model)
     kept = {o.domain: o for o in inlined.opset_import if o.domain != DOMAIN}
-    for function in attached.functions:  # the inliner leaves out domains of which it has no schema
+    for function in model.functions:  # the inliner leaves out domains of which it has no schema
         for opset in function.opset_import:
             kept.setdefault(opset.domain, opset)
     del inlined.opset_import[:]
@@ -84,11 +99,12 @@ def _body_of(
     constants: dict[str, onnx.TensorProto],
     form: Form,
 ) -> onnx.FunctionProto:
-    operator = OPERATORS.get(node.op_type)
+    name = operator_of(node.op_type)
+    operator = OPERATORS.get(name)
     if operator is None:
         raise UnsupportedModelError(
-            f"node {node.name!r} has the operator maskrt::{node.op_type}, which this version does "
-            f"not know: it knows {', '.join(OPERATORS)}."
+            f"node {node.name!r} has the operator maskrt::{name}, which this version does not "
+            f"know: it knows {', '.join(OPERATORS)}."
         )
     attributes = operator.schema.attributes_of(node)
     missing = [name for name in node.input if name not in known]
@@ -99,11 +115,11 @@ def _body_of(
         )
     shapes, types = zip(*(known[name] for name in node.input), strict=True)
     held = {i: constants[name] for i, name in enumerate(node.input) if name in constants}
-    view = NodeView(attributes, shapes, types, node.overload, held)
+    view = NodeView(attributes, shapes, types, node.op_type, held)
     make: Callable[[NodeView], onnx.FunctionProto] | None = getattr(operator, form)
     if make is None:
         raise UnsupportedTargetError(
-            f"{node.op_type} cannot be made of the plugins that TensorRT 8.5 and 8.6 bring along: "
+            f"{name} cannot be made of the plugins that TensorRT 8.5 and 8.6 bring along: "
             "choose a target with TensorRT 10 or later, or export without this operator."
         )
     return make(view)

@@ -59,14 +59,10 @@ class Body:
         """Return `data[..., start:stop]`."""
         return self.op("Slice", data, self.ints(start), self.ints(stop), self.ints(-1))
 
-    def to_function(
-        self, name: str, overload: str, inputs: list[str], outputs: list[str]
-    ) -> onnx.FunctionProto:
+    def to_function(self, name: str, inputs: list[str], outputs: list[str]) -> onnx.FunctionProto:
         """Return the nodes as a local function of the domain `maskrt`."""
         opset = [helper.make_opsetid("", OPSET)]
-        function = helper.make_function(DOMAIN, name, inputs, outputs, self.nodes, opset)
-        function.overload = overload
-        return function
+        return helper.make_function(DOMAIN, name, inputs, outputs, self.nodes, opset)
 
     def _fresh(self, hint: str) -> str:
         self._count += 1

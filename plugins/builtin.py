@@ -44,10 +44,10 @@ def plugin_op(body: Body, plugin: str, *inputs: str, **fields: Any) -> str:
 
 
 def to_function(
-    body: Body, view: NodeView, name: str, inputs: list[str], outputs: list[str]
+    body: Body, view: NodeView, inputs: list[str], outputs: list[str]
 ) -> onnx.FunctionProto:
     """Return the nodes as a local function that may hold plugin nodes, named for the builder."""
-    function = in_float32(body.to_function(name, view.overload, inputs, outputs))
+    function = in_float32(body.to_function(view.function, inputs, outputs))
     function.opset_import.append(helper.make_opsetid(PLUGIN_DOMAIN, 1))
     return function
 
@@ -58,7 +58,7 @@ def in_float32(function: onnx.FunctionProto) -> onnx.FunctionProto:
     A body of standard operators that both parsers import needs no more than that.
     """
     for index, node in enumerate(function.node):
-        node.name = f"{FLOAT32_PREFIX}{function.name}.{function.overload}/{node.op_type}_{index}"
+        node.name = f"{FLOAT32_PREFIX}{function.name}/{node.op_type}_{index}"
     return function
 
 

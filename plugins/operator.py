@@ -135,13 +135,14 @@ class Operator:
 class NodeView:
     """A node as a body sees it: attributes by name, static shape and ONNX type of each input.
 
-    Inputs whose values the graph holds are in `constants`, by their place.
+    `function` is the name that the body is to have. Inputs whose values the graph holds are in
+    `constants`, by their place.
     """
 
     attributes: Mapping[str, Any]
     input_shapes: tuple[tuple[int, ...], ...]
     input_types: tuple[int, ...]
-    overload: str
+    function: str
     constants: Mapping[int, onnx.TensorProto] = field(default_factory=dict)
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import onnx
 
 from ..core import UnsupportedModelError
+from ..core.operator_names import operator_of
 from .bodies import OPERATORS
 from .operator import DOMAIN, Operator
 
@@ -22,7 +23,8 @@ _KERNELS = ("plugins", "aot")  # forms that run kernel.cu; the others are one Py
 
 def operators_of(model: onnx.ModelProto) -> tuple[str, ...]:
     """Return the names of the `maskrt` operators in a graph, each once, sorted."""
-    return tuple(sorted({node.op_type for node in model.graph.node if node.domain == DOMAIN}))
+    found = {operator_of(node.op_type) for node in model.graph.node if node.domain == DOMAIN}
+    return tuple(sorted(found))
 
 
 def sources_digest(operators: Iterable[str], form: str) -> str:

@@ -9,12 +9,16 @@ are `c` canvas pixels apart, and so it lies at element
     CANVAS        4         0         interpolate(scale_factor=4, align_corners=False): SOLO
     CANVAS_LATE   4         1/8       AdelaiDet's aligned_bilinear: CondInst
     CANVAS_EVEN   H / rows  0         interpolate(size=(H, W), align_corners=False): YOLACT
+    CANVAS_BOXED  H / rows  0         the same: YOLO
 
+with `(y + 1/2) h'/h + top` for the place on the canvas of a picture that does not lie at its top,
 in one bilinear step straight to the picture, compared with the threshold. Where picture and canvas
 have one size this is the function on the right. No box is involved: a mask ends where its
-probabilities do.
+probabilities do; but with CANVAS_BOXED no pixel y is inside unless `y1 <= y < y2`, and likewise x,
+of its box in the picture.
 """
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -36,6 +40,7 @@ def paste_canvas_masks(
     threshold: float = 0.5,
     *,
     frame: MaskFrame = MaskFrame.CANVAS,
+    boxes: np.ndarray | None = None,
 ) -> np.ndarray:
     """Resample masks into full-size bool pictures.
 
@@ -44,12 +49,14 @@ def paste_canvas_masks(
         place: where the picture lay on the canvas.
         threshold: a pixel belongs to the mask if its probability is greater.
         frame: how the elements lie on the canvas; one of the CANVAS kinds.
+        boxes: `[N, 4]`, xyxy in pixels of the picture, for CANVAS_BOXED.
 
     Returns:
         bool `[N, h, w]`, pixels of the picture.
     """
     masks = np.zeros((len(probabilities), *place.image_size), bool)
-    for mask, crop in zip(masks, _crops(probabilities, place, threshold, frame), strict=True):
+    crops = _crops(probabilities, place, threshold, frame, boxes)
+    for mask, crop in zip(masks, crops, strict=True):
         height, width = crop.inside.shape
         mask[crop.top : crop.top + height, crop.left : crop.left + width] = crop.inside
     return masks
@@ -61,40 +68,69 @@ def crop_canvas_masks(
     threshold: float = 0.5,
     *,
     frame: MaskFrame = MaskFrame.CANVAS,
+    boxes: np.ndarray | None = None,
 ) -> list[Crop]:
     """Resample masks as `paste_canvas_masks` does, each into no more than its own crop."""
-    return list(_crops(probabilities, place, threshold, frame))
+    return list(_crops(probabilities, place, threshold, frame, boxes))
 
 
 class CanvasMasks:
     """Probabilities over the canvas, resampled when asked for (a `MaskSource`)."""
 
     def __init__(
-        self, probabilities: np.ndarray, place: Placement, frame: MaskFrame = MaskFrame.CANVAS
+        self,
+        probabilities: np.ndarray,
+        place: Placement,
+        frame: MaskFrame = MaskFrame.CANVAS,
+        boxes: np.ndarray | None = None,
     ) -> None:
-        """Keep float32 `[N, rows, columns]`, and how they and the picture lay on the canvas."""
+        """Keep float32 `[N, rows, columns]`, and how they and the picture lay on the canvas.
+
+        `boxes [N, 4]`, pixels of the picture, are for CANVAS_BOXED.
+        """
         self._probabilities, self._place, self._frame = probabilities, place, frame
+        self._boxes = boxes
 
     def __call__(self) -> np.ndarray:
         """Return bool `[N, height, width]`."""
-        return paste_canvas_masks(self._probabilities, self._place, frame=self._frame)
+        return paste_canvas_masks(
+            self._probabilities, self._place, frame=self._frame, boxes=self._boxes
+        )
 
     def crops(self) -> list[Crop]:
         """Return the N crops."""
-        return crop_canvas_masks(self._probabilities, self._place, frame=self._frame)
+        return crop_canvas_masks(
+            self._probabilities, self._place, frame=self._frame, boxes=self._boxes
+        )
 
     def select(self, keep: np.ndarray) -> "CanvasMasks":
         """Return the masks that the index or bool array `keep` names."""
-        return CanvasMasks(self._probabilities[keep], self._place, self._frame)
+        boxes = None if self._boxes is None else self._boxes[keep]
+        return CanvasMasks(self._probabilities[keep], self._place, self._frame, boxes)
 
 
 def _crops(
-    probabilities: np.ndarray, place: Placement, threshold: float, frame: MaskFrame
+    probabilities: np.ndarray,
+    place: Placement,
+    threshold: float,
+    frame: MaskFrame,
+    boxes: np.ndarray | None = None,
 ) -> Iterator[Crop]:
     """Yield each mask's crop; only the elements that it sees are read."""
-    down, across = (_axis(place, axis, probabilities.shape[1 + axis], frame) for axis in (0, 1))
-    for source in probabilities:
-        seen = source > threshold
+    axes = tuple(_axis(place, axis, probabilities.shape[1 + axis], frame) for axis in (0, 1))
+    for index, source in enumerate(probabilities):
+        down, across = axes
+        if frame is MaskFrame.CANVAS_BOXED:
+            assert boxes is not None, "CANVAS_BOXED is given boxes"
+            x1, y1, x2, y2 = boxes[index]
+            down, across = _within(down, y1, y2), _within(across, x1, x2)
+            seen = np.zeros(source.shape, bool)
+            if len(down.low) and len(across.low):  # nothing else is looked at
+                rows_of = slice(down.low[0], down.high[-1] + 1)
+                columns_of = slice(across.low[0], across.high[-1] + 1)
+                np.greater(source[rows_of, columns_of], threshold, out=seen[rows_of, columns_of])
+        else:
+            seen = source > threshold
         rows, columns = touched(down, seen.any(axis=1)), touched(across, seen.any(axis=0))
         inside = np.empty((len(rows.low), len(columns.low)), bool)
         if inside.size:
@@ -108,13 +144,24 @@ def _crops(
 def _axis(place: Placement, axis: int, elements: int, frame: MaskFrame) -> Axis:
     """Return the weights of a picture's pixels along one side, of `elements` over the canvas."""
     pixels, covered = place.image_size[axis], place.canvas_size[axis]
-    scale = np.float32(covered / (pixels * _STRIDE))
-    if frame is MaskFrame.CANVAS_EVEN:
+    scale, apart = np.float32(covered / (pixels * _STRIDE)), float(_STRIDE)
+    if frame.is_even:
         canvas = (place.input_size or place.canvas_size)[axis]
         scale = np.float32(covered * elements / (pixels * canvas))
+        apart = canvas / elements
     at = (np.arange(pixels, dtype=np.float32) + _HALF) * scale - _HALF
     if frame is MaskFrame.CANVAS_LATE:
         at -= _LATE
+    if place.offset[axis]:
+        at += np.float32(place.offset[axis] / apart)
     at = np.clip(at, np.float32(0), np.float32(elements - 1))
     low = at.astype(np.intp)
     return Axis(0, low, np.minimum(low + 1, elements - 1), at - low.astype(np.float32))
+
+
+def _within(axis: Axis, low: float, high: float) -> Axis:
+    """Keep the pixels whose numbers are at least `low` and below `high`."""
+    length = len(axis.low)
+    first, stop = (min(max(math.ceil(edge), 0), length) for edge in (low, high))
+    span = slice(first, max(stop, first))
+    return Axis(axis.start + first, axis.low[span], axis.high[span], axis.weight[span])

@@ -3,12 +3,16 @@
 With `s = min(H/h, W/w)` the picture `h x w` becomes `h' x w' = round(s h) x round(s w)`, at least
 one pixel each, at the top left of the canvas `H x W`; the rest is `pad_value`. Because sizes round,
 the true scales are `h'/h` and `w'/w`, one an axis, and boxes go back through those: the error of
-using `s` for both would reach half a pixel of the canvas at the far edge.
+using `s` for both would reach half a pixel of the canvas at the far edge. A spec may also place it
+in the middle, or squash it to the whole canvas (`InputSpec.placing`).
 
 Resizing is Pillow's bilinear, antialiased when it shrinks, across first and then down: in one call
 Pillow 13 takes the cheaper order and older ones do not, and the two differ by a grey level. A
 picture that already fits is copied bit by bit. Pixel edges map to pixel edges, so a box needs only
 a division.
+
+Without antialiasing (`Resampling.BILINEAR`) a pixel is made of its four nearest in fixed point of
+11 bits an axis, as in OpenCV's plain code; OpenCV's vector code may differ by a grey level.
 """
 
 from collections.abc import Iterable, Iterator
@@ -18,10 +22,12 @@ from pathlib import Path
 
 import numpy as np
 
-from ..core import InputSpec, require
+from ..core import InputSpec, Resampling, require
 from .images import as_image, read_image
 
 __all__ = ["Placement", "letterbox", "letterbox_batches", "placed_batches", "placement"]
+
+_FRACTION_BITS = 11  # of a weight, as OpenCV's; 8 + 2 x 11 bits fit into 32
 
 
 @dataclass(frozen=True)
@@ -30,13 +36,15 @@ class Placement:
 
     Attributes:
         image_size: `(h, w)` of the picture, in pixels.
-        canvas_size: `(h', w')` that it covers at the top left of the canvas, in pixels.
+        canvas_size: `(h', w')` that it covers of the canvas, in pixels.
         input_size: `(H, W)` of the canvas; None where the picture covers it.
+        offset: `(top, left)` of its first pixel on the canvas.
     """
 
     image_size: tuple[int, int]
     canvas_size: tuple[int, int]
     input_size: tuple[int, int] | None = None
+    offset: tuple[int, int] = (0, 0)
 
     def to_picture(self, boxes_xyxy: np.ndarray, *, clip: bool = True) -> np.ndarray:
         """Map boxes from canvas pixels to picture pixels.
@@ -50,7 +58,11 @@ class Placement:
         """
         (h, w), (canvas_h, canvas_w) = self.image_size, self.canvas_size
         scale = np.array([w / canvas_w, h / canvas_h, w / canvas_w, h / canvas_h])
-        mapped = boxes_xyxy.reshape(-1, 4) * scale
+        top, left = self.offset
+        boxes = boxes_xyxy.reshape(-1, 4)
+        if top or left:
+            boxes = boxes - np.array([left, top, left, top], np.float64)
+        mapped = boxes * scale
         if clip:
             mapped = np.clip(mapped, 0, np.array([w, h, w, h], np.float64))
         return mapped.astype(np.float32)
@@ -67,20 +79,21 @@ def letterbox(image: np.ndarray, spec: InputSpec) -> tuple[np.ndarray, Placement
         The canvas, uint8 `[H, W, 3]`, and where the picture lies on it.
     """
     place = placement(image.shape[0], image.shape[1], spec)
-    canvas_h, canvas_w = place.canvas_size
+    (canvas_h, canvas_w), (top, left) = place.canvas_size, place.offset
     canvas = np.empty((spec.height, spec.width, 3), np.uint8)
-    canvas[canvas_h:] = spec.pad_value
-    canvas[:canvas_h, canvas_w:] = spec.pad_value
-    canvas[:canvas_h, :canvas_w] = _resize(image, canvas_h, canvas_w)
+    bottom, right = top + canvas_h, left + canvas_w
+    canvas[:top] = canvas[bottom:] = spec.pad_value
+    canvas[top:bottom, :left] = canvas[top:bottom, right:] = spec.pad_value
+    resized = _RESIZES[spec.resampling](image, canvas_h, canvas_w)
+    canvas[top:bottom, left:right] = resized
     return canvas, place
 
 
 def placement(height: int, width: int, spec: InputSpec) -> Placement:
     """Return where a picture of `height x width` pixels comes to lie on the canvas of `spec`."""
-    scale = spec.scale_for(height, width)
-    canvas_height = min(max(round(height * scale), 1), spec.height)
-    canvas_width = min(max(round(width * scale), 1), spec.width)
-    return Placement((height, width), (canvas_height, canvas_width), (spec.height, spec.width))
+    top, left, rows, columns = spec.area_of(height, width)
+    size = (spec.height, spec.width)
+    return Placement((height, width), (rows, columns), size, (top, left))
 
 
 def letterbox_batches(
@@ -124,3 +137,35 @@ def _resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
     pillow = require("PIL.Image", "resize pictures")
     across = pillow.fromarray(image).resize((width, image.shape[0]), pillow.Resampling.BILINEAR)
     return np.asarray(across.resize((width, height), pillow.Resampling.BILINEAR))
+
+
+def _resize_bilinear(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Resize by the four nearest pixels, whose centres map to centres; rounds halves up."""
+    if image.shape[:2] == (height, width):
+        return image
+    (top, bottom, down), (left, right, across) = (
+        _nearest_two(image.shape[axis], size) for axis, size in enumerate((height, width))
+    )
+    one, columns = 1 << _FRACTION_BITS, across[:, None]
+    rows = []
+    for row in (top, bottom):
+        picked = image[row]
+        near, far = (picked[:, at].astype(np.int32) for at in (left, right))
+        rows.append(near * (one - columns) + far * columns)
+    weight = down[:, None, None]
+    total = rows[0] * (one - weight) + rows[1] * weight
+    half = 1 << (2 * _FRACTION_BITS - 1)
+    found: np.ndarray = ((total + half) >> (2 * _FRACTION_BITS)).astype(np.uint8)
+    return found
+
+
+def _nearest_two(source: int, outputs: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the two source pixels of each output pixel, and the second's weight of 2**11."""
+    at = (np.arange(outputs) + 0.5) * (source / outputs) - 0.5
+    at = np.clip(at, 0, source - 1)
+    first = np.minimum(at.astype(np.intp), max(source - 2, 0))
+    weight = np.rint((at - first) * (1 << _FRACTION_BITS)).astype(np.int32)
+    return first, np.minimum(first + 1, source - 1), weight
+
+
+_RESIZES = {Resampling.ANTIALIASED: _resize, Resampling.BILINEAR: _resize_bilinear}

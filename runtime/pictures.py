@@ -11,17 +11,31 @@ What is not contiguous is copied, too. A tensor of `[3, H, 3]` is read as `[H, W
 GPU is refused: its pixels are not here.
 """
 
+from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import numpy as np
 
 from ..core import InputError
 from .images import as_image, from_pillow, read_image
 
-__all__ = ["Picture", "is_picture", "load_picture"]
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
-Picture: TypeAlias = Any
+__all__ = ["Picture", "is_picture", "load_picture", "load_readable", "readable"]
+
+
+class _Tensor(Protocol):
+    """What speaks DLPack: an array of torch, CuPy or JAX."""
+
+    def __dlpack__(self, *args: Any, **kwargs: Any) -> Any:
+        """Return a capsule with the memory."""
+        ...
+
+
+Picture: TypeAlias = "str | Path | np.ndarray | Image | _Tensor"
 """A path, a numpy array, a PIL image, or a tensor that speaks DLPack."""
 
 
@@ -40,6 +54,26 @@ def load_picture(picture: Picture) -> np.ndarray:
     if hasattr(picture, "__dlpack__"):
         return as_image(_channels_last(_from_dlpack(picture)))
     return as_image(picture)
+
+
+def load_readable(picture: Picture, skipped: list[str]) -> np.ndarray | None:
+    """Return the pixels of a picture; of a file that cannot be read, add the reason to `skipped`.
+
+    An array that is no picture is an error of the program that made it, and is raised.
+    """
+    try:
+        return load_picture(picture)
+    except InputError as error:
+        if not isinstance(picture, str | Path):
+            raise
+        skipped.append(str(error))
+        return None
+
+
+def readable(pictures: Sequence[Picture], count: int) -> Iterator[np.ndarray]:
+    """Yield the first `count` pictures that can be read, one by one; fewer if there are no more."""
+    found = (image for picture in pictures if (image := load_readable(picture, [])) is not None)
+    return islice(found, count)
 
 
 def is_picture(value: Any) -> bool:

@@ -1,10 +1,12 @@
-"""Whether an engine that is asked for could exist at all, before anything advises to build it."""
+"""What can be: an engine that is asked for, and measuring one on this machine."""
 
 from pathlib import Path
 
 from ..core import Bundle, Precision, Target
+from .build import is_buildable
+from .cuda_device import can_run
 
-__all__ = ["check_can_exist"]
+__all__ = ["check_can_exist", "is_measurable"]
 
 
 def check_can_exist(
@@ -26,3 +28,8 @@ def check_can_exist(
     places = (Target.parse(name.partition("@")[0]) for name in opened.engines())
     if not any(f"{opened.engine_folder(p, wanted)}/engine.json" in opened for p in places):
         Target.parse("cpu").check_computes(wanted)
+
+
+def is_measurable(target: Target) -> bool:
+    """Whether an engine for `target` is both built and run by this machine."""
+    return can_run(target) and is_buildable(target)

@@ -19,7 +19,8 @@ from .paste import LazyMasks
 
 __all__ = ["Paste", "instances_of"]
 
-# (probabilities, boxes, size) → masks of MaskFrame.BOX; (probabilities, placement) → of others.
+# (probabilities, boxes, size) → masks of MaskFrame.BOX; (probabilities, placement) → of others, and
+# with the boxes in the picture as a third one of MaskFrame.CANVAS_BOXED.
 Paste: TypeAlias = Callable[..., np.ndarray]
 
 
@@ -96,9 +97,11 @@ def _lazy(
 ) -> Callable[[], np.ndarray]:
     """Return what pastes the masks of these boxes, canvas pixels, when it is called."""
     if mask_frame is not MaskFrame.BOX:
+        within = place.to_picture(boxes) if mask_frame is MaskFrame.CANVAS_BOXED else None
         if paste is None:
-            return CanvasMasks(probabilities, place, mask_frame)
-        return functools.partial(paste, probabilities, place)
+            return CanvasMasks(probabilities, place, mask_frame, within)
+        given = (probabilities, place) if within is None else (probabilities, place, within)
+        return functools.partial(paste, *given)
     found = (probabilities, place.to_picture(boxes, clip=False), place.image_size)
     if paste is None:
         return LazyMasks(*found, mask_paste)

@@ -13,7 +13,7 @@ import weakref
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 import numpy as np
 
@@ -42,6 +42,8 @@ if TYPE_CHECKING:
     from .cuda.frame import Frames
 
 __all__ = ["STAGES", "Session", "open_session"]
+
+_OnePicture = TypeVar("_OnePicture", bound=Picture)  # a list[Path] is no list[Picture]
 
 _IN_FLIGHT = 2  # frames of a stream on the device: one is uploaded while one is computed
 
@@ -121,9 +123,14 @@ class Session:
     def predict(self, images: list[Picture] | tuple[Picture, ...]) -> list[Instances]: ...
 
     @overload
+    def predict(self, images: list[_OnePicture]) -> list[Instances]: ...
+
+    @overload
     def predict(self, images: Picture) -> Instances: ...
 
-    def predict(self, images: Any) -> Any:
+    def predict(
+        self, images: "Picture | list[Picture] | list[_OnePicture] | tuple[Picture, ...]"
+    ) -> Instances | list[Instances]:
         """Find the instances in one picture, or in each of a list.
 
         Args:
@@ -387,6 +394,12 @@ def open_session(
     opened = Bundle.open(bundle)
     manifest = opened.manifest
     chosen, wanted = which_engine(opened, target, precision)
+    if on_device and not manifest.input.is_plain:
+        raise UsageError(
+            f"pictures of {opened.path} are placed {manifest.input.placing.value} and resized "
+            f"{manifest.input.resampling.value}, and the GPU's letterbox places top_left and "
+            "resizes antialiased: leave on_device out, and the CPU letterboxes."
+        )
     backend = open_backend(opened, chosen, wanted, threads=threads, on_device=on_device)
     return Session(
         backend,

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import maskrt
-from maskrt.compiling.stages import read_model
+from maskrt.calib.bundled import read_model
 from maskrt.core import Bundle, Precision, Target
 from maskrt.core.bundle import RECIPE
 from maskrt.demo import weights_path

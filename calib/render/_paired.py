@@ -3,8 +3,8 @@
 Weights on 127 levels hold pairs whose products saturate in ONNX Runtime's fast kernels for CPUs
 without dot products of bytes; one pair in some hundreds, as large weights are rare. Those pairs are
 brought to the largest sum that fits (`core/paired_products.py`), and each output channel takes the
-scale with the least squared error: 127 levels where large weights are no neighbours, and never fewer
-than 64, where no pair saturates. The integers are then the same in every kernel of every CPU.
+scale with the least squared error: 127 levels where large weights are no neighbours, and never
+fewer than 64, where no pair saturates. The integers are then the same in every kernel of every CPU.
 """
 
 import numpy as np

@@ -101,7 +101,10 @@ def _widened(
     """Return `scale`, wide enough for the layer's bias where that is to be int32."""
     if data_scales is None or layer.bias is None or layer.bias not in edit.before.constants:
         return scale
-    return bias_safe(scale, edit.before.array(layer.bias), data_scales[layer.data])
+    bias = edit.before.array(layer.bias).reshape(-1)  # a Gemm's may be one row of a matrix
+    if scale.ndim and bias.size not in (1, scale.size):
+        return scale
+    return bias_safe(scale, bias, data_scales[layer.data])
 
 
 def _dequantized(

@@ -6,8 +6,10 @@
 FP8 is the same with float8 (E4M3) in place of int8, and 448, its largest number, in place of 127.
 
 Only inputs of layers are quantised, once each, and the skip branch of a residual sum whose other
-branch is an INT8 layer. A nearest Resize is quantised at its input. Biases stay float, and every
-reader that is not INT8 keeps the float tensor.
+branch is an INT8 layer. A skip branch that a nearest Resize makes is quantised at the Resize's
+input; what a layer reads is quantised behind it, since TensorRT-RTX computes a convolution in float
+that has a Resize between it and its DequantizeLinear. Biases stay float, and every reader that is
+not INT8 keeps the float tensor.
 
 Source: NVIDIA, Working with Quantized Types, Q/DQ layer-node placement recommendations.
 """
@@ -49,9 +51,9 @@ def render_explicit_qdq(
     half = recipe.rest is Precision.FP16
     per_tensor = recipe.weight_scales == PER_TENSOR
     pairs: dict[str, str] = {}
-    for node, tensor in _reads(edit.before, layers, skips=not per_tensor):
+    for node, tensor, calibrated in _reads(edit.before, layers, skips=not per_tensor):
         if tensor not in pairs:
-            scale = np.float32(recipe.scale(tensor) * (LEVELS / LARGEST_FP8 if fp8 else 1))
+            scale = np.float32(recipe.scale(calibrated) * (LEVELS / LARGEST_FP8 if fp8 else 1))
             scale = fp16_representable(scale) if half else scale
             pairs[tensor] = _pair(edit, tensor, scale, fp8=fp8)
         edit.replace_input(node, tensor, pairs[tensor])
@@ -61,14 +63,14 @@ def render_explicit_qdq(
 
 def _reads(
     graph: GraphIndex, layers: Sequence[Layer], *, skips: bool
-) -> Iterable[tuple[onnx.NodeProto, str]]:
-    """Yield each node that is to read a quantised tensor, with that tensor."""
+) -> Iterable[tuple[onnx.NodeProto, str, str]]:
+    """Yield each node that is to read a quantised tensor, that tensor, and whose scale it has."""
     for layer in layers:
-        yield _before_resize(graph, graph.producers[layer.output], layer.data)
+        yield graph.producers[layer.output], layer.data, layer.data
     made = {name for layer in layers for name in (layer.output, layer.result)}
     for add in place(graph.model).adds if skips else ():
         if add.main in made:
-            yield _before_resize(graph, graph.producers[add.output], add.skip)
+            yield (*_before_resize(graph, graph.producers[add.output], add.skip), add.skip)
 
 
 def _before_resize(
@@ -76,10 +78,14 @@ def _before_resize(
 ) -> tuple[onnx.NodeProto, str]:
     """Follow `tensor` back over nearest Resizes: the first of them reads the quantised tensor.
 
-    A bilinear one computes, and does not commute with rounding: what it makes is quantised.
+    It holds the same numbers, and so has the same scale. A bilinear Resize computes, and does not
+    commute with rounding, and one that others read makes floats for them: those are quantised
+    behind it.
     """
     producer = graph.producers.get(tensor)
     while producer is not None and is_standard(producer, "Resize") and moves_data(producer):
+        if graph.only_consumer(tensor) is None:
+            break
         node, tensor = producer, producer.input[0]
         producer = graph.producers.get(tensor)
     return node, tensor

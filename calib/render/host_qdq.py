@@ -11,6 +11,9 @@ input and output of the op is quantised to one type. So here, unlike for TensorR
   add two products in 16 bits and saturate, those for uint8 weights never do. Pairs of weights are
   small enough for 16 bits (`_paired.py`), so that who loads the graph may take the faster kernels;
 * biases are int32 with scale data x weight;
+* an activation function that the grid of its result does not stand for (a Relu whose result shares
+  a grid with negative numbers, a Clip to less than the grid) is computed in float between two
+  pairs, since ONNX Runtime would compute its layer in float as well;
 * whatever else reads such a tensor gets the dequantised one: the float tensor is never made.
 """
 
@@ -21,7 +24,7 @@ import numpy as np
 import onnx
 
 from ...core import Precision
-from ..graph import GraphIndex
+from ..graph import GraphIndex, is_standard
 from ..layers import Layer, find_layers
 from ..placement import place, rearranged_from
 from ..recipe import Recipe
@@ -29,6 +32,7 @@ from ..scales import LEVELS, quantize_bias
 from ._deconvolution import split_deconvolutions
 from ._edit import GraphEdit
 from ._late_shuffle import shuffle_late
+from ._products import sum_products
 from ._weights import quantize_weights
 
 __all__ = ["render_host_qdq"]
@@ -55,12 +59,17 @@ def render_host_qdq(model: onnx.ModelProto, recipe: Recipe, *, full_range: bool)
     placement = place(model)
     chosen = {n for n, choice in recipe.layers.items() if choice.precision is Precision.INT8}
     model, origin = split_deconvolutions(model, chosen)
+    model, rearranged = sum_products(model, chosen)
+    origin |= rearranged
     edit = GraphEdit(shuffle_late(model))
     layers = [layer for layer in find_layers(edit.before) if layer.name in chosen]
     grids: dict[str, _Grid] = {}
     for name in _quantized(edit.before, layers):
         grids[name] = _grid(recipe, placement.group(origin.get(name, name)), full_range)
         _quantize_tensor(edit, name, grids[name])
+    for layer in layers:
+        if layer.result in grids and not _stands_for(edit.before, layer, grids[layer.result]):
+            _quantize_tensor(edit, layer.output, grids[layer.result])
     scales = {name: grid.scale for name, grid in grids.items()}
     weight_scales = quantize_weights(edit, layers, data_scales=scales, for_host=True)
     for layer in layers:
@@ -97,6 +106,23 @@ def _grid(recipe: Recipe, group: Sequence[str], full_range: bool) -> _Grid:
     return _Grid(scale * LEVELS / 255 if full_range else scale, 0)
 
 
+def _stands_for(graph: GraphIndex, layer: Layer, grid: _Grid) -> bool:
+    """Whether saturation on `grid` does all that the layer's activation function does."""
+    if layer.result == layer.output:
+        return True
+    activation = graph.producers[layer.result]
+    if is_standard(activation, "Relu"):
+        return grid.zero_point == 0
+    ends = [-np.inf, np.inf]
+    for index, name in enumerate(activation.input[1:3]):
+        if name:
+            if name not in graph.constants:
+                return False
+            ends[index] = float(graph.array(name).reshape(-1)[0])
+    least, most = -grid.zero_point * grid.scale, (255 - grid.zero_point) * grid.scale
+    return ends[0] <= least and most <= ends[1]
+
+
 def _quantize_tensor(edit: GraphEdit, name: str, grid: _Grid) -> None:
     """Put Q and DQ on the tensor `name`, so that every reader gets the dequantised one."""
     scale = edit.constant(f"{name}_scale", np.float32(grid.scale))
@@ -119,9 +145,9 @@ def _quantize_bias(
     """Store the bias as int32 on the grid of the layer's accumulators."""
     if layer.bias is None or layer.bias not in edit.before.constants:
         return
-    bias = edit.before.array(layer.bias)
-    if bias.ndim != 1:
-        return  # a broadcast bias of a Gemm: added as floats
+    bias = edit.before.array(layer.bias).reshape(-1)  # a Gemm's may be one row of a matrix
+    if weight_scale.ndim and bias.size not in (1, weight_scale.size):
+        return  # a number for each row: added as floats
     scale = (np.float32(data_scale) * weight_scale).astype(np.float32)
     levels = edit.constant(f"{layer.bias}_int32", quantize_bias(bias, scale))
     inputs = [levels, edit.constant(f"{layer.bias}_scale", scale)]

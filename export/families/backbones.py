@@ -17,6 +17,7 @@ from torchvision.ops.feature_pyramid_network import (
 )
 
 from ...core import UsageError
+from .scenes_backbone import CHANNELS, scenes_backbone
 
 __all__ = ["RESNETS", "resnet_fpn", "scenes_fpn"]
 
@@ -62,9 +63,7 @@ def scenes_fpn(*, first: int = 2, last: ExtraFPNBlock | None = None) -> Backbone
     With `first` 2 the trained weights of `maskrcnn_scenes` fit by name; with 3 those of its body,
     and of the pyramid `fpn.inner_blocks.{i}` and `fpn.layer_blocks.{i}` of `i + 1`.
     """
-    from ..zoo.maskrcnn_scenes import scenes_backbone
-
-    return scenes_backbone(first=first, last=last or _extra(first, 64))
+    return scenes_backbone(first=first, last=last or _extra(first, CHANNELS))
 
 
 def _extra(first: int, channels: int) -> ExtraFPNBlock:

@@ -22,7 +22,6 @@ import torchvision
 from torch import Tensor, nn
 from torchvision.ops import clip_boxes_to_image
 
-from .condinst_weights import CONDINST_LAYOUTS
 from .fcos import FCOSHead, LevelPrediction, boxes_from_distances, locations
 from .one_stage import Detections, OneStage, quarter
 
@@ -109,8 +108,6 @@ class CondInst(OneStage):
         strides, sizes_of_interest, inference: as given.
         mask_frame: where masks lie; AdelaiDet and mmdetection train them half a pixel late.
     """
-
-    layouts = CONDINST_LAYOUTS
 
     def __init__(
         self,

@@ -13,15 +13,12 @@ boxes are clipped  after NMS                        before
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from torch import Tensor
 
 from ...core.masks import MaskFrame
 from .checkpoints import DETECTRON2_FPN, MMDET_FPN, Layout, as_detectron2_reads
-
-if TYPE_CHECKING:
-    from .condinst import CondInst
+from .condinst import CondInst
 
 __all__ = ["CONDINST_LAYOUTS"]
 

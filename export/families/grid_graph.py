@@ -6,6 +6,8 @@ papers sort all above the score threshold by category score times maskness; the 
 more pass the threshold.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torch._higher_order_ops.while_loop import while_loop
@@ -49,7 +51,8 @@ def of_each(values: Tensor, place: Tensor) -> Tensor:
 
 
 def choose(
-    masks: Tensor,
+    masks_of: Callable[[Tensor], Tensor],
+    cells: Tensor,
     scores: Tensor,
     labels: Tensor,
     least: Tensor,
@@ -60,8 +63,13 @@ def choose(
 ) -> tuple[Tensor, ...]:
     """Rescore, suppress and cut: boxes, scores, labels int32, masks, count int32.
 
+    The masks of those that are left are made once more from what all are made of: to keep all and
+    to copy some would move more.
+
     Args:
-        masks: probabilities `[B, K, h, w]`, of the padded canvas's quarter.
+        masks_of: makes of cells `[B, N]` their masks `[B, N, h, w]`, probabilities over the padded
+            canvas's quarter.
+        cells: the candidates', int64 `[B, K]`.
         scores: of their categories, `[B, K]`.
         labels: int64 `[B, K]`.
         least: a mask has more elements than this, `[B, K]`.
@@ -70,6 +78,7 @@ def choose(
         shape: `(height, width)` of the masks that are returned: a quarter of the canvas.
         corner: `(w, h, w, h)` of the pictures in pixels, `[B, 1, 4]`.
     """
+    masks = masks_of(cells)
     inside = (masks > MASK_THRESHOLD).float()
     iou, area = mask_iou(masks, threshold=MASK_THRESHOLD)
     maskness = (masks * inside).sum((2, 3)) / area.clamp(min=1.0)
@@ -85,7 +94,7 @@ def choose(
         real = real & _greedy(iou, scores, labels, settings.overlap_threshold)
     scores, order = torch.where(real, scores, _REJECTED).topk(min(most, scores.shape[1]))
     kept = scores > 0
-    masks = of_each(masks[:, :, : shape[0], : shape[1]], order) * kept[..., None, None]
+    masks = masks_of(of_each(cells, order))[:, :, : shape[0], : shape[1]] * kept[..., None, None]
     boxes = boxes_of(masks, MASK_THRESHOLD, corner)
     labels = torch.where(kept, of_each(labels, order), 0).to(torch.int32)
     count = kept.sum(1).to(torch.int32)
@@ -101,8 +110,8 @@ def boxes_of(masks: Tensor, threshold: float, corner: Tensor) -> Tensor:
     """
     right, below = corner[..., 2], corner[..., 3]
     across, down = _elements(masks.shape[3], right), _elements(masks.shape[2], below)
-    seen = masks * (down[..., None] & across[..., None, :])
-    columns, rows = seen.amax(2), seen.amax(3)
+    columns = (masks * down[..., None]).amax(2) * across
+    rows = (masks * across[..., None, :]).amax(3) * down
     x0, x1 = _extent(columns, threshold, right)
     y0, y1 = _extent(rows, threshold, below)
     boxes = torch.stack([x0, y0, torch.minimum(x1, right), torch.minimum(y1, below)], -1)

@@ -31,6 +31,9 @@ class Letterboxed(nn.Module):
     scale: Tensor
     shift: Tensor
     filling: Tensor
+    rows: Tensor
+    columns: Tensor
+    canvas: Tensor
 
     def __init__(self, spec: InputSpec, mean: Sequence[float], std: Sequence[float]) -> None:
         """Keep what is constant.
@@ -45,6 +48,9 @@ class Letterboxed(nn.Module):
         self.register_buffer("shift", (-means / stds).reshape(1, 3, 1, 1))
         filling = torch.tensor(spec.pad_value, dtype=torch.float32)
         self.register_buffer("filling", filling.reshape(1, 3, 1, 1))
+        self.register_buffer("rows", torch.arange(spec.height, dtype=torch.float32))
+        self.register_buffer("columns", torch.arange(spec.width, dtype=torch.float32))
+        self.register_buffer("canvas", torch.tensor([spec.width, spec.height]).float())
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Normalise and measure.
@@ -54,24 +60,26 @@ class Letterboxed(nn.Module):
             pixels, float `[B, 1, 4]`: what boxes are clipped to.
         """
         # Cast before Transpose: TensorRT transposes no uint8.
-        planes = images.float().permute(0, 3, 1, 2)
-        differs = (planes - self.filling).abs().amax(1)
-        height, below = _end(differs.amax(2))
-        width, right = _end(differs.amax(1))
-        inside = (below[:, None, :, None] & right[:, None, None, :]).float()
-        corner = torch.cat([width, height, width, height], 1)[:, None]
-        return (planes * self.scale + self.shift) * inside, corner
+        pixels = images.float()
+        size = self._size((pixels - self.filling.reshape(3)).abs().amax(3))
+        width, height = size[:, :1], size[:, 1:]
+        inside = (self.rows < height)[..., None] & (self.columns < width)[:, None]
+        corner = torch.cat([size, size], 1)[:, None]
+        planes = pixels.permute(0, 3, 1, 2) * self.scale + self.shift
+        return planes * inside[:, None].float(), corner
+
+    def _size(self, differs: Tensor) -> Tensor:
+        """Return where `differs [B, H, W]` ends: width and height, `[B, 2]`.
+
+        Both are the largest of what the pixels that differ are numbered, by columns and by rows. So
+        each row says both, and one more step over the rows ends it: two kernels of TensorRT-RTX.
+        """
+        across = torch.where(differs > 0, self.columns + 1, 0.0).amax(2)
+        down = torch.where(differs.amax(2) > 0, self.rows + 1, 0.0)
+        last = torch.stack([across, down], 1).amax(2)
+        return torch.where(last > 0, last, self.canvas)
 
 
 def clip_boxes(boxes: Tensor, corner: Tensor) -> Tensor:
     """Clip `boxes [B, N, 4]` to pictures that end at `corner [B, 1, 4]`."""
     return torch.minimum(boxes.clamp(min=0), corner)
-
-
-def _end(differs: Tensor) -> tuple[Tensor, Tensor]:
-    """Return where each row of `differs [B, n]` ends, `[B, 1]`, and what lies before: `[B, n]`."""
-    number = differs.shape[1]
-    place = torch.arange(number, dtype=torch.float32)
-    last = torch.where(differs > 0, place + 1, 0.0).amax(1, keepdim=True)
-    end = torch.where(last > 0, last, float(number))
-    return end, place < end

@@ -18,7 +18,7 @@ which no head of these families predicts unless it says so.
 """
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -71,7 +71,6 @@ class OneStage(nn.Module):
         step: pictures are padded to a multiple of it.
         mask_frame: how masks lie over the picture.
         warning: what its checkpoint's project does otherwise and cannot be followed, a sentence.
-        layouts: of its checkpoints: the known projects', then its own.
     """
 
     image_mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
@@ -79,7 +78,6 @@ class OneStage(nn.Module):
     step: int = _STEP
     mask_frame: MaskFrame = MaskFrame.CANVAS
     warning: str = ""
-    layouts: tuple[Layout, ...]
 
     def __init__(self, backbone: nn.Module, num_classes: int, max_detections: int = 100) -> None:
         """Keep what every family has."""
@@ -123,15 +121,6 @@ class OneStage(nn.Module):
             self.detect(heads, index, canvas, size)
             for index, size in enumerate(sizes or [canvas] * len(images))
         ]
-
-    @classmethod
-    def classes_in(cls, weights: Mapping[str, Tensor]) -> int | None:
-        """Return the number of classes, background included; None for another model's weights."""
-        return classes_told(weights, cls.layouts)
-
-    def translate(self, weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        """Return `weights` under this model's names, and set it up as their project does."""
-        return renamed(self, weights, self.layouts)
 
 
 class OneStageGraph(nn.Module):
@@ -223,12 +212,16 @@ class OneStageFamily:
         models: what to call its models in a sentence.
         model: class of its models.
         graph_of: class of their graphs.
+        layouts: of their checkpoints: the known projects', then maskrt's own.
+        count: the number of classes in weights of one of `layouts`, background included.
     """
 
     name: str
     models: str
     model: type[OneStage]
     graph_of: type[OneStageGraph]
+    layouts: tuple[Layout, ...]
+    count: Callable[[Mapping[str, Tensor], Sequence[Layout]], int | None] = classes_told
 
     def matches(self, model: nn.Module) -> bool:
         """Whether this family exports `model`."""
@@ -254,12 +247,11 @@ class OneStageFamily:
 
     def classes_in(self, weights: Mapping[str, Tensor]) -> int | None:
         """Return the number of classes, background included; None for another family's weights."""
-        return self.model.classes_in(weights)
+        return self.count(weights, self.layouts)
 
     def translate(self, model: Any, weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        """Return `weights` under the model's own names."""
-        translated: Mapping[str, Tensor] = model.translate(weights)
-        return translated
+        """Return `weights` under the model's names, and set it up as their project does."""
+        return renamed(model, weights, self.layouts)
 
     def graph(self, model: Any, spec: InputSpec) -> nn.Module:
         """Return the module that is traced."""

@@ -1,7 +1,8 @@
 """The families, as data: the first that matches a model exports it.
 
 To add a one-stage family: a model (`one_stage.OneStage`), its graph (`one_stage.OneStageGraph`),
-one `OneStageFamily` here, and a name in `export/zoo`.
+the
+layouts of its checkpoints, one `OneStageFamily` here, and a name in `export/zoo`.
 """
 
 from collections.abc import Mapping
@@ -11,23 +12,29 @@ from torch import Tensor, nn
 from ...core import InputError, MaskrtError, UnsupportedModelError
 from .condinst import CondInst
 from .condinst_graph import CondInstGraph
+from .condinst_weights import CONDINST_LAYOUTS
 from .detectron2_layouts import refusal, remark
 from .family import Family
+from .grid_checkpoints import SOLO_LAYOUTS, SOLOV2_LAYOUTS
 from .one_stage import OneStageFamily
 from .solo import SOLO, SOLOGraph
 from .solov2 import SOLOv2, SOLOv2Graph
 from .torchvision_two_stage import TwoStageFamily
 from .yolact import Yolact
 from .yolact_graph import YolactGraph
+from .yolact_weights import YOLACT_LAYOUTS
+from .yolact_weights import classes_in as yolact_classes
 
 __all__ = ["FAMILIES", "classes_in", "family_of", "refusal", "remark", "translate"]
 
 FAMILIES: tuple[Family, ...] = (
     TwoStageFamily(),
-    OneStageFamily("yolact", "maskrt's YOLACT", Yolact, YolactGraph),
-    OneStageFamily("condinst", "maskrt's CondInst", CondInst, CondInstGraph),
-    OneStageFamily("solo", "maskrt's SOLO", SOLO, SOLOGraph),
-    OneStageFamily("solov2", "maskrt's SOLOv2", SOLOv2, SOLOv2Graph),
+    OneStageFamily(
+        "yolact", "maskrt's YOLACT", Yolact, YolactGraph, YOLACT_LAYOUTS, yolact_classes
+    ),
+    OneStageFamily("condinst", "maskrt's CondInst", CondInst, CondInstGraph, CONDINST_LAYOUTS),
+    OneStageFamily("solo", "maskrt's SOLO", SOLO, SOLOGraph, SOLO_LAYOUTS),
+    OneStageFamily("solov2", "maskrt's SOLOv2", SOLOv2, SOLOv2Graph, SOLOV2_LAYOUTS),
 )
 
 # What arithmetic on tensors of the wrong shape raises.

@@ -13,6 +13,7 @@ each level. Decoupled SOLO gathers from the channels of all levels.
 Source: Wang et al., SOLO: Segmenting Objects by Locations (2020).
 """
 
+import functools
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -22,7 +23,6 @@ from torch import Tensor, nn
 from ...core import InputSpec
 from . import grid_graph, grid_reference
 from .grid import CategoryBranch, GridSettings, grid_maps
-from .grid_checkpoints import SOLO_LAYOUTS
 from .layers import Tower, coordinates, prior_bias, resized
 from .one_stage import Detections, OneStage, OneStageGraph, quarter
 
@@ -45,8 +45,6 @@ class SOLOHeads(NamedTuple):
 
 class SOLO(OneStage):
     """The eager model; in eval mode it detects as the paper says."""
-
-    layouts = SOLO_LAYOUTS
 
     def __init__(
         self,
@@ -174,13 +172,16 @@ class SOLOGraph(OneStageGraph):
         """Return boxes, scores, labels, masks and count."""
         settings, canvas = self.model.settings, (self.spec.height, self.spec.width)
         scores, cells, labels = grid_graph.best_cells(heads.categories, settings.candidates)
-        masks = self._decoupled(heads, cells) if self.model.decoupled else self._own(heads, cells)
+        masks_of = functools.partial(self._by_weights, heads)
+        if self.model.decoupled:
+            across, down = (self._channels(heads, axis) for axis in range(2))
+            masks_of = functools.partial(self._products, across, down)
         return grid_graph.choose(
-            masks, scores, labels, self.get_buffer("least")[cells], settings,
+            masks_of, cells, scores, labels, self.get_buffer("least")[cells], settings,
             self.model.max_detections, quarter(canvas), corner,
         )  # fmt: skip
 
-    def _own(self, heads: SOLOHeads, cells: Tensor) -> Tensor:
+    def _by_weights(self, heads: SOLOHeads, cells: Tensor) -> Tensor:
         """Return the cells' masks `[B, K, h, w]`: each level's feature by their own weights."""
         weight, bias = self.get_buffer("weights")[cells], self.get_buffer("biases")[cells]
         level = self.get_buffer("level")[cells]
@@ -193,15 +194,16 @@ class SOLOGraph(OneStageGraph):
         assert total is not None  # there is at least one level
         return total
 
-    def _decoupled(self, heads: SOLOHeads, cells: Tensor) -> Tensor:
-        """Return the cells' masks `[B, K, h, w]`: products of a column's and a row's channel."""
-        levels = [
-            [resized(torch.sigmoid(logits), heads.size) for logits in found]
-            for found in (
-                self.model.level_masks(heads, level) for level in range(len(heads.features))
-            )
+    def _channels(self, heads: SOLOHeads, axis: int) -> Tensor:
+        """Return the channels of x (0) or y (1) of all levels, `[B, sum of S, h, w]`."""
+        layers = self.model.mask_layers[axis]
+        found = [
+            resized(torch.sigmoid(layer(feature[axis])), heads.size)
+            for layer, feature in zip(layers, heads.features, strict=True)
         ]
-        across = torch.cat([found[0] for found in levels], 1)
-        down = torch.cat([found[1] for found in levels], 1)
+        return torch.cat(found, 1)
+
+    def _products(self, across: Tensor, down: Tensor, cells: Tensor) -> Tensor:
+        """Return the cells' masks `[B, K, h, w]`: products of a column's and a row's channel."""
         column, row = self.get_buffer("column")[cells], self.get_buffer("row")[cells]
         return grid_graph.of_each(across, column) * grid_graph.of_each(down, row)

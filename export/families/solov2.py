@@ -21,7 +21,6 @@ from torch import Tensor, nn
 from ...core import InputSpec
 from . import grid_graph, grid_reference
 from .grid import CategoryBranch, GridSettings, grid_maps
-from .grid_checkpoints import SOLOV2_LAYOUTS
 from .layers import ConvNorm, Tower, coordinates, resized
 from .one_stage import Detections, OneStage, OneStageGraph, quarter
 
@@ -96,8 +95,6 @@ class MaskBranch(nn.Module):
 
 class SOLOv2(OneStage):
     """The eager model; in eval mode it detects as the paper says."""
-
-    layouts = SOLOV2_LAYOUTS
 
     def __init__(
         self,
@@ -176,9 +173,12 @@ class SOLOv2Graph(OneStageGraph):
         settings, canvas = self.model.settings, (self.spec.height, self.spec.width)
         scores, cells, labels = grid_graph.best_cells(heads.categories, settings.candidates)
         kernels = torch.cat([level.flatten(2) for level in heads.kernels], 2).transpose(1, 2)
-        logits = torch.matmul(grid_graph.of_each(kernels, cells), heads.feature.flatten(2))
-        masks = torch.sigmoid(logits).reshape(*cells.shape, *heads.feature.shape[2:])
+
+        def masks_of(cells: Tensor) -> Tensor:
+            logits = torch.matmul(grid_graph.of_each(kernels, cells), heads.feature.flatten(2))
+            return torch.sigmoid(logits).reshape(*cells.shape, *heads.feature.shape[2:])
+
         return grid_graph.choose(
-            masks, scores, labels, self.get_buffer("least")[cells], settings,
+            masks_of, cells, scores, labels, self.get_buffer("least")[cells], settings,
             self.model.max_detections, quarter(canvas), corner,
         )  # fmt: skip

@@ -17,7 +17,6 @@ used, is a product with that class's weights, taken before the transposed convol
 puts its pixels in their places.
 """
 
-import copy
 import math
 import operator
 from collections import OrderedDict
@@ -33,7 +32,6 @@ from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.keypoint_rcnn import KeypointRCNN
 from torchvision.models.detection.roi_heads import RoIHeads
 from torchvision.models.detection.rpn import RegionProposalNetwork
-from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.ops import MultiScaleRoIAlign
 
 from ...core import InputSpec, UnsupportedModelError, UsageError
@@ -41,13 +39,14 @@ from ...core.masks import MaskFrame, MaskPaste
 from ...plugins.symbolic import batched_nms, multilevel_roialign
 from . import detectron2_rcnn as detectron2
 from .family import Reference
+from .fixed_size import at_fixed_size, transform_of
 from .letterboxed import Letterboxed, clip_boxes
 from .own_class_masks import own_class_logits, simplify_upscale
 
-__all__ = ["FAMILY", "TwoStage", "TwoStageFamily", "at_fixed_size"]
+__all__ = ["FAMILY", "TwoStage", "TwoStageFamily"]
 
 FAMILY = "torchvision_two_stage"
-MAX_CANDIDATES = 4096
+MAX_CANDIDATES = 3840  # the most that every TensorRT sorts at once
 _STEPS = {  # parts whose code is written anew here, so a subclass's would be lost
     "rpn": RegionProposalNetwork,
     "rpn.box_coder": BoxCoder,
@@ -75,7 +74,7 @@ class TwoStageFamily:
 
     def pad_value(self, model: Any) -> tuple[int, int, int]:
         """Return the RGB filling of the letterbox: the mean of the model's normalisation."""
-        red, green, blue = (round(255 * m) for m in _transform(model).image_mean)
+        red, green, blue = (round(255 * m) for m in transform_of(model).image_mean)
         return red, green, blue
 
     def mask_frame(self, _model: Any) -> MaskFrame:
@@ -104,30 +103,9 @@ class TwoStageFamily:
 
     def reference(self, model: nn.Module, spec: InputSpec) -> Reference:
         """Return torchvision's own code on a copy of `model`."""
-        from ..reference import PyTorchReference
+        from .torchvision_reference import PyTorchReference
 
         return PyTorchReference(model, spec)
-
-
-def at_fixed_size(model: nn.Module, spec: InputSpec) -> Any:
-    """Return a float32 CPU copy of `model` that takes `spec`-sized pictures without resizing them.
-
-    This is the reference: the same letterboxed input goes through torchvision's own code.
-    """
-    with torch.no_grad():
-        fixed: Any = copy.deepcopy(model).cpu().float().eval().requires_grad_(False)
-    old = _transform(fixed)
-    fixed.transform = GeneralizedRCNNTransform(
-        min(spec.height, spec.width),
-        max(spec.height, spec.width),
-        old.image_mean,
-        old.image_std,
-        old.size_divisible,
-    ).eval()
-    for pool in (fixed.roi_heads.box_roi_pool, fixed.roi_heads.mask_roi_pool):
-        if isinstance(pool, MultiScaleRoIAlign):
-            pool.scales, pool.map_levels = None, None  # torchvision keeps the first picture's
-    return fixed
 
 
 class TwoStage(nn.Module):
@@ -323,16 +301,6 @@ def _decode(codes: Tensor, boxes: Tensor, coder: Any) -> Tensor:
 
 def _pair(value: Any) -> tuple[int, int]:
     return (int(value), int(value)) if isinstance(value, int) else (int(value[0]), int(value[1]))
-
-
-def _transform(model: Any) -> GeneralizedRCNNTransform:
-    transform = getattr(model, "transform", None)
-    if type(transform) is not GeneralizedRCNNTransform:
-        raise UnsupportedModelError(
-            f"the model's transform is a {type(transform).__name__}, and only torchvision's own "
-            "GeneralizedRCNNTransform is understood."
-        )
-    return transform
 
 
 def _check_parts(model: Any) -> None:

@@ -28,7 +28,6 @@ from torchvision.ops import box_iou, clip_boxes_to_image
 
 from ...core.masks import MaskFrame
 from .one_stage import Detections, OneStage
-from .yolact_weights import YOLACT_LAYOUTS, classes_in
 
 __all__ = ["Anchors", "Yolact", "YolactHeads", "YolactInference", "YolactLevel", "decode"]
 
@@ -143,7 +142,6 @@ class Yolact(OneStage):
     """
 
     step = 1
-    layouts = YOLACT_LAYOUTS
     mask_frame = MaskFrame.CANVAS_EVEN
 
     def __init__(
@@ -222,11 +220,6 @@ class Yolact(OneStage):
         masks = torch.einsum("nk,khw->nhw", chosen, heads.prototypes[index]).sigmoid()
         inside = _inside(boxes, masks.shape[-2:], canvas)
         return Detections(boxes, scores, labels + 1, masks * inside)
-
-    @classmethod
-    def classes_in(cls, weights: Mapping[str, Tensor]) -> int | None:
-        """Return the number of classes, background included; None for another model's weights."""
-        return classes_in(weights)
 
     def _best_of_levels(self, best: Tensor, counts: Sequence[int]) -> Tensor:
         """Return which anchors are among the best of their level, `counts` anchors each."""

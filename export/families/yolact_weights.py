@@ -17,18 +17,15 @@ sizes; a model that was trained with others needs them from the factory, too.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from .checkpoints import MMDET_FPN, Layout
+from .yolact import Yolact
 from .yolact_pyramid import YolactFPN
-
-if TYPE_CHECKING:
-    from .yolact import Yolact
 
 __all__ = ["YOLACT_LAYOUTS", "classes_in"]
 
@@ -150,9 +147,9 @@ _ROWS = {
 }  # rows of an anchor are its classes, and the four codes
 
 
-def classes_in(weights: Mapping[str, Tensor]) -> int | None:
+def classes_in(weights: Mapping[str, Tensor], layouts: Sequence[Layout]) -> int | None:
     """Return the number of classes, background included; None for another model's weights."""
-    if not any(layout.marker in weights for layout in YOLACT_LAYOUTS):
+    if not any(layout.marker in weights for layout in layouts):
         return None
     for classes, codes in _ROWS.items():
         if classes in weights and codes in weights:

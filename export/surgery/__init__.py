@@ -9,17 +9,21 @@ Nothing here needs torch.
 """
 
 from .declined import Declined, Finding
+from .one_pass import CROPS
 from .plugin_reference import PluginReference
+from .published import PublishedReference
 from .reference import OnnxReference
 from .stage import Examination, OnnxExport, examine, export_onnx
 
 __all__ = [
+    "CROPS",
     "Declined",
     "Examination",
     "Finding",
     "OnnxExport",
     "OnnxReference",
     "PluginReference",
+    "PublishedReference",
     "examine",
     "export_onnx",
 ]

@@ -19,7 +19,7 @@ from .widened import least_sides
 
 __all__ = ["canonical_graph"]
 
-_MOST_CANDIDATES = 4096  # before the last suppression; as in `families/torchvision_two_stage.py`
+_MOST_CANDIDATES = 3840  # before the last suppression; as in `families/torchvision_two_stage.py`
 _REJECTED = -1.0  # the score of a candidate that the foreign graph would have dropped
 _NO_LOGIT = -1e30  # the same where scores are logits
 _FLOAT, _INT32 = int(TensorProto.FLOAT), int(TensorProto.INT32)

@@ -20,7 +20,7 @@ from .graph import Graph
 
 __all__ = ["Emitter"]
 
-_IR_VERSION = 10  # the first with overloads of local functions
+_IR_VERSION = 10
 
 
 class Emitter:

@@ -7,14 +7,29 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
+from onnx.reference.op_run import OpRun
 
 from .graph import Node
 
-__all__ = ["constant_of", "evaluated", "proto_of"]
+__all__ = ["constant_of", "evaluated", "evaluator", "proto_of"]
 
 _RANDOM = {"RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Multinomial"}
 _BODIES = {"If", "Loop", "Scan", "SequenceMap"}
 _MOST_ELEMENTS = 1 << 26  # a constant beyond this is left as the nodes that make it
+
+
+class GatherElements(OpRun):  # type: ignore[misc]
+    """ONNX's own implementation stops at 64 indices along the first axis."""
+
+    def _run(
+        self, data: np.ndarray, indices: np.ndarray, axis: int | None = None
+    ) -> tuple[np.ndarray]:
+        return (np.take_along_axis(data, indices, axis=axis or 0),)
+
+
+def evaluator(model: onnx.ModelProto) -> ReferenceEvaluator:
+    """Return ONNX's reference implementation of `model`."""
+    return ReferenceEvaluator(model, new_ops=[GatherElements])
 
 
 def evaluated(
@@ -39,7 +54,7 @@ def evaluated(
                 [onnx.ValueInfoProto(name=n) for n in node.outputs if n],
             )  # fmt: skip
             single = helper.make_model(graph, opset_imports=imports)
-            found = ReferenceEvaluator(single).run(None, dict(feeds))
+            found = evaluator(single).run(None, dict(feeds))
     except (NotImplementedError, RuntimeError, TypeError, ValueError, IndexError, KeyError):
         return None
     return [np.asarray(value) for value in found]

@@ -23,6 +23,7 @@ from .branches import rename_all, rename_outer, suppressing_branch
 from .evaluation import constant_of, evaluated, proto_of
 from .forms import Known, one_form
 from .graph import Graph, Node, Shape, outer_names
+from .node_order import in_order
 from .partial_shapes import PartialShapes
 from .plugin_shapes import output_types
 
@@ -57,7 +58,7 @@ def fold(
     inputs = [i for i in graph.input if i.name not in held]
     for info in inputs:
         folder.declare(info)
-    folder.walk(graph.node)
+    folder.walk(in_order(graph.node, folder.made))
     outputs = tuple(folder.resolve(o.name) for o in graph.output)
     nodes = _needed(folder.nodes, outputs)
     used = {name for node in nodes for name in (*node.inputs, *outer_names(node))} | {*outputs}
@@ -83,7 +84,7 @@ class _Folder:
         self.types: dict[str, TypeProto] = {}
         self._renamed: dict[str, str] = {}
         self._branches = 0
-        self._made: set[str] = set()
+        self.made: set[str] = set()
         self._makers: dict[str, Node] = {}
         self._fresh = 0
         self._partial = PartialShapes(self.constants.get, self._shape)
@@ -100,10 +101,10 @@ class _Folder:
     def declare(self, info: onnx.ValueInfoProto) -> None:
         """Take in an input of the graph."""
         self.types[info.name] = info.type
-        self._made.add(info.name)
+        self.made.add(info.name)
 
     def know(self, name: str, value: np.ndarray) -> None:
-        self._made.add(name)
+        self.made.add(name)
         self.constants[name] = value
         kind = helper.np_dtype_to_tensor_dtype(value.dtype)
         self.types[name] = helper.make_tensor_type_proto(kind, value.shape)
@@ -111,13 +112,13 @@ class _Folder:
     def walk(self, nodes: Iterable[onnx.NodeProto]) -> None:
         for proto in nodes:
             for name in proto.input:
-                if name and name not in self._made:
+                if name and name not in self.made:
                     raise InputError(
                         f"the graph is damaged: {proto.op_type} {proto.name!r} reads {name!r}, "
                         "which nothing before it makes; export the model again."
                     )
             self._visit(proto)
-            self._made.update(proto.output)
+            self.made.update(proto.output)
 
     def _name(self) -> str:
         self._fresh += 1
@@ -137,7 +138,7 @@ class _Folder:
         for form in [node] if forms is None else forms:
             inputs = tuple(self.resolve(name) for name in form.inputs)
             self._take(replace(form, inputs=inputs))
-            self._made.update(form.outputs)
+            self.made.update(form.outputs)
 
     def _take(self, node: Node) -> None:
         if node.op == "Constant":

@@ -4,6 +4,7 @@
     GatherND(data [1, N, …], (0, i))              = Gather(data[0], i)
     GatherND(data, Transpose(NonZero(mask)))      = Gather(flat data, NonZero(flat mask))
     column 1 of Transpose(NonZero(mask [R, K]))   = Gather(flat numbers, NonZero(flat mask))
+    ScatterND(data, all of a slice, updates)      = Concat(before the slice, updates, behind it)
 
 with `flat` joining the axes of the mask, and `numbers` counting 0 to K - 1 in each of its rows. The
 rules then know `Gather` and `NonZero` of one axis alone.
@@ -38,6 +39,8 @@ def one_form(node: Node, known: Known) -> list[Node] | None:
         for form in (_gather, _gather_of_one, _masked):
             if (found := form(node, known)) is not None:
                 return found
+    if node.op == "ScatterND":
+        return _assigned(node, known)
     if node.op == "Gather" and node.attributes.get("axis", 0) in (1, -1):
         return _column(node, known)
     return None
@@ -72,6 +75,35 @@ def _gather_of_one(node: Node, known: Known) -> list[Node] | None:
         *_squeezed(maker.inputs[1], len(pairs) - 1, known, places),
         Node("Gather", (one, places), node.outputs, {"axis": 0}, node.label),
     ]
+
+
+def _assigned(node: Node, known: Known) -> list[Node] | None:
+    """A slice along one axis that is written over, `data[..., a:b] = updates`."""
+    data, indices, updates = node.inputs
+    shape, places = known.shape(data), known.value(indices)
+    if shape is None or places is None or None in shape or node.attributes.get(
+        "reduction", "none"
+    ) != "none" or places.shape[-1] != len(shape) or places.ndim != len(shape) + 1:  # fmt: skip
+        return None
+    sides = [int(side or 0) for side in shape]
+    written = places.shape[:-1]
+    first = places.reshape(-1, len(shape))[0] if places.size else np.zeros(len(shape), np.int64)
+    cut = [k for k, side in enumerate(sides) if written[k] != side]
+    for k in range(len(shape)):
+        line = np.arange(written[k]).reshape([-1 if j == k else 1 for j in range(len(shape))])
+        if (places[..., k] != first[k] + line).any():
+            return None
+    if len(cut) != 1 or not places.size or min(first) < 0:
+        return None
+    axis, start = cut[0], int(first[cut[0]])
+    parts, nodes = [], []
+    for low, high in ((0, start), (start + written[axis], sides[axis])):
+        if low < high:
+            parts.append(known.fresh())
+            bounds = (_ints(known, low), _ints(known, high), _ints(known, axis))
+            nodes.append(Node("Slice", (data, *bounds), (parts[-1],), {}, node.label))
+    parts.insert(1 if start else 0, updates)
+    return [*nodes, Node("Concat", tuple(parts), node.outputs, {"axis": axis}, node.label)]
 
 
 def _masked(node: Node, known: Known) -> list[Node] | None:

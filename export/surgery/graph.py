@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import onnx
 
-__all__ = ["Graph", "Node", "Shape"]
+__all__ = ["Graph", "Node", "Shape", "free_names", "outer_names"]
 
 Shape = tuple[int | None, ...]
 
@@ -108,10 +108,11 @@ class Graph:
 def outer_names(node: Node) -> Iterator[str]:
     """Yield the names of the surrounding graph that the bodies of `node` read."""
     for body in node.graphs():
-        yield from _free_names(body)
+        yield from free_names(body)
 
 
-def _free_names(body: onnx.GraphProto) -> Iterator[str]:
+def free_names(body: onnx.GraphProto) -> Iterator[str]:
+    """Yield what `body` and the bodies in it read from outside."""
     own = {t.name for t in body.initializer} | {i.name for i in body.input}
     for node in body.node:
         own.update(node.output)
@@ -119,5 +120,5 @@ def _free_names(body: onnx.GraphProto) -> Iterator[str]:
         yield from (name for name in node.input if name and name not in own)
         for attribute in node.attribute:
             if attribute.HasField("g"):
-                yield from (name for name in _free_names(attribute.g) if name not in own)
+                yield from (name for name in free_names(attribute.g) if name not in own)
     yield from (o.name for o in body.output if o.name not in own)

@@ -26,7 +26,9 @@ _PLAIN = (
     "Shape", "Gather", "Reshape", "Cast", "Slice", "Identity", "Min", "Max",
 )  # fmt: skip
 _SEVERAL = ("TopK", "Split")  # operators of several outputs
-_AXES = ("Squeeze", "Unsqueeze", "ReduceMean", "ReduceSum", "ReduceMax")
+_AXES = (
+    "Squeeze", "Unsqueeze", "ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin", "ReduceProd",
+)  # fmt: skip
 
 
 def copy_layers(
@@ -126,6 +128,10 @@ class _Copier:
             made = self._with_axes(node)
         elif node.op == "Softmax" and node.op in self._more:
             made = self._softmax(node)
+        elif node.op == "GridSample" and node.op in self._more:
+            made = self._grid_sample(node)
+        elif node.op == "Gelu":
+            made = self._gelu(node)
         elif node.op in (*_PLAIN, *self._more):
             made = self._plain(node)
         else:
@@ -134,7 +140,7 @@ class _Copier:
 
     def _plain(self, node: Node) -> str:
         inputs = [self.name(n) for n in node.inputs]
-        if node.op == "Reshape":
+        if node.op in ("Reshape", "Expand"):
             inputs[1] = self._batched(node.inputs[1])
         attributes = {k: v for k, v in node.attributes.items() if k != "consumed_inputs"}
         if node.op == "MatMul" and self._graph.value(node.inputs[1]) is not None:
@@ -162,6 +168,23 @@ class _Copier:
         if old and axis not in (-1, rank - 1):
             raise Declined(RULE, f"it is a softmax over all axes from {axis} on", node)
         return str(self._emitter.op("Softmax", self.name(node.inputs[0]), axis=axis))
+
+    def _grid_sample(self, node: Node) -> str:
+        """Copy it with the words of opset 16; 20 and later say linear for bilinear."""
+        words = {"linear": "bilinear", "cubic": "bicubic"}
+        attributes = dict(node.attributes)
+        attributes["mode"] = words.get(mode := attributes.get("mode", "bilinear"), mode)
+        inputs = [self.name(n) for n in node.inputs]
+        return str(self._emitter.op("GridSample", *inputs, **attributes))
+
+    def _gelu(self, node: Node) -> str:
+        """Write it in operators of the canonical opset, which has none: x/2 (1 + erf(x/sqrt 2))."""
+        if node.attributes.get("approximate", "none") != "none":
+            raise Declined(RULE, "it is a GELU by tanh, and one by erf is copied", node)
+        out, x = self._emitter, self.name(node.inputs[0])
+        bent = out.op("Erf", out.op("Div", x, out.constant(np.sqrt(2))))
+        half = out.op("Mul", x, out.constant(0.5))
+        return str(out.op("Mul", half, out.op("Add", bent, out.constant(1.0))))
 
     def _batched(self, shape: str) -> str:
         value = self._graph.value(shape)

@@ -1,9 +1,10 @@
 """The export stage for ONNX files: foreign graph → canonical graph, manifest, reference."""
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import onnx
 
@@ -12,6 +13,7 @@ from ...core.masks import MaskPaste
 from .alignment import lost_alignment
 from .canonical import canonical_graph
 from .declined import Declined, Finding, Notes
+from .detr import DetrHead
 from .fold import fold
 from .graph import Graph
 from .normalisation import (
@@ -22,13 +24,17 @@ from .normalisation import (
     normalisation_beside,
     normalisation_of,
 )
-from .onnx_file import load_onnx
+from .one_pass import OnePass, given_choice, is_one_pass, one_pass_detector
+from .one_pass_graph import one_pass_graph
+from .other_detectors import check_not_chosen, check_one_pass
 from .paste import Told, paste_of, told_paste
 from .plugin_graph import PluginDetector, has_plugins, plugin_detector, write_plugin_detector
 from .plugin_reference import PluginReference
 from .preprocess import Preprocessing, read_preprocessing
+from .published import PublishedReference
 from .pyramid import find_pools
 from .reference import OnnxReference
+from .source import Source, load_source
 from .suppression import find_suppressions
 from .two_stage import TwoStage, pool_words, pools_rule, recognise
 
@@ -43,7 +49,7 @@ class OnnxExport:
 
     model: onnx.ModelProto
     manifest: Manifest
-    reference: OnnxReference | PluginReference
+    reference: OnnxReference | PluginReference | PublishedReference
 
 
 @dataclass(frozen=True)
@@ -78,20 +84,25 @@ def examine(path: Path | str) -> Examination:
     Raises:
         InputError, UnsupportedModelError: the file cannot be read.
     """
-    model = load_onnx(path)
+    source = load_source(path)
+    model = source.model
     graph, notes = fold(model), Notes()
     stages, declined, normalised, paste = None, [], True, None
     outside = normalisation_beside(Path(path)) or UNSAID
+    if source.hints.writer:
+        notes.add("metadata", f"written as {source.hints.writer}", ())
     try:
-        found = _recognised(graph, notes, outside)
+        found = _recognised(graph, notes, outside, source)
         _written(graph, found, 1)
         stages = found if isinstance(found, TwoStage) else None
         normalised = found.preprocessing.told is not None
-        paste = told_paste(found)
+        paste = None if isinstance(found, OnePass) else told_paste(found)
     except Declined as error:
         declined = [error, *_further(graph, error, outside)]
         if not notes.findings:
             _note_pools(graph, notes)
+    except UsageError as error:
+        declined = [Declined("metadata", str(error).rstrip("."))]
     return Examination(
         len(model.graph.node), len(graph.nodes), tuple(notes.findings), tuple(declined), stages,
         None if stages is None else lost_alignment(stages),
@@ -101,14 +112,29 @@ def examine(path: Path | str) -> Examination:
 
 
 def _recognised(
-    graph: Graph, notes: Notes, outside: Normalisation | None
-) -> TwoStage | PluginDetector:
+    graph: Graph,
+    notes: Notes,
+    outside: Normalisation | None,
+    source: Source,
+    given: Mapping[str, Any] | None = None,
+) -> TwoStage | PluginDetector | OnePass:
     if has_plugins(graph):
         return plugin_detector(graph, notes, outside)
+    if source.outputs or is_one_pass(graph):
+        check_not_chosen(graph)
+        return one_pass_detector(
+            graph, notes, source.hints, outside=outside, outputs=source.outputs, given=given,
+            half=source.half,
+        )  # fmt: skip
+    check_one_pass(graph, source.hints)
     return recognise(graph, notes, outside)
 
 
-def _written(graph: Graph, found: TwoStage | PluginDetector, batch: int) -> onnx.ModelProto:
+def _written(
+    graph: Graph, found: TwoStage | PluginDetector | OnePass, batch: int
+) -> onnx.ModelProto:
+    if isinstance(found, OnePass):
+        return one_pass_graph(graph, found, batch)
     if isinstance(found, PluginDetector):
         return write_plugin_detector(graph, found, batch)
     return canonical_graph(graph, found, batch)
@@ -145,6 +171,8 @@ def export_onnx(
     std: Sequence[float] | None = None,
     channel_order: str | None = None,
     paste: MaskPaste | None = None,
+    outputs: str | None = None,
+    head: Mapping[str, Any] | None = None,
 ) -> OnnxExport:
     """Rewrite the ONNX file `path` to a canonical graph.
 
@@ -159,6 +187,9 @@ def export_onnx(
         channel_order: `"rgb"` or `"bgr"`, what the network takes; None is rgb beside a mean, and
             else what the graph's means or `pipeline.json` say.
         paste: how masks come into the picture; None goes by the file's structure (`paste.py`).
+        outputs: what the outputs of a detector of one pass are, `"yolo-seg=PREDICTIONS,PROTOTYPES"`
+            or `"detr-seg=BOXES,SCORES,MASKS"`; None recognises them.
+        head: what of its choice and of its input is not its family's own: see `given_choice`.
 
     Raises:
         InputError: the file cannot be read.
@@ -168,13 +199,21 @@ def export_onnx(
         UnsupportedModelError: no detector was recognised; says which check declined and why.
     """
     file = Path(path)
-    graph, notes = fold(load_onnx(file)), Notes()
+    source = load_source(file, outputs)
+    graph, notes = fold(source.model), Notes()
+    said = given_choice(**head or {})
     try:
-        found = _recognised(graph, notes, normalisation_of(file, mean, std, channel_order))
+        normalisation = normalisation_of(file, mean, std, channel_order)
+        found = _recognised(graph, notes, normalisation, source, said)
+        if isinstance(found, OnePass):
+            _check_one_pass_arguments(file, found, batch, paste)
+        elif said:
+            raise UsageError(
+                f"{' and '.join(said)} is for detectors of one pass, as YOLO and DETR are, and "
+                f"{file} is another one: leave it out."
+            )
         _check_size(file, found.preprocessing, input_size)
-        height, width = found.preprocessing.size
-        red, green, blue = (round(255 * m) for m in found.preprocessing.mean_rgb)
-        spec = InputSpec(height, width, batch, (red, green, blue))
+        spec = _spec(found, batch)
         model = _written(graph, found, batch)
     except NormalisationUnknown as error:
         raise UsageError(
@@ -193,22 +232,61 @@ def export_onnx(
             f"{file} normalises its pictures itself, with the mean and std that it was exported "
             "with: leave mean= and std= out."
         )
-    names = None if class_names is None else tuple(class_names)
+    names = _own_names(found) if class_names is None else tuple(class_names)
     classes = found.detections.classes if isinstance(found, TwoStage) else found.classes
     if names is not None and len(names) != classes:
         raise UsageError(
             f"class_names has {len(names)} names, and the model {classes} classes, background "
             "included."
         )
-    source = _about(file, notes)
+    about = _about(file, notes)
     if isinstance(found, TwoStage) and (warning := lost_alignment(found)) is not None:
-        source["warning"] = warning
+        about["warning"] = warning
+    if isinstance(found, OnePass):
+        about |= {"labels": classes - 1, "choice": asdict(found.choice)}
+        manifest = Manifest(
+            found.family, spec, _shapes(model), names, source=about, mask_frame=found.mask_frame
+        )
+        return OnnxExport(model, manifest, PublishedReference(file, found))
     manifest = Manifest(
-        FAMILY, spec, _shapes(model), names, source=source, mask_paste=paste_of(found, paste)
+        FAMILY, spec, _shapes(model), names, source=about, mask_paste=paste_of(found, paste)
     )
     if isinstance(found, PluginDetector):
         return OnnxExport(model, manifest, PluginReference(file, found))
     return OnnxExport(model, manifest, OnnxReference(file, found, spec))
+
+
+def _spec(found: TwoStage | PluginDetector | OnePass, batch: int) -> InputSpec:
+    """Return how pictures come to the canvas of `found`."""
+    height, width = found.preprocessing.size
+    red, green, blue = (round(255 * m) for m in found.preprocessing.mean_rgb)
+    if not isinstance(found, OnePass):
+        return InputSpec(height, width, batch, (red, green, blue))
+    outside = found.outside
+    fill = outside.fill or (red, green, blue)
+    return InputSpec(height, width, batch, fill, outside.placing, outside.resampling)
+
+
+def _own_names(found: TwoStage | PluginDetector | OnePass) -> tuple[str, ...] | None:
+    """Return the class names that a file says, background included, or None."""
+    if not isinstance(found, OnePass) or found.class_names is None:
+        return None
+    missing = found.classes - len(found.class_names)
+    return (*("background",) * missing, *found.class_names)
+
+
+def _check_one_pass_arguments(
+    file: Path, found: OnePass, batch: int, paste: MaskPaste | None
+) -> None:
+    if paste is not None:
+        raise UsageError(
+            f"paste is {paste}, and masks of {file} lie over the whole picture: leave it out."
+        )
+    if batch != 1 and isinstance(found.head, DetrHead):
+        raise UsageError(
+            f"batch is {batch}, and the attention of {file} is written for one picture a call: "
+            "leave batch out."
+        )
 
 
 def _check_size(file: Path, how: Preprocessing, wanted: tuple[int, int] | None) -> None:

@@ -10,9 +10,9 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import onnx
 from onnx import helper, numpy_helper
-from onnx.reference import ReferenceEvaluator
 
 from .declined import Declined
+from .evaluation import evaluator
 from .graph import Graph, Node, outer_names
 
 __all__ = ["LAYERS", "LAYOUT", "compute", "frontier", "index_source", "nodes_between", "strip"]
@@ -96,7 +96,7 @@ def compute(graph: Graph, rule: str, output: str, feeds: Mapping[str, np.ndarray
     model = _model(graph, nodes, output, feeds)
     try:
         with np.errstate(all="ignore"):
-            (value,) = ReferenceEvaluator(model).run(None, dict(feeds))
+            (value,) = evaluator(model).run(None, dict(feeds))
     except (NotImplementedError, RuntimeError, TypeError, ValueError, IndexError) as error:
         cause = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise Declined(rule, f"it cannot be computed ({cause})", nodes[-1]) from error

@@ -1,71 +1,16 @@
-"""One check: an engine and its reference on annotated pictures, and what became of each instance.
+"""One check: an engine against its reference on annotated pictures, as a report in the bundle."""
 
-The reference runs first, and leaves its instances compactly (`StoredResults`); then the engine
-runs, and each of its pictures is compared with them at once. The reference is, in this order: the
-PyTorch model, if weights are given; results stored in the bundle for these very pictures; the
-canonical FP32 graph.
-"""
-
-import heapq
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-
-from ..core import (
-    Bundle,
-    BundleError,
-    Instances,
-    Precision,
-    Progress,
-    StorageError,
-    Target,
-    UsageError,
-    silent,
-)  # fmt: skip
-from ..core.bundle import MODEL, REPORT
-from ..runtime import Session, open_session, read_image
-from ..runtime.check import (
-    BUDGETED,
-    Agreement,
-    CocoDataset,
-    CocoEvaluator,
-    CocoImage,
-    Recorder,
-    Report,
-    StoredResults,
-    drop_interval,
-    evaluate_stored,
-    latency_percentiles,
-    render_html,
-    results_key,
-)
-from ..runtime.possible import check_can_exist
-from ..runtime.session import which_engine
+from ..core import Bundle, BundleError, Precision, Progress, StorageError, Target, silent
+from ..core.bundle import REPORT
+from ..runtime.check import BUDGETED, CocoDataset, Report, drop_interval, render_html
 from .category_numbers import check_numbering
-from .conversion import canonical_session, evaluate_session, pytorch_session
+from .runs import STORED, Ran, Reference, Run, find_reference, run_here
 
-__all__ = ["Reference", "find_reference", "measure", "store_reference"]
-
-STORED = "reference/results.npz"
-_REPORT_PICTURES = 6
-
-
-class Reference(NamedTuple):
-    """A reference that has run.
-
-    Attributes:
-        name: such as `"PyTorch FP32"`.
-        results: its instances.
-        evaluator: holds its metrics.
-    """
-
-    name: str
-    results: StoredResults
-    evaluator: CocoEvaluator
+__all__ = ["Measured", "measure", "store_reference"]
 
 
 class Measured(NamedTuple):
@@ -87,34 +32,20 @@ def measure(
     dataset: CocoDataset,
     *,
     target: Target | str | None = None,
-    as_target: Target | str | None = None,
     precision: Precision | str | None = None,
     max_ap_drop: float | None = None,
     weights: Path | str | None = None,
     explain: bool = False,
-    dask: str | None = None,
+    run: Run = run_here,
     progress: Progress = silent,
 ) -> Measured:
     """Measure an engine against its reference, and write the report into the bundle.
 
-    With `dask`, the address of a scheduler, its workers run both models. With `as_target`, what an
-    engine for that target will compute is evaluated here instead (`foretold.py`).
-
-    Raises:
-        UsageError: `as_target` with `target`, `explain` or `dask`.
+    `run` runs both models. The other arguments are those of `maskrt.check`.
     """
-    if as_target is not None:
-        _refuse_beside_as({"target": target, "explain": explain, "dask": dask})
-    else:
-        check_can_exist(bundle, target, precision)
     check_numbering(bundle.manifest, dataset)
     opened = dict(bundle.digests)
-    if as_target is not None:
-        ran = _run_as(bundle, dataset, Target.parse(as_target), precision, weights, progress)
-    elif dask is not None:
-        ran = _run_on_cluster(bundle, dataset, target, precision, weights, dask, progress)
-    else:
-        ran = _run_here(bundle, dataset, target, precision, weights, progress)
+    ran = run(bundle, dataset, target, precision, weights, progress)
     report = _report(bundle, ran, max_ap_drop)
     if explain:
         how = _explained(bundle, dataset, ran.target, ran.precision, weights, progress)
@@ -144,151 +75,7 @@ def _check_same_engine(bundle: Bundle, opened: dict[str, str], engine: str) -> N
         )
 
 
-@dataclass(frozen=True)
-class _Ran:
-    """An engine and its reference that have run."""
-
-    target: Target
-    precision: Precision
-    about: dict[str, Any]
-    images: int
-    evaluator: CocoEvaluator
-    latency_ms: dict[str, float]
-    reference: Reference
-    agreement: Agreement
-    worst: "_Worst"
-    foretold: dict[str, Any] | None = None
-
-
-def _refuse_beside_as(given: dict[str, Any]) -> None:
-    for name, value in given.items():
-        if value:
-            raise UsageError(
-                f"an evaluation as another target runs no engine, so {name} says nothing of it: "
-                f"leave out one of the two."
-            )
-
-
-def _run_as(
-    bundle: Bundle,
-    dataset: CocoDataset,
-    target: Target,
-    precision: Precision | str | None,
-    weights: Path | str | None,
-    progress: Progress,
-) -> _Ran:
-    """Evaluate what an engine for `target` will compute, and hold the engine for `cpu` against it."""
-    from .foretold import foretold_session
-
-    wanted = None if precision is None else Precision.parse(precision)
-    agreement, beside, worst = Agreement(), Agreement(), _Worst()
-    with foretold_session(bundle, target, wanted) as session:
-        reference = find_reference(bundle, dataset, weights, progress)
-        engine = _engine_beside(bundle, dataset, wanted, progress)
-        names = session.class_names
-
-        def seen(entry: CocoImage, image: np.ndarray, found: Instances) -> None:
-            expected = reference.results.of(entry.id, names)
-            bad = agreement.add(expected, found).disagreement
-            worst.add(entry, lambda: image, expected, found, bad)
-            if engine is not None:
-                beside.add(found, engine.results.of(entry.id, names))
-
-        found = evaluate_session(session, dataset, f"as {target.name}", progress, seen=seen)
-        asked, about = session.precision, session.describe()
-    assert asked is not None
-    foretold: dict[str, Any] = {"evaluated": "exactly, on the CPU", "engine": None}
-    if engine is not None:
-        foretold |= {
-            "engine": engine.name,
-            "metrics": engine.evaluator.metrics(),
-            "agreement": beside.summary(names),
-        }
-    return _Ran(
-        target, asked, about, found.images, found.evaluator, found.latency_ms, reference, agreement,
-        worst, foretold,
-    )  # fmt: skip
-
-
-def _engine_beside(
-    bundle: Bundle, dataset: CocoDataset, precision: Precision | None, progress: Progress
-) -> Reference | None:
-    """Run the bundle's engine for `cpu`; None if it has none of that precision."""
-    folder = bundle.engine_folder(Target.parse("cpu"), precision)
-    if f"{folder}/engine.json" not in bundle:
-        return None
-    recorder = Recorder()
-    with open_session(bundle, "cpu", precision) as session:
-        found = evaluate_session(
-            session, dataset, "check cpu", progress,
-            seen=lambda entry, _, instances: recorder.add(entry.id, instances),
-        )  # fmt: skip
-    return Reference("cpu", recorder.finish("cpu", ""), found.evaluator)
-
-
-def _run_here(
-    bundle: Bundle,
-    dataset: CocoDataset,
-    target: Target | str | None,
-    precision: Precision | str | None,
-    weights: Path | str | None,
-    progress: Progress,
-) -> _Ran:
-    agreement, worst = Agreement(), _Worst()
-    with open_session(bundle, target, precision) as session:
-        reference = find_reference(bundle, dataset, weights, progress)
-
-        def seen(entry: CocoImage, image: np.ndarray, found: Instances) -> None:
-            expected = reference.results.of(entry.id, session.class_names)
-            bad = agreement.add(expected, found).disagreement
-            worst.add(entry, lambda: image, expected, found, bad)
-
-        found = evaluate_session(session, dataset, "check", progress, seen=seen)
-        place, asked, about = session.target, session.precision, session.describe()
-    assert place is not None  # a session opened on a bundle has both
-    assert asked is not None
-    return _Ran(
-        place, asked, about, found.images, found.evaluator, found.latency_ms, reference, agreement,
-        worst,
-    )  # fmt: skip
-
-
-def _run_on_cluster(
-    bundle: Bundle,
-    dataset: CocoDataset,
-    target: Target | str | None,
-    precision: Precision | str | None,
-    weights: Path | str | None,
-    address: str,
-    progress: Progress,
-) -> _Ran:
-    from ..cluster.check import Model, cluster, spread
-
-    names, batch = bundle.manifest.class_names, bundle.manifest.input.batch
-    dataset.check_labels(names)
-    place, asked = which_engine(bundle, target, precision)
-    with cluster(address) as client:
-        reference = _stored_reference(bundle, dataset) if weights is None else None
-        if reference is None:
-            model = Model.of(bundle, weights=weights)
-            found = spread(client, model, dataset, batch, "reference", progress)
-            name = "canonical FP32" if weights is None else "PyTorch FP32"
-            results = found.recorder.finish(name, results_key(dataset, bundle.digests[MODEL]))
-            reference = Reference(name, results, evaluate_stored(results, dataset))
-        model = Model.of(bundle, place, asked)
-        found = spread(client, model, dataset, batch, "check", progress)
-    results = found.recorder.finish("engine", "")
-    agreement, worst = Agreement(), _Worst()
-    for entry in dataset.images:
-        pair = reference.results.of(entry.id, names), results.of(entry.id, names)
-        worst.add(entry, partial(read_image, entry.path), *pair, agreement.add(*pair).disagreement)
-    return _Ran(
-        place, asked, found.about, len(dataset.images), evaluate_stored(results, dataset),
-        latency_percentiles(found.latencies_ms), reference, agreement, worst,
-    )  # fmt: skip
-
-
-def _report(bundle: Bundle, ran: _Ran, max_ap_drop: float | None) -> Report:
+def _report(bundle: Bundle, ran: Ran, max_ap_drop: float | None) -> Report:
     info = _engine_info(bundle, ran)
     return Report(
         target=ran.target.name,
@@ -309,27 +96,6 @@ def _report(bundle: Bundle, ran: _Ran, max_ap_drop: float | None) -> Report:
     )
 
 
-def find_reference(
-    bundle: Bundle,
-    dataset: CocoDataset,
-    weights: Path | str | None = None,
-    progress: Progress = silent,
-) -> Reference:
-    """Return the reference on a data set; it runs unless its results are in the bundle."""
-    stored = _stored_reference(bundle, dataset) if weights is None else None
-    if stored is not None:
-        return stored
-    key = results_key(dataset, bundle.digests[MODEL])
-    name, session = _reference_session(bundle, weights)
-    recorder = Recorder()
-    with session:
-        found = evaluate_session(
-            session, dataset, "reference", progress,
-            seen=lambda entry, _, instances: recorder.add(entry.id, instances),
-        )  # fmt: skip
-    return Reference(name, recorder.finish(name, key), found.evaluator)
-
-
 def store_reference(
     bundle: Bundle,
     dataset: CocoDataset,
@@ -345,24 +111,7 @@ def store_reference(
     return reference
 
 
-def _reference_session(bundle: Bundle, weights: Path | str | None) -> tuple[str, Session]:
-    """Return the reference's name and session: PyTorch if weights are given, else canonical."""
-    if weights is None:
-        return "canonical FP32", canonical_session(bundle)
-    return "PyTorch FP32", pytorch_session(bundle, weights)
-
-
-def _stored_reference(bundle: Bundle, dataset: CocoDataset) -> Reference | None:
-    """Return the results in the bundle if they are of these pictures."""
-    if STORED not in bundle:
-        return None
-    stored = StoredResults.from_bytes(bundle.read(STORED))
-    if stored.key != results_key(dataset, bundle.digests[MODEL]):
-        return None
-    return Reference(f"{stored.name} (stored)", stored, evaluate_stored(stored, dataset))
-
-
-def _confidence(ran: _Ran) -> dict[str, dict[str, Any]]:
+def _confidence(ran: Ran) -> dict[str, dict[str, Any]]:
     both = (ran.reference.evaluator, ran.evaluator)
     return {
         kind: drop_interval(both[0].tables(kind), both[1].tables(kind), ran.images)
@@ -371,17 +120,17 @@ def _confidence(ran: _Ran) -> dict[str, dict[str, Any]]:
     }
 
 
-def _engine_info(bundle: Bundle, ran: _Ran) -> dict[str, Any]:
+def _engine_info(bundle: Bundle, ran: Ran) -> dict[str, Any]:
     """Return what `engine.json` says; nothing if no engine ran."""
     if ran.foretold is not None:
         return {}
     return bundle.read_json(f"{bundle.engine_folder(ran.target, ran.precision)}/engine.json")
 
 
-def _foretold_note(ran: _Ran) -> str:
+def _foretold_note(ran: Ran) -> str:
     return (
-        f"Foretold: the graph of an engine for {ran.target.name}, evaluated exactly on this CPU; no "
-        "engine ran, and the latency is not that target's."
+        f"Foretold: the graph of an engine for {ran.target.name}, evaluated exactly on this CPU; "
+        "no engine ran, and the latency is not that target's."
     )
 
 
@@ -400,33 +149,3 @@ def _explained(
 
 def _size(info: dict[str, Any]) -> dict[str, Any]:
     return {name: info[name] for name in ("bytes", "layers") if name in info}
-
-
-class _Worst:
-    """The few pictures on which engine and reference disagree most, drawn."""
-
-    def __init__(self) -> None:
-        self._heap: list[tuple[float, int, str, np.ndarray, np.ndarray]] = []
-
-    def add(
-        self,
-        entry: CocoImage,
-        image: Callable[[], np.ndarray],
-        expected: Instances,
-        found: Instances,
-        disagreement: float,
-    ) -> None:
-        if len(self._heap) == _REPORT_PICTURES and disagreement <= self._heap[0][0]:
-            return
-        pixels = image()
-        drawn = (expected.draw(pixels), found.draw(pixels))
-        item = (disagreement, -entry.id, entry.path.name, *drawn)
-        if len(self._heap) < _REPORT_PICTURES:
-            heapq.heappush(self._heap, item)
-        else:
-            heapq.heapreplace(self._heap, item)
-
-    def pictures(self) -> list[tuple[str, np.ndarray, np.ndarray]]:
-        """Return (caption, reference, engine), the worst first."""
-        ordered = sorted(self._heap, key=lambda item: (-item[0], -item[1]))
-        return [(f"{name}, disagreement {bad:.2f}", a, b) for bad, _, name, a, b in ordered]

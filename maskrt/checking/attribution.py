@@ -30,8 +30,8 @@ from ..runtime import Backend, Session
 from ..runtime.backends.cpu import CpuBackend
 from ..runtime.check import Agreement, CocoDataset, CocoImage, Recorder
 from ..runtime.check.definitions import defined_letterbox, definition_of
-from .conversion import evaluate_session
 from .operator_probes import probe_operators
+from .references import bare_session, evaluate_session
 
 __all__ = ["attribute_loss", "layer_groups"]
 
@@ -160,6 +160,7 @@ def _rendered_groups(
     recipe = calib.Recipe.from_json(bundle.read_json(RECIPE))
     if precision is not recipe.precision:
         recipe = recipe.with_precision(precision)
+    recipe = calib.recipe_for(model, recipe, target)
     lowered = [n for n, c in recipe.layers.items() if c.precision is not Precision.FP32]
     chosen: set[str] = set()
     for name, members in layer_groups(lowered).items():
@@ -185,10 +186,7 @@ class _Runner:
         self._defined: Any = None
 
     def session(self, backend: Backend, **stages: Any) -> Session:
-        return Session(
-            backend, self._manifest.input, class_names=self._names,
-            mask_frame=self._manifest.mask_frame, mask_paste=self._manifest.mask_paste, **stages,
-        )  # fmt: skip
+        return bare_session(backend, self._manifest, **stages)
 
     def ap(self, step: _Step, findings: list[dict[str, str]]) -> dict[str, float]:
         """Return box and mask AP after a step; what the step reveals is added to `findings`."""

@@ -1,4 +1,4 @@
-"""Conversion against the model it came from, and sessions of the FP32 references.
+"""Conversion against the model that it came from, and an engine against that it finds nothing.
 
 `prove` runs the PyTorch model and the canonical graph on the same letterboxed pictures and pairs
 their instances one by one: what conversion costs is known before any precision is lowered.
@@ -6,7 +6,6 @@ What an engine loses in COCO AP is measured by `accuracy.py`.
 """
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -15,63 +14,35 @@ from ..core import (
     Bundle,
     InputSpec,
     Instances,
-    Manifest,
     Precision,
     PrecisionError,
     Progress,
     Target,
     silent,
 )
-from ..core.bundle import MODEL
-from ..precision.observation import first_readable
-from ..runtime import Backend, Session, open_session, placed_batches
+from ..runtime import open_session, placed_batches
 from ..runtime.backends.cpu import CpuBackend
 from ..runtime.check import (
-    CocoDataset,
-    Evaluation,
     combine,
     compare,
-    evaluate,
     few_instances,
     violations,
 )
-from ..runtime.check.evaluate import Seen
+from ..runtime.pictures import readable
+from .references import ReferenceBackend, bare_session, canonical_session
 
 if TYPE_CHECKING:
     from ..export import Export, Reference
-    from ..export.surgery import OnnxExport, OnnxReference, PluginReference
+    from ..export.surgery import OnnxExport
 
-__all__ = [
-    "canonical_session",
-    "evaluate_session",
-    "prove",
-    "pytorch_backend",
-    "pytorch_session",
-    "refuse_blind_engine",
-]
+__all__ = ["prove", "refuse_blind_engine"]
 
 _PROOF_PICTURES = 4
 # (canvases, sizes of the pictures on them) → instances of each canvas
 _Predict: TypeAlias = Callable[[list[np.ndarray], list[tuple[int, int]]], list[Instances]]
 
 
-class _PyTorchBackend(Backend):
-    """The export stage's reference under the runtime's contract, which it may not import."""
-
-    def __init__(self, reference: "Reference | OnnxReference | PluginReference") -> None:
-        self._reference = reference
-
-    def run(self, images: np.ndarray) -> dict[str, np.ndarray]:
-        return self._reference.run(images)
-
-    def describe(self) -> dict[str, Any]:
-        return self._reference.describe()
-
-    def close(self) -> None:
-        """Nothing is held that needs closing."""
-
-
-class _ToldBackend(_PyTorchBackend):
+class _ToldBackend(ReferenceBackend):
     """A PyTorch model that is told how large the pictures on its next canvases are."""
 
     def __init__(self, reference: "Reference") -> None:
@@ -102,12 +73,12 @@ def prove(
         sentence if too few instances were compared to prove anything.
     """
     spec = exported.manifest.input
-    given = first_readable(pictures or (), _PROOF_PICTURES)
+    given = list(readable(pictures or (), _PROOF_PICTURES))
     shown = given or [_noise(spec, seed) for seed in range(2)]
     canonical = CpuBackend(exported.model.SerializeToString())
     matches = []
     progress("prove", 0, len(shown))
-    with _session(canonical, exported.manifest) as ours:
+    with bare_session(canonical, exported.manifest) as ours:
         name, reference = _original(exported)
         for canvases, places in placed_batches(shown, spec):
             sizes = [place.canvas_size for place in places]
@@ -136,17 +107,19 @@ def _original(exported: "Export | OnnxExport") -> tuple[str, _Predict]:
     A PyTorch model is told how large the pictures are, and need not read it from the canvas. An
     ONNX file takes the canvas for the picture.
     """
-    from ..export.surgery import OnnxReference, PluginReference
+    from ..export.surgery import OnnxReference, PluginReference, PublishedReference
 
     given = exported.reference
+    if isinstance(given, PublishedReference):
+        return given.name, lambda canvases, _: given.predict(canvases)
     if isinstance(given, OnnxReference) and given.pasted:
         return "the original ONNX", lambda canvases, _: given.predict(canvases)
     if isinstance(given, OnnxReference | PluginReference):
-        alike = _session(_PyTorchBackend(given), exported.manifest)
+        alike = bare_session(ReferenceBackend(given), exported.manifest)
         name = "the original ONNX, masks pasted alike"
         return name, lambda canvases, _: alike.predict(canvases)
     backend = _ToldBackend(given)
-    session = _session(backend, exported.manifest)
+    session = bare_session(backend, exported.manifest)
 
     def predict(canvases: list[np.ndarray], sizes: list[tuple[int, int]]) -> list[Instances]:
         backend.sizes = sizes
@@ -159,7 +132,7 @@ def refuse_blind_engine(
     bundle: Bundle, target: Target, precision: Precision, pictures: Sequence[Any]
 ) -> None:
     """Raise `PrecisionError` if an engine finds nothing where the FP32 graph finds instances."""
-    shown = first_readable(pictures, _PROOF_PICTURES)
+    shown = list(readable(pictures, _PROOF_PICTURES))
     with canonical_session(bundle) as canonical:
         expected = sum(len(instances) for instances in canonical.predict(shown))
     with open_session(bundle, target, precision) as session:
@@ -170,54 +143,6 @@ def refuse_blind_engine(
             f"pictures where the FP32 graph finds {expected} instances: its numbers overflow or "
             "its calibration does not fit; build it at another precision."
         )
-
-
-def canonical_session(bundle: Bundle) -> Session:
-    """Open the canonical FP32 graph itself, in ONNX Runtime."""
-    return _session(CpuBackend(bundle.read(MODEL)), bundle.manifest)
-
-
-def pytorch_session(bundle: Bundle, weights: Path | str) -> Session:
-    """Open the PyTorch model that the bundle was compiled from, in FP32."""
-    return _session(pytorch_backend(bundle, weights), bundle.manifest)
-
-
-def pytorch_backend(bundle: Bundle, weights: Path | str) -> Backend:
-    """Open the PyTorch model that the bundle was compiled from, as a backend."""
-    from ..export import load_reference
-
-    return _PyTorchBackend(load_reference(bundle.manifest, weights))
-
-
-def _session(backend: Backend, manifest: Manifest) -> Session:
-    return Session(
-        backend,
-        manifest.input,
-        class_names=manifest.class_names,
-        mask_frame=manifest.mask_frame,
-        mask_paste=manifest.mask_paste,
-    )
-
-
-def evaluate_session(
-    session: Session,
-    dataset: CocoDataset,
-    stage: str,
-    progress: Progress,
-    pictures: int = 0,
-    *,
-    seen: Seen | None = None,
-) -> Evaluation:
-    """Run `session` over `dataset`, reporting progress as `stage`; `pictures` are drawn."""
-    return evaluate(
-        session.predict,
-        dataset,
-        batch=session.spec.batch,
-        progress=lambda done, total: progress(stage, done, total),
-        pictures=pictures,
-        class_names=session.class_names,
-        seen=seen,
-    )
 
 
 def _kind(given: list[Any]) -> str:

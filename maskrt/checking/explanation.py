@@ -7,7 +7,6 @@ from typing import Any
 import onnx
 
 from .. import calib
-from ..compiling.arguments import is_measurable
 from ..core import Bundle, Precision, Progress, Target, silent
 from ..core.bundle import MODEL, RECIPE
 from ..runtime import letterbox_batches
@@ -15,9 +14,10 @@ from ..runtime.backends import open_backend, open_engine
 from ..runtime.build import build_engine
 from ..runtime.build.marked import mark_outputs
 from ..runtime.check import CocoDataset
+from ..runtime.possible import is_measurable
 from .attribution import attribute_loss
-from .conversion import pytorch_backend
 from .divergence import Run, layer_tensors, measure_divergence
+from .references import pytorch_backend
 
 __all__ = ["explain", "explain_layers"]
 
@@ -75,14 +75,17 @@ def explain_layers(
         folder = bundle.engine_folder(target, precision)
         rendered = onnx.load_model_from_string(bundle.read(f"{folder}/engine.onnx"))
     else:
+        recipe = calib.recipe_for(model, recipe, target)
         rendered = calib.render(model, recipe, calib.Style.TENSORRT)
+    # What was suited to TensorRT-RTX may have no INT8 left: each layer is held to its own.
+    held = Precision.MIXED if target.backend == "tensorrt_rtx" else precision
     run: Run | None = None
     pictures = [image.path for image in dataset.images[:_DIVERGENCE_PICTURES]]
     batches = (canvases for canvases, _ in letterbox_batches(pictures, bundle.manifest.input))
     with contextlib.ExitStack() as opened:
         if target.backend != "onnxruntime" and is_measurable(target):
             marked = mark_outputs(rendered, layer_tensors(model, rendered))
-            engine = build_engine(marked, target, precision)
+            engine = build_engine(marked, target, held)
             run = opened.enter_context(open_engine(engine.files, engine.info, target)).run
         plain = calib.equalised(model, recipe)
         return measure_divergence(plain, rendered, recipe, batches, run=run)

@@ -6,26 +6,26 @@ integers as the target's kernels. So the precisions, grids and rounding places a
 FP32 and FP16 arithmetic, whose sums depend on the order of their terms, is the CPU's.
 """
 
+from pathlib import Path
+from typing import Any
+
+import numpy as np
 import onnx
 
 from .. import calib
-from ..calib.cost import machine_of
-from ..core import Bundle, Precision, Target, UnsupportedTargetError, UsageError
-from ..core.bundle import MODEL, RECIPE
-from ..runtime import Session
+from ..calib.bundled import read_model, read_recipe
+from ..core import Bundle, Instances, Precision, Progress, Target, UnsupportedTargetError
+from ..runtime import Session, open_session
 from ..runtime.backends.cpu import CpuBackend
 from ..runtime.build.exact import exact_graph
+from ..runtime.check import Agreement, CocoDataset, CocoImage, Recorder
+from .references import bare_session, evaluate_session
+from .runs import Ran, Reference, find_reference
+from .worst import Worst
 
-__all__ = ["foretold_graph", "foretold_session", "recipe_for"]
+__all__ = ["foretold_graph", "foretold_session", "run_as"]
 
 _EVALUATED = (Precision.FP32, Precision.FP16, Precision.INT8, Precision.MIXED)
-
-
-def recipe_for(model: onnx.ModelProto, recipe: calib.Recipe, target: Target) -> calib.Recipe:
-    """Return the recipe that the target's engine is rendered from: INT8 where it pays there."""
-    if target.backend != "tensorrt_rtx" or not recipe.narrow_layers():
-        return recipe
-    return calib.suit_tensorrt_rtx(model, recipe, machine_of(target))
 
 
 def foretold_graph(model: onnx.ModelProto, recipe: calib.Recipe, target: Target) -> bytes:
@@ -37,7 +37,7 @@ def foretold_graph(model: onnx.ModelProto, recipe: calib.Recipe, target: Target)
         target: any.
     """
     style = calib.Style.ORT if target.backend == "onnxruntime" else calib.Style.TENSORRT
-    return exact_graph(calib.render(model, recipe_for(model, recipe, target), style))
+    return exact_graph(calib.render(model, calib.recipe_for(model, recipe, target), style))
 
 
 def foretold_session(bundle: Bundle, target: Target, precision: Precision | None) -> Session:
@@ -49,7 +49,6 @@ def foretold_session(bundle: Bundle, target: Target, precision: Precision | None
         UnsupportedTargetError: the precision is BF16 or FP8, or the target has none of it.
         UsageError: mixed, of a bundle that is not.
     """
-    recipe = None
     asked = precision or bundle.manifest.precision
     if asked not in _EVALUATED:
         raise UnsupportedTargetError(
@@ -57,25 +56,71 @@ def foretold_session(bundle: Bundle, target: Target, precision: Precision | None
             f"{', '.join(p.value for p in _EVALUATED)}, or check the engine on its device."
         )
     target.check_computes(asked)
-    model = onnx.load_model_from_string(bundle.read(MODEL))
+    model = read_model(bundle)
     if asked is Precision.FP32:
         graph = exact_graph(model)
     else:
-        recipe = calib.Recipe.from_json(bundle.read_json(RECIPE))
-        if recipe.precision is not asked:
-            if asked is Precision.MIXED:
-                raise UsageError(
-                    f"the bundle is {recipe.precision} and not mixed: leave out the precision."
-                )
-            recipe = recipe.with_precision(asked)
-        graph = foretold_graph(model, recipe, target)
-    manifest = bundle.manifest
-    return Session(
-        CpuBackend(graph, exact=True),
-        manifest.input,
-        class_names=manifest.class_names,
-        mask_frame=manifest.mask_frame,
-        mask_paste=manifest.mask_paste,
-        target=target,
-        precision=asked,
+        graph = foretold_graph(model, read_recipe(bundle, asked), target)
+    return bare_session(
+        CpuBackend(graph, exact=True), bundle.manifest, target=target, precision=asked
     )
+
+
+def run_as(
+    bundle: Bundle,
+    dataset: CocoDataset,
+    target: Target | str | None,
+    precision: Precision | str | None,
+    weights: Path | str | None,
+    progress: Progress,
+) -> Ran:
+    """Evaluate what an engine for `target` will compute, and hold the engine for `cpu` against it.
+
+    A `Run`; there is no best target to foretell, so `target` is not None.
+    """
+    assert target is not None
+    place = Target.parse(target)
+    wanted = None if precision is None else Precision.parse(precision)
+    agreement, beside, worst = Agreement(), Agreement(), Worst()
+    with foretold_session(bundle, place, wanted) as session:
+        reference = find_reference(bundle, dataset, weights, progress)
+        engine = _engine_beside(bundle, dataset, wanted, progress)
+        names = session.class_names
+
+        def seen(entry: CocoImage, image: np.ndarray, found: Instances) -> None:
+            expected = reference.results.of(entry.id, names)
+            bad = agreement.add(expected, found).disagreement
+            worst.add(entry, lambda: image, expected, found, bad)
+            if engine is not None:
+                beside.add(found, engine.results.of(entry.id, names))
+
+        found = evaluate_session(session, dataset, f"as {place.name}", progress, seen=seen)
+        asked, about = session.precision, session.describe()
+    assert asked is not None
+    foretold: dict[str, Any] = {"evaluated": "exactly, on the CPU", "engine": None}
+    if engine is not None:
+        foretold |= {
+            "engine": engine.name,
+            "metrics": engine.evaluator.metrics(),
+            "agreement": beside.summary(names),
+        }
+    return Ran(
+        place, asked, about, found.images, found.evaluator, found.latency_ms, reference, agreement,
+        worst, foretold,
+    )  # fmt: skip
+
+
+def _engine_beside(
+    bundle: Bundle, dataset: CocoDataset, precision: Precision | None, progress: Progress
+) -> Reference | None:
+    """Run the bundle's engine for `cpu`; None if it has none of that precision."""
+    folder = bundle.engine_folder(Target.parse("cpu"), precision)
+    if f"{folder}/engine.json" not in bundle:
+        return None
+    recorder = Recorder()
+    with open_session(bundle, "cpu", precision) as session:
+        found = evaluate_session(
+            session, dataset, "check cpu", progress,
+            seen=lambda entry, _, instances: recorder.add(entry.id, instances),
+        )  # fmt: skip
+    return Reference("cpu", recorder.finish("cpu", ""), found.evaluator)

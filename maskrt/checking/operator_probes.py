@@ -14,6 +14,7 @@ import onnx
 from onnx import helper
 
 from ..core import require
+from ..core.operator_names import operator_of
 
 __all__ = ["probe_operators"]
 
@@ -28,7 +29,8 @@ def probe_operators(model: onnx.ModelProto) -> list[str]:
 
 
 def _nms_nodes(model: onnx.ModelProto) -> list[onnx.NodeProto]:
-    return [n for n in model.graph.node if n.domain == "maskrt" and n.op_type == "BatchedNMS"]
+    own = [node for node in model.graph.node if node.domain == "maskrt"]
+    return [node for node in own if operator_of(node.op_type) == "BatchedNMS"]
 
 
 def _probe_nms(model: onnx.ModelProto, node: onnx.NodeProto) -> Iterator[str]:
@@ -43,7 +45,7 @@ def _probe_nms(model: onnx.ModelProto, node: onnx.NodeProto) -> Iterator[str]:
         if _keeps_second(session, node, shapes, tall) is not kept:
             relation = "equal to" if tall == height else "above" if tall > height else "below"
             yield (
-                f"the {node.op_type} node {node.name} {'drops' if kept else 'keeps'} a box whose "
+                f"the BatchedNMS node {node.name} {'drops' if kept else 'keeps'} a box whose "
                 f"IoU with a better one is {relation} its threshold {threshold:g}: a box is "
                 "dropped if its IoU is greater, and only then."
             )

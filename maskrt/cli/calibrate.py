@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from ..calib import DEFAULT_METHOD, METHODS
-from .options import PRECISIONS, bundle_argument, improvement_options, progress_bars
+from .options import PRECISIONS, bundle_argument, improvement_options, keep_options, progress_bars
 from .summary import print_bundle
 
 __all__ = ["command"]
@@ -27,12 +27,20 @@ __all__ = ["command"]
     "--dask", metavar="ADDRESS", help="Spread the pictures over the workers of a Dask scheduler."
 )
 @improvement_options
+@keep_options
 @click.option(
     "--images", type=click.Path(path_type=Path), help="Annotated pictures to measure AP on."
 )
 @click.option("--annotations", type=click.Path(path_type=Path), help="Their COCO JSON.")
 def command(
-    bundle: Path, calibration: Path, precision: str, method: str, dask: str | None, **improve: Any
+    bundle: Path,
+    calibration: Path,
+    precision: str,
+    method: str,
+    dask: str | None,
+    keep: dict[str, str],
+    keep_outputs: bool,
+    **improve: Any,
 ) -> None:
     """Measure BUNDLE's activations on pictures and write its recipe; engines are removed.
 
@@ -52,5 +60,8 @@ def command(
         else partial(calibrate_on_cluster, address=dask)
     )
     with progress_bars() as progress:
-        calibrated = run(bundle, calibration, precision=precision, method=method, progress=progress)
+        calibrated = run(
+            bundle, calibration, precision=precision, method=method, keep=keep,
+            keep_outputs=keep_outputs, progress=progress,
+        )  # fmt: skip
     print_bundle(calibrated)

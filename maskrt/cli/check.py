@@ -66,9 +66,8 @@ def command(
     junit_file: Path | None,
 ) -> None:
     """Measure COCO AP of BUNDLE's engine and what it lost against the FP32 reference."""
-    from ..checking.accuracy import measure
-    from ..core import Bundle
-    from ..runtime.check import CocoDataset, enforce, render_junit
+    from ..pipeline import measure
+    from ..runtime.check import enforce, render_junit
     from ..runtime.check.report import write_text
 
     if store_reference:
@@ -76,9 +75,9 @@ def command(
         return
     with progress_bars() as progress:
         report, page, unsaved = measure(
-            Bundle.open(bundle), CocoDataset.load(images, annotations), target=target,
-            as_target=as_target, precision=precision, max_ap_drop=max_ap_drop, weights=weights,
-            explain=explain, dask=dask, progress=progress,
+            bundle, images=images, annotations=annotations, target=target, as_target=as_target,
+            precision=precision, max_ap_drop=max_ap_drop, weights=weights, explain=explain,
+            dask=dask, progress=progress,
         )  # fmt: skip
     _print(report)
     if unsaved:
@@ -97,13 +96,12 @@ def command(
 
 
 def _store(bundle: Path, images: Path, annotations: Path, weights: Path | None) -> None:
-    from ..checking.accuracy import store_reference
-    from ..core import Bundle
-    from ..runtime.check import CocoDataset
+    from ..pipeline import store_reference
 
-    opened, dataset = Bundle.open(bundle), CocoDataset.load(images, annotations)
     with progress_bars() as progress:
-        reference = store_reference(opened, dataset, weights=weights, progress=progress)
+        reference = store_reference(
+            bundle, images=images, annotations=annotations, weights=weights, progress=progress
+        )
     screen = console()
     for kind, values in reference.evaluator.metrics().items():
         screen.print(f"{kind:9} AP {_number(values['AP'])}")

@@ -6,7 +6,14 @@ from typing import Any
 import click
 
 from ..calib import DEFAULT_METHOD, METHODS
-from .options import PRECISIONS, improvement_options, model_options, progress_bars, read_class_names
+from .options import (
+    PRECISIONS,
+    improvement_options,
+    keep_options,
+    model_options,
+    progress_bars,
+    read_class_names,
+)
 from .summary import print_bundle
 
 __all__ = ["command"]
@@ -29,6 +36,7 @@ __all__ = ["command"]
     help="Calibration method whose scales are used.",
 )
 @improvement_options
+@keep_options
 @click.option(
     "--target", "targets", multiple=True, default=("cpu",), show_default=True,
     help="What to build an engine for, see maskrt targets; may be repeated.",

@@ -60,7 +60,7 @@ def _table(rows: "list[Row]", count: int) -> Table:
         built = "-" if row.build_seconds is None else f"built in {row.build_seconds:.1f} s"
         table.add_row(
             row.name, _ap(row, "box"), _ap(row, "mask"), _latency(row), megabytes(row.bytes),
-            built, "fp32" if row.build_seconds is None else engine_layers({"layers": row.layers}),
+            built, "fp32" if row.build_seconds is None else engine_layers(row.layers),
         )  # fmt: skip
     return table
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 from rich.table import Table
 
-from .options import console
+from .options import console, progress_bars
 
 if TYPE_CHECKING:
     from ..runtime.doctor import Diagnosis, Machine
@@ -24,12 +24,13 @@ def command(bundle: Path | None, as_json: bool, known: bool) -> int:
 
     The exit status is 1 if something is broken.
     """
-    from ..runtime.doctor import examine
+    from ..runtime.doctor import doctor
 
     if known:
         _print_known(as_json)
         return 0
-    diagnosis = examine(bundle)
+    with progress_bars():
+        diagnosis = doctor(bundle)
     if as_json:
         click.echo(json.dumps(diagnosis.to_json(), indent=2))
     else:

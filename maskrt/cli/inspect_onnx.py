@@ -1,20 +1,22 @@
 """`maskrt inspect FILE.onnx`: what surgery recognises in a foreign graph, and where it stops."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..core import command, counted
 from .options import console
+
+if TYPE_CHECKING:
+    from ..export.surgery import Examination
 
 __all__ = ["print_onnx"]
 
 _FEW = 3
 
 
-def print_onnx(path: Path) -> None:
+def print_onnx(path: Path, found: "Examination") -> None:
     """Print the rules that matched, with their nodes, and the checks that declined, and why."""
-    from ..export.surgery import examine
-
-    found, screen = examine(path), console()
+    screen = console()
     screen.print(f"{path}", style="bold")
     screen.print(
         f"  {counted(found.nodes, 'node')}, {found.folded} after folding what no picture changes"

@@ -20,13 +20,17 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from ..core import Placing, Resampling
 from ..core.masks import MaskPaste
+from .signs_of_life import SignsOfLife
 
 __all__ = [
     "OUTPUT_FILE",
     "bundle_argument",
     "console",
     "improvement_options",
+    "keep_options",
+    "kept_layers",
     "model_options",
     "on_device_option",
     "precision_option",
@@ -71,12 +75,13 @@ def console() -> Console:
     return screen
 
 
-def model_options(function: _Function) -> _Function:
-    """Add MODEL and everything that says what it is."""
+def model_options(function: _Function, *, output_required: bool = True) -> _Function:
+    """Add MODEL, everything that says what it is, and the bundle to write."""
     decorators = [
         click.argument("model"),
         click.option(
-            "-o", "--output", required=True, type=click.Path(path_type=Path), help="The bundle."
+            "-o", "--output", required=output_required, type=click.Path(path_type=Path),
+            help="The bundle.",
         ),
         click.option(
             "--weights", type=click.Path(path_type=Path), help=".safetensors, .pth or .pkl."
@@ -110,10 +115,51 @@ def model_options(function: _Function) -> _Function:
             "--paste", type=click.Choice([paste.value for paste in MaskPaste]),
             help="How masks come into the picture; default: as the model does it.",
         ),
+        *_HEAD_OPTIONS,
     ]  # fmt: skip
     for decorator in reversed(decorators):
         function = decorator(function)
     return function
+
+
+_HEAD_OPTIONS = (
+    click.option(
+        "--outputs", metavar="FORM=NAME,...",
+        help="What the outputs of an ONNX file of one pass are, if that is not recognised: "
+        "yolo-seg=PREDICTIONS,PROTOTYPES or detr-seg=BOXES,SCORES,MASKS.",
+    ),
+    click.option(
+        "--score-threshold", type=click.FloatRange(0, 1), metavar="X",
+        help="Of an ONNX file of one pass: instances score more; default: its family's.",
+    ),
+    click.option(
+        "--iou-threshold", type=click.FloatRange(0, 1), metavar="X",
+        help="The same: a box that overlaps a better one more is left out.",
+    ),
+    click.option(
+        "--class-agnostic/--class-aware", default=None,
+        help="The same: whether boxes of other classes suppress, too.",
+    ),
+    click.option(
+        "--max-detections", type=click.IntRange(min=1), help="The same: instances a picture."
+    ),
+    click.option(
+        "--mask-crop", type=click.Choice(("picture", "prototypes", "none")),
+        help="The same: where masks end with their boxes.",
+    ),
+    click.option(
+        "--placing", type=click.Choice([one.value for one in Placing]),
+        help="The same: where a picture lies on the input.",
+    ),
+    click.option(
+        "--resampling", type=click.Choice([one.value for one in Resampling]),
+        help="The same: how it is resized.",
+    ),
+    click.option(
+        "--fill", type=(int, int, int), default=None, metavar="R G B",
+        help="The same: the colour beside a letterboxed picture.",
+    ),
+)  # fmt: skip
 
 
 def improvement_options(function: _Function) -> _Function:
@@ -125,6 +171,32 @@ def improvement_options(function: _Function) -> _Function:
     return click.option(
         "--bias-correction", is_flag=True,
         help="Take INT8's mean errors off the biases, if that raises AP on --images.",
+    )(function)  # fmt: skip
+
+
+def kept_layers(
+    context: click.Context, parameter: click.Parameter, values: tuple[str, ...]
+) -> dict[str, str]:
+    """Return `LAYER=PRECISION` as a dictionary, the later of two for one layer last."""
+    found: dict[str, str] = {}
+    for value in values:
+        layer, equals, precision = value.rpartition("=")
+        if not (layer and equals and precision):
+            raise click.BadParameter(f"{value!r} is not LAYER=PRECISION, such as 'rpn.*=fp16'.")
+        found.pop(layer, None)
+        found[layer] = precision
+    return found
+
+
+def keep_options(function: _Function) -> _Function:
+    """Add which layers stay wide, whatever the precision asked for."""
+    function = click.option(
+        "--keep-outputs", is_flag=True,
+        help="Keep the layers in FP32 that make scores, boxes and masks.",
+    )(function)  # fmt: skip
+    return click.option(
+        "--keep", multiple=True, metavar="LAYER=PRECISION", callback=kept_layers,
+        help="Keep a layer, or all that match a pattern, at fp16 or fp32; may be repeated.",
     )(function)  # fmt: skip
 
 
@@ -151,7 +223,16 @@ class _Speed(ProgressColumn):
 
 @contextmanager
 def progress_bars() -> Iterator[Callable[[str, int, int], None]]:
-    """Yield a progress callback that shows one bar a stage on standard error."""
+    """Yield a progress callback that shows one bar a stage on standard error.
+
+    What is no terminal, a log file, say, gets lines instead: see `signs_of_life.py`. So each verb
+    whose work may take long runs inside this, whether it has stages to tell of or not.
+    """
+    screen = Console(stderr=True)
+    if not screen.is_terminal or screen.is_dumb_terminal:
+        with SignsOfLife(lambda line: click.echo(line, err=True)) as signs:
+            yield signs.show
+        return
     columns = (
         TextColumn("{task.description:<22}"),
         BarColumn(bar_width=28),
@@ -160,15 +241,12 @@ def progress_bars() -> Iterator[Callable[[str, int, int], None]]:
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
-    screen = Console(stderr=True)
     with Progress(*columns, console=screen) as bars:
         stages: dict[str, Any] = {}
 
         def show(stage: str, done: int, total: int) -> None:
             if stage not in stages:
                 stages[stage] = bars.add_task(stage, total=total)
-                if not screen.is_terminal:
-                    screen.print(f"{stage} …")
             bars.update(stages[stage], completed=done, total=total)
 
         yield show

@@ -44,24 +44,24 @@ def command(
     a camera or a network stream, and what was found until then is written. A picture that cannot be
     used is left out and named, and the exit status is 1 then.
     """
-    from ..running.pictures import run_pictures
+    from ..running.pictures import run
     from ..runtime.sources import is_video
 
     with progress_bars() as progress:
-        results = run_pictures(
+        found = run(
             bundle, sources, output, target=target, precision=precision, min_score=min_score,
             on_device=on_device, max_frames=max_frames, progress=progress,
         )  # fmt: skip
-    found = sum(entry["score"] >= min_score for entry in results["annotations"])
-    shown = counted(len(results["images"]), "picture")
+    shown = sum(entry["score"] >= min_score for entry in found.annotations)
+    where = counted(len(found.images), "picture")
     if any(map(is_video, sources)):
-        shown = f"{len(results['images'])} pictures and frames"
+        where = f"{len(found.images)} pictures and frames"
     screen = console()
     screen.print(
-        f"{counted(found, 'instance')} of score {min_score:g} or more in {shown}: "
+        f"{counted(shown, 'instance')} of score {min_score:g} or more in {where}: "
         f"{output / 'results.json'} and the pictures beside it."
     )
-    for sentence in results["skipped"]:
+    for sentence in found.skipped:
         screen.print(f"left out: {sentence}", style="red")
-    if results["skipped"]:
+    if found.skipped:
         raise SystemExit(1)

@@ -1,24 +1,34 @@
 """What a bundle holds, as the verbs print it."""
 
 import re
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
-from ..core import Bundle, BundleError, Manifest, Target, counted
-from ..core.bundle import RECIPE, REPORT, SEARCH
+from ..core import Bundle, Manifest, counted
 from ..core.masks import MaskFrame
-from ..runtime.cuda_device import can_run
 from .options import console
+
+if TYPE_CHECKING:
+    from ..inspection import EngineFacts, Inspection, PreparedFacts
 
 _SKIPPED_SHOWN = 5
 _RUN_AGAIN = re.compile(r"\.\d+$")
 
-__all__ = ["engine_layers", "megabytes", "print_bundle"]
+__all__ = ["engine_layers", "megabytes", "print_bundle", "print_inspection"]
 
 
 def print_bundle(bundle: Bundle) -> None:
     """Print the bundle's model, fidelity and engines."""
+    from ..inspection import inspect_bundle
+
+    print_inspection(inspect_bundle(bundle, whole=False))
+
+
+def print_inspection(found: "Inspection") -> None:
+    """Print the same of a bundle that was inspected."""
+    bundle = found.bundle
     screen, manifest = console(), bundle.manifest
     spec = manifest.input
     screen.print(str(bundle.path), style="bold")
@@ -40,16 +50,16 @@ def print_bundle(bundle: Bundle) -> None:
         screen.print(f"  warning   {warning}", style="yellow")
     if "warning" in manifest.source:
         screen.print(f"  warning   {manifest.source['warning']}", style="yellow")
-    if RECIPE in bundle:
-        _print_calibration(bundle.read_json(RECIPE))
-    if SEARCH in bundle:
-        screen.print(f"  search    {_search(bundle.read_json(SEARCH))}")
-    if REPORT in bundle:
-        screen.print(f"  accuracy  {_accuracy(bundle.read_json(REPORT))}")
-    if bundle.engines():
-        screen.print(_engines(bundle))
-    for name in bundle.prepared():
-        _print_prepared(bundle, name)
+    if found.calibration:
+        _print_calibration(found.calibration)
+    if found.search is not None:
+        screen.print(f"  search    {_search(found.search)}")
+    if found.report is not None:
+        screen.print(f"  accuracy  {_accuracy(found.report)}")
+    if found.engines:
+        screen.print(_engines(found.engines))
+    for prepared in found.prepared:
+        _print_prepared(bundle, prepared)
 
 
 def _masks(manifest: Manifest) -> str:
@@ -58,11 +68,8 @@ def _masks(manifest: Manifest) -> str:
     return f"over boxes, pasted as {manifest.mask_paste} pastes"
 
 
-def _print_calibration(recipe: Any) -> None:
+def _print_calibration(found: Mapping[str, Any]) -> None:
     """Print how many pictures the recipe's ranges come from, and each that was left out."""
-    found = recipe.get("calibration", {}) if isinstance(recipe, dict) else {}
-    if not found:
-        return
     screen, skipped = console(), found.get("skipped", [])
     left_out = f", and {len(skipped)} left out that cannot be read" if skipped else ""
     screen.print(f"  pictures  {found.get('pictures')} for calibration{left_out}")
@@ -77,26 +84,25 @@ def megabytes(count: int) -> str:
     return f"{count / 1e6:.1f} MB"
 
 
-def engine_layers(info: dict[str, Any]) -> str:
+def engine_layers(layers: Mapping[str, int]) -> str:
     """Return what an engine's heavy layers really compute in, such as `62 int8, 3 fp32`."""
-    layers = {name: count for name, count in (info.get("layers") or {}).items() if count}
-    return ", ".join(f"{count} {name}" for name, count in layers.items()) or "not readable"
+    return ", ".join(f"{n} {name}" for name, n in layers.items() if n) or "not readable"
 
 
-def _share(info: dict[str, Any]) -> str:
+def _share(engine: "EngineFacts") -> str:
     """Return which share of an INT8 engine's layers really is INT8, such as ` (98 % int8)`."""
-    layers = info.get("layers") or {}
-    if info["precision"] != "int8" or not sum(layers.values()):
+    if engine.precision.value != "int8" or not engine.layers:
         return ""
-    return f" ({100 * layers.get('int8', 0) / sum(layers.values()):.0f} % int8)"
+    share = 100 * engine.layers.get("int8", 0) / sum(engine.layers.values())
+    return f" ({share:.0f} % int8)"
 
 
-def _payoff(info: dict[str, Any]) -> str:
+def _payoff(info: Mapping[str, Any]) -> str:
     found = info.get("payoff")
     return str(found.get("sentence", "")) if isinstance(found, dict) else ""
 
 
-def _program(info: dict[str, Any]) -> str:
+def _program(info: Mapping[str, Any]) -> str:
     """Return what an engine launches, moves and holds, where its builder could count that."""
     kernels, moved = info.get("kernels"), info.get("traffic_bytes") or {}
     if not kernels or "floor" not in moved:
@@ -111,35 +117,25 @@ def _program(info: dict[str, Any]) -> str:
     )
 
 
-def _complete(info: dict[str, Any], name: str) -> dict[str, Any]:
-    missing = [key for key in ("precision", "bytes", "build_seconds") if key not in info]
-    if missing:
-        raise BundleError(
-            f"engines/{name}/engine.json does not say {missing[0]}: build the engine again."
-        )
-    return info
-
-
-def _engines(bundle: Bundle) -> Table:
+def _engines(engines: "Sequence[EngineFacts]") -> Table:
     table = Table(box=None, padding=(0, 2), header_style="bold")
     for heading in ("engine", "asked", "layers really in", "size", "built in", "runs here"):
         table.add_column(heading, justify="right" if heading in ("size", "built in") else "left")
-    notes, infos = [], []
-    for name in bundle.engines():
-        info = _complete(bundle.read_json(f"engines/{name}/engine.json"), name)
-        infos.append(info)
+    notes = []
+    for engine in engines:
         table.add_row(
-            name, info["precision"], engine_layers(info) + _share(info),
-            megabytes(info["bytes"]), _seconds(info), "yes" if _runs_here(name) else "no",
+            engine.name, engine.precision.value, engine_layers(engine.layers) + _share(engine),
+            megabytes(engine.bytes), _seconds(engine), "yes" if engine.runs_here else "no",
         )  # fmt: skip
-        texts = (_program(info), info.get("note"), _payoff(info))
-        notes += [f"{name}: {text}" for text in texts if text]
-    table.caption = "\n".join([*notes, *_counting(infos)]) or None
+        texts = (_program(engine.info), engine.info.get("note"), _payoff(engine.info))
+        notes += [f"{engine.name}: {text}" for text in texts if text]
+    counting = _counting([engine.info for engine in engines])
+    table.caption = "\n".join([*notes, *counting]) or None
     table.caption_justify = "left"
     return table
 
 
-def _counting(infos: list[dict[str, Any]]) -> list[str]:
+def _counting(infos: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return how layers are counted where that shows: a head that is run on several pyramid levels.
 
     Its second and further runs are the module's path with a number, such as `rpn.head.conv.2`.
@@ -151,44 +147,32 @@ def _counting(infos: list[dict[str, Any]]) -> list[str]:
     return []
 
 
-def _print_prepared(bundle: Bundle, name: str) -> None:
+def _print_prepared(bundle: Bundle, found: "PreparedFacts") -> None:
     """Print what is ready for a device, and the one command to run there."""
-    from ..runtime.build.prepared_text import build_command
-
-    screen, folder = console(), f"engines/{name}"
-    info = bundle.read_json(f"{folder}/prepared.json")
-    screen.print(f"{name}: prepared at {info['precision']}, to be built on the device.")
-    if info["segments"] is None:
+    screen, info = console(), found.info
+    screen.print(f"{found.name}: prepared at {found.precision}, to be built on the device.")
+    if found.segments is None:
         screen.print(f"  warning   {info['note']}", style="yellow")
     else:
-        segments = info["segments"]
-        nodes = sum(segment["nodes"] for segment in segments)
         screen.print(
-            f"  checked   {counted(nodes, 'node')} between the plugins, in "
-            f"{counted(len(segments), 'segment')}, parsed and built by TensorRT-RTX"
+            f"  checked   {counted(sum(found.segments), 'node')} between the plugins, in "
+            f"{counted(len(found.segments), 'segment')}, parsed and built by TensorRT-RTX"
         )
     if text := _payoff(info):
         screen.print(f"  int8      {text}", soft_wrap=True)
-    there = build_command(info, bundle.path.resolve().name)
-    screen.print(f"  there     {there}", soft_wrap=True)
+    screen.print(f"  there     {found.command}", soft_wrap=True)
     screen.print(
-        f"  memory    at most {info['build_memory_mib']} MiB expected during the build; more in "
-        f"{bundle.path}/{folder}/README.md",
+        f"  memory    at most {found.build_memory_mib} MiB expected during the build; more in "
+        f"{bundle.path}/engines/{found.name}/README.md",
         soft_wrap=True,
     )
 
 
-def _seconds(info: dict[str, Any]) -> str:
-    """Return how long the build took; back then, if it came out of the cache."""
-    return f"{info['build_seconds']:.1f} s" + (", cached" if info.get("cached") else "")
+def _seconds(engine: "EngineFacts") -> str:
+    return f"{engine.build_seconds:.1f} s" + (", cached" if engine.cached else "")
 
 
-def _runs_here(engine: str) -> bool:
-    """Whether this machine, not the one that built it, can run an engine such as `rtx@fp16`."""
-    return can_run(Target.parse(engine.partition("@")[0]))
-
-
-def _weights(source: dict[str, Any]) -> str:
+def _weights(source: Mapping[str, Any]) -> str:
     recorded = source.get("weights")
     if recorded:
         return f"weights {recorded['file']} ({recorded['sha256'][:12]}{_part(recorded)})"
@@ -197,7 +181,7 @@ def _weights(source: dict[str, Any]) -> str:
     return "no weights given: the model is as its builder made it, untrained unless that trains it"
 
 
-def _part(recorded: dict[str, Any]) -> str:
+def _part(recorded: Mapping[str, Any]) -> str:
     """Say which part of a checkpoint was taken, where it holds more than weights."""
     averaged = "averaged over training (EMA)" if recorded.get("averaged") else ""
     beside = f"not {recorded['beside']}" if "beside" in recorded else ""
@@ -207,13 +191,13 @@ def _part(recorded: dict[str, Any]) -> str:
     return "".join(f", {word}" for word in words if word)
 
 
-def _improvements(found: dict[str, Any]) -> str:
+def _improvements(found: Mapping[str, Any]) -> str:
     kept = " and ".join(found["kept"])
     tried = ", ".join(f"{drop:.2f} with {name}" for name, drop in found["ap_drop"].items())
     return f"by {kept or 'nothing, since nothing raised AP'}; AP lost: {tried}"
 
 
-def _search(found: dict[str, Any]) -> str:
+def _search(found: Mapping[str, Any]) -> str:
     best = found["best"]
     return (
         f"{best['int8_layers']} of {best['layers']} layers in INT8 with the scales of "
@@ -222,7 +206,7 @@ def _search(found: dict[str, Any]) -> str:
     )
 
 
-def _accuracy(report: dict[str, Any]) -> str:
+def _accuracy(report: Mapping[str, Any]) -> str:
     """Return AP and its change in one line, from the last check's report."""
     drop = report["drop"] or {}
     parts = []
@@ -239,7 +223,7 @@ def _accuracy(report: dict[str, Any]) -> str:
     return f"{', '.join(parts)}: {where}{verdict}; report/report.html"
 
 
-def _fidelity(found: dict[str, Any]) -> str:
+def _fidelity(found: Mapping[str, Any]) -> str:
     if "instances" not in found:
         return "not measured"
     pictures = counted(found["pictures"], "picture")

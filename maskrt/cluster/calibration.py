@@ -5,14 +5,16 @@ recipe is the one that a single machine would write.
 """
 
 import functools
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from .. import calib
-from ..compiling.arguments import calibrated_precision, calibration_pictures
-from ..compiling.stages import read_model, remove_stale, store_recipe
-from ..core import Bundle, InputError, Precision, Progress, silent
+from ..calib.bundled import read_model
+from ..compiling.stages import remove_stale, store_recipe
+from ..core import Bundle, Precision, Progress, silent
 from ..precision.observation import Observed, forget, observe, settled
+from ..precision.request import RecipeRequest
 from .check import cluster, shards_of
 
 __all__ = ["calibrate_on_cluster"]
@@ -25,6 +27,8 @@ def calibrate_on_cluster(
     *,
     precision: Precision | str = Precision.INT8,
     method: str = calib.DEFAULT_METHOD,
+    keep: Mapping[str, Precision | str] | None = None,
+    keep_outputs: bool = False,
     progress: Progress = silent,
 ) -> Bundle:
     """Do what `maskrt.calibrate` does, with the workers of the Dask scheduler at `address`.
@@ -32,16 +36,17 @@ def calibrate_on_cluster(
     Every worker must see bundle and pictures under the same paths.
     """
     opened = Bundle.open(bundle)
-    wanted = calibrated_precision(precision, method)
-    files = calibration_pictures(Path(calibration).resolve(), wanted)
-    if not files:
-        raise InputError(f"there is no picture in {calibration}: name a folder that holds some.")
+    asked = RecipeRequest.of(
+        precision, Path(calibration).resolve(), method, keep=keep, keep_outputs=keep_outputs
+    )
+    asked.check_found_by_calibration()
+    files = list(asked.pictures or ())
     with cluster(address) as client:
         statistics, facts = settled(_observe(client, opened, files, progress), len(files))
     model = read_model(opened)
     with opened.edit() as staged:
         remove_stale(staged)
-        store_recipe(staged, model, wanted, statistics, facts, method)
+        store_recipe(staged, model, asked, statistics, facts)
     return opened
 
 

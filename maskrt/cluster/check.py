@@ -13,16 +13,30 @@ import hashlib
 import json
 import threading
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..checking.conversion import canonical_session, pytorch_session
+from ..checking.references import canonical_session, pytorch_session
+from ..checking.runs import Ran, Reference, stored_reference
+from ..checking.worst import Worst
 from ..core import Bundle, InputError, Precision, Progress, Target, require
-from ..runtime import Session, open_session
-from ..runtime.check import CocoDataset, CocoImage, Recorder
+from ..core.bundle import MODEL
+from ..runtime import Session, open_session, read_image
+from ..runtime.check import (
+    Agreement,
+    CocoDataset,
+    CocoImage,
+    Recorder,
+    evaluate_stored,
+    latency_percentiles,
+    results_key,
+)
 from ..runtime.check.evaluate import predict_timed, read_picture
+from ..runtime.possible import check_can_exist
+from ..runtime.session import which_engine
 
-__all__ = ["Model", "Prediction", "cluster", "shards_of", "spread"]
+__all__ = ["Model", "Prediction", "cluster", "run_on_cluster", "shards_of", "spread"]
 
 _SHARD = 32  # pictures, about; a task is then seconds long, and a lost one is soon made up for
 _LOCK = threading.Lock()  # a session is not for several threads at once
@@ -98,6 +112,42 @@ def shards_of(items: Sequence[Any], batch: int) -> list[Any]:
     """Cut pictures into shards of whole batches."""
     size = batch * max(1, _SHARD // batch)
     return [items[start : start + size] for start in range(0, len(items), size)]
+
+
+def run_on_cluster(
+    bundle: Bundle,
+    dataset: CocoDataset,
+    target: Target | str | None,
+    precision: Precision | str | None,
+    weights: Path | str | None,
+    progress: Progress,
+    *,
+    address: str,
+) -> Ran:
+    """Run both models on the workers of the scheduler at `address`; a `checking.runs.Run`."""
+    check_can_exist(bundle, target, precision)
+    names, batch = bundle.manifest.class_names, bundle.manifest.input.batch
+    dataset.check_labels(names)
+    place, asked = which_engine(bundle, target, precision)
+    with cluster(address) as client:
+        reference = stored_reference(bundle, dataset) if weights is None else None
+        if reference is None:
+            model = Model.of(bundle, weights=weights)
+            found = spread(client, model, dataset, batch, "reference", progress)
+            name = "canonical FP32" if weights is None else "PyTorch FP32"
+            results = found.recorder.finish(name, results_key(dataset, bundle.digests[MODEL]))
+            reference = Reference(name, results, evaluate_stored(results, dataset))
+        model = Model.of(bundle, place, asked)
+        found = spread(client, model, dataset, batch, "check", progress)
+    results = found.recorder.finish("engine", "")
+    agreement, worst = Agreement(), Worst()
+    for entry in dataset.images:
+        pair = reference.results.of(entry.id, names), results.of(entry.id, names)
+        worst.add(entry, partial(read_image, entry.path), *pair, agreement.add(*pair).disagreement)
+    return Ran(
+        place, asked, found.about, len(dataset.images), evaluate_stored(results, dataset),
+        latency_percentiles(found.latencies_ms), reference, agreement, worst,
+    )  # fmt: skip
 
 
 def spread(

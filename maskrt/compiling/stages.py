@@ -5,16 +5,15 @@ other.
 """
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import onnx
-from google.protobuf.message import DecodeError
 
 from .. import calib
-from ..calib.cost import machine_of
+from ..calib.bundled import read_model, read_recipe
 from ..checking.accuracy import measure
 from ..checking.conversion import prove
 from ..core import (
@@ -24,20 +23,17 @@ from ..core import (
     Precision,
     Progress,
     Target,
-    UsageError,
     require,
 )
 from ..core.bundle import MODEL, RECIPE, SEARCH
-from ..core.masks import MaskPaste
 from ..precision.observation import forget, observe, settled
 from ..precision.payoff import payoff
-from ..runtime.build import BuildOptions, WeakTypes, build_engine, is_buildable, prepare
-from ..runtime.check import CocoDataset
+from ..precision.request import Judged, RecipeRequest
+from ..runtime.build import WeakTypes, build_engine, is_buildable, prepare
 from ..runtime.check.evaluate import budget_sentence
+from .request import EngineRequest, ModelRequest
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from ..export import Export
     from ..export.surgery import OnnxExport
 
@@ -45,10 +41,7 @@ __all__ = [
     "fit_recipe_to_budget",
     "hold_to_budget",
     "improve_recipe",
-    "is_onnx",
     "make_export",
-    "read_model",
-    "read_recipe",
     "write_engine",
     "write_export",
     "write_recipe",
@@ -57,80 +50,42 @@ __all__ = [
 _DEFAULT_SIZE = (512, 512)
 
 
-def make_export(
-    model: "str | Path | nn.Module",
-    weights: Path | str | None,
-    num_classes: int | None,
-    input_size: tuple[int, int] | None,
-    batch: int,
-    class_names: Sequence[str] | None,
-    progress: Progress,
-    normalisation: Mapping[str, Any] | None = None,
-    *,
-    paste: MaskPaste | None = None,
-) -> "Export | OnnxExport":
-    """Export a model to canonical ONNX, with what it is compared with: the model itself.
-
-    `normalisation` holds those of `mean`, `std` and `channel_order` that were given, which are for
-    an ONNX file alone.
-    """
+def make_export(asked: ModelRequest, progress: Progress) -> "Export | OnnxExport":
+    """Export a model to canonical ONNX, with what it is compared with: the model itself."""
     require("onnxruntime", "compare the exported graph with the original")
     progress("export", 0, 1)
-    if is_onnx(model):
-        exported = _operate(
-            Path(str(model)), weights, num_classes, input_size, batch, class_names,
-            normalisation or {}, paste,
-        )  # fmt: skip
-        progress("export", 1, 1)
-        return exported
-    if normalisation:
-        given = " and ".join(f"{name}=" for name in normalisation)
-        raise UsageError(
-            f"{given} says how pictures are normalised for an ONNX file, and a PyTorch model says "
-            "that itself: leave it out."
-        )
+    exported = _operate(asked) if asked.is_onnx else _trace(asked)
+    progress("export", 1, 1)
+    return exported
+
+
+def _trace(asked: ModelRequest) -> "Export":
     from ..export import export_model
 
-    traced = export_model(
+    model = asked.model
+    return export_model(
         str(model) if isinstance(model, Path) else model,
-        weights=weights,
-        num_classes=num_classes,
-        input_size=input_size or _DEFAULT_SIZE,
-        batch=batch,
-        class_names=class_names,
-        paste=paste,
+        weights=asked.weights,
+        num_classes=asked.num_classes,
+        input_size=asked.input_size or _DEFAULT_SIZE,
+        batch=asked.batch,
+        class_names=asked.class_names,
+        paste=asked.paste,
     )
-    progress("export", 1, 1)
-    return traced
 
 
-def is_onnx(model: "str | Path | nn.Module") -> bool:
-    """Whether MODEL is an ONNX file and not a PyTorch model."""
-    return isinstance(model, str | Path) and str(model).endswith(".onnx")
-
-
-def _operate(
-    path: Path,
-    weights: Path | str | None,
-    num_classes: int | None,
-    input_size: tuple[int, int] | None,
-    batch: int,
-    class_names: Sequence[str] | None,
-    normalisation: Mapping[str, Any],
-    paste: MaskPaste | None,
-) -> "OnnxExport":
+def _operate(asked: ModelRequest) -> "OnnxExport":
     from ..export.surgery import export_onnx
 
-    for name, value in (("weights", weights), ("num_classes", num_classes)):
-        if value is not None:
-            raise UsageError(f"{path} holds its own weights and classes: leave {name} out.")
     return export_onnx(
-        path,
-        input_size=input_size,
-        batch=batch,
-        class_names=class_names,
-        paste=paste,
-        **normalisation,
+        Path(str(asked.model)),
+        input_size=asked.input_size,
+        batch=asked.batch,
+        class_names=asked.class_names,
+        paste=asked.paste,
+        outputs=asked.head.outputs,
+        head={name: value for name, value in asked.head.said.items() if name != "outputs"},
+        **asked.normalisation,
     )
 
 
@@ -147,36 +102,32 @@ def write_export(
 
 
 def write_recipe(
-    bundle: Bundle,
-    model: onnx.ModelProto,
-    precision: Precision,
-    pictures: list[Any] | None,
-    progress: Progress,
-    method: str = calib.DEFAULT_METHOD,
+    bundle: Bundle, model: onnx.ModelProto, asked: RecipeRequest, progress: Progress
 ) -> None:
-    """Calibrate on `pictures`, if there are any, and write the recipe."""
-    if pictures is None:
-        store_recipe(bundle, model, precision, None, {}, method)
+    """Calibrate on the pictures of `asked`, if there are any, and write the recipe."""
+    asked.keep(model, calib.make_recipe(model, Precision.FP32))  # a wrong name is said at once
+    if asked.pictures is None:
+        store_recipe(bundle, model, asked, None, {})
         return
-    seen = observe(model, pictures, bundle.manifest.input, progress)
-    statistics, facts = settled(seen, len(pictures))
-    store_recipe(bundle, model, precision, statistics, facts, method)
-    forget(model, pictures, bundle.manifest.input)
+    spec = bundle.manifest.input
+    seen = observe(model, asked.pictures, spec, progress)
+    store_recipe(bundle, model, asked, *settled(seen, len(asked.pictures)))
+    forget(model, asked.pictures, spec)
 
 
 def store_recipe(
     bundle: Bundle,
     model: onnx.ModelProto,
-    precision: Precision,
+    asked: RecipeRequest,
     statistics: calib.Statistics | None,
     facts: dict[str, Any],
-    method: str,
 ) -> None:
     """Write the recipe that `statistics` give, with the `facts` of the pictures behind them."""
-    recipe = calib.make_recipe(model, precision, statistics, method=method)
+    recipe = calib.make_recipe(model, asked.precision, statistics, method=asked.method)
+    recipe = asked.keep(model, recipe)
     recipe = replace(recipe, calibration={**recipe.calibration, **facts})
     bundle.write(RECIPE, recipe.to_json())
-    bundle.update(precision=precision)
+    bundle.update(precision=asked.precision)
 
 
 def remove_stale(bundle: Bundle) -> None:
@@ -186,36 +137,18 @@ def remove_stale(bundle: Bundle) -> None:
 
 
 def improve_recipe(
-    bundle: Bundle,
-    targets: Sequence[Target],
-    dataset: CocoDataset,
-    pictures: Sequence[Any] | None,
-    asked: Sequence[str],
-    progress: Progress,
+    bundle: Bundle, asked: RecipeRequest, judged: Judged, progress: Progress
 ) -> None:
-    """Try the improvements `asked` on the bundle's recipe, and keep those that raise AP."""
+    """Try the improvements that are asked for on the bundle's recipe, and keep what raises AP."""
     from ..precision.improvement import improve
 
-    recipe = improve(
-        bundle,
-        read_model(bundle),
-        calib.Recipe.from_json(bundle.read_json(RECIPE)),
-        dataset,
-        pictures or [],
-        targets,
-        asked,
-        progress,
-    )
-    bundle.write(RECIPE, recipe.to_json())
+    recipe = calib.Recipe.from_json(bundle.read_json(RECIPE))
+    improved = improve(bundle, read_model(bundle), recipe, asked, judged, progress)
+    bundle.write(RECIPE, improved.to_json())
 
 
 def fit_recipe_to_budget(
-    bundle: Bundle,
-    targets: Sequence[Target],
-    dataset: CocoDataset,
-    pictures: list[Any] | None,
-    budget: float,
-    progress: Progress,
+    bundle: Bundle, asked: RecipeRequest, judged: Judged, progress: Progress
 ) -> None:
     """Search the fastest recipe inside the budget, and write it and what was tried.
 
@@ -224,39 +157,23 @@ def fit_recipe_to_budget(
     """
     from ..precision.search import fit_recipe, search_report
 
-    outcome = fit_recipe(
-        bundle,
-        read_model(bundle),
-        calib.Recipe.from_json(bundle.read_json(RECIPE)),
-        dataset,
-        pictures or [],
-        budget,
-        targets,
-        progress,
-    )
+    recipe = calib.Recipe.from_json(bundle.read_json(RECIPE))
+    outcome = fit_recipe(bundle, read_model(bundle), recipe, asked, judged, progress)
     assert outcome.best is not None
     bundle.write(RECIPE, outcome.best.recipe.to_json())
-    bundle.write(SEARCH, search_report(outcome, budget, targets))
+    bundle.write(SEARCH, search_report(outcome, judged))
 
 
-def write_engine(
-    bundle: Bundle,
-    name: str,
-    target: Target,
-    precision: Precision,
-    progress: Progress,
-    options: BuildOptions | None = None,
-) -> None:
+def write_engine(bundle: Bundle, asked: EngineRequest, progress: Progress) -> None:
     """Render the recipe, build the engine, and write it with what it really is.
 
     What only the target's own device can build is prepared for it instead.
     """
+    target, precision, options = asked.target, asked.precision, asked.options
     stage, total = f"build {target.name} {precision}", 1
     progress(stage, 0, total)
-    asked = options or BuildOptions()
-    model, recipe = read_model(bundle), read_recipe(bundle, precision)
-    if suited := _suited(model, recipe, target):
-        recipe = suited
+    model, wanted = read_model(bundle), read_recipe(bundle, precision)
+    recipe = calib.recipe_for(model, wanted, target)
     style = calib.Style.ORT if target.backend == "onnxruntime" else calib.Style.TENSORRT
     started = time.perf_counter()
     rendered = calib.render(model, recipe, style)
@@ -267,72 +184,32 @@ def write_engine(
         total = of
         progress(stage, min(done, of - 1), of)
 
-    if is_buildable(target) or asked.here:
-        names = () if asked.dla is None else _accelerated(model, recipe)
-        # A recipe that was suited holds each layer to its own precision.
+    if is_buildable(target) or options.here:
+        names = () if options.dla is None else _accelerated(model, recipe)
+        # What was suited to TensorRT-RTX may have no INT8 left: each layer is held to its own.
+        suited = recipe is not wanted and target.backend == "tensorrt_rtx"
         held = Precision.MIXED if suited else precision
-        engine = build_engine(rendered, target, held, asked, step, accelerated=names)
+        engine = build_engine(rendered, target, held, options, step, accelerated=names)
     else:
         engine = prepare(
-            rendered, target, precision, bundle_name=name, folder=folder,
+            rendered, target, precision, bundle_name=asked.bundle_name, folder=folder,
             canonical=calib.improved(model, recipe), weak=_weak_types(model, recipe, target),
-            progress=progress, options=asked,
+            progress=progress, options=options,
         )  # fmt: skip
     bundle.remove(folder + "/")
     for file, data in engine.files.items():
         bundle.write(f"{folder}/{file}", data)
     sources = {"graph": bundle.digests[MODEL], "recipe": bundle.digests[RECIPE]}
     info = {**engine.info, "sha256": {**sources, **engine.info.get("sha256", {})}}
-    if suited:
-        bundle.write(f"{folder}/{RECIPE}", suited.to_json())
-        info |= _suited_info(info, suited, precision)
+    if recipe is not wanted:
+        bundle.write(f"{folder}/{RECIPE}", recipe.to_json())
+        info |= calib.own_info(info, wanted, recipe, target)
     if found := payoff(model, recipe, target, info):
         info["payoff"] = found
     if is_buildable(target):
         info["total_seconds"] = round(time.perf_counter() - started, 2)
     bundle.write(f"{folder}/{'engine' if is_buildable(target) else 'prepared'}.json", info)
     progress(stage, total, total)
-
-
-def _suited(model: onnx.ModelProto, recipe: calib.Recipe, target: Target) -> calib.Recipe | None:
-    """Return the recipe with INT8 where it pays in the target's compiler; None for others."""
-    if target.backend != "tensorrt_rtx" or not recipe.narrow_layers():
-        return None
-    return calib.suit_tensorrt_rtx(model, recipe, machine_of(target))
-
-
-def _suited_info(
-    info: dict[str, Any], suited: calib.Recipe, precision: Precision
-) -> dict[str, Any]:
-    """Return what an engine of a suited recipe says of its precision, instead of its builder."""
-    narrow = len(suited.narrow_layers())
-    wide = (Precision.FP16.value, Precision.FP32.value)
-    said = (
-        f"INT8 gains time in {narrow} of {len(suited.layers)} layers here and the others are FP16, "
-        f"by a model of {machine_of(Target.parse(info['target'])).name}."
-    )
-    return {
-        "precision": precision.value,
-        "wider": [
-            name
-            for name, got in info["layer_precisions"].items()
-            if precision is Precision.INT8 and got in wide
-        ],
-        "note": f"{said} {info['note'] if info['layers']['unknown'] else ''}".strip(),
-    }
-
-
-def read_recipe(bundle: Bundle, precision: Precision) -> calib.Recipe:
-    """Return the bundle's recipe at `precision`."""
-    recipe = calib.Recipe.from_json(bundle.read_json(RECIPE))
-    if precision is recipe.precision:
-        return recipe
-    if precision is Precision.MIXED:
-        raise UsageError(
-            "a mixed recipe is found by maskrt compile --precision mixed --max-ap-drop, and "
-            f"this bundle is {recipe.precision}: compile it so."
-        )
-    return recipe.with_precision(precision)
 
 
 def _accelerated(model: onnx.ModelProto, recipe: calib.Recipe) -> set[str]:
@@ -353,36 +230,12 @@ def _weak_types(model: onnx.ModelProto, recipe: calib.Recipe, target: Target) ->
     return WeakTypes(precisions, free, caches, dla.takes, dla.leaves, dla.loadables)
 
 
-def hold_to_budget(
-    bundle: Bundle,
-    target: Target,
-    dataset: CocoDataset,
-    budget: float,
-    progress: Progress,
-) -> None:
+def hold_to_budget(bundle: Bundle, target: Target, judged: Judged, progress: Progress) -> None:
     """Raise `CheckFailedError` if the engine misses the budget, before the bundle appears."""
     report, _, unsaved = measure(
-        bundle,
-        dataset,
-        target=target,
-        max_ap_drop=budget,
-        progress=progress,
+        bundle, judged.dataset, target=target, max_ap_drop=judged.budget, progress=progress
     )
     if unsaved:
         raise BundleError(unsaved)
     if not report.passed:
         raise CheckFailedError(f"{budget_sentence(report)} No bundle was written.")
-
-
-def read_model(bundle: Bundle) -> onnx.ModelProto:
-    """Return the bundle's canonical graph."""
-    raw = bundle.read(MODEL)
-    try:
-        model = onnx.load_model_from_string(raw)
-    except DecodeError as error:
-        raise BundleError(
-            f"{bundle.path / MODEL} is not an ONNX file: compile the model again."
-        ) from error
-    if not model.graph.node:
-        raise BundleError(f"{bundle.path / MODEL} holds no graph: compile the model again.")
-    return model

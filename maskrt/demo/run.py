@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..checking.conversion import evaluate_session, pytorch_session
+from ..checking.references import evaluate_session, pytorch_session
 from ..core import LAYER_PRECISIONS, Bundle, Precision, Progress, Target, require, silent
 from ..pipeline import build, load
 from ..pipeline import compile as compile_model

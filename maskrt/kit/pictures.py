@@ -21,7 +21,7 @@ def write_pictures(bundle: Bundle, images: Path, folder: Path) -> None:
         UsageError: there are fewer pictures that can be read.
         MissingDependencyError: ONNX Runtime is not installed.
     """
-    from ..checking.conversion import canonical_session
+    from ..checking.references import canonical_session
     from ..runtime import read_image
     from ..runtime.check.stored import Recorder
     from ..runtime.images import list_images

@@ -73,7 +73,7 @@ def package_deepstream(
         UnsupportedModelError: nvinfer cannot show what the model finds, or give it its batch.
     """
     from .. import calib
-    from ..compiling.stages import read_model, read_recipe
+    from ..calib.bundled import read_model, read_recipe
     from ..runtime.build.nvinfer_graph import nvinfer_graph
 
     opened, place, into = Bundle.open(bundle), Target.parse(target), Path(folder)

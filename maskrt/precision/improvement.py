@@ -20,15 +20,15 @@ import onnx
 from .. import calib
 from ..calib.bias_correction import measure_bias
 from ..calib.equalisation import find_factors
-from ..core import Bundle, Progress, Target
+from ..core import Bundle, Progress
 from ..runtime import letterbox_batches
-from ..runtime.check import CocoDataset
-from .observation import forget, observe, readable, settled
+from ..runtime.pictures import readable
+from .observation import forget, observe, settled
+from .request import BIAS_CORRECTION, EQUALISATION, Judged, RecipeRequest
 from .search import SCORED_PICTURES, Judge
 
-__all__ = ["BIAS_CORRECTION", "EQUALISATION", "improve", "improvements"]
+__all__ = ["improve", "improvements"]
 
-EQUALISATION, BIAS_CORRECTION = "equalisation", "bias correction"
 _PICTURES = 64
 
 
@@ -36,10 +36,8 @@ def improve(
     bundle: Bundle,
     model: onnx.ModelProto,
     recipe: calib.Recipe,
-    dataset: CocoDataset,
-    pictures: Sequence[Any],
-    targets: Sequence[Target],
-    asked: Sequence[str],
+    asked: RecipeRequest,
+    judged: Judged,
     progress: Progress,
 ) -> calib.Recipe:
     """Return the best of `recipe` and its improvements, with what was measured in `calibration`.
@@ -48,14 +46,13 @@ def improve(
         bundle: for its input and class names.
         model: the canonical FP32 graph.
         recipe: INT8 or mixed, calibrated.
-        dataset: the annotated pictures; an even share of them where there are more than 500.
-        pictures: for calibration.
-        targets: what engines are wanted for: the grid of the candidates is theirs.
-        asked: of `EQUALISATION`, `BIAS_CORRECTION`.
+        asked: which improvements are tried, and pictures for calibration.
+        judged: an even share of its pictures is run where there are more than 500; the grid of the
+            candidates is its targets'.
         progress: told what goes on.
     """
-    judge = Judge(bundle, model, dataset.share(SCORED_PICTURES), targets)
-    candidates = {(): recipe, **improvements(bundle, model, recipe, pictures, asked, progress)}
+    judge = Judge(bundle, model, replace(judged.share(SCORED_PICTURES), budget=None))
+    candidates = {(): recipe, **improvements(bundle, model, recipe, asked, progress)}
     drops: dict[tuple[str, ...], float] = {}
     for names, candidate in candidates.items():
         progress("improve", len(drops), len(candidates))
@@ -74,22 +71,23 @@ def improvements(
     bundle: Bundle,
     model: onnx.ModelProto,
     recipe: calib.Recipe,
-    pictures: Sequence[Any],
-    asked: Sequence[str],
+    asked: RecipeRequest,
     progress: Progress,
 ) -> dict[tuple[str, ...], calib.Recipe]:
     """Return what was asked for, alone and together → recipe."""
+
+    pictures = asked.pictures or ()
 
     def batches() -> Iterator[np.ndarray]:
         shown = letterbox_batches(readable(pictures, _PICTURES), bundle.manifest.input)
         return (canvases[:real] for canvases, real in shown)
 
     found: dict[tuple[str, ...], calib.Recipe] = {}
-    if EQUALISATION in asked:
+    if EQUALISATION in asked.improvements:
         factors = find_factors(model, batches())
         if factors:
             found[(EQUALISATION,)] = _equalised(bundle, model, recipe, factors, pictures, progress)
-    if BIAS_CORRECTION in asked:
+    if BIAS_CORRECTION in asked.improvements:
         for names, before in {(): recipe, **found}.items():
             both = (*names, BIAS_CORRECTION)
             found[both] = _corrected(model, before, batches)
@@ -110,7 +108,7 @@ def _equalised(
     made = calib.make_recipe(graph, recipe.precision, statistics, method=recipe.method)
     forget(graph, pictures, spec)
     return replace(
-        made, graph=recipe.graph, factors=factors, calibration=recipe.calibration, rest=recipe.rest,
+        calib.keep_like(made, recipe), graph=recipe.graph, factors=factors, calibration=recipe.calibration, rest=recipe.rest,
         original=recipe.facts,
     )  # fmt: skip
 

@@ -23,9 +23,8 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -38,9 +37,9 @@ from ..calib.stored import read_statistics, write_statistics
 from ..core import InputError, InputSpec, Progress, require, silent
 from ..runtime import letterbox_batches
 from ..runtime.build.cache import kept_folder
-from ..runtime.pictures import load_picture
+from ..runtime.pictures import load_picture, load_readable
 
-__all__ = ["Observed", "first_readable", "forget", "observe", "readable", "settled"]
+__all__ = ["Observed", "forget", "observe", "settled"]
 
 _SKIPPED_SHARE = 0.01
 _EVERY_SECONDS = 5.0
@@ -97,7 +96,7 @@ def observe(
     while done < len(pictures):
         images: list[np.ndarray] = []
         while len(images) < spec.batch and done < len(pictures):
-            image = _readable(pictures[done], skipped)
+            image = load_readable(pictures[done], skipped)
             done += 1
             if image is None:
                 _check_skipped(skipped, total or len(pictures))
@@ -148,34 +147,9 @@ def settled(observed: Observed, total: int) -> tuple[calib.Statistics, dict[str,
     return observed.statistics, {"skipped": list(observed.skipped)} if observed.skipped else {}
 
 
-def readable(pictures: Sequence[Any], count: int) -> Iterator[np.ndarray]:
-    """Yield the first `count` pictures that can be read, one by one; fewer if there are no more."""
-    found = (image for picture in pictures if (image := _readable(picture, [])) is not None)
-    return islice(found, count)
-
-
-def first_readable(pictures: Sequence[Any], count: int) -> list[np.ndarray]:
-    """Return the first `count` pictures that can be read; fewer if there are no more."""
-    return list(readable(pictures, count))
-
-
 def forget(model: onnx.ModelProto, pictures: Sequence[Any], spec: InputSpec) -> None:
     """Remove what `observe` kept of a pass that is done."""
     _Checkpoint(model, pictures, spec).remove()
-
-
-def _readable(picture: Any, skipped: list[str]) -> np.ndarray | None:
-    """Return the pixels of a picture; of a file that cannot be read, add the reason to `skipped`.
-
-    An array that is no picture is an error of the program that made it, and is raised.
-    """
-    try:
-        return load_picture(picture)
-    except InputError as error:
-        if not isinstance(picture, str | Path):
-            raise
-        skipped.append(str(error))
-        return None
 
 
 def _check_skipped(skipped: Sequence[str], total: int) -> None:

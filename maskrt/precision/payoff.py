@@ -18,8 +18,8 @@ import onnx
 from ..calib import Recipe
 from ..calib.cost import Machine, layer_seconds, machine_of, recipe_seconds
 from ..core import Precision, Target, UnsupportedTargetError, counted
-from ..runtime.backends.integer_kernels import measured_gain
 from ..runtime.cpu_name import cpu_name
+from ..runtime.integer_kernels import measured_gain
 
 __all__ = ["payoff"]
 

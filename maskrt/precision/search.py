@@ -1,9 +1,9 @@
 """The precision search with everything that it is handed: pictures, engines, AP.
 
 `calib.search` decides what to try. Here a recipe is scored: rendered for the CPU, built, run over
-the annotated pictures, and its COCO AP is taken from that of the FP32 graph. For a target with a GPU
-that target's own graph is evaluated exactly on the CPU (`checking/foretold.py`), and its cost is
-modelled. Where engines are wanted for several targets, what a recipe loses is the largest loss.
+the annotated pictures, and its COCO AP is taken from that of the FP32 graph. For a target with a
+GPU that target's own graph is evaluated exactly on the CPU (`checking/foretold.py`), and its cost
+is modelled. Where engines are wanted for several targets, what a recipe loses is the largest loss.
 
 What was measured is kept in the user's cache folder (`journal.py`), by graph and pictures: a search
 that was stopped goes on where it was, and one for another device measures nothing again.
@@ -24,14 +24,16 @@ from ..calib.fingerprint import fingerprint
 from ..calib.search import Outcome, Score, Trial, digest, pareto, search
 from ..calib.sensitivity import measure_sensitivity, units
 from ..checking.category_numbers import check_numbering
-from ..checking.foretold import foretold_graph, recipe_for
+from ..checking.foretold import foretold_graph
+from ..checking.references import bare_session
 from ..core import Bundle, CheckFailedError, Precision, Progress, Target
-from ..runtime import Session, letterbox_batches
+from ..runtime import letterbox_batches
 from ..runtime.backends.cpu import CpuBackend
 from ..runtime.build import build_engine
-from ..runtime.check import BUDGETED, CocoDataset, evaluate
+from ..runtime.check import BUDGETED, evaluate
+from ..runtime.pictures import readable
 from .journal import Journal, Measured
-from .observation import first_readable
+from .request import Judged, RecipeRequest
 
 __all__ = ["SCORED_PICTURES", "Judge", "fit_recipe", "search_report"]
 
@@ -45,34 +47,32 @@ def fit_recipe(
     bundle: Bundle,
     model: onnx.ModelProto,
     recipe: calib.Recipe,
-    dataset: CocoDataset,
-    pictures: Sequence[Any],
-    budget: float,
-    targets: Sequence[Target],
+    asked: RecipeRequest,
+    judged: Judged,
     progress: Progress,
 ) -> Outcome:
-    """Search the fastest recipe that loses at most `budget` points of box and mask AP.
+    """Search the fastest recipe that loses at most the budget of box and mask AP.
 
     Args:
         bundle: for its input and class names.
         model: the canonical FP32 graph.
         recipe: INT8 or mixed, calibrated.
-        dataset: the annotated pictures; an even share of them where there are more than 500.
-        pictures: for the sensitivity of the layers; the first four are used.
-        budget: in points of AP, 0 to 100.
-        targets: what engines are wanted for.
+        asked: the first four of its pictures tell how sensitive layers are.
+        judged: has a budget; an even share of its pictures is run where there are more than 500.
         progress: told what goes on.
 
     Raises:
         CheckFailedError: no recipe is inside the budget, not even without INT8.
     """
-    judge = Judge(bundle, model, dataset.share(SCORED_PICTURES), targets, budget)
-    seconds = layer_seconds(model, _machine(targets))
+    assert judged.budget is not None
+    recipe = calib.hold_to_targets(model, recipe, judged.targets)
+    judge = Judge(bundle, model, judged.share(SCORED_PICTURES))
+    seconds = layer_seconds(model, _machine(judged.targets))
     price = {
         unit: sum(seconds[n][recipe.rest] - seconds[n][Precision.INT8] for n in unit)
         for unit in units(calib.place(model))
     }
-    shown = first_readable(pictures, _SENSITIVITY_PICTURES)
+    shown = list(readable(asked.pictures or (), _SENSITIVITY_PICTURES))
     noise: dict[tuple[str, ...], float] = {}
 
     def rank(best: calib.Recipe) -> list[tuple[str, ...]]:
@@ -85,12 +85,12 @@ def fit_recipe(
 
     # Who asks for INT8 is not handed something else under that name.
     least = len(recipe.narrow_layers()) // 2 if recipe.precision is Precision.INT8 else 1
-    outcome = search(recipe, budget, judge.score, rank, least=least, progress=progress)
+    outcome = search(recipe, judged.budget, judge.score, rank, least=least, progress=progress)
     if outcome.best is None:
         int8 = outcome.trials[0]
         raise CheckFailedError(
             f"none of {len(outcome.trials)} {recipe.precision} recipes with at least {least} "
-            f"of {len(recipe.layers)} layers in INT8 loses at most {budget:g} AP (INT8 everywhere "
+            f"of {len(recipe.layers)} layers in INT8 loses at most {judged.budget:g} AP (INT8 everywhere "
             f"loses {int8.score.drop:.2f}): choose {_wider(recipe.precision)} or a wider budget. "
             "No bundle was written."
         )
@@ -99,9 +99,7 @@ def fit_recipe(
     return replace(outcome, inside=(first, *others), noise=noise)
 
 
-def search_report(
-    outcome: Outcome, budget: float, targets: Sequence[Target] = ()
-) -> dict[str, Any]:
+def search_report(outcome: Outcome, judged: Judged) -> dict[str, Any]:
     """Return what `search.json` holds: every trial, the Pareto set and the choice.
 
     The costs are milliseconds of the layers on `modelled`. `sensitivity` is there if layers had to
@@ -110,8 +108,8 @@ def search_report(
     assert outcome.best is not None  # `fit_recipe` raises otherwise
     return {
         "format_version": 1,
-        "budget": budget,
-        "modelled": _machine(targets).name,
+        "budget": judged.budget,
+        "modelled": _machine(judged.targets).name,
         "best": outcome.best.to_json(),
         "pareto": [trial.to_json() for trial in pareto(outcome.trials)],
         "trials": [trial.to_json() for trial in outcome.trials],
@@ -129,21 +127,15 @@ def _wider(precision: Precision) -> str:
 class Judge:
     """Scores recipes on annotated pictures; what it measured once, it reads from its journal."""
 
-    def __init__(
-        self,
-        bundle: Bundle,
-        model: onnx.ModelProto,
-        dataset: CocoDataset,
-        targets: Sequence[Target],
-        budget: float = math.inf,
-    ) -> None:
-        """Take the arguments of `fit_recipe`; `dataset` is all that is run.
+    def __init__(self, bundle: Bundle, model: onnx.ModelProto, judged: Judged) -> None:
+        """Take what `fit_recipe` takes; all pictures of `judged` are run.
 
-        A recipe that misses `budget` on one target is not run for the others.
+        A recipe that misses the budget on one target is not run for the others.
         """
+        dataset, targets = judged.dataset, judged.targets
         check_numbering(bundle.manifest, dataset)
         self._manifest, self._model, self._dataset = bundle.manifest, model, dataset
-        self._budget = budget
+        self._budget = math.inf if judged.budget is None else judged.budget
         self._here = any(target.name == "cpu" for target in targets)
         self._elsewhere = [target for target in targets if target.name != "cpu"]
         self._seconds = layer_seconds(model, _machine(targets))
@@ -154,9 +146,7 @@ class Judge:
 
     def score(self, recipe: calib.Recipe) -> Score:
         """Return what `recipe` loses, and what it costs."""
-        expected = self._measured(
-            "reference", lambda: CpuBackend(self._model.SerializeToString())
-        )
+        expected = self._measured("reference", lambda: CpuBackend(self._model.SerializeToString()))
         drop, latency_ms = -math.inf, 0.0
         for target in (None, *self._elsewhere)[not self._here :]:
             found = self._here_or_as(recipe, target)
@@ -182,7 +172,7 @@ class Judge:
         """Return what the engine for `cpu` measures, or another target's graph as foretold."""
         if target is None:
             return self._measured(f"{digest(recipe)} as cpu", self._opened(recipe))
-        suited = recipe_for(self._model, recipe, target)
+        suited = calib.recipe_for(self._model, recipe, target)
 
         def foretold() -> CpuBackend:
             return CpuBackend(foretold_graph(self._model, recipe, target), exact=True)
@@ -191,8 +181,11 @@ class Judge:
 
     def _opened(self, recipe: calib.Recipe) -> Callable[[], CpuBackend]:
         def open_engine() -> CpuBackend:
-            rendered = calib.render(self._model, recipe, calib.Style.ORT)
-            engine = build_engine(rendered, Target.parse("cpu"), Precision.MIXED)
+            cpu = Target.parse("cpu")
+            own = calib.recipe_for(self._model, recipe, cpu)
+            engine = build_engine(
+                calib.render(self._model, own, calib.Style.ORT), cpu, Precision.MIXED
+            )
             return CpuBackend(engine.files["engine.onnx"])
 
         return open_engine
@@ -207,12 +200,11 @@ class Judge:
 
     def _run(self, backend: CpuBackend) -> Measured:
         manifest = self._manifest
-        spec, names = manifest.input, manifest.class_names
-        with Session(
-            backend, spec, class_names=names,
-            mask_frame=manifest.mask_frame, mask_paste=manifest.mask_paste,
-        ) as session:  # fmt: skip
-            found = evaluate(session.predict, self._dataset, batch=spec.batch, class_names=names)
+        with bare_session(backend, manifest) as session:
+            found = evaluate(
+                session.predict, self._dataset, batch=manifest.input.batch,
+                class_names=manifest.class_names,
+            )  # fmt: skip
         ap = {kind: metrics["AP"] or 0.0 for kind, metrics in found.metrics.items()}
         return Measured(ap, found.latency_ms["p50"])
 

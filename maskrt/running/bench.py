@@ -153,6 +153,7 @@ class _Samples:
 
 def _bench(session: Session, calls: list[list[Path]], runs: int, progress: Progress) -> Bench:
     rails, samples, batch = find_rails(), _Samples(), session.spec.batch
+    progress("bench", 0, runs)
     for number in range(_WARM_UP):
         _call(session, calls[number % len(calls)], _Samples())
     before = _at_rest(rails)
@@ -211,10 +212,11 @@ def _beside_pytorch(
     progress: Progress,
 ) -> Bench:
     """Time the engine and the PyTorch model in turn, so that a busy machine hurts both alike."""
-    from ..checking.conversion import pytorch_session
+    from ..checking.references import pytorch_session
 
     rounds = min(found.runs, _REFERENCE_RUNS)
     ours, theirs = _Samples(), _Samples()
+    progress("bench PyTorch", 0, rounds)
     with pytorch_session(bundle, weights) as reference:
         _call(reference, calls[0], _Samples())
         for number in range(rounds):

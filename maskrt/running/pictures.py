@@ -9,6 +9,7 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +20,35 @@ from ..runtime.possible import check_can_exist
 from ..runtime.sources import Video, is_video, list_sources
 from .films import film
 
-__all__ = ["run_pictures"]
+__all__ = ["RunResult", "run"]
 
 _RESULTS, _IMAGES = "results.json", "images.json"
 _LONGEST = 100  # letters of a name that is made from an address
 
 
-def run_pictures(
+@dataclass(frozen=True)
+class RunResult:
+    """What a run found.
+
+    Attributes:
+        output: the folder with the pictures, `results.json` and `images.json`.
+        images: COCO's `images`, one a picture or frame that was run.
+        annotations: COCO results with `image_id`, of any score.
+        categories: COCO's `categories`; empty if the labels have no names.
+        skipped: a sentence for each picture or frame that cannot be used, and each video that ends
+            too early.
+    """
+
+    output: Path
+    images: list[dict[str, Any]]
+    annotations: list[dict[str, Any]]
+    categories: list[dict[str, Any]]
+    skipped: list[str]
+
+
+def run(
     bundle: Bundle | Path | str,
-    sources: Sequence[Path | str],
+    sources: Sequence[Path | str] | Path | str,
     output: Path | str,
     *,
     target: Target | str | None = None,
@@ -36,12 +57,13 @@ def run_pictures(
     on_device: bool = False,
     max_frames: int | None = None,
     progress: Progress = silent,
-) -> dict[str, Any]:
+) -> RunResult:
     """Run every picture and video of `sources`, and write to the folder `output`.
 
     Args:
         bundle: holds the engine.
-        sources: files, folders of pictures, patterns, and videos, as in `runtime/sources.py`.
+        sources: files, folders of pictures, patterns, and videos, as in `runtime/sources.py`; one
+            of them or several.
         output: gets a PNG a picture, an MP4 a video, `results.json` and `images.json`.
         target: None is the best that this machine can run.
         precision: None is the bundle's own.
@@ -49,10 +71,6 @@ def run_pictures(
         on_device: letterbox and paste on the GPU, too.
         max_frames: of each video; without it a camera runs until it is interrupted.
         progress: told how many pictures are done.
-
-    Returns:
-        `images`, `annotations` (COCO results with `image_id`), `categories`, and `skipped`: a
-        sentence for each picture or frame that cannot be used, and each video that ends too early.
 
     Raises:
         UsageError: an output file would overwrite a picture of `sources`, or `on_device` for a
@@ -63,8 +81,9 @@ def run_pictures(
     """
     opened = Bundle.open(bundle)
     check_can_exist(opened, target, precision)
-    videos = [str(source) for source in sources if is_video(source)]
-    pictures = [source for source in sources if not is_video(source)]
+    given = [sources] if isinstance(sources, str | Path) else sources
+    videos = [str(source) for source in given if is_video(source)]
+    pictures = [source for source in given if not is_video(source)]
     files = [file for source in pictures for file in list_sources(source)]
     names = _distinct_names(files, ".png")
     films = _distinct_names([_as_file(Video(video)) for video in videos], ".mp4")
@@ -85,15 +104,15 @@ def run_pictures(
                 skipped.append(str(frame.error))
                 stale.append(folder / names[frame.index])
                 continue
-            found = frame.instances
+            instances = frame.instances
             folder.mkdir(parents=True, exist_ok=True)
             _forget_earlier(folder)
-            drawn = found.draw(frame.image, min_score=min_score)
+            drawn = instances.draw(frame.image, min_score=min_score)
             pillow.fromarray(drawn).save(folder / names[frame.index])
-            height, width = found.image_size
+            height, width = instances.image_size
             row = {"file_name": str(files[frame.index]), "height": height, "width": width}
             images.append({"id": number, **row})
-            annotations += found.to_coco(number)
+            annotations += instances.to_coco(number)
         if skipped and not images:
             raise InputError(skipped[0])
         for file in stale:  # an earlier run's
@@ -112,13 +131,19 @@ def run_pictures(
         categories = [
             {"id": label, "name": text} for label, text in enumerate(session.class_names or ())
         ]
-    results = {
-        "images": images, "annotations": annotations, "categories": categories[1:],
-        "skipped": skipped,
+    found = RunResult(folder, images, annotations, categories[1:], skipped)
+    _write_results(found)
+    return found
+
+
+def _write_results(found: RunResult) -> None:
+    """Write `images.json`, a data set without annotations, and `results.json`, its results."""
+    dataset = {
+        "images": found.images, "annotations": [], "categories": found.categories,
+        "skipped": found.skipped,
     }  # fmt: skip
-    write_text(folder / _IMAGES, json.dumps({**results, "annotations": []}) + "\n")
-    write_text(folder / _RESULTS, json.dumps(annotations) + "\n")
-    return results
+    write_text(found.output / _IMAGES, json.dumps(dataset) + "\n")
+    write_text(found.output / _RESULTS, json.dumps(found.annotations) + "\n")
 
 
 def _forget_earlier(folder: Path) -> None:

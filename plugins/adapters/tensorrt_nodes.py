@@ -28,6 +28,7 @@ import onnx
 from onnx import helper
 
 from ...core import UnsupportedModelError
+from ...core.operator_names import operator_of
 from ..bodies import OPERATORS
 from ..launch import LaunchPlan, Stage
 from ..operator import DOMAIN, AttributeValue, Operator
@@ -54,7 +55,7 @@ def lower_to_plugins(model: onnx.ModelProto) -> onnx.ModelProto:
             operator = _operator_of(node)
             attributes = operator.schema.attributes_of(node)
             del node.attribute[:]
-            node.overload = ""
+            node.op_type, node.overload = operator.schema.name, ""
             version = str(operator.schema.version)
             _write(node, {**attributes, "plugin_version": version, "plugin_namespace": DOMAIN})
     return lowered
@@ -201,12 +202,13 @@ def _write(node: onnx.NodeProto, attributes: Mapping[str, Any]) -> None:
 
 
 def _operator_of(node: onnx.NodeProto) -> Operator:
-    if node.op_type not in OPERATORS:
+    name = operator_of(node.op_type)
+    if name not in OPERATORS:
         raise UnsupportedModelError(
-            f"node {node.name!r} has the operator maskrt::{node.op_type}, which this version does "
+            f"node {node.name!r} has the operator maskrt::{name}, which this version does "
             f"not know: it knows {', '.join(OPERATORS)}."
         )
-    return OPERATORS[node.op_type]
+    return OPERATORS[name]
 
 
 def _without_functions(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -64,7 +64,7 @@ def make_function(view: NodeView) -> onnx.FunctionProto:
         max_output_boxes_per_class=view.attributes["max_outputs"], center_point_box=0,
     )  # fmt: skip
     _select_outputs(body, view, body.op("Mul", order, _keep(body, view, rows)))
-    return to_function(body, view, SCHEMA.name, INPUTS, OUTPUTS)
+    return to_function(body, view, INPUTS, OUTPUTS)
 
 
 def _require_limits(view: NodeView) -> None:

@@ -2,7 +2,8 @@
 
 `NonMaxSuppression` takes scores `[B, labels, K]`, so each candidate's score stands in its own
 label's row and `-max` in the others. Its outcome is scattered to a keep mask, from which TopK takes
-the best.
+the best. Its limits are vectors of one number: ONNX Runtime takes those and scalars, and ONNX's own
+reference evaluator those alone.
 """
 
 import numpy as np
@@ -10,7 +11,6 @@ import onnx
 
 from ..body import Body
 from ..operator import NodeView
-from .schema import SCHEMA
 from .selection import INPUTS, OUTPUTS, select_outputs
 
 __all__ = ["make_function"]
@@ -21,9 +21,9 @@ def make_function(view: NodeView) -> onnx.FunctionProto:
     body = Body()
     rows = _scores_by_label(body, view)
     selected = body.op(
-        "NonMaxSuppression", "boxes", rows, body.constant(np.iinfo(np.int64).max, np.int64),
-        body.constant(view.attributes["iou_threshold"]),
-        body.constant(view.attributes["score_threshold"]),
+        "NonMaxSuppression", "boxes", rows, body.ints(int(np.iinfo(np.int64).max)),
+        body.constant([view.attributes["iou_threshold"]]),
+        body.constant([view.attributes["score_threshold"]]),
     )  # fmt: skip
     place = body.op("Gather", selected, body.ints(0, 2), axis=1)
     first = body.op("Slice", selected, body.ints(0), body.ints(1), body.ints(1))
@@ -32,7 +32,7 @@ def make_function(view: NodeView) -> onnx.FunctionProto:
     found = body.op("Squeeze", ones, body.ints(1))
     keep = body.op("ScatterND", none, place, found)
     select_outputs(body, view, keep)
-    return body.to_function(SCHEMA.name, view.overload, INPUTS, OUTPUTS)
+    return body.to_function(view.function, INPUTS, OUTPUTS)
 
 
 def _scores_by_label(body: Body, view: NodeView) -> str:

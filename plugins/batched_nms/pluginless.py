@@ -24,7 +24,6 @@ from ..body import Body
 from ..operator import NodeView
 from ..pairs import column_and_row, comes_before
 from .groups import Groups, constant_groups
-from .schema import SCHEMA
 from .selection import INPUTS, OUTPUTS, select_outputs
 
 __all__ = ["make_function"]
@@ -40,7 +39,7 @@ def make_function(view: NodeView) -> onnx.FunctionProto:
         select_outputs(body, view, keep)
     else:
         _select_by_group(body, view, groups, valid)
-    return body.to_function(SCHEMA.name, view.overload, INPUTS, OUTPUTS)
+    return body.to_function(view.function, INPUTS, OUTPUTS)
 
 
 @dataclass(frozen=True)
@@ -117,7 +116,9 @@ def _settle(body: Body, matrix: str, candidate: str) -> str:
     hit = inner.op("ReduceMax", hits, inner.ints(2), keepdims=0)
     kept = inner.op("Mul", inner.op("Sub", inner.constant(1.0), hit), candidate)
     change = inner.op("Abs", inner.op("Sub", kept, "loop_keep"))
-    most = inner.op("ReduceMax", change, keepdims=0)
+    # In one row: of [R, M], TensorRT-RTX takes the greatest in two kernels for most M.
+    change = inner.op("Reshape", change, inner.ints(-1))
+    most = inner.op("ReduceMax", change, inner.ints(0), keepdims=0)
     inner.named("loop_again", "Greater", most, inner.constant(0.0))
     inner.named("loop_kept", "Identity", kept)
     info = helper.make_tensor_value_info

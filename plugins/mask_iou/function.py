@@ -9,7 +9,7 @@ from onnx import TensorProto
 from ..body import Body
 from ..operator import NodeView
 from ..pairs import column_and_row
-from .schema import SCHEMA, require_countable
+from .schema import require_countable
 
 __all__ = ["make_function"]
 
@@ -29,4 +29,4 @@ def make_function(view: NodeView) -> onnx.FunctionProto:
     union = body.op("Sub", body.op("Add", mine, theirs), shared)
     # An empty union shares nothing, so that its quotient is 0.
     body.named("iou", "Div", shared, body.op("Max", union, body.constant(1.0)))
-    return body.to_function(SCHEMA.name, view.overload, ["masks"], ["iou", "area"])
+    return body.to_function(view.function, ["masks"], ["iou", "area"])

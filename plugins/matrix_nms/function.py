@@ -12,7 +12,6 @@ import onnx
 from ..body import Body
 from ..operator import NodeView
 from ..pairs import column_and_row, comes_before
-from .schema import SCHEMA
 
 __all__ = ["make_function"]
 
@@ -25,7 +24,7 @@ def make_function(view: NodeView) -> onnx.FunctionProto:
     _, theirs = column_and_row(body, compensate)
     decay = _linear if view.attributes["method"] == "linear" else _gaussian
     body.named("decayed", "Mul", "scores", decay(body, view, overlap, theirs))
-    return body.to_function(SCHEMA.name, view.overload, ["iou", "scores", "labels"], ["decayed"])
+    return body.to_function(view.function, ["iou", "scores", "labels"], ["decayed"])
 
 
 def _overlap_with_better(body: Body, view: NodeView) -> str:

@@ -63,7 +63,7 @@ def make_function(view: NodeView) -> onnx.FunctionProto:
         body.named("output", "Cast", body.op("Reshape", total, shape), to=kind)
     else:
         body.named("output", "Reshape", total, shape)
-    return to_function(body, view, SCHEMA.name, input_names(view), ["output"])
+    return to_function(body, view, input_names(view), ["output"])
 
 
 def _pool_level(body: Body, view: NodeView, source: tuple[int, str], boxes: str, level: str) -> str:

@@ -19,7 +19,6 @@ from ..body import Body
 from ..operator import NodeView
 from . import pluginless
 from .levels import assign_levels, feature_maps, input_names, usable_boxes
-from .schema import SCHEMA
 
 __all__ = ["make_function"]
 
@@ -45,7 +44,7 @@ def make_function(view: NodeView) -> onnx.FunctionProto:
     size = (view.attributes["output_height"], view.attributes["output_width"])
     shape = body.ints(-1, count, channels, *size)
     body.named("output", "Reshape", pooled, shape)
-    return body.to_function(SCHEMA.name, view.overload, input_names(view), ["output"])
+    return body.to_function(view.function, input_names(view), ["output"])
 
 
 def _pool_share(

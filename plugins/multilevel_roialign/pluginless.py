@@ -13,7 +13,6 @@ from ..operator import NodeView
 from .adaptive import axis_weights, pool_by_products
 from .gathered import pool_by_gathers
 from .levels import assign_levels, feature_maps, input_names, usable_boxes
-from .schema import SCHEMA
 
 __all__ = ["make_function"]
 
@@ -36,7 +35,7 @@ def make_function(view: NodeView) -> onnx.FunctionProto:
     level = assign_levels(body, view, boxes)
     pool = _pool_on_every_level if adaptive else pool_by_gathers
     body.named("output", "Identity", pool(body, view, boxes, level))
-    return body.to_function(SCHEMA.name, view.overload, input_names(view), ["output"])
+    return body.to_function(view.function, input_names(view), ["output"])
 
 
 def _pool_on_every_level(body: Body, view: NodeView, boxes: str, level: str) -> str:

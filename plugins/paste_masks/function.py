@@ -15,7 +15,7 @@ from onnx import TensorProto
 from ...core.masks import MaskPaste
 from ..body import Body
 from ..operator import NodeView
-from .schema import FARTHEST, SCHEMA
+from .schema import FARTHEST
 
 __all__ = ["make_function"]
 
@@ -48,7 +48,7 @@ def make_function(view: NodeView) -> onnx.FunctionProto:
         _pack(body, pixels, size)
     else:
         body.named("masks", "Cast", pixels, to=TensorProto.UINT8)
-    return body.to_function(SCHEMA.name, view.overload, ["probabilities", "boxes"], ["masks"])
+    return body.to_function(view.function, ["probabilities", "boxes"], ["masks"])
 
 
 class _Axis(NamedTuple):

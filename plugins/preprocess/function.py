@@ -21,7 +21,6 @@ from ...core import UnsupportedTargetError
 from ..body import Body
 from ..operator import NodeView
 from .resample import PRECISION_BITS, Taps, placed_size, resampling_taps
-from .schema import SCHEMA
 
 __all__ = ["make_function"]
 
@@ -53,7 +52,7 @@ def make_function(view: NodeView) -> onnx.FunctionProto:
     normalised = body.op("Div", centred, _channels(body, a["std"]))
     batch = body.op("Unsqueeze", normalised, body.ints(0))
     body.named("tensor", "Cast", batch, to=TensorProto.FLOAT16 if a["half"] else TensorProto.FLOAT)
-    return body.to_function(SCHEMA.name, view.overload, ["image"], ["tensor"])
+    return body.to_function(view.function, ["image"], ["tensor"])
 
 
 def _channels(body: Body, values: tuple[float, ...]) -> str:

@@ -18,7 +18,7 @@ from onnx import TensorProto, helper
 from ..batched_nms.selection import INPUTS, OUTPUTS
 from ..body import Body
 from ..operator import NodeView
-from .schema import SCHEMA, least_overlap
+from .schema import least_overlap
 
 __all__ = ["make_function"]
 
@@ -43,7 +43,7 @@ def make_function(view: NodeView) -> onnx.FunctionProto:
     rounds = body.constant(most, np.int64)
     _, taken, value = body.op("Loop", rounds, again, *state, body=graph, outputs=3)
     _outputs(body, taken, value)
-    return body.to_function(SCHEMA.name, view.overload, INPUTS, OUTPUTS)
+    return body.to_function(view.function, INPUTS, OUTPUTS)
 
 
 def _round(view: NodeView, known: list[str], table: str, place: str) -> onnx.GraphProto:

@@ -2,7 +2,8 @@
 
 The engine is a graph in standard operators that ONNX Runtime optimises while it loads. Its only
 provider is named, so nothing can fall back to another one. INT8 weights are given to it in the form
-whose kernels are exact on this CPU (`integer_kernels.py`), so INT8 is the same integers everywhere.
+whose kernels are exact on this CPU (`runtime/integer_kernels.py`), so INT8 is the same integers
+everywhere.
 """
 
 import os
@@ -11,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from ...core import BundleError, UnsupportedTargetError, UsageError, require
+from ..integer_kernels import stored_form, with_suited_weights
 from .base import Backend
-from .integer_kernels import stored_form, with_suited_weights
 
 __all__ = ["CpuBackend"]
 
@@ -26,9 +27,7 @@ class CpuBackend(Backend):
 
     concurrent = True
 
-    def __init__(
-        self, engine: bytes, *, threads: int | None = None, exact: bool = False
-    ) -> None:
+    def __init__(self, engine: bytes, *, threads: int | None = None, exact: bool = False) -> None:
         """Load an engine.
 
         Args:

@@ -74,7 +74,7 @@ class _Line(NamedTuple):
 
     @classmethod
     def of(cls, frame: MaskFrame, pixels: int, elements: int) -> "_Line":
-        apart = pixels / elements if frame is MaskFrame.CANVAS_EVEN else _STRIDE
+        apart = pixels / elements if frame.is_even else _STRIDE
         late = _LATE_PX if frame is MaskFrame.CANVAS_LATE else 0.0
         return cls(elements, apart, apart / 2 + late)
 

@@ -6,7 +6,8 @@ for the rounding. Where kernel size equals stride no two taps meet in one output
     y[m, s·i + a, s·j + b] = bias[m] + Σ_c W[c, m, a, b] · x[c, i, j]
 
 is a 1x1 Conv with M·s² outputs, output m·s² + a·s + b made of W[:, m, a, b], followed by a
-DepthToSpace (mode CRD) of blocks of s. It is the same sum over the same INT8 products.
+DepthToSpace (mode CRD) of blocks of s, which a stride of 1 needs none of. It is the same sum over
+the same INT8 products.
 
 pattern: ConvTranspose(x, DequantizeLinear(W int8), bias?), square kernel = stride, no padding.
 declines: groups, dilations, padding, output padding; weights or bias that are not constant; a zero
@@ -96,7 +97,7 @@ def _attributes(node: onnx.NodeProto) -> dict[str, Any]:
 
 def _taps_never_meet(given: dict[str, Any], kernel: tuple[int, ...]) -> bool:
     """Whether kernel = stride, and nothing shifts or crops the output."""
-    square = len(kernel) == 2 and kernel[0] == kernel[1] and kernel[0] > 1
+    square = len(kernel) == 2 and kernel[0] == kernel[1]
     return (
         square
         and list(given.get("strides", (1, 1))) == list(kernel)
@@ -110,13 +111,22 @@ def _taps_never_meet(given: dict[str, Any], kernel: tuple[int, ...]) -> bool:
 
 
 def _replacement(match: _Match, graph: onnx.GraphProto) -> list[onnx.NodeProto]:
-    """Return the three nodes that compute what `match.node` does; their constants join `graph`."""
+    """Return the nodes that compute what `match.node` does; their constants join `graph`."""
     node, stride = match.node, match.weight.shape[-1]
-    deep, inputs = f"{node.output[0]}.deep", [node.input[0], f"{node.name}.as_conv"]
+    deep = f"{node.output[0]}.deep" if stride > 1 else node.output[0]
+    inputs = [node.input[0], f"{node.name}.as_conv"]
     for role, array in _constants_of(match).items():
         graph.initializer.append(numpy_helper.from_array(array, f"{node.name}.as_conv.{role}"))
     if match.bias is not None:
         inputs.append(f"{node.name}.as_conv.bias")
+    shuffle = helper.make_node(
+        "DepthToSpace",
+        [deep],
+        list(node.output),
+        f"{node.name}.to_space",
+        blocksize=stride,
+        mode="CRD",
+    )
     return [
         helper.make_node(
             "DequantizeLinear",
@@ -126,14 +136,7 @@ def _replacement(match: _Match, graph: onnx.GraphProto) -> list[onnx.NodeProto]:
             axis=0,
         ),
         helper.make_node("Conv", inputs, [deep], node.name, kernel_shape=[1, 1]),
-        helper.make_node(
-            "DepthToSpace",
-            [deep],
-            list(node.output),
-            f"{node.name}.to_space",
-            blocksize=stride,
-            mode="CRD",
-        ),
+        *([shuffle] if stride > 1 else []),
     ]
 
 

@@ -19,6 +19,7 @@ from collections import defaultdict
 import onnx
 from onnx import TensorProto, helper
 
+from ...core.operator_names import operator_of
 from ...plugins import DOMAIN
 from .tensor_types import static_types
 
@@ -40,7 +41,7 @@ def narrow_roialign(model: onnx.ModelProto) -> list[str]:
         node
         for node in graph.node
         if node.domain == DOMAIN
-        and node.op_type == "MultilevelRoIAlign"
+        and operator_of(node.op_type) == "MultilevelRoIAlign"
         and all(_casts(producers.get(name), TensorProto.FLOAT) for name in node.input[1:])
         and _is_only_rounded(node.output[0], readers, outputs)
     ]

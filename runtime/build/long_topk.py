@@ -15,7 +15,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-__all__ = ["MOST", "split_long_topk"]
+__all__ = ["MOST", "constants_of", "count_of", "split_long_topk"]
 
 MOST = 3840
 _ROLES = ("indices", "shape", "lowest", "left")
@@ -24,11 +24,11 @@ _ROLES = ("indices", "shape", "lowest", "left")
 def split_long_topk(model: onnx.ModelProto) -> list[str]:
     """Split every TopK that matches, in place; return the names of those."""
     graph = model.graph
-    constants = _constants(graph)
+    constants = constants_of(graph)
     names: list[str] = []
     nodes: list[onnx.NodeProto] = []
     for node in graph.node:
-        count = _count(node, constants)
+        count = count_of(node, constants)
         if count <= MOST:
             nodes.append(node)
             continue
@@ -39,7 +39,7 @@ def split_long_topk(model: onnx.ModelProto) -> list[str]:
     return names
 
 
-def _constants(graph: onnx.GraphProto) -> dict[str, onnx.TensorProto]:
+def constants_of(graph: onnx.GraphProto) -> dict[str, onnx.TensorProto]:
     constants = {tensor.name: tensor for tensor in graph.initializer}
     for node in graph.node:
         if node.op_type == "Constant" and node.attribute[0].name == "value":
@@ -47,7 +47,7 @@ def _constants(graph: onnx.GraphProto) -> dict[str, onnx.TensorProto]:
     return constants
 
 
-def _count(node: onnx.NodeProto, constants: dict[str, onnx.TensorProto]) -> int:
+def count_of(node: onnx.NodeProto, constants: dict[str, onnx.TensorProto]) -> int:
     """Return K of a TopK that the pattern takes, else 0."""
     if node.op_type != "TopK" or node.input[1] not in constants:
         return 0

@@ -33,6 +33,7 @@ _INTEGER = {
     "QAttention",
 }
 _FUSED = "fused "  # what ONNX Runtime puts before the name of a Gemm that took its activation in
+_SUMMED = "/MatMulAddFusion"  # and behind that of a MatMul that took its bias in
 _FLOAT = {"Conv", "ConvTranspose", "Gemm", "MatMul", "FusedConv", "FusedGemm", "FusedMatMul"}
 
 
@@ -51,7 +52,7 @@ def precisions_in(optimised: onnx.ModelProto, layers: list[HeavyLayer]) -> Found
     graph = optimised.graph
     types = {tensor.name: tensor.data_type for tensor in graph.initializer}
     found = {
-        node.name.removeprefix(_FUSED): _precision(node, types)
+        node.name.removeprefix(_FUSED).removesuffix(_SUMMED): _precision(node, types)
         for node in graph.node
         if node.op_type in _INTEGER | _FLOAT
     }

@@ -3,9 +3,9 @@
     rendered graph → FP16 RoIAlign → pluginless lowering → rewrites → child process → plan
     the plan's text, the network's types → precisions of the layers → verify
 
-The rewrites (`uint8_input.py`, `long_topk.py`, `deconvolution.py`, `half_features.py`,
-`single_rows.py`) replace what TensorRT-RTX does not take, or makes many kernels or much traffic of,
-by operators that mean the same. The engine is `engine.trt`. Beyond the keys of `engine.py`, its
+The rewrites replace what TensorRT-RTX does not take (`uint8_input.py`, `long_topk.py`,
+`deconvolution.py`), or makes many kernels or much traffic of (`half_features.py`,
+`rtx_rewrites.py`), by operators that mean the same. The engine is `engine.trt`. Beyond the keys of `engine.py`, its
 info has
 
 | key | meaning |
@@ -40,8 +40,8 @@ from .lowered import batch_of, lower_for
 from .options import BuildOptions, check_options
 from .plan_precision import found_precisions
 from .plan_text import Plan, read_plan
-from .single_rows import sum_single_rows
-from .uint8_input import cast_uint8_inputs
+from .rtx_rewrites import spare_kernels
+from .uint8_input import cast_for_each_reader, cast_uint8_inputs
 from .worker import Built, Step, build_in_child, no_step
 
 __all__ = ["build", "build_standard"]
@@ -69,7 +69,7 @@ def build(
     check_options(asked, target, can, name, precision=precision, batch=batch_of(model))
     lowered = lower_for(target, model, "pluginless", first=narrow_roialign)
     verify_graph(lowered.layers, precision, target)
-    sum_single_rows(lowered.model)
+    spare_kernels(lowered.model)
     built = build_standard(lowered.model, target, asked, step)
     plan = read_plan(built.plan)
     network = {name: Precision(value) for name, value in built.report["network"].items()}
@@ -108,6 +108,7 @@ def build_standard(
     """
     trt = require("tensorrt_rtx", f"build or check engines for target {target.name}")
     cast_uint8_inputs(model)
+    cast_for_each_reader(model)
     split_long_topk(model)
     rewrite_int8_deconvolutions(model)
     # A segment of another backend's graph is built for TensorRT-RTX's portable default.

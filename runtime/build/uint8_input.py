@@ -1,4 +1,4 @@
-"""Casts a uint8 input to float where it enters, because TensorRT-RTX moves no uint8.
+"""Casts a uint8 input to float where it enters, and for each of its readers anew.
 
 TensorRT takes uint8 at a network's input and in a Cast, in no other layer. The canonical graph may
 transpose the picture first, a quarter of the bytes, and cast afterwards:
@@ -8,14 +8,20 @@ transpose the picture first, a quarter of the bytes, and cast afterwards:
 Moving numbers and converting them commute, and uint8 is exact in float, so the values are the same;
 the second Cast has nothing left to do.
 
-pattern: a uint8 graph input, read by data movement alone until Casts.
+Where two nodes read the float picture, TensorRT-RTX writes it, four times the bytes, for the later
+one to read. Casts that differ are a part of what reads them, and FP16 holds every byte:
+
+    images → Cast → f, g      becomes      images → Cast → f;  images → Cast (FP16) → Cast → g
+
+pattern: a uint8 graph input, read by data movement alone until Casts; one that a Cast to FP32
+reads, with two readers.
 declines: any other reader, such as arithmetic in uint8, or an output that is uint8 itself.
 """
 
 import onnx
 from onnx import TensorProto, helper
 
-__all__ = ["cast_uint8_inputs"]
+__all__ = ["cast_for_each_reader", "cast_uint8_inputs"]
 
 _MOVES = {"Identity", "Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Slice"}
 
@@ -57,3 +63,24 @@ def _enter_as_float(graph: onnx.GraphProto, name: str) -> None:
         node.input[:] = [entered if read == name else read for read in node.input]
     cast = helper.make_node("Cast", [name], [entered], entered, to=int(TensorProto.FLOAT))
     graph.node.insert(0, cast)
+
+
+def cast_for_each_reader(model: onnx.ModelProto) -> list[str]:
+    """Let the first of a float picture's two readers cast it anew; return the names of those."""
+    graph = model.graph
+    inputs = {i.name for i in graph.input if i.type.tensor_type.elem_type == TensorProto.UINT8}
+    names: list[str] = []
+    for cast in [n for n in graph.node if n.op_type == "Cast" and n.input[0] in inputs]:
+        readers = [node for node in graph.node if cast.output[0] in node.input]
+        if cast.attribute[0].i != TensorProto.FLOAT or len(readers) != 2:
+            continue
+        reader, source, again = readers[0], cast.input[0], f"{cast.output[0]}.again"
+        reader.input[:] = [again if name == cast.output[0] else name for name in reader.input]
+        index = list(graph.node).index(cast)
+        for start, end, kind in (
+            (f"{again}.half", again, TensorProto.FLOAT),
+            (source, f"{again}.half", TensorProto.FLOAT16),
+        ):
+            graph.node.insert(index, helper.make_node("Cast", [start], [end], end, to=int(kind)))
+        names.append(reader.name)
+    return names

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ...core import InputSpec
+from ...core import InputSpec, Placing, Resampling
 from ...core.masks import MaskFrame, MaskPaste
 from ...plugins.preprocess.resample import PRECISION_BITS, placed_size, resampling_taps
 from ..letterbox import Placement
@@ -26,14 +26,53 @@ __all__ = [
 
 
 def defined_letterbox(image: np.ndarray, spec: InputSpec) -> tuple[np.ndarray, Placement]:
-    """Place uint8 `[h, w, 3]` at the top left of the canvas of `spec`."""
-    size = (image.shape[0], image.shape[1])
-    rows, columns = placed_size(size, (spec.height, spec.width))
-    canvas = np.empty((spec.height, spec.width, 3), np.uint8)
+    """Place uint8 `[h, w, 3]` on the canvas of `spec`."""
+    size, canvas_size = (image.shape[0], image.shape[1]), (spec.height, spec.width)
+    (rows, columns), (top, left) = _placed(size, spec)
+    canvas = np.empty((*canvas_size, 3), np.uint8)
     canvas[:] = spec.pad_value
-    across = _resampled(image.astype(np.int64).transpose(1, 0, 2), columns).transpose(1, 0, 2)
-    canvas[:rows, :columns] = _resampled(across, rows)
-    return canvas, Placement(size, (rows, columns), (spec.height, spec.width))
+    pixels = image.astype(np.int64)
+    if spec.resampling is Resampling.BILINEAR:
+        resized = _blended(pixels, rows, columns)
+    else:
+        across = _resampled(pixels.transpose(1, 0, 2), columns).transpose(1, 0, 2)
+        resized = _resampled(across, rows)
+    canvas[top : top + rows, left : left + columns] = resized
+    return canvas, Placement(size, (rows, columns), canvas_size, (top, left))
+
+
+def _placed(size: tuple[int, int], spec: InputSpec) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Return rows and columns of the picture on the canvas, and its first row and column."""
+    canvas = (spec.height, spec.width)
+    if spec.placing is Placing.SQUASH:
+        return canvas, (0, 0)
+    rows, columns = placed_size(size, canvas)
+    if spec.placing is Placing.TOP_LEFT:
+        return (rows, columns), (0, 0)
+    return (rows, columns), ((canvas[0] - rows) // 2, (canvas[1] - columns) // 2)
+
+
+def _blended(pixels: np.ndarray, rows: int, columns: int) -> np.ndarray:
+    """Resize int64 `[h, w, 3]` by hat functions of one pixel, in 11 bits an axis."""
+    if pixels.shape[:2] == (rows, columns):
+        return pixels
+    down, across = (_hats(n, m) for n, m in zip(pixels.shape, (rows, columns), strict=False))
+    blended = np.einsum("ih,hwc->iwc", down, pixels)
+    total = np.einsum("jw,iwc->ijc", across, blended)
+    return (total + (1 << 21)) >> 22
+
+
+def _hats(source: int, outputs: int) -> np.ndarray:
+    """Return int64 `[outputs, source]`: the weights of 2**11 of an output pixel's neighbours."""
+    centre = np.clip((np.arange(outputs) + 0.5) * source / outputs - 0.5, 0, source - 1)
+    hats = np.maximum(0.0, 1.0 - np.abs(centre[:, None] - np.arange(source)))
+    second = np.minimum(np.floor(centre).astype(int), max(source - 2, 0)) + 1
+    weights = np.zeros((outputs, source), np.int64)
+    index = np.arange(outputs)
+    later = np.minimum(second, source - 1)
+    weights[index, later] = np.rint(hats[index, later] * 2048)
+    weights[index, second - 1] = 2048 - weights[index, later] if source > 1 else 2048
+    return weights
 
 
 def defined_paste(
@@ -69,7 +108,11 @@ def defined_sampled_paste(
 
 
 def defined_canvas_paste(
-    probabilities: np.ndarray, place: Placement, frame: MaskFrame = MaskFrame.CANVAS
+    probabilities: np.ndarray,
+    place: Placement,
+    boxes: np.ndarray | None = None,
+    *,
+    frame: MaskFrame = MaskFrame.CANVAS,
 ) -> np.ndarray:
     """Resample float `[N, h, w]` over the canvas; see `runtime/canvas_masks.py`."""
     rows, columns = (
@@ -78,6 +121,10 @@ def defined_canvas_paste(
     masks = np.zeros((len(probabilities), *place.image_size), bool)
     for mask, values in zip(masks, probabilities, strict=True):
         mask[:] = rows @ values.astype(np.float64) @ columns.T > 0.5
+    if frame is MaskFrame.CANVAS_BOXED and boxes is not None:
+        y, x = np.ogrid[: place.image_size[0], : place.image_size[1]]
+        for mask, (x1, y1, x2, y2) in zip(masks, boxes, strict=True):
+            mask &= (x >= x1) & (x < x2) & (y >= y1) & (y < y2)
     return masks
 
 
@@ -92,10 +139,11 @@ def _canvas_weights(place: Placement, axis: int, elements: int, frame: MaskFrame
     """Return float64 `[pixels, elements]`: hat functions around each element's canvas pixel."""
     pixels, covered = place.image_size[axis], place.canvas_size[axis]
     canvas = (place.input_size or place.canvas_size)[axis]
-    apart = canvas / elements if frame is MaskFrame.CANVAS_EVEN else 4.0
+    apart = canvas / elements if frame.is_even else 4.0
     first = 2.5 if frame is MaskFrame.CANVAS_LATE else apart / 2
     belongs = first + apart * np.arange(elements)
-    pixel = np.clip((np.arange(pixels) + 0.5) * covered / pixels, belongs[0], belongs[-1])
+    pixel = (np.arange(pixels) + 0.5) * covered / pixels + place.offset[axis]
+    pixel = np.clip(pixel, belongs[0], belongs[-1])
     return np.maximum(0.0, 1.0 - np.abs(pixel[:, None] - belongs) / apart)
 
 

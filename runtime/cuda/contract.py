@@ -11,7 +11,6 @@ while a capture is on.
 """
 
 import abc
-import importlib.util
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -19,10 +18,9 @@ from typing import Any
 
 import numpy as np
 
-from ...core import MissingDependencyError
 from ...plugins.launch import LaunchPlan
 
-__all__ = ["Cuda", "Graph", "Pinned", "failure", "open_cuda"]
+__all__ = ["Cuda", "Graph", "Pinned", "failure"]
 
 Graph = Any
 Stream = Any
@@ -113,37 +111,9 @@ class Cuda(abc.ABC):
         """Queue every stage of a plan whose kernels were prepared."""
 
 
-def open_cuda(device: int = 0) -> Cuda:
-    """Open a device with cuda-python, or else with pycuda.
-
-    Raises:
-        MissingDependencyError: neither is installed.
-        UnsupportedTargetError: the device cannot be used.
-    """
-    if _is_installed("cuda.bindings"):
-        from .runtime_api import RuntimeApiCuda
-
-        return RuntimeApiCuda(device)
-    if _is_installed("pycuda"):
-        from .driver_api import DriverApiCuda
-
-        return DriverApiCuda(device)
-    raise MissingDependencyError(
-        "cuda-python or pycuda is needed to run engines on a GPU and neither is installed: run "
-        "pip install 'maskrt[rtx]', or pip install pycuda on a Jetson."
-    )
-
-
 def failure(action: str, reason: object) -> str:
     """Return the sentence for a call that failed; `action` is the end of "CUDA could not ..."."""
     return (
         f"CUDA could not {action} ({reason}): check the GPU's free memory and driver with "
         "nvidia-smi, or run on target cpu."
     )
-
-
-def _is_installed(module: str) -> bool:
-    try:
-        return importlib.util.find_spec(module) is not None
-    except ModuleNotFoundError:
-        return False

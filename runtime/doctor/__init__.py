@@ -29,7 +29,7 @@ __all__ = [
     "Level",
     "Machine",
     "Probe",
-    "examine",
+    "doctor",
     "look",
 ]
 
@@ -60,7 +60,7 @@ class Diagnosis:
         }
 
 
-def examine(bundle: Path | str | None = None, *, probe: Probe | None = None) -> Diagnosis:
+def doctor(bundle: Path | str | None = None, *, probe: Probe | None = None) -> Diagnosis:
     """Look at this machine, and at `bundle` if there is one.
 
     Args:

@@ -142,16 +142,54 @@ def test_what_is_not_int8_reads_the_float_tensor(rendered: onnx.ModelProto) -> N
     assert rendered.graph.output[0].name == pool.input[0]
 
 
-def test_a_decoder_quantises_before_its_upsampling() -> None:
+NEAREST = {
+    "mode": "nearest", "nearest_mode": "floor", "coordinate_transformation_mode": "asymmetric"
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("activation", ["Relu", "LeakyRelu"])
+def test_a_decoder_quantises_behind_its_upsampling(activation: str) -> None:
+    """TensorRT-RTX computes a convolution in float whose Resize is between it and its Q/DQ."""
     g = GraphBuilder()
-    start = g.relu(g.conv(stem(g), 16, 16))
+    start = g.op(activation, g.conv(stem(g), 16, 16))
     scales = g.constant(np.float32([1, 1, 2, 2]))
-    end = g.conv(g.op("Resize", start, "", scales, mode="nearest"), 16, 16)
+    wide = g.op("Resize", start, "", scales, **NEAREST)
+    end = g.conv(wide, 16, 16)
     model = g.model([end])
     rendered = render(model, int8_recipe(model), Style.TENSORRT)
-    resize = producer(rendered, producer(rendered, end).input[0])
-    assert resize.op_type == "Resize"
-    assert producer(rendered, resize.input[0]).op_type == "DequantizeLinear"
+    dequantised = producer(rendered, producer(rendered, end).input[0])
+    assert dequantised.op_type == "DequantizeLinear"
+    assert list(producer(rendered, dequantised.input[0]).input)[:1] == [wide]
+
+
+def test_a_skip_branch_has_the_scale_of_what_its_upsampling_makes() -> None:
+    """No layer reads what the Resize reads, so that was not calibrated."""
+    g = GraphBuilder()
+    data = g.relu(g.conv(stem(g), 16, 16))
+    small = g.op("MaxPool", g.relu(g.conv(data, 16, 16)), kernel_shape=[2, 2], strides=[2, 2])
+    skip = g.op("Resize", small, "", g.constant(np.float32([1, 1, 2, 2])), **NEAREST)
+    end = g.op("Add", g.conv(data, 16, 16), skip)
+    model = g.model([end])
+    recipe = int8_recipe(model)
+    assert small not in recipe.tensors
+    rendered = render(model, recipe, Style.TENSORRT)
+    resize = producer(rendered, skip)
+    dequantised = producer(rendered, resize.input[0])
+    assert dequantised.op_type == "DequantizeLinear"
+    assert initializer(rendered, dequantised.input[1]) == np.float32(recipe.scale(skip))
+
+
+def test_an_upsampling_that_others_read_too_keeps_making_floats() -> None:
+    g = GraphBuilder()
+    data = g.relu(g.conv(stem(g), 16, 16))
+    small = g.conv(data, 16, 16, strides=[2, 2])
+    skip = g.op("Resize", small, "", g.constant(np.float32([1, 1, 2, 2])), **NEAREST)
+    end = g.op("Add", g.conv(data, 16, 16), skip)
+    model = g.model([end, skip])
+    rendered = render(model, int8_recipe(model), Style.TENSORRT)
+    assert producer(rendered, skip).input[0] == small
+    images = pictures(1, seed=99)
+    assert snr_db(run(model, images)[1], run(rendered, images)[1]) > LOWEST_SNR_DB
 
 
 def test_a_bilinear_resize_computes_so_its_output_is_quantised() -> None:

@@ -18,6 +18,7 @@ from maskrt.checking.explanation import explain_layers
 from maskrt.core import Bundle, InputError, Precision, Target
 from maskrt.core.bundle import MODEL, RECIPE
 from maskrt.core.masks import Crop, crops_of
+from maskrt.core.operator_names import operator_of
 from maskrt.demo import weights_path
 from maskrt.demo.run import MODEL as DEMO
 from maskrt.demo.scenes import CLASS_NAMES, scene, write_coco
@@ -152,7 +153,7 @@ def test_b_roialign_aligned_flipped(work: Path) -> None:
     flipped = 0
     for node in model.graph.node:
         for item in node.attribute:
-            if node.op_type == "MultilevelRoIAlign" and item.name == "aligned":
+            if operator_of(node.op_type) == "MultilevelRoIAlign" and item.name == "aligned":
                 item.i, flipped = 1 - item.i, flipped + 1
     assert flipped == 2
     replace_graph(work, attach_functions(model))

@@ -38,7 +38,7 @@ def work(tmp_path_factory: pytest.TempPathFactory, photos: list[np.ndarray]) -> 
 
 def _annotate(folder: Path) -> None:
     """Write the FP32 model's own findings as annotations: its AP is then 100."""
-    from maskrt.checking.conversion import canonical_session
+    from maskrt.checking.references import canonical_session
 
     files = sorted((folder / "pictures").iterdir())
     images, annotations = [], []

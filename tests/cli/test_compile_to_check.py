@@ -45,8 +45,8 @@ def test_a_stored_reference_needs_nothing_to_run_it(
     def refuse(*_: object) -> None:
         raise AssertionError("the reference was run")
 
-    monkeypatch.setattr("maskrt.checking.accuracy.canonical_session", refuse)
-    monkeypatch.setattr("maskrt.checking.accuracy.pytorch_session", refuse)
+    monkeypatch.setattr("maskrt.checking.runs.canonical_session", refuse)
+    monkeypatch.setattr("maskrt.checking.runs.pytorch_session", refuse)
     assert check(work, "--junit", work / "r.xml", "--json", work / "r.json") == 0
     assert "PyTorch FP32 (stored)" in capsys.readouterr().out
     assert (work / "r.xml").read_text().count("<testcase") == 2

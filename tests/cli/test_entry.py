@@ -45,7 +45,7 @@ def test_a_stop_at_any_moment_is_one_word(number: signal.Signals, moment: str) -
         (["nonsense"], "error: no such verb 'nonsense': choose one of compile, export"),
         (["calibrat"], "error: no such verb 'calibrat': did you mean calibrate?"),
         (["run", "x.maskrt"], "error: missing argument 'IMAGE|DIR|PATTERN|VIDEO...'."),
-        (["package", "x.maskrt"], "error: give --triton DIR or --deepstream DIR, one of the two."),
+        (["package", "x.maskrt"], "error: give --triton or --deepstream, one of the two."),
         (["inspect", "x.maskrt"], "error: x.maskrt does not exist, so it is not a bundle"),
     ],
 )

@@ -6,7 +6,7 @@ import pytest
 
 import maskrt
 import maskrt.core
-from maskrt.compiling.arguments import check_budget_arguments
+from maskrt.precision.request import Judged, RecipeRequest
 
 from .command_line import run
 
@@ -103,10 +103,10 @@ def test_a_budget_that_no_built_engine_could_be_held_to(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A Jetson without TensorRT's Python package runs its target, and can only prepare it."""
-    monkeypatch.setattr("maskrt.compiling.arguments.can_run", lambda target: True)
+    monkeypatch.setattr("maskrt.runtime.possible.can_run", lambda target: True)
     target = maskrt.core.Target.parse("orin-nx")
     with pytest.raises(maskrt.core.UsageError, match=r"can build and run none of .*orin-nx"):
-        check_budget_arguments(1.0, tmp_path, tmp_path, [target])
+        Judged.of(RecipeRequest(), [target], tmp_path, tmp_path, 1.0)
 
 
 @pytest.mark.parametrize(("precision", "advised"), [("int8", True), ("fp8", False)])
@@ -115,7 +115,7 @@ def test_a_budget_is_not_advised_a_target_that_lacks_the_precision(
 ) -> None:
     wanted, target = maskrt.core.Precision.parse(precision), maskrt.core.Target.parse("thor")
     with pytest.raises(maskrt.core.UsageError, match="leave the budget out") as refused:
-        check_budget_arguments(1.0, tmp_path, tmp_path, [target], wanted)
+        Judged.of(RecipeRequest(wanted, (tmp_path,)), [target], tmp_path, tmp_path, 1.0)
     assert ("add the target cpu" in str(refused.value)) is advised
 
 

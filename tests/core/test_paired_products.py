@@ -1,4 +1,4 @@
-"""Which integer weights fit into 16 bits in pairs: held against the saturating instruction itself."""
+"""Which integer weights fit into 16 bits in pairs, held against the saturating instruction."""
 
 import numpy as np
 import pytest

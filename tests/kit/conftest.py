@@ -8,8 +8,9 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from maskrt.compiling.stages import write_recipe
-from maskrt.core import Bundle, InputSpec, Manifest, Precision, silent
+from maskrt.core import Bundle, InputSpec, Manifest, silent
 from maskrt.core.bundle import MODEL
+from maskrt.precision.request import RecipeRequest
 
 SPEC = InputSpec(96, 128)
 BOXES = np.array([[10, 12, 60, 80], [70, 20, 120, 90], [30, 5, 50, 30]], np.float32)
@@ -51,7 +52,7 @@ def bundle(tmp_path: Path) -> Bundle:
     manifest = Manifest("test", SPEC, outputs, ("background", "disc", "square"))
     with Bundle.create(tmp_path / "shapes.maskrt", manifest) as made:
         made.write(MODEL, graph.SerializeToString())
-        write_recipe(made, graph, Precision.FP32, None, silent)
+        write_recipe(made, graph, RecipeRequest(), silent)
     return Bundle.open(tmp_path / "shapes.maskrt")
 
 

@@ -10,7 +10,8 @@ import pytest
 from maskrt import calib
 from maskrt.calib.search import Score
 from maskrt.core import InputSpec, Precision, Target, silent
-from maskrt.precision.improvement import BIAS_CORRECTION, EQUALISATION, improve, improvements
+from maskrt.precision.improvement import improve, improvements
+from maskrt.precision.request import BIAS_CORRECTION, EQUALISATION, Judged, RecipeRequest
 from maskrt.runtime.build.host_graph import host_graph
 
 from ..calib.graphs import GraphBuilder, detector, int8_recipe, pictures, run, snr_db, stem
@@ -65,8 +66,9 @@ def test_the_least_drop_is_kept_and_a_tie_changes_nothing(
     asked = (EQUALISATION, BIAS_CORRECTION)
     bundle: Any = _Bundle()
     dataset: Any = _Pictures()
-    targets = [Target.parse("cpu")]
-    found = improve(bundle, model, recipe, dataset, shown, targets, asked, silent)
+    judged = Judged(dataset, (Target.parse("cpu"),))
+    wanted = RecipeRequest(Precision.INT8, tuple(shown), improvements=asked)
+    found = improve(bundle, model, recipe, wanted, judged, silent)
     assert found.calibration["improvements"]["kept"] == kept
     assert (bool(found.factors), bool(found.corrections)) == tuple(name in kept for name in asked)
     assert found.graph == recipe.graph
@@ -87,7 +89,8 @@ def test_a_picture_that_fills_a_batch_is_measured_once(monkeypatch: pytest.Monke
     bundle: Any = _Bundle()
     monkeypatch.setattr(bundle.manifest, "input", InputSpec(64, 64, batch=2))
     recipe = calib.make_recipe(model, Precision.FP32)
-    improvements(bundle, model, recipe, shown, [BIAS_CORRECTION], silent)
+    asked = RecipeRequest(Precision.INT8, tuple(shown), improvements=(BIAS_CORRECTION,))
+    improvements(bundle, model, recipe, asked, silent)
     assert seen == [2, 1]
 
 
@@ -109,7 +112,9 @@ def test_other_precisions_are_those_of_the_graph_that_was_exported() -> None:
     model, shown = _overflowing(), [pictures(1, seed=seed)[0] for seed in range(4)]
     plain = int8_recipe(model)
     bundle: Any = _Bundle()
-    found = improvements(bundle, model, plain, shown, [EQUALISATION, BIAS_CORRECTION], silent)
+    both = (EQUALISATION, BIAS_CORRECTION)
+    asked = RecipeRequest(Precision.INT8, tuple(shown), improvements=both)
+    found = improvements(bundle, model, plain, asked, silent)
     (name,) = [n for n, t in plain.tensors.items() if t.maximum > 65504]
     images = pictures(1, seed=9)
     (expected,) = run(model, images)

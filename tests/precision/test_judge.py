@@ -19,6 +19,7 @@ from maskrt.calib.cost import MACHINES, layer_seconds, recipe_seconds
 from maskrt.calib.recipe import PER_TENSOR
 from maskrt.calib.search import Score
 from maskrt.core import Bundle, InputSpec, Manifest, Precision, Target, silent
+from maskrt.precision.request import Judged, RecipeRequest
 from maskrt.precision.search import Judge, fit_recipe
 from maskrt.runtime.check import CocoDataset, Report
 
@@ -100,7 +101,7 @@ def plant(model: onnx.ModelProto, monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     monkeypatch.setenv("MASKRT_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "elsewhere"))
     monkeypatch.setattr("maskrt.precision.search.CpuBackend", lambda engine, exact=False: engine)
-    monkeypatch.setattr("maskrt.precision.search.Session", _Session)
+    monkeypatch.setattr("maskrt.precision.search.bare_session", _Session)
 
     def planted(ap: dict[str, float]) -> _Found:
         found = _Found(model.SerializeToString(), ap)
@@ -124,7 +125,7 @@ def test_what_is_lost_is_what_the_final_check_says(
     plant: Plant, found: dict[str, float], drop: float,
 ) -> None:  # fmt: skip
     plant(found)
-    score = Judge(bundle, model, dataset, [Target.parse("orin-nx")]).score(recipe)
+    score = Judge(bundle, model, Judged(dataset, (Target.parse("orin-nx"),))).score(recipe)
     assert score.drop == drop
     metrics = [{kind: {"AP": ap} for kind, ap in each.items()} for each in (found, REFERENCE)]
     for budget in (0.0, 1.5, 2.9):
@@ -154,18 +155,19 @@ def test_a_recipe_is_scored_as_every_target_renders_it(
     ):  # fmt: skip
         monkeypatch.setenv("MASKRT_CACHE", "off")
         seen.clear()
-        targets = [Target.parse(name) for name in names]
-        assert Judge(bundle, model, dataset, targets).score(recipe).drop == 2.0
+        judged = Judged(dataset, tuple(Target.parse(name) for name in names))
+        assert Judge(bundle, model, judged).score(recipe).drop == 2.0
         assert seen == expected
     seen.clear()
-    assert Judge(bundle, model, dataset, targets, budget=1.0).score(recipe).drop == 2.0
+    assert Judge(bundle, model, replace(judged, budget=1.0)).score(recipe).drop == 2.0
     assert seen == [here]  # which is enough to know that it is outside
 
 
 def _fit(
     bundle: Bundle, model: onnx.ModelProto, dataset: CocoDataset, recipe: calib.Recipe, target: str
 ) -> Score:
-    found = fit_recipe(bundle, model, recipe, dataset, [], 5.0, [Target.parse(target)], silent)
+    asked, judged = RecipeRequest(), Judged(dataset, (Target.parse(target),), 5.0)
+    found = fit_recipe(bundle, model, recipe, asked, judged, silent)
     assert found.best is not None
     return found.best.score
 

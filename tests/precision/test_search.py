@@ -13,6 +13,7 @@ from maskrt.core.bundle import MODEL, RECIPE
 from maskrt.demo import weights_path
 from maskrt.demo.scenes import CLASS_NAMES, scene, write_coco
 from maskrt.pipeline import export_bundle
+from maskrt.precision.request import Judged, RecipeRequest
 from maskrt.precision.search import fit_recipe, search_report
 from maskrt.runtime.check import CocoDataset
 
@@ -54,10 +55,13 @@ def test_a_planted_bad_scale_is_found(
     model = onnx.load_model_from_string(bundle.read(MODEL))
     pictures = [scene(i, split="train", size=SIZE).image for i in range(2)]
 
+    asked = RecipeRequest(Precision.INT8, tuple(pictures))
+
+    def judged(budget: float) -> Judged:
+        return Judged(dataset, (Target.parse("cpu"),), budget)
+
     def fit(budget: float) -> calib.search.Outcome:
-        return fit_recipe(
-            bundle, model, _spoilt(bundle), dataset, pictures, budget, [Target.parse("cpu")], silent
-        )
+        return fit_recipe(bundle, model, _spoilt(bundle), asked, judged(budget), silent)
 
     outcome = fit(1.5)
     assert outcome.trials[0].score.drop > 10  # the planted fault does harm
@@ -66,7 +70,7 @@ def test_a_planted_bad_scale_is_found(
     assert best.recipe.layers[BAD].precision is Precision.FP32
     wide = [n for n, c in best.recipe.layers.items() if c.reason.startswith("widened")]
     assert len(wide) <= 8  # and few others pay for it
-    report = search_report(outcome, 1.5)
+    report = search_report(outcome, judged(1.5))
     assert best.score.drop <= 1.5
     inside = {(t["cost"], t["drop"]) for t in report["trials"] if t["drop"] <= 1.5}
     assert (best.score.cost, best.score.drop) in sorted(inside)[:3]  # of which it is the fastest
@@ -83,5 +87,7 @@ def test_a_budget_out_of_reach_is_refused(
     model = onnx.load_model_from_string(bundle.read(MODEL))
     recipe = calib.Recipe.from_json(bundle.read_json(RECIPE))
     pictures = [scene(0, split="train", size=SIZE).image]
+    asked = RecipeRequest(Precision.INT8, tuple(pictures))
+    judged = Judged(dataset, (Target.parse("cpu"),), -50.0)
     with pytest.raises(CheckFailedError, match="choose mixed, fp16 or a wider budget"):
-        fit_recipe(bundle, model, recipe, dataset, pictures, -50.0, [Target.parse("cpu")], silent)
+        fit_recipe(bundle, model, recipe, asked, judged, silent)

@@ -16,7 +16,7 @@ from maskrt.cli import main
 from maskrt.core import Bundle, InputSpec, Instances, Manifest, UsageError
 from maskrt.core.errors import InputError, MaskrtError
 from maskrt.running import pictures as running
-from maskrt.running.pictures import run_pictures
+from maskrt.running.pictures import run
 from maskrt.runtime import read_image
 from maskrt.runtime.stream import Frame
 
@@ -89,26 +89,26 @@ def _content(folder: Path) -> dict[str, bytes]:
 
 def test_pictures_and_results_are_written(bundle: Bundle, pictures: Path, tmp_path: Path) -> None:
     output = tmp_path / "new" / "out"
-    results = run_pictures(bundle.path, [pictures], output)
+    results = run(bundle.path, [pictures], output)
     assert sorted(_content(output)) == ["a.png", "b.png", "images.json", "results.json"]
-    assert json.loads((output / "results.json").read_text()) == results["annotations"]
+    assert json.loads((output / "results.json").read_text()) == results.annotations
     coco = COCO(str(output / "images.json")).loadRes(str(output / "results.json"))
     assert [a["image_id"] for a in coco.dataset["annotations"]] == [1, 2]
-    assert [entry["image_id"] for entry in results["annotations"]] == [1, 2]
-    assert results["categories"] == [{"id": 1, "name": "ball"}]
+    assert [entry["image_id"] for entry in results.annotations] == [1, 2]
+    assert results.categories == [{"id": 1, "name": "ball"}]
 
 
 @pytest.mark.parametrize("bundle", [True], indirect=True)
 def test_masks_are_written(bundle: Bundle, pictures: Path, tmp_path: Path) -> None:
     pytest.importorskip("pycocotools")
-    results = run_pictures(bundle, [pictures], tmp_path / "out")
-    assert results["annotations"][0]["segmentation"]["size"] == [12, 16]
+    results = run(bundle, [pictures], tmp_path / "out")
+    assert results.annotations[0]["segmentation"]["size"] == [12, 16]
 
 
 def test_inputs_are_never_overwritten(bundle: Bundle, pictures: Path) -> None:
     before = _content(pictures)
     with pytest.raises(UsageError, match=r"a\.png would overwrite the input picture"):
-        run_pictures(bundle, [pictures], pictures)
+        run(bundle, [pictures], pictures)
     assert _content(pictures) == before
 
 
@@ -121,7 +121,7 @@ def test_inputs_are_known_behind_links(
     link(pictures / "b.png", output / "b.png")
     before = _content(pictures)
     with pytest.raises(UsageError, match=r"b\.png would overwrite the input picture"):
-        run_pictures(bundle, [pictures], output)
+        run(bundle, [pictures], output)
     assert _content(pictures) == before
     assert sorted(_content(output)) == ["b.png"]
 
@@ -131,7 +131,7 @@ def test_output_beside_inputs_of_other_names(bundle: Bundle, pictures: Path) -> 
     (pictures / "a.png").rename(pictures / "kept.png")
     Image.new("RGB", (16, 12)).save(pictures / "c.jpg")
     before = _content(pictures)
-    run_pictures(bundle, [pictures / "c.jpg"], pictures)
+    run(bundle, [pictures / "c.jpg"], pictures)
     after = _content(pictures)
     assert sorted(after.keys() - before.keys()) == ["c.png", "images.json", "results.json"]
     assert {name: after[name] for name in before} == before
@@ -139,7 +139,7 @@ def test_output_beside_inputs_of_other_names(bundle: Bundle, pictures: Path) -> 
 
 def test_an_output_that_is_a_file_is_refused(bundle: Bundle, pictures: Path) -> None:
     with pytest.raises(UsageError, match="is a file"):
-        run_pictures(bundle, [pictures / "b.png"], pictures / "a.png")
+        run(bundle, [pictures / "b.png"], pictures / "a.png")
 
 
 @pytest.mark.parametrize("bundle", [False, True], indirect=True)
@@ -148,7 +148,7 @@ def test_no_pycocotools_is_needed(
 ) -> None:
     monkeypatch.setitem(sys.modules, "pycocotools", None)
     monkeypatch.setitem(sys.modules, "pycocotools.mask", None)
-    assert len(run_pictures(bundle, [pictures], tmp_path / "out")["annotations"]) == 2
+    assert len(run(bundle, [pictures], tmp_path / "out").annotations) == 2
 
 
 def test_a_failure_in_the_middle_leaves_no_results(
@@ -156,10 +156,10 @@ def test_a_failure_in_the_middle_leaves_no_results(
 ) -> None:
     """Not even those of an earlier run, whose pictures are being overwritten."""
     output = tmp_path / "out"
-    run_pictures(bundle, [pictures], output)
+    run(bundle, [pictures], output)
     Image.new("RGB", (1, 1)).save(pictures / "b.png")
     with pytest.raises(MaskrtError, match="the engine failed"):
-        run_pictures(bundle, [pictures], output)
+        run(bundle, [pictures], output)
     assert sorted(_content(output)) == ["a.png", "b.png"]
 
 
@@ -167,7 +167,7 @@ def test_a_picture_that_cannot_be_used_is_left_out_and_named(
     bundle: Bundle, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     output = tmp_path / "out"
-    run_pictures(bundle, [pictures], output)
+    run(bundle, [pictures], output)
     Image.new("RGB", (16, 12)).save(pictures / "c.png")
     (pictures / "b.png").write_bytes(b"no picture")
     with pytest.raises(SystemExit) as ended:
@@ -189,7 +189,7 @@ def test_no_picture_that_can_be_used_is_an_error(
     for file in pictures.iterdir():
         file.write_bytes(b"no picture")
     with pytest.raises(InputError, match=r"a\.png"):
-        run_pictures(bundle, [pictures], tmp_path / "out")
+        run(bundle, [pictures], tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -197,8 +197,8 @@ def test_a_failure_at_the_first_picture_touches_nothing(
     bundle: Bundle, pictures: Path, tmp_path: Path
 ) -> None:
     output = tmp_path / "out"
-    run_pictures(bundle, [pictures], output)
+    run(bundle, [pictures], output)
     before = _content(output)
     with pytest.raises(InputError, match="does not exist"):
-        run_pictures(bundle, [tmp_path / "absent.png"], output)
+        run(bundle, [tmp_path / "absent.png"], output)
     assert _content(output) == before

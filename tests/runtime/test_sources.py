@@ -18,7 +18,7 @@ from maskrt.core import (
     MissingDependencyError,
     Target,
 )
-from maskrt.running.pictures import run_pictures
+from maskrt.running.pictures import run
 from maskrt.runtime import open_session
 from maskrt.runtime.sources import Video, is_video, list_sources, pictures_of
 
@@ -198,13 +198,11 @@ def test_an_rtsp_stream(empty_bundle: Bundle, tmp_path: Path) -> None:
         assert [frame.shape for frame in frames] == [(96, 128, 3)] * 8
         for frame, picture in zip(frames, shown, strict=True):
             np.testing.assert_allclose(frame.mean(axis=(0, 1)), picture.mean(axis=(0, 1)), atol=2)
-        results = run_pictures(
-            empty_bundle, [address], tmp_path / "out", target=NOTHING, max_frames=5
-        )
-        assert [row["file_name"] for row in results["images"]] == [
+        results = run(empty_bundle, [address], tmp_path / "out", target=NOTHING, max_frames=5)
+        assert [row["file_name"] for row in results.images] == [
             f"{address}#{index}" for index in range(5)
         ]
-        assert results["skipped"] == []
+        assert results.skipped == []
         assert len(list(Video(tmp_path / "out" / "camera.mp4"))) == 5
 
 

@@ -10,7 +10,7 @@ pytest.importorskip("torch")
 
 import maskrt
 from maskrt.calib import Recipe
-from maskrt.checking.conversion import evaluate_session
+from maskrt.checking.references import evaluate_session
 from maskrt.core import LAYER_PRECISIONS, Bundle, Precision, Target, silent
 from maskrt.core.bundle import RECIPE
 from maskrt.demo import weights_path

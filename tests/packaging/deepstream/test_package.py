@@ -27,6 +27,7 @@ from maskrt.core.bundle import MODEL
 from maskrt.core.masks import MaskFrame, MaskPaste
 from maskrt.packaging import deepstream
 from maskrt.packaging.deepstream import PARSER, package_deepstream
+from maskrt.precision.request import RecipeRequest
 from maskrt.runtime.build.canvas_to_boxes import lay_over_boxes
 from maskrt.runtime.build.nvinfer_graph import suit_nvinfer
 
@@ -141,7 +142,7 @@ def by_hand(tmp_path: Path) -> Path:
     manifest = Manifest("test", SPEC, {**outputs, "count": (1,)}, ("background", "disc"))
     with Bundle.create(tmp_path / "tiny.maskrt", manifest) as bundle:
         bundle.write(MODEL, graph.SerializeToString())
-        write_recipe(bundle, graph, Precision.FP32, None, silent)
+        write_recipe(bundle, graph, RecipeRequest(), silent)
     return package_deepstream(
         tmp_path / "tiny.maskrt", tmp_path / "ds", target="orin-nx", min_score=0.25
     )
@@ -335,7 +336,7 @@ def test_masks_over_the_canvas_are_laid_over_their_boxes(
     manifest = Manifest("test", SPEC, outputs, names, mask_frame=frame)
     with Bundle.create(tmp_path / "canvas.maskrt", manifest) as bundle:
         bundle.write(MODEL, graph.SerializeToString())
-        write_recipe(bundle, graph, Precision.FP32, None, silent)
+        write_recipe(bundle, graph, RecipeRequest(), silent)
     folder = package_deepstream(tmp_path / "canvas.maskrt", tmp_path / "ds", target="agx-orin")
     engine = runtime.InferenceSession(folder / "model.onnx", providers=["CPUExecutionProvider"])
     given = np.ones((1, 3, SPEC.height, SPEC.width), np.float32)

@@ -19,9 +19,9 @@ import pytest
 
 from maskrt.core import BundleError, InputSpec, MissingDependencyError, UnsupportedTargetError
 from maskrt.runtime.backends import tensorrt
-from maskrt.runtime.cuda import contract
 from maskrt.runtime.cuda.driver_api import DriverApiCuda
 from maskrt.runtime.cuda.host import HostCuda
+from maskrt.runtime.cuda.open import open_cuda
 from maskrt.runtime.cuda.runtime_api import RuntimeApiCuda
 
 from ..cuda.stand_ins import Memory, driver_module, runtime_module
@@ -230,7 +230,7 @@ def test_either_package_alone_is_enough(package: str, monkeypatch: pytest.Monkey
         monkeypatch.delitem(sys.modules, name)
     absent = "cuda" if package == "pycuda" else "pycuda"
     monkeypatch.setitem(sys.modules, absent, None)  # type: ignore[arg-type]  # not importable
-    monkeypatch.setattr(contract, "_is_installed", lambda name: name == package)
+    monkeypatch.setattr("maskrt.runtime.cuda.open._is_installed", lambda name: name == package)
     for name in (package.partition(".")[0], package):
         monkeypatch.setitem(sys.modules, name, ModuleType(name))
     if package == "pycuda":
@@ -251,8 +251,8 @@ def test_either_package_alone_is_enough(package: str, monkeypatch: pytest.Monkey
 def test_neither_package_is_one_sentence(
     engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("maskrt.runtime.cuda.open_cuda", contract.open_cuda)
-    monkeypatch.setattr(contract, "_is_installed", lambda name: False)
+    monkeypatch.setattr("maskrt.runtime.cuda.open_cuda", open_cuda)
+    monkeypatch.setattr("maskrt.runtime.cuda.open._is_installed", lambda name: False)
     with pytest.raises(MissingDependencyError, match="pip install pycuda on a Jetson"):
         tensorrt.TensorRTBackend(b"plan")
 

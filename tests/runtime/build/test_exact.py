@@ -1,4 +1,4 @@
-"""The exact evaluation: floats that hold the integers of a target's kernels, and no integer kernel."""
+"""The exact evaluation: floats that hold the integers of a target's kernels, no integer kernel."""
 
 from pathlib import Path
 from typing import Any
@@ -41,7 +41,9 @@ def _layer(
         "data": generator.integers(-127, 128, of_data).astype(np.int8),
         "weight": generator.integers(-127, 128, of_weight).astype(np.int8),
         "step": np.asarray(0.0371, kind),
-        "scale": np.asarray(0.00213 if per_tensor else generator.uniform(1e-3, 4e-3, channels), kind),
+        "scale": np.asarray(
+            0.00213 if per_tensor else generator.uniform(1e-3, 4e-3, channels), kind
+        ),
         "bias": generator.normal(0, 9, channels).astype(kind),
     }
     nodes = [

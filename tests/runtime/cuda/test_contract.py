@@ -15,7 +15,7 @@ import pytest
 from maskrt.core import MissingDependencyError, UnsupportedTargetError
 from maskrt.core.cuda_library import open_cuda_library
 from maskrt.plugins.adapters import cuda_driver
-from maskrt.runtime.cuda import Cuda, contract, open_cuda, plans
+from maskrt.runtime.cuda import Cuda, open_cuda, plans
 from maskrt.runtime.cuda import _kernels as kernels
 from maskrt.runtime.cuda.driver_api import DriverApiCuda
 from maskrt.runtime.cuda.host import HostCuda
@@ -222,7 +222,7 @@ def test_whichever_package_is_there_is_taken(
     memory: Memory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     there: set[str] = set()
-    monkeypatch.setattr(contract, "_is_installed", lambda name: name in there)
+    monkeypatch.setattr("maskrt.runtime.cuda.open._is_installed", lambda name: name in there)
     with pytest.raises(MissingDependencyError, match="cuda-python or pycuda"):
         open_cuda()
     monkeypatch.setattr("maskrt.runtime.cuda.driver_api.require", lambda *_: driver_module(memory))

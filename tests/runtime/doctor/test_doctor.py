@@ -10,7 +10,7 @@ import pytest
 from maskrt.cli import main
 from maskrt.cli.calibrate import command as calibrate_command
 from maskrt.core import Bundle, InputSpec, Manifest, Precision
-from maskrt.runtime.doctor import FAILURES, Finding, Level, Probe, examine, look
+from maskrt.runtime.doctor import FAILURES, Finding, Level, Probe, doctor, look
 
 RELEASE = "# R36 (release), REVISION: 4.3, GCID: 38968081, BOARD: generic, EABI: aarch64, DATE: x\n"
 DPKG = """Package: libc6
@@ -79,7 +79,7 @@ def _desktop(root: Path, **changes: Any) -> Probe:
 
 
 def _found(probe: Probe, bundle: Path | None = None) -> set[str]:
-    return {finding.failure for finding in examine(bundle, probe=probe).findings}
+    return {finding.failure for finding in doctor(bundle, probe=probe).findings}
 
 
 def test_facts_of_a_jetson(tmp_path: Path) -> None:
@@ -126,7 +126,7 @@ def test_facts_of_a_desktop(tmp_path: Path) -> None:
 
 def test_an_empty_machine_is_no_error(tmp_path: Path) -> None:
     nothing = Probe(root=tmp_path, version=lambda _: None, sms=tuple, driver_cuda=lambda: None)
-    assert examine(probe=nothing).findings == ()
+    assert doctor(probe=nothing).findings == ()
 
 
 def test_a_small_jetson_in_a_slow_mode(tmp_path: Path) -> None:
@@ -218,7 +218,7 @@ def test_an_engine_of_full_tensorrt_with_plugins(tmp_path: Path) -> None:
 
 def test_an_fp32_engine_that_was_to_be_int8_is_an_error(tmp_path: Path) -> None:
     path = _bundle(tmp_path / "b.maskrt", {"rtx": {**INFO, **_layers(fp32=50)}})
-    diagnosis = examine(path, probe=_desktop(tmp_path / "root"))
+    diagnosis = doctor(path, probe=_desktop(tmp_path / "root"))
     assert not diagnosis.healthy
     assert diagnosis.findings[0].command.startswith(f"maskrt build {path} --target rtx")
 
@@ -233,7 +233,7 @@ def test_layers_that_the_recipe_keeps_back_need_no_note(tmp_path: Path) -> None:
     def findings(layers: dict[str, Any]) -> list[Finding]:
         with Bundle.open(path).edit() as staged:
             staged.write("recipe.json", {**recipe, "layers": layers})
-        return list(examine(path, probe=_desktop(tmp_path / "root")).findings)
+        return list(doctor(path, probe=_desktop(tmp_path / "root")).findings)
 
     assert findings({"stem": kept, "head": kept}) == []
     (found,) = findings({"stem": kept, "head": asked})
@@ -246,7 +246,7 @@ def test_the_verdict_on_int8_is_the_one_of_the_build(tmp_path: Path) -> None:
     def seen(payoff: dict[str, Any]) -> list[str]:
         info = {**INFO, "kernels": {"rounding": 38}, "payoff": payoff}
         path = _bundle(tmp_path / "b.maskrt", {"rtx": info})
-        return [f.seen for f in examine(path, probe=_desktop(tmp_path / "root")).findings]
+        return [f.seen for f in doctor(path, probe=_desktop(tmp_path / "root")).findings]
 
     assert seen({"pays": True, "sentence": "INT8 should be faster."}) == []
     assert seen({"pays": False, "sentence": "INT8 gains little."}) == ["rtx: INT8 gains little."]
@@ -257,11 +257,11 @@ def test_engines_for_a_gpu_that_is_not_here_are_named_together(tmp_path: Path) -
     path = _bundle(tmp_path / "b.maskrt", {"rtx": INFO, "rtx@fp16": INFO, "rtx-120": INFO})
     none = Probe(root=tmp_path / "root", version=lambda _: None, sms=tuple,
                  driver_cuda=lambda: None)  # fmt: skip
-    found = [f for f in examine(path, probe=none).findings if f.failure == "other-gpu"]
+    found = [f for f in doctor(path, probe=none).findings if f.failure == "other-gpu"]
     assert [f.seen.partition(" a GPU")[0] for f in found] == ["rtx, rtx@fp16 need", "rtx-120 needs"]
     for finding in found:
         assert finding.fix.startswith("Run on target cpu here, or copy the bundle")
-    (other,) = examine(path, probe=_desktop(tmp_path / "root")).findings
+    (other,) = doctor(path, probe=_desktop(tmp_path / "root")).findings
     assert other.level is Level.WARNING
     assert "build for the GPU that is here" in other.fix
 
@@ -276,7 +276,7 @@ def test_commands_can_be_pasted(tmp_path: Path) -> None:
         staged.write("recipe.json", {"calibration": {"pictures": 1}, "tensors": {"x": {}},
                                      "precision": "int8", "layers": {}})  # fmt: skip
         staged.write("engines/orin-nx/prepared.json", prepared)
-    found = examine(path, probe=_desktop(tmp_path / "root")).findings
+    found = doctor(path, probe=_desktop(tmp_path / "root")).findings
     words = {f.failure: shlex.split(f.command) for f in found}
     assert words["wider-than-asked"][:5] == ["maskrt", "build", str(path), "--target", "rtx"]
     assert words["prepared-only"][2:5] == ["so lo.maskrt", "--target", "orin-nx"]
@@ -294,7 +294,7 @@ def test_fidelity_and_files(tmp_path: Path) -> None:
     assert _found(probe, _bundle(tmp_path / "c.maskrt", {"rtx": INFO}, few)) == {"little-proven"}
     (path / "model.onnx").write_bytes(b"other")
     (path / "engines/rtx/engine.trt").unlink()
-    errors = [f for f in examine(path, probe=probe).findings if f.level is Level.ERROR]
+    errors = [f for f in doctor(path, probe=probe).findings if f.level is Level.ERROR]
     assert [f.failure for f in errors] == ["damaged-bundle"] * 2
     assert _found(probe, tmp_path / "nowhere") == {"damaged-bundle"}
 
@@ -336,7 +336,7 @@ def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
 
 def test_pycuda_is_said_to_be_used_where_it_is(tmp_path: Path) -> None:
     def seen(packages: dict[str, str]) -> str:
-        found = examine(probe=_jetson(tmp_path, version=packages.get)).findings
+        found = doctor(probe=_jetson(tmp_path, version=packages.get)).findings
         return next(f.seen for f in found if f.failure.startswith("context"))
 
     alone = {"pycuda": "2024.1", "tensorrt": "10.3.0"}

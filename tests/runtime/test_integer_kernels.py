@@ -10,8 +10,10 @@ from onnx import numpy_helper
 
 from maskrt.calib import Recipe, Style, collect_statistics, make_recipe, render
 from maskrt.core import Precision, Target, UnsupportedTargetError
-from maskrt.runtime.backends import integer_kernels
-from maskrt.runtime.backends.integer_kernels import (
+from maskrt.runtime import integer_kernels
+from maskrt.runtime.build import build_engine
+from maskrt.runtime.build.host_graph import host_graph
+from maskrt.runtime.integer_kernels import (
     PAIRED,
     WEIGHT_FORMS,
     exact_forms,
@@ -20,11 +22,9 @@ from maskrt.runtime.backends.integer_kernels import (
     stored_form,
     with_suited_weights,
 )
-from maskrt.runtime.build import build_engine
-from maskrt.runtime.build.host_graph import host_graph
 
-from ...calib.graphs import GraphBuilder, detector, int8_recipe, pictures, stem
-from ...calib.integers import expected_levels, layers_between_levels
+from ..calib.graphs import GraphBuilder, detector, int8_recipe, pictures, stem
+from ..calib.integers import expected_levels, layers_between_levels
 
 weights = importlib.import_module("maskrt.calib.render._weights")
 ort = pytest.importorskip("onnxruntime")
@@ -50,7 +50,9 @@ def _wrong(engine: bytes, images: np.ndarray) -> dict[str, int]:
     names = sorted({name for layer in layers for name in (layer.source, layer.result)})
     levels = dict(zip(names, _run(engine, names, images), strict=True))
     return {
-        layer.node.name: int((expected_levels(layer, levels[layer.source]) != levels[layer.result]).sum())
+        layer.node.name: int(
+            (expected_levels(layer, levels[layer.source]) != levels[layer.result]).sum()
+        )
         for layer in layers
     }
 
@@ -183,10 +185,16 @@ def _engine() -> bytes:
 def _dequantised(engine: bytes) -> dict[str, np.ndarray]:
     """Return each constant that a DequantizeLinear reads, in real numbers."""
     model = onnx.load_model_from_string(engine)
-    constants = {t.name: numpy_helper.to_array(t).astype(np.float64) for t in model.graph.initializer}
+    constants = {
+        t.name: numpy_helper.to_array(t).astype(np.float64) for t in model.graph.initializer
+    }
     found = {}
     for node in model.graph.node:
-        if node.op_type == "DequantizeLinear" and node.input[0] in constants and len(node.input) > 2:
+        if (
+            node.op_type == "DequantizeLinear"
+            and node.input[0] in constants
+            and len(node.input) > 2
+        ):
             levels, scale, zero = (constants[name] for name in node.input)
             found[node.output[0]] = (levels - zero.flat[0]) * scale.reshape(-1, 1, 1, 1)
     return found

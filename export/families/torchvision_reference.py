@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 from torchvision.models.detection.image_list import ImageList
 
-from ..core import InputSpec
-from .families.torchvision_two_stage import at_fixed_size
+from ...core import InputSpec
+from .fixed_size import at_fixed_size
 
 __all__ = ["PyTorchReference"]
 

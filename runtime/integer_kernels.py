@@ -1,4 +1,4 @@
-"""Which of ONNX Runtime's INT8 kernels compute the right integers on this CPU, and how fast they are.
+"""Which of ONNX Runtime's INT8 kernels compute the right integers on this CPU, and how fast.
 
 Without instructions for dot products of bytes (VNNI, dotprod) the kernels for uint8 data and int8
 weights add two products in 16 bits, and saturate: 255 · 127 + 255 · 127 becomes 32767. Those for
@@ -8,13 +8,13 @@ the symmetric kernels for int8 weights are the faster ones. The two forms hold t
     int8, zero point 0        w
     uint8, zero point 128     w + 128, the same byte with its highest bit flipped
 
-So `engine.onnx` has the second form, whoever reads it and wherever, and `CpuBackend` loads the first
-where that is exact: on some CPUs always, on the others for weights whose pairs fit into 16 bits
-(`core/paired_products.py`), as `calib/render/_paired.py` makes them. Which is exact is no matter of
-flags: each kind of kernel is run on the worst case and compared with the integers.
+So `engine.onnx` has the second form, whoever reads it and wherever, and `CpuBackend` loads the
+first where that is exact: on some CPUs always, on the others for weights whose pairs fit into 16
+bits (`core/paired_products.py`), as `calib/render/_paired.py` makes them. Which is exact is no
+matter of flags: each kind of kernel is run on the worst case and compared with the integers.
 
 Source: MLAS, `qlinearconv.cc` (int8 weights alone are packed for the symmetric kernels)
-https://github.com/microsoft/onnxruntime/blob/main/onnxruntime/core/providers/cpu/quantization/qlinearconv.cc
+https://github.com/microsoft/onnxruntime, onnxruntime/core/providers/cpu/quantization
 """
 
 import functools
@@ -24,8 +24,8 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from ...core import UnsupportedTargetError, require
-from ...core.paired_products import LARGEST_PAIR, pairs_fit, product_rows
+from ..core import UnsupportedTargetError, require
+from ..core.paired_products import LARGEST_PAIR, pairs_fit, product_rows
 
 __all__ = ["WEIGHT_FORMS", "exact_forms", "measured_gain", "stored_form", "with_suited_weights"]
 
@@ -50,7 +50,7 @@ _ROUNDS, _IN_A_ROW = 5, 4
 def exact_forms() -> tuple[str, ...]:
     """Return the forms that every kernel of ONNX Runtime computes exactly here, the fastest first.
 
-    `"int8"`, `"int8 in pairs"`, which is int8 for weights that fit into 16 bits in pairs, `"uint8"`.
+    `"int8"`; `"int8 in pairs"`, for weights that fit into 16 bits in pairs alone; `"uint8"`.
     """
     return tuple(form for form in ("int8", PAIRED, "uint8") if not inexact_kernels(form))
 
@@ -285,9 +285,7 @@ def _probe(
     return step, graph.model()
 
 
-def _timed_models(
-    data: tuple[int, ...], weight: tuple[int, ...], form: str
-) -> tuple[Any, Any]:
+def _timed_models(data: tuple[int, ...], weight: tuple[int, ...], form: str) -> tuple[Any, Any]:
     """Return the convolutions in a row, in FP32 and with Q/DQ."""
     generator = np.random.default_rng(0)
     levels = generator.integers(-_LARGEST, _LARGEST + 1, weight).astype(np.int8)
@@ -329,7 +327,9 @@ class _QdqGraph:
         return name
 
     def node(self, kind: str, inputs: list[str], output: str, **attributes: Any) -> str:
-        self._nodes.append(self._onnx.helper.make_node(kind, inputs, [output], output, **attributes))
+        self._nodes.append(
+            self._onnx.helper.make_node(kind, inputs, [output], output, **attributes)
+        )
         return output
 
     def quantised_input(self, name: str, shape: tuple[int, ...], zero_point: int) -> str:

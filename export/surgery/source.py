@@ -1,0 +1,98 @@
+"""A file as the rules are handed it: FP32, one picture a call, with the outputs that matter."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx
+
+from ...core import UsageError
+from .hints import Hints, hints_of
+from .one_pass import FORMS
+from .onnx_file import load_onnx
+from .single_precision import in_float32, is_half
+
+__all__ = ["Source", "load_source"]
+
+_FOR_BOXES = ("RoiAlign", "MaxRoiPool", "NonMaxSuppression")
+
+
+@dataclass(frozen=True)
+class Source:
+    """A file.
+
+    Attributes:
+        model: FP32, for one picture.
+        hints: what it says of itself.
+        half: whether its weights are FP16.
+        outputs: a form of `FORMS` and the tensors that it names, if they are declared.
+    """
+
+    model: onnx.ModelProto
+    hints: Hints
+    half: bool
+    outputs: tuple[str, ...] = ()
+
+
+def load_source(path: Path | str, outputs: str | None = None) -> Source:
+    """Read the file `path`.
+
+    Args:
+        path: the file.
+        outputs: see `export_onnx`.
+
+    Raises:
+        InputError, UnsupportedModelError: see `load_onnx`.
+        UsageError: `outputs` names no form, or tensors that the file has not.
+    """
+    model = load_onnx(path)
+    hints, half = hints_of(model), is_half(model)
+    model = in_float32(model) if half else model
+    domains = {node.domain for node in model.graph.node}
+    pooled = any(node.op_type in _FOR_BOXES for node in model.graph.node)
+    if not pooled and domains <= {"", "ai.onnx"}:
+        model = _with_one_picture(model)
+    declared = () if outputs is None else _declared(outputs, model, Path(path))
+    if declared:
+        del model.graph.output[:]
+        model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in declared[1:])
+    return Source(model, hints, half, declared)
+
+
+def _declared(outputs: str, model: onnx.ModelProto, path: Path) -> tuple[str, ...]:
+    """Return the form and the tensors of `FORM=NAME,NAME…`, or of `FORM` in the file's order."""
+    form, _, listed = outputs.partition("=")
+    if form not in FORMS:
+        raise UsageError(
+            f"outputs is {outputs!r}, and must start with {' or '.join(FORMS)}, as in "
+            "yolo-seg=PREDICTIONS,PROTOTYPES."
+        )
+    parts = FORMS[form]
+    names = listed.split(",") if listed else [output.name for output in model.graph.output]
+    if len(names) != len(parts):
+        raise UsageError(
+            f"outputs {form} takes {len(parts)} tensors ({', '.join(parts)}), and "
+            f"{len(names)} are given: name them as {form}={','.join(part.upper() for part in parts)}."
+        )
+    made = {name for node in model.graph.node for name in node.output}
+    for name in names:
+        if name not in made:
+            raise UsageError(
+                f"outputs names {name!r}, and no node of {path} makes such a tensor: give names "
+                "as a viewer of ONNX files shows them."
+            )
+    return (form, *names)
+
+
+def _with_one_picture(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return `model` for one picture a call, if it takes any number of them."""
+    taken = [i for i in model.graph.input if len(i.type.tensor_type.shape.dim) == 4]
+    free = [i for i in taken if not i.type.tensor_type.shape.dim[0].HasField("dim_value")]
+    if len(free) != 1:
+        return model
+    fixed = onnx.ModelProto()
+    fixed.CopyFrom(model)
+    del fixed.graph.value_info[:]
+    for info in fixed.graph.input:
+        if info.name == free[0].name:
+            info.type.tensor_type.shape.dim[0].dim_value = 1
+    return fixed
