@@ -1,6 +1,7 @@
 """Mask R-CNN R50-FPN on a CPU, maskrt beside its peers, in one run.
 
     python benchmarks/cpu_peers.py [--size 512] [--threads 2] [--rounds 7] [--json FILE]
+                                   [--bundle BUNDLE] [--skip WORD ...]
 
 torchvision's own ONNX export in ONNX Runtime, maskrt's engines, OpenVINO on the export and on
 maskrt's graph in FP32 and with Q/DQ, PyTorch eager and torch.compile. OpenVINO is optional
@@ -75,6 +76,9 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--skip", nargs="*", default=[], help="rows, by a part of their names")
+    parser.add_argument(
+        "--bundle", type=Path, help="kept between runs; compiled if it is not there"
+    )
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
@@ -82,28 +86,33 @@ def main() -> None:
     rows: list[Row] = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        for title, make in _ways(folder, pictures, options.size, options.threads):
+        for title, make in _ways(folder, pictures, options):
             if not any(word in title for word in options.skip):
                 rows.append(_opened(title, make, pictures[0]))
                 print(f"opened {title}{': ' + rows[-1].why if rows[-1].why else ''}", flush=True)
-        measure(rows, pictures, options.rounds)
-    about = {
-        "cpu": cpu_name(), "threads": options.threads, "size": options.size,
-        "rounds": options.rounds, "load": os.getloadavg()[0], "python": platform.python_version(),
+        for number in range(options.rounds):
+            measure(rows, pictures[number % len(pictures)])
+            if options.json is not None:
+                found = {"about": _about(options, number + 1), "rows": [_numbers(r) for r in rows]}
+                options.json.write_text(json.dumps(found, indent=2) + "\n")
+    print("\n".join(_table(_about(options, options.rounds), [_numbers(row) for row in rows])))
+
+
+def _about(options: argparse.Namespace, rounds: int) -> dict[str, Any]:
+    return {
+        "cpu": cpu_name(), "threads": options.threads, "size": options.size, "rounds": rounds,
+        "load": round(os.getloadavg()[0], 1), "python": platform.python_version(),
         "onnxruntime": onnxruntime.__version__, "torch": torch.__version__,
         "openvino": _version("openvino"), "flags": _flags(),
         "int8_gain": [round(gain, 2) for gain in measured_gain()],
     }  # fmt: skip
-    found = [_numbers(row) for row in rows]
-    print("\n".join(_table(about, found)))
-    if options.json is not None:
-        options.json.write_text(json.dumps({"about": about, "rows": found}, indent=2) + "\n")
 
 
 def _ways(
-    folder: Path, pictures: list[np.ndarray], size: int, threads: int
+    folder: Path, pictures: list[np.ndarray], options: argparse.Namespace
 ) -> list[tuple[str, Callable[[], tuple[Run, int]]]]:
     """Return name, and what opens it and says how large its files are."""
+    size, threads = options.size, options.threads
     model = build_model(size)
     export = folder / "torchvision.onnx"
     with warnings.catch_warnings():
@@ -112,11 +121,14 @@ def _ways(
             model, ([torch.rand(3, size, size)],), str(export), dynamo=False, opset_version=17,
             input_names=["image"], output_names=["boxes", "labels", "scores", "masks"],
         )  # fmt: skip
-    bundle = maskrt.compile(
-        model, folder / "r50.maskrt", input_size=(size, size), calibration=pictures,
-        precision="int8", targets=["cpu"],
-    )  # fmt: skip
-    maskrt.build(bundle, "cpu", precision="fp32")
+    place = options.bundle or folder / "r50.maskrt"
+    if not place.exists():
+        made = maskrt.compile(
+            model, place, input_size=(size, size), calibration=pictures, precision="int8",
+            targets=["cpu"],
+        )  # fmt: skip
+        maskrt.build(made, "cpu", precision="fp32")
+    bundle = maskrt.Bundle.open(place)
     engines = {"FP32": "engines/cpu@fp32/engine.onnx", "INT8": "engines/cpu/engine.onnx"}
     inlined = {}
     for precision in engines:
@@ -222,22 +234,19 @@ def _opened(name: str, make: Callable[[], tuple[Run, int]], picture: np.ndarray)
     try:
         run, size = make()
         found = run(picture)
-        run(picture)
     except Exception as error:  # whatever a peer raises is its row's text
         return Row(name, why=f"{type(error).__name__}: {' '.join(str(error).split())[:160]}")
     return Row(name, run, size, max(0, _resident() - before), found=found)
 
 
-def measure(rows: list[Row], pictures: list[np.ndarray], rounds: int) -> None:
-    """Time the rows in turn."""
-    for number in range(rounds):
-        picture = pictures[number % len(pictures)]
-        for row in rows:
-            if row.run is not None:
-                started, used = time.perf_counter(), time.process_time()
-                row.found = row.run(picture)
-                row.processor.append(time.process_time() - used)
-                row.wall.append(time.perf_counter() - started)
+def measure(rows: list[Row], picture: np.ndarray) -> None:
+    """Time each row once."""
+    for row in rows:
+        if row.run is not None:
+            started, used = time.perf_counter(), time.process_time()
+            row.found = row.run(picture)
+            row.processor.append(time.process_time() - used)
+            row.wall.append(time.perf_counter() - started)
 
 
 def _resident() -> int:
