@@ -37,6 +37,7 @@ from cpu_latency import build_model, photos
 
 import maskrt
 from maskrt.core.bundle import MODEL
+from maskrt.runtime import open_session
 from maskrt.runtime.backends.cpu import CpuBackend
 from maskrt.runtime.cpu_name import cpu_name
 from maskrt.runtime.integer_kernels import measured_gain
@@ -186,7 +187,7 @@ def _engine(engine: bytes, threads: int) -> tuple[Run, int]:
 
 
 def _session(bundle: maskrt.Bundle, precision: str, threads: int) -> tuple[Run, int]:
-    session = maskrt.load(bundle, "cpu", precision=precision, threads=threads)
+    session = open_session(bundle, "cpu", precision, threads=threads)
 
     def run(picture: np.ndarray) -> int:
         found = session.predict(picture)
