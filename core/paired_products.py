@@ -48,7 +48,8 @@ def pairs_fit(weight: np.ndarray, op_type: str, *, transposed: bool = False) -> 
         pairs = in_pairs(product_rows(weight, op_type, transposed=transposed))
         first, second = pairs[..., 0], pairs[..., 1]
     else:
-        along = [slice(None)] * axis
-        first, second = weight[(*along, slice(0, None, 2))], weight[(*along, slice(1, None, 2))]
+        whole = (slice(None),) * axis
+        even, odd = (*whole, slice(0, None, 2)), (*whole, slice(1, None, 2))
+        first, second = weight[even], weight[odd]
     sums = np.add(first, second, dtype=np.int16)
     return bool(sums.max(initial=0) <= LARGEST_PAIR and sums.min(initial=0) >= -LARGEST_PAIR)
