@@ -25,7 +25,6 @@ from maskrt.demo.scenes import scene
 from maskrt.pipeline import export_bundle
 from maskrt.stages import read_model
 
-
 TRAINED = ["maskrcnn_scenes", "condinst_scenes", "solo_scenes", "solov2_scenes", "yolact_scenes"]
 
 

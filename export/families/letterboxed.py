@@ -83,4 +83,3 @@ class Letterboxed(nn.Module):
 def clip_boxes(boxes: Tensor, corner: Tensor) -> Tensor:
     """Clip `boxes [B, N, 4]` to pictures that end at `corner [B, 1, 4]`."""
     return torch.minimum(boxes.clamp(min=0), corner)
-

@@ -14,7 +14,7 @@ Source: Wang et al., SOLO: Segmenting Objects by Locations (2020).
 """
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import torch

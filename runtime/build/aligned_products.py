@@ -1,12 +1,13 @@
 """Pads a layer's rows to a multiple of eight, because TensorRT-RTX copies the result of others.
 
-Its FP16 GEMMs write rows of a multiple of eight numbers, and a further kernel takes the padding off.
+Its FP16 GEMMs write rows of a multiple of eight numbers, and a further kernel cuts them to size.
 With zeros behind the weights the padding is the graph's own, and what reads the result cuts it:
 
     y = Gemm(x, W, b)      becomes      y = Gemm(x, [W, 0], [b, 0])[:, :N]
 
 pattern: Gemm of FP16 with weights and, if any, bias that are constants of one reader.
-declines: other types, weights that several nodes share or that are dequantised, alpha, beta, transA.
+declines: other types, weights that several nodes share or that are dequantised, and any alpha, beta
+or transA.
 """
 
 from collections import Counter
@@ -32,7 +33,9 @@ def align_products(model: onnx.ModelProto) -> list[str]:
         constants = [held.get(name) for name in node.input[1:]]
         if node.op_type != "Gemm" or any(reads[name] > 1 for name in node.input[1:]):
             continue
-        if not _is_plain(node) or any(t is None or t.data_type != TensorProto.FLOAT16 for t in constants):
+        if not _is_plain(node) or any(
+            t is None or t.data_type != TensorProto.FLOAT16 for t in constants
+        ):
             continue
         axis = 0 if any(a.name == "transB" and a.i for a in node.attribute) else 1
         size = constants[0].dims[axis]

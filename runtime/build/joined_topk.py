@@ -127,7 +127,10 @@ def _joined(group: list[_Row], graph: onnx.GraphProto) -> Iterator[onnx.NodeProt
             part = output if row.count == most else f"{output}.all"
             yield helper.make_node("Gather", [whole, at], [part], f"{output}.of", axis=1)
             if row.count < most:
-                ends, axes = constant(f"{output}.ends", [row.count]), constant(f"{output}.axes", [1])
+                ends, axes = (
+                    constant(f"{output}.ends", [row.count]),
+                    constant(f"{output}.axes", [1]),
+                )
                 yield helper.make_node("Slice", [part, zero, ends, axes], [output], f"{output}.cut")
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper, parser
+from onnx import numpy_helper, parser
 
 from maskrt.runtime.build.aligned_products import align_products
 from maskrt.runtime.build.joined_topk import join_topk
