@@ -30,17 +30,15 @@ def align_products(model: onnx.ModelProto) -> list[str]:
     nodes: list[onnx.NodeProto] = []
     for node in graph.node:
         nodes.append(node)
-        constants = [held.get(name) for name in node.input[1:]]
-        if node.op_type != "Gemm" or any(reads[name] > 1 for name in node.input[1:]):
+        constants = [held[name] for name in node.input[1:] if name in held]
+        if node.op_type != "Gemm" or len(constants) < len(node.input) - 1 or not _is_plain(node):
             continue
-        if not _is_plain(node) or any(
-            t is None or t.data_type != TensorProto.FLOAT16 for t in constants
-        ):
+        if any(reads[t.name] > 1 or t.data_type != TensorProto.FLOAT16 for t in constants):
             continue
         axis = 0 if any(a.name == "transB" and a.i for a in node.attribute) else 1
         size = constants[0].dims[axis]
         if size % _ALIGNED:
-            nodes.append(_padded(node, [t for t in constants if t is not None], axis, graph))
+            nodes.append(_padded(node, constants, axis, graph))
             names.append(node.name)
     del graph.node[:]
     graph.node.extend(nodes)
