@@ -23,7 +23,7 @@ pytest.importorskip("torch")
 pytestmark = [pytest.mark.torch, pytest.mark.slow]
 
 SIZE = (320, 320)
-SCENES = 48
+SCENES = 24
 LEAST_AP = {  # that the trained models have at least, of boxes and of masks
     "maskrcnn_scenes": 45.0,
     "condinst_scenes": 40.0,
@@ -73,7 +73,7 @@ def test_the_program_stays_as_small_as_it_is(demo: Bundle, precision: Precision)
 
 @pytest.mark.parametrize("name", list(LEAST_AP))
 def test_the_graph_without_plugins_has_the_same_ap(name: str, tmp_path: Path) -> None:
-    """On 48 scenes; `benchmarks/rtx_accuracy.py` does it on 200, and at every precision."""
+    """On 24 scenes; `benchmarks/rtx_accuracy.py` does it on 200, and at every precision."""
     weights = weights_path(name)
     bundle = export_bundle(f"maskrt:{name}", tmp_path / "m", weights=weights, input_size=SIZE)
     annotations = write_coco(tmp_path / "scenes", SCENES, split="val", size=SIZE)

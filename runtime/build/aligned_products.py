@@ -59,9 +59,9 @@ def _padded(
     more = -size % _ALIGNED
     for tensor, along in zip(constants, (axis, -1), strict=False):
         values = numpy_helper.to_array(tensor)
-        pads = [(0, 0)] * values.ndim
-        pads[along] = (0, more)
-        if values.shape[along] == size:
+        if values.ndim and values.shape[along] == size:  # a bias may be one number for all
+            pads = [(0, 0)] * values.ndim
+            pads[along] = (0, more)
             tensor.CopyFrom(numpy_helper.from_array(np.pad(values, pads), tensor.name))
     result = node.output[0]
     node.output[0] = f"{result}.aligned"
