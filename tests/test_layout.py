@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-
 ROOT = Path(__file__).resolve().parent.parent
 FOLDERS = ("core", "export", "calib", "plugins", "runtime")
 HEAVY = ("torch", "torchvision", "onnxruntime", "tensorrt_rtx", "pycocotools", "skimage", "cv2")
