@@ -173,6 +173,7 @@ def test_torchvision_detector(
     _prove(model, photos, 10, input_size=size, batch=batch)
 
 
+@pytest.mark.slow
 def test_frozen_batch_norms_are_folded(photos: list[np.ndarray]) -> None:
     """A pretrained torchvision backbone has FrozenBatchNorm2d: no Mul or Add may stay by a Conv."""
     backbone = torchvision.models.detection.backbone_utils.resnet_fpn_backbone(
