@@ -3,9 +3,9 @@
     python benchmarks/rtx_accuracy.py [--pictures 200]
 
 The trained demo model on held-out scenes: the canonical graph, the same without plugins as it is
-rewritten for TensorRT-RTX, and that as rendered for `rtx` in FP16, in INT8 where it pays there, and in INT8 in all
-layers with one scale a weight and with one a channel. ONNX Runtime executes the Q/DQ and casts as
-they are written, so these are the roundings of the graph, not of a GPU's kernels.
+rewritten for TensorRT-RTX, and that as rendered for `rtx` in FP16, in INT8 where it pays there, and
+in INT8 in all layers with one scale a weight and with one a channel. ONNX Runtime executes the Q/DQ
+and casts as they are written, so these are the roundings of the graph, not of a GPU's kernels.
 """
 
 import argparse

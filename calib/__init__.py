@@ -16,7 +16,7 @@ from .int8_kernels import hold_to_int8_kernels, without_int8_kernel
 from .kept import keep_layers, keep_like, parse_kept, with_kept_outputs
 from .methods import DEFAULT_METHOD, METHODS
 from .observe import Collector, collect_statistics
-from .placement import Placement, place
+from .placement import Placement, check_method_fits, place
 from .recipe import LayerChoice, Recipe, TensorScale
 from .render import (
     Accelerated,
@@ -46,6 +46,7 @@ __all__ = [
     "TensorScale",
     "accelerated",
     "calibration_cache",
+    "check_method_fits",
     "collect_statistics",
     "equalise",
     "equalised",

@@ -116,8 +116,8 @@ def compile(
         bias_correction: take what INT8 adds to each layer's result on average off its bias, if that
             raises AP on `images`.
         equalise: bring the channels between two layers to one size for INT8, likewise.
-        keep: layer name, or pattern such as `"rpn.*"` → `"fp16"` or `"fp32"`, which those layers have
-            wherever something narrower is asked for, in the search too.
+        keep: layer name, or pattern such as `"rpn.*"` → `"fp16"` or `"fp32"`, which those layers
+            have wherever something narrower is asked for, in the search too.
         keep_outputs: keep the layers in FP32 that make scores, boxes and masks.
         max_ap_drop: largest loss of box or mask AP (0 to 100) against FP32 that is accepted, by
             every target that this machine can run; the others are built and not measured. For INT8

@@ -137,8 +137,8 @@ def _engine_info(bundle: Bundle, ran: Ran) -> dict[str, Any]:
 
 def _foretold_note(ran: Ran) -> str:
     return (
-        f"Foretold: the graph of an engine for {ran.target.name}, evaluated exactly on this CPU; no "
-        "engine ran, and the latency is not that target's."
+        f"Foretold: the graph of an engine for {ran.target.name}, evaluated exactly on this CPU; "
+        "no engine ran, and the latency is not that target's."
     )
 
 
