@@ -9,7 +9,7 @@ import maskrt
 from maskrt.core import Target
 from maskrt.core.cards import CARDS, sm_of_card
 from maskrt.export.zoo import ZOO
-from maskrt.export.zoo.fitting import ONNX_FILES, TORCHVISION, WEIGHTS
+from maskrt.export.zoo.known_weights import ONNX_FILES, TORCHVISION, WEIGHTS
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 
