@@ -7,13 +7,13 @@ is held against
     anchor-free    box      centre ± distances, in strides; distances are the mean of a softmax over
                             R bins (YOLOv8, 9, 11, 12), or as they come (YOLO26)
                    scores   sigmoid
-    anchors        box      centre (2 σ - 1/2 + cell) · stride, size (2 σ)² · anchor (YOLOv5)
-                   scores   σ of the place times σ of the class
+    anchors        box      centre (2 s - 1/2 + cell) · stride, size (2 s)² · anchor (YOLOv5)
+                   scores   sigmoid of the place times that of the class
     both           coefficients as they come
 
-with each kind of row in its place. A file that ends with its own choice (`[1, D, 6 + nm]`: box,
-score, class, coefficients) is followed back to the predictions, and that choice is held against
-the best D places by their best class, and of those the best D classes.
+with s the sigmoid of a code, and each kind of row in its place. A file that ends with its own
+choice (`[1, D, 6 + nm]`: box, score, class, coefficients) is followed back to the predictions, and
+that choice is held against the best D places by their best class, and of those the best D classes.
 """
 
 import itertools
