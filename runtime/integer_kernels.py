@@ -216,9 +216,9 @@ def _weights(model: Any) -> list[_Weight]:
         if node.op_type != "DequantizeLinear" or len(node.input) < 3:
             continue
         weight, zero_point = constants.get(node.input[0]), constants.get(node.input[2])
-        form = kinds.get(weight.data_type) if weight is not None else None
-        if form is None or zero_point is None:
+        if weight is None or zero_point is None or weight.data_type not in kinds:
             continue
+        form = kinds[weight.data_type]
         if weight.name in found:
             found[weight.name].readers += readers.get(node.output[0], [])
         elif np.all(onnx.numpy_helper.to_array(zero_point) == _ZERO_POINTS[form]):
