@@ -11,7 +11,7 @@ import onnx
 import onnxruntime
 import pytest
 
-from maskrt.checking import prove
+from maskrt.checking.conversion import prove
 from maskrt.core import Instances, Placing, Resampling, UnsupportedModelError, UsageError
 from maskrt.core.masks import MaskFrame
 from maskrt.export.surgery import examine, export_onnx

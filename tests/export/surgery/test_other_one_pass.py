@@ -8,7 +8,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from maskrt.checking import prove
+from maskrt.checking.conversion import prove
 from maskrt.core import UnsupportedModelError
 from maskrt.export.surgery import export_onnx
 from maskrt.export.surgery.hints import hints_of
