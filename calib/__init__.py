@@ -3,6 +3,9 @@
 statistics = collect_statistics(model, batches)         one streaming pass over the pictures
 recipe = make_recipe(model, Precision.INT8, statistics) precision as data
 graph = render(model, recipe, Style.TENSORRT)           explicit Q/DQ and casts
+
+In: the canonical graph, and batches of pictures. Out: a recipe, and graphs rendered from it.
+Imported by the rooms of `maskrt/`; imports `plugins` and `core`.
 """
 
 from .choose import make_recipe

@@ -1,4 +1,4 @@
-"""Which of ONNX Runtime's INT8 kernels compute the right integers on this CPU, and how fast they are.
+"""Which of ONNX Runtime's INT8 kernels compute the right integers on this CPU, and how fast.
 
 Without instructions for dot products of bytes (VNNI, dotprod) the kernels for uint8 data and int8
 weights add two products in 16 bits, and saturate: 255 · 127 + 255 · 127 becomes 32767. Those for
@@ -8,13 +8,13 @@ the symmetric kernels for int8 weights are the faster ones. The two forms hold t
     int8, zero point 0        w
     uint8, zero point 128     w + 128, the same byte with its highest bit flipped
 
-So `engine.onnx` has the second form, whoever reads it and wherever, and `CpuBackend` loads the first
-where that is exact: on some CPUs always, on the others for weights whose pairs fit into 16 bits
-(`core/paired_products.py`), as `calib/render/_paired.py` makes them. Which is exact is no matter of
-flags: each kind of kernel is run on the worst case and compared with the integers.
+So `engine.onnx` has the second form, whoever reads it and wherever, and `CpuBackend` loads the
+first where that is exact: on some CPUs always, on the others for weights whose pairs fit into 16
+bits (`core/paired_products.py`), as `calib/render/_paired.py` makes them. Which is exact is no
+matter of flags: each kind of kernel is run on the worst case and compared with the integers.
 
 Source: MLAS, `qlinearconv.cc` (int8 weights alone are packed for the symmetric kernels)
-https://github.com/microsoft/onnxruntime/blob/main/onnxruntime/core/providers/cpu/quantization/qlinearconv.cc
+https://github.com/microsoft/onnxruntime, onnxruntime/core/providers/cpu/quantization
 """
 
 import functools
@@ -50,7 +50,7 @@ _ROUNDS, _IN_A_ROW = 5, 4
 def exact_forms() -> tuple[str, ...]:
     """Return the forms that every kernel of ONNX Runtime computes exactly here, the fastest first.
 
-    `"int8"`, `"int8 in pairs"`, which is int8 for weights that fit into 16 bits in pairs, `"uint8"`.
+    `"int8"`; `"int8 in pairs"`, for weights that fit into 16 bits in pairs alone; `"uint8"`.
     """
     return tuple(form for form in ("int8", PAIRED, "uint8") if not inexact_kernels(form))
 
@@ -175,7 +175,9 @@ class _Weight:
         """Whether no pair of products can leave 16 bits, in the order that the layers have."""
         import onnx
 
-        levels = onnx.numpy_helper.to_array(self.tensor).astype(np.int16) - _ZERO_POINTS[self.form]
+        levels = onnx.numpy_helper.to_array(self.tensor)
+        if self.form == "uint8":
+            levels = (levels ^ np.uint8(0x80)).view(np.int8)
         return bool(self.readers) and all(_fits(levels, node) for node in self.readers)
 
     def flip(self, form: str) -> None:
@@ -196,7 +198,7 @@ def _fits(levels: np.ndarray, node: Any) -> bool:
     if levels.ndim != (4 if node.op_type == "Conv" else 2):
         return False  # of no order that was probed
     transposed = any(a.name == "transB" and a.i for a in node.attribute)
-    return pairs_fit(product_rows(levels, node.op_type, transposed=transposed))
+    return pairs_fit(levels, node.op_type, transposed=transposed)
 
 
 def _weights(model: Any) -> list[_Weight]:
@@ -214,9 +216,9 @@ def _weights(model: Any) -> list[_Weight]:
         if node.op_type != "DequantizeLinear" or len(node.input) < 3:
             continue
         weight, zero_point = constants.get(node.input[0]), constants.get(node.input[2])
-        form = kinds.get(weight.data_type) if weight is not None else None
-        if form is None or zero_point is None:
+        if weight is None or zero_point is None or weight.data_type not in kinds:
             continue
+        form = kinds[weight.data_type]
         if weight.name in found:
             found[weight.name].readers += readers.get(node.output[0], [])
         elif np.all(onnx.numpy_helper.to_array(zero_point) == _ZERO_POINTS[form]):

@@ -3,8 +3,8 @@
 Weights on 127 levels hold pairs whose products saturate in ONNX Runtime's fast kernels for CPUs
 without dot products of bytes; one pair in some hundreds, as large weights are rare. Those pairs are
 brought to the largest sum that fits (`core/paired_products.py`), and each output channel takes the
-scale with the least squared error: 127 levels where large weights are no neighbours, and never fewer
-than 64, where no pair saturates. The integers are then the same in every kernel of every CPU.
+scale with the least squared error: 127 levels where large weights are no neighbours, and never
+fewer than 64, where no pair saturates. The integers are then the same in every kernel of every CPU.
 """
 
 import numpy as np
@@ -45,7 +45,8 @@ def _paired(rows: np.ndarray, scale: np.ndarray) -> tuple[np.ndarray, np.ndarray
         wide = (scale[open_rows] / share).astype(np.float32)
         ideal = pairs[open_rows] / wide[:, None, None]
         found, cut = _fitted(ideal)
-        error = np.square(found - ideal).sum(axis=(1, 2)) * np.square(wide)
+        off = (found - ideal).reshape(len(found), -1)
+        error = np.einsum("rk,rk->r", off, off) * np.square(wide)
         better = error < least[open_rows]
         at = open_rows[better]
         levels[at], scales[at], least[at] = found[better], wide[better], error[better]
@@ -58,7 +59,7 @@ def _paired(rows: np.ndarray, scale: np.ndarray) -> tuple[np.ndarray, np.ndarray
 def _fitted(ideal: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the levels of pairs, and which rows had pairs that were too large."""
     levels = np.clip(np.rint(ideal), -LEVELS, LEVELS)
-    excess = np.abs(levels.sum(axis=2)) - LARGEST_PAIR
+    excess = np.abs(levels[..., 0] + levels[..., 1]) - LARGEST_PAIR
     rows, places = np.nonzero(excess > 0)
     too_much = excess[rows, places]
     signs = np.sign(levels[rows, places])

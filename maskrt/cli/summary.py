@@ -51,6 +51,8 @@ def print_inspection(found: "Inspection") -> None:
         screen.print(
             "            maskrt check --weights says what that costs in AP", style="yellow"
         )
+    for sentence in manifest.fidelity.get("borderline", []):
+        screen.print(f"  note      {sentence}")
     for warning in manifest.fidelity.get("warnings", []):
         screen.print(f"  warning   {warning}", style="yellow")
     if "warning" in manifest.source:

@@ -1,9 +1,9 @@
 """The precision search with everything that it is handed: pictures, engines, AP.
 
 `calib.search` decides what to try. Here a recipe is scored: rendered for the CPU, built, run over
-the annotated pictures, and its COCO AP is taken from that of the FP32 graph. For a target with a GPU
-that target's own graph is evaluated exactly on the CPU (`checking/foretold.py`), and its cost is
-modelled. Where engines are wanted for several targets, what a recipe loses is the largest loss.
+the annotated pictures, and its COCO AP is taken from that of the FP32 graph. For a target with a
+GPU that target's own graph is evaluated exactly on the CPU (`checking/foretold.py`), and its cost
+is modelled. Where engines are wanted for several targets, what a recipe loses is the largest loss.
 
 What was measured is kept in the user's cache folder (`journal.py`), by graph and pictures: a search
 that was stopped goes on where it was, and one for another device measures nothing again.
@@ -171,7 +171,9 @@ class Judge:
     def _here_or_as(self, recipe: calib.Recipe, target: Target | None) -> Measured:
         """Return what the engine for `cpu` measures, or another target's graph as foretold."""
         if target is None:
-            return self._measured(f"{digest(recipe)} as cpu", self._opened(recipe))
+            return self._measured(
+                f"{digest(recipe)} as cpu, weights in pairs", self._opened(recipe)
+            )
         suited = calib.recipe_for(self._model, recipe, target)
 
         def foretold() -> CpuBackend:

@@ -2,7 +2,8 @@
 
 The engine is a graph in standard operators that ONNX Runtime optimises while it loads. Its only
 provider is named, so nothing can fall back to another one. INT8 weights are given to it in the form
-whose kernels are exact on this CPU (`runtime/integer_kernels.py`), so INT8 is the same integers everywhere.
+whose kernels are exact on this CPU (`runtime/integer_kernels.py`), so INT8 is the same integers
+everywhere.
 """
 
 import os

@@ -11,8 +11,8 @@ casts that it puts in itself, and then drops each pair of casts that it thus mad
 weights stay rounded to FP16. `half.py` puts the casts in before it can, and the engine rounds where
 an FP16 one does. That is no fault of the engine on a CPU: the numbers are those asked for.
 
-INT8. The engine is the same file on every CPU, with uint8 weights, whose kernels are exact everywhere
-(`runtime/integer_kernels.py`); `weights` in `engine.json` says so.
+INT8. The engine is the same file on every CPU, with uint8 weights, whose kernels are exact
+everywhere (`runtime/integer_kernels.py`); `weights` in `engine.json` says so.
 
 INT8 beside float. ONNX Runtime would quantise some layers that the recipe left in float;
 `float_layers.py` keeps it from that.

@@ -11,8 +11,8 @@ The floats hold the integers: each sum below 2^24 is exact in float32, whatever 
 larger one is right to 2^-24 of itself. `CpuBackend(exact=True)` keeps ONNX Runtime from fusing
 what is left of Q/DQ into integer kernels, and from moving the scales into the weights again.
 
-In the form for ONNX Runtime itself, where the bias is int32 and a QuantizeLinear follows, the bias is
-added to the integers and one factor s · t / u makes levels of them, as its kernels do.
+In the form for ONNX Runtime itself, where the bias is int32 and a QuantizeLinear follows, the bias
+is added to the integers and one factor s · t / u makes levels of them, as its kernels do.
 
 FP16 nodes are FP32 ones between explicit casts (`half.py`).
 """

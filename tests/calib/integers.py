@@ -1,4 +1,4 @@
-"""What INT8 layers of a graph for ONNX Runtime must give, in NumPy's integers, from the graph alone.
+"""What INT8 layers of a graph for ONNX Runtime must give, in NumPy's integers, from that graph.
 
 Read from the rendered graph: levels, scales and zero points. Given by the engine under test: the
 levels that go into each layer. So each layer is held against integers by itself.
@@ -101,10 +101,8 @@ def _convolved(data: np.ndarray, weight: np.ndarray, attributes: dict[str, Any])
                 seen = x[:, :, y : y + height * steps[0] : steps[0]]
                 seen = seen[:, :, :height, z : z + width * steps[1] : steps[1]][..., :width]
                 # float64 holds these integers, and multiplies them faster than int64 does
-                product = np.einsum(
-                    "nchw,mc->nmhw", seen.astype(np.float64), w[:, :, row, column].astype(np.float64),
-                    optimize=True,
-                )  # fmt: skip
+                wide = seen.astype(np.float64), w[:, :, row, column].astype(np.float64)
+                product = np.einsum("nchw,mc->nmhw", *wide, optimize=True)
                 total += product.astype(np.int64)
         parts.append(total)
     return np.concatenate(parts, 1)

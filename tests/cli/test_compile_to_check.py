@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
+import maskrt
 from maskrt.core import Bundle
+from maskrt.runtime.check import Report
 from maskrt.runtime.check.schema import report_schema
 
 from .command_line import check, run
@@ -54,6 +56,67 @@ def test_a_stored_reference_needs_nothing_to_run_it(
     assert report["agreement"]["matched"] > 0
     with Bundle.open(work / "tiny.maskrt").edit() as staged:
         staged.remove("reference/")
+
+
+@pytest.mark.parametrize("target", ["rtx", "orin-nx", "cpu"])
+def test_another_target_is_foretold(
+    work: Path, target: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without an engine for it, and beside the engine for cpu."""
+    assert check(work, "--as", target, "--json", work / "r.json") == 0
+    shown = capsys.readouterr().out
+    assert f"Foretold: the graph of an engine for {target}" in " ".join(shown.split())
+    report = json.loads((work / "r.json").read_text())
+    pytest.importorskip("jsonschema").validate(report, report_schema())
+    assert Report.from_json(report).to_json() == report
+    assert (report["target"], report["precision"]) == (target, "int8")
+    assert report["reference"]["box"]["AP"] == pytest.approx(100, abs=0.1)
+    found = report["foretold"]
+    assert found["engine"] == "cpu"
+    beside = found["agreement"]
+    assert f"engine cpu against this: {beside['matched']} matched" in " ".join(shown.split())
+    assert beside["matched"] > 0
+    gaps = beside["score_difference"]
+    if target == "cpu":  # the same integers: what is left is the rounding of FP32 layers
+        assert beside["confident"] == {"missed": 0, "invented": 0}
+        assert gaps["p50"] < 1e-5
+    else:  # other grids and rounding places
+        assert gaps["p50"] > 1e-5
+
+
+def test_a_foretold_fault_is_seen(work: Path, tmp_path: Path) -> None:
+    """A scale of the recipe that is 30 times too wide costs AP on every target."""
+    shutil.copytree(work / "tiny.maskrt", tmp_path / "bad.maskrt")
+    opened = Bundle.open(tmp_path / "bad.maskrt")
+    recipe = opened.read_json("recipe.json")
+    for tensor in recipe["tensors"].values():
+        tensor["scales"] = {method: 30 * scale for method, scale in tensor["scales"].items()}
+    with opened.edit() as staged:
+        staged.write("recipe.json", recipe)
+        staged.remove("engines/")  # they were built from the other one
+    images, annotations = work / "pictures", work / "annotations.json"
+    ap = []
+    for bundle in (work / "tiny.maskrt", tmp_path / "bad.maskrt"):
+        report = maskrt.check(
+            bundle, images=images, annotations=annotations, as_target="gpu", precision="int8"
+        )
+        ap.append(report.metrics["box"]["AP"])
+    assert ap[1] < ap[0] - 5
+
+
+@pytest.mark.parametrize("more", [["--target", "cpu"], ["--explain"], ["--dask", "tcp://x:1"]])
+def test_a_foretold_target_goes_alone(
+    work: Path, more: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert check(work, "--as", "rtx", *more) == 2
+    assert "leave out one of the two" in " ".join(capsys.readouterr().err.split())
+
+
+def test_precisions_that_cannot_be_foretold_say_so(
+    work: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert check(work, "--as", "rtx-89", "--precision", "fp8") == 1
+    assert "FP8 cannot be evaluated on this CPU" in " ".join(capsys.readouterr().err.split())
 
 
 def test_explain_adds_up_and_is_printed(work: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,5 +1,6 @@
 """INT8 on a CPU is integer arithmetic: exact in every kernel, in the form that is exact here."""
 
+import importlib
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from maskrt.runtime import integer_kernels
 from maskrt.runtime.build import build_engine
 from maskrt.runtime.build.host_graph import host_graph
 from maskrt.runtime.integer_kernels import (
+    PAIRED,
     WEIGHT_FORMS,
     exact_forms,
     inexact_kernels,
@@ -24,6 +26,7 @@ from maskrt.runtime.integer_kernels import (
 from ..calib.graphs import GraphBuilder, detector, int8_recipe, pictures, stem
 from ..calib.integers import expected_levels, layers_between_levels
 
+weights = importlib.import_module("maskrt.calib.render._weights")
 ort = pytest.importorskip("onnxruntime")
 CHANNELS = 32
 
@@ -91,8 +94,14 @@ FORMS = [
 ]  # fmt: skip
 
 
+@pytest.mark.parametrize("stored", ["as built", "on 127 levels"])
 @pytest.mark.parametrize("form", FORMS)
-def test_the_largest_products_do_not_saturate(form: str) -> None:
+def test_the_largest_products_do_not_saturate(
+    form: str, stored: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Engines hold pairs that fit into 16 bits; one of an earlier version has 127 everywhere."""
+    if stored == "on 127 levels":
+        monkeypatch.setattr(weights, "paired_levels", _unpaired)
     model, recipe = _hostile(form)
     engine = with_suited_weights(host_graph(render(model, recipe, Style.ORT)))
     images = np.full((1, 64, 64, 3), 255, np.uint8)
@@ -100,21 +109,41 @@ def test_the_largest_products_do_not_saturate(form: str) -> None:
     assert wrong == dict.fromkeys(wrong, 0)
     assert len(wrong) == 1
     (layer,) = layers_between_levels(onnx.load_model_from_string(engine))
-    assert layer.weight.min() == 127  # all of them
+    fits = stored == "as built" and "depthwise" not in form
+    assert set(layer.weight.ravel().tolist()) == {64 if fits else 127}
     (data, result) = _run(engine, [layer.source, layer.result], images)
     assert data.min() == 255
     assert result.min() == 255  # saturated products give about half
 
 
+def _unpaired(rows: np.ndarray, scale: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    levels = np.rint(rows / scale[:, None]).astype(np.int8)
+    return levels, scale
+
+
 @pytest.mark.skipif("int8" in exact_forms(), reason="int8 weights are exact on this CPU")
 @pytest.mark.parametrize("form", [f for f in FORMS if "depthwise" not in f])
-def test_int8_weights_would_saturate_here(form: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_int8_weights_on_127_levels_would_saturate_here(
+    form: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """So the test above can fail."""
+    monkeypatch.setattr(weights, "paired_levels", _unpaired)
     model, recipe = _hostile(form)
     monkeypatch.setattr(integer_kernels, "exact_forms", lambda: ("int8",))
     engine = with_suited_weights(host_graph(render(model, recipe, Style.ORT)))
     assert stored_form(engine) == "int8"
     assert sum(_wrong(engine, np.full((1, 64, 64, 3), 255, np.uint8)).values()) > 0
+
+
+def test_what_does_not_fit_in_pairs_is_uint8_where_int8_saturates(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(integer_kernels, "exact_forms", lambda: (PAIRED, "uint8"))
+    model, recipe = _hostile("conv 3x3")
+    assert stored_form(with_suited_weights(host_graph(render(model, recipe, Style.ORT)))) == "int8"
+    monkeypatch.setattr(weights, "paired_levels", _unpaired)
+    built = host_graph(render(model, recipe, Style.ORT))
+    assert stored_form(with_suited_weights(built)) == "uint8"
 
 
 def test_every_layer_of_a_detector_is_exact() -> None:
@@ -236,9 +265,11 @@ def test_a_kernel_that_is_wrong_is_found(wrong: int, monkeypatch: pytest.MonkeyP
             found[wrong].flat[-1] ^= 0x10
             return found
 
-    assert inexact_kernels("uint8") == []
+    for form in exact_forms():
+        assert inexact_kernels(form) == []
     monkeypatch.setattr(integer_kernels, "_open", Planted)
-    assert inexact_kernels("uint8") == [list(integer_kernels._KERNELS)[wrong]]
+    for form in exact_forms():
+        assert inexact_kernels(form) == [list(integer_kernels._KERNELS)[wrong]]
 
 
 def test_the_gain_is_measured_once() -> None:

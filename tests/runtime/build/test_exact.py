@@ -1,4 +1,4 @@
-"""The exact evaluation: floats that hold the integers of a target's kernels, and no integer kernel."""
+"""The exact evaluation: floats that hold the integers of a target's kernels, no integer kernel."""
 
 from pathlib import Path
 from typing import Any
