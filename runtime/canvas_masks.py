@@ -126,7 +126,7 @@ def _crops(
             down, across = _within(down, y1, y2), _within(across, x1, x2)
             seen = _seen_within(source, down, across, threshold)
         else:
-            seen = np.greater(source, threshold)
+            seen = np.asarray(source > threshold)
         rows, columns = touched(down, seen.any(axis=1)), touched(across, seen.any(axis=0))
         inside = np.empty((len(rows.low), len(columns.low)), bool)
         if inside.size:
