@@ -127,7 +127,8 @@ def _crops(
             seen = _seen_within(source, down, across, threshold)
         else:
             seen = np.asarray(source > threshold)
-        rows, columns = touched(down, seen.any(axis=1)), touched(across, seen.any(axis=0))
+        rows = touched(down, np.asarray(seen.any(axis=1)))
+        columns = touched(across, np.asarray(seen.any(axis=0)))
         inside = np.empty((len(rows.low), len(columns.low)), bool)
         if inside.size:
             first, last = int(rows.low[0]), int(rows.high[-1])
