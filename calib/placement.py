@@ -200,7 +200,7 @@ def _has_silu(model: onnx.ModelProto) -> bool:
 
 
 def _answering(model: onnx.ModelProto, graph: GraphIndex, layers: tuple[Layer, ...]) -> list[Layer]:
-    """Return the layers between which and an answer there is no other layer."""
+    """Return the layers between which and an answer there is no other layer but a mean."""
     said = next((e.value for e in model.metadata_props if e.key == ANSWERS), "")
     by_output = {layer.output: layer for layer in layers}
     waiting = [name for name in said.split(",") if name]
@@ -210,12 +210,21 @@ def _answering(model: onnx.ModelProto, graph: GraphIndex, layers: tuple[Layer, .
         name = waiting.pop()
         if name in by_output:
             found.append(by_output[name])
-            continue
+            if not _reads_softmax(graph, by_output[name]):
+                continue  # else it is the mean of a distribution, which is an answer itself
         node = graph.producers.get(name)
         fresh = [n for n in (node.input if node is not None else ()) if n and n not in seen]
         seen.update(fresh)
         waiting += fresh
     return found
+
+
+def _reads_softmax(graph: GraphIndex, layer: Layer) -> bool:
+    """Whether a layer's data are probabilities, rearranged at most."""
+    node = graph.producers.get(layer.data)
+    while node is not None and moves_data(node):
+        node = graph.producers.get(node.input[0])
+    return node is not None and is_standard(node, "Softmax")
 
 
 def _plain(graph: GraphIndex, layer: Layer) -> bool:
