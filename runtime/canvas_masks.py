@@ -127,7 +127,8 @@ def _crops(
             seen = _seen_within(source, down, across, threshold)
         else:
             seen = np.greater(source, threshold)
-        rows, columns = touched(down, seen.any(axis=1)), touched(across, seen.any(axis=0))
+        seen_rows, seen_columns = np.asarray(seen.any(axis=1)), np.asarray(seen.any(axis=0))
+        rows, columns = touched(down, seen_rows), touched(across, seen_columns)
         inside = np.empty((len(rows.low), len(columns.low)), bool)
         if inside.size:
             first, last = int(rows.low[0]), int(rows.high[-1])

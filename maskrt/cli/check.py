@@ -66,7 +66,7 @@ def command(
     junit_file: Path | None,
 ) -> None:
     """Measure COCO AP of BUNDLE's engine and what it lost against the FP32 reference."""
-    from ..pipeline import measure
+    from ..measurement import measure
     from ..runtime.check import enforce, render_junit
     from ..runtime.check.report import write_text
 
