@@ -171,7 +171,9 @@ class Judge:
     def _here_or_as(self, recipe: calib.Recipe, target: Target | None) -> Measured:
         """Return what the engine for `cpu` measures, or another target's graph as foretold."""
         if target is None:
-            return self._measured(f"{digest(recipe)} as cpu, weights in pairs", self._opened(recipe))
+            return self._measured(
+                f"{digest(recipe)} as cpu, weights in pairs", self._opened(recipe)
+            )
         suited = calib.recipe_for(self._model, recipe, target)
 
         def foretold() -> CpuBackend:
