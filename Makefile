@@ -3,6 +3,7 @@ VENV   ?= .venv
 PYTHON ?= python3
 BIN    := $(VENV)/bin
 ARGS   ?=
+UV     := 0.13.9
 
 # Two processes, a test file in one of them: the fixtures of a file are made once.
 WORKERS ?= 2
@@ -25,7 +26,7 @@ AARCH64 := $(if $(and $(shell command -v qemu-aarch64-static),$(shell command -v
 # bring an older numpy.
 TRITON := $(if $(filter x86_64,$(shell uname -m)),build/triton)
 
-.PHONY: build/types help demo test test-slow lint types imports wheel format clean
+.PHONY: build/types help demo test test-slow lint types imports wheel format lock clean
 
 help:
 	@echo 'make demo     install into .venv, then do the whole job once on the demo model'
@@ -37,9 +38,11 @@ $(VENV)/.demo: pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable '.[demo]'
 	touch $@
 
-$(VENV)/.dev: pyproject.toml
+# What CI and developers have is locked, by hash; `make demo` has what the bounds of pyproject.toml give.
+$(VENV)/.dev: pyproject.toml requirements/dev.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --require-hashes --requirement requirements/dev.txt
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	touch $@ $(VENV)/.demo
 
 demo: $(VENV)/.demo
@@ -113,6 +116,18 @@ wheel: $(VENV)/.dev
 	rm -rf build/wheel build/lib build/bdist.*
 	$(BIN)/python -m build --wheel --outdir build/wheel .
 	$(BIN)/python tests/wheel_contents.py build/wheel/*.whl
+
+# After a change of dependencies; ARGS=--upgrade takes the newest of all.
+lock: build/uv
+	build/uv/bin/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes \
+		--no-emit-index-url --no-annotate --custom-compile-command 'make lock' --quiet \
+		--output-file requirements/dev.txt $(ARGS)
+
+build/uv:
+	$(PYTHON) -m venv $@.part
+	$@.part/bin/python -m pip install --quiet --target $@.part/packages uv==$(UV)
+	mkdir -p $@/bin && mv $@.part/packages/bin/uv $@/bin/uv
+	rm -rf $@.part
 
 check: lint types imports test test-slow wheel
 

@@ -7,15 +7,12 @@ the AP of both.
 """
 
 import argparse
-import tempfile
-from pathlib import Path
+
+from held_out import demo_and_scenes
 
 from maskrt.checking.references import canonical_session, pytorch_session
 from maskrt.demo import weights_path
-from maskrt.demo.run import MODEL, SIZE
-from maskrt.demo.scenes import write_coco
-from maskrt.pipeline import export_bundle
-from maskrt.runtime.check import CocoDataset, combine, compare, evaluate, violations
+from maskrt.runtime.check import combine, compare, evaluate, violations
 
 
 def main() -> None:
@@ -23,25 +20,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--pictures", type=int, default=200)
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        annotations = write_coco(folder / "scenes", options.pictures, split="val", size=SIZE)
-        dataset = CocoDataset.load(annotations.parent / "images", annotations)
-        bundle = export_bundle(
-            MODEL, folder / "demo.maskrt", weights=weights_path(), input_size=SIZE
-        )
-        with (
-            canonical_session(bundle) as ours,
-            pytorch_session(bundle, weights_path()) as theirs,
-        ):
-            matches = {
-                entry.path.name: compare(theirs.predict(entry.path), ours.predict(entry.path))
-                for entry in dataset.images
-            }
-            found = {
-                "PyTorch FP32": evaluate(theirs.predict, dataset).metrics,
-                "canonical FP32": evaluate(ours.predict, dataset).metrics,
-            }
+    with (
+        demo_and_scenes(options.pictures) as (bundle, dataset),
+        canonical_session(bundle) as ours,
+        pytorch_session(bundle, weights_path()) as theirs,
+    ):
+        matches = {
+            entry.path.name: compare(theirs.predict(entry.path), ours.predict(entry.path))
+            for entry in dataset.images
+        }
+        found = {
+            "PyTorch FP32": evaluate(theirs.predict, dataset).metrics,
+            "canonical FP32": evaluate(ours.predict, dataset).metrics,
+        }
     match = combine(matches.values())
     print(f"{match.pairs} instances in {options.pictures} scenes, paired one to one")
     print(f"worst box IoU {match.box_iou:.6f}, worst mask IoU {match.mask_iou:.6f}, "

@@ -8,12 +8,9 @@ computes: its graph is run with Q and DQ as they are written, which rounds to fl
 """
 
 import argparse
-import tempfile
-from pathlib import Path
-from typing import Any
 
 import numpy as np
-import onnxruntime
+from held_out import AsWritten, demo_and_scenes, training_scenes
 
 import maskrt
 from maskrt import calib
@@ -21,15 +18,10 @@ from maskrt.calib.bundled import read_model
 from maskrt.checking.references import evaluate_session
 from maskrt.core import Precision, silent
 from maskrt.core.bundle import RECIPE
-from maskrt.demo import weights_path
-from maskrt.demo.scenes import CLASS_NAMES, scene, write_coco
-from maskrt.pipeline import export_bundle
 from maskrt.precision.improvement import improvements
 from maskrt.precision.request import BIAS_CORRECTION, EQUALISATION, RecipeRequest
-from maskrt.runtime import Backend, Session
+from maskrt.runtime import Session
 from maskrt.runtime.check import CocoDataset
-
-SIZE = (320, 320)
 
 
 def main() -> None:
@@ -38,15 +30,8 @@ def main() -> None:
     parser.add_argument("--scenes", type=int, default=200)
     parser.add_argument("--improved", nargs="*", choices=calib.METHODS, default=["mse"])
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        annotations = write_coco(folder / "scenes", options.scenes, split="val", size=SIZE)
-        dataset = CocoDataset.load(annotations.parent / "images", annotations)
-        bundle = export_bundle(
-            "maskrt:maskrcnn_scenes", folder / "demo.maskrt", weights=weights_path(),
-            input_size=SIZE, class_names=("background", *CLASS_NAMES),
-        )  # fmt: skip
-        pictures = [scene(i, split="train", size=SIZE).image for i in range(options.calibration)]
+    with demo_and_scenes(options.scenes) as (bundle, dataset):
+        pictures = training_scenes(options.calibration)
         print("| | box AP | mask AP |\n|---|---|---|")
         for precision in (Precision.FP32, Precision.FP16):
             _print_row(str(precision).upper(), bundle, dataset, precision)
@@ -68,31 +53,11 @@ def _print_fp8(bundle: maskrt.Bundle, dataset: CocoDataset) -> None:
     recipe = calib.Recipe.from_json(bundle.read_json(RECIPE))
     rendered = calib.render(read_model(bundle), recipe, calib.Style.TENSORRT)
     manifest = bundle.manifest
-    backend = _AsWritten(rendered.SerializeToString())
+    backend = AsWritten(rendered)  # with rewrites, 1.31 computes something else from float8
     with Session(backend, manifest.input, class_names=manifest.class_names) as session:
         found = evaluate_session(session, dataset, "fp8", silent)
     box, mask = (found.metrics[kind]["AP"] for kind in ("box", "mask"))
     print(f"| FP8, {recipe.method}, simulated | {box:.2f} | {mask:.2f} |", flush=True)
-
-
-class _AsWritten(Backend):
-    """ONNX Runtime without its rewrites: with them, 1.31 computes something else from float8."""
-
-    def __init__(self, graph: bytes) -> None:
-        options = onnxruntime.SessionOptions()
-        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-        providers = ["CPUExecutionProvider"]
-        self._session = onnxruntime.InferenceSession(graph, options, providers=providers)
-        self._outputs = [output.name for output in self._session.get_outputs()]
-
-    def run(self, images: np.ndarray) -> dict[str, np.ndarray]:
-        return dict(zip(self._outputs, self._session.run(None, {"images": images}), strict=True))
-
-    def describe(self) -> dict[str, Any]:
-        return {"backend": "onnxruntime"}
-
-    def close(self) -> None:
-        """Nothing is held that needs closing."""
 
 
 def _improvements(

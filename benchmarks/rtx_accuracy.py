@@ -3,21 +3,18 @@
     python benchmarks/rtx_accuracy.py [--pictures 200]
 
 The trained demo model on held-out scenes: the canonical graph, the same without plugins as it is
-rewritten for TensorRT-RTX, and that as rendered for `rtx` in FP16, in INT8 where it pays there, and in INT8 in all
-layers with one scale a weight and with one a channel. ONNX Runtime executes the Q/DQ and casts as
-they are written, so these are the roundings of the graph, not of a GPU's kernels.
+rewritten for TensorRT-RTX, and that as rendered for `rtx` in FP16, in INT8 where it pays there, and
+in INT8 in all layers with one scale a weight and with one a channel. ONNX Runtime executes the Q/DQ
+and casts as they are written, so these are the roundings of the graph, not of a GPU's kernels.
 """
 
 import argparse
-import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
 
-import numpy as np
 import onnx
 import onnxruntime
+from held_out import AsWritten, demo_and_scenes, training_scenes
 
 import maskrt
 from maskrt import calib
@@ -26,17 +23,13 @@ from maskrt.calib.cost import MACHINES
 from maskrt.calib.recipe import PER_TENSOR
 from maskrt.core import Precision, Target
 from maskrt.core.bundle import RECIPE
-from maskrt.demo import weights_path
-from maskrt.demo.run import MODEL, SIZE
-from maskrt.demo.scenes import scene, write_coco
-from maskrt.pipeline import export_bundle
 from maskrt.plugins import lower
-from maskrt.runtime import Backend, Session
+from maskrt.runtime import Session
 from maskrt.runtime.build.half import make_rounding_explicit
 from maskrt.runtime.build.half_features import narrow_roialign
 from maskrt.runtime.build.lowered import lower_for
 from maskrt.runtime.build.rtx_rewrites import spare_kernels
-from maskrt.runtime.check import CocoDataset, evaluate
+from maskrt.runtime.check import evaluate
 
 CALIBRATION_SCENES = 64
 
@@ -46,17 +39,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--pictures", type=int, default=200)
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        annotations = write_coco(folder / "scenes", options.pictures, split="val", size=SIZE)
-        dataset = CocoDataset.load(annotations.parent / "images", annotations)
-        bundle = export_bundle(MODEL, folder / "m.maskrt", weights=weights_path(), input_size=SIZE)
-        pictures = [scene(i, split="train", size=SIZE).image for i in range(CALIBRATION_SCENES)]
+    with demo_and_scenes(options.pictures) as (bundle, dataset):
+        pictures = training_scenes(CALIBRATION_SCENES)
         bundle = maskrt.calibrate(bundle, pictures, precision="int8")
         recipe = calib.Recipe.from_json(bundle.read_json(RECIPE))
         manifest = bundle.manifest
         for what, graph in graphs(read_model(bundle), recipe):
-            backend = AsWritten(graph)
+            # FP16 nodes: casts around FP32 ones. Basic rewrites fuse no Q/DQ and drop no cast.
+            make_rounding_explicit(graph)
+            backend = AsWritten(graph, onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC)
             with Session(backend, manifest.input, class_names=manifest.class_names) as session:
                 found = evaluate(session.predict, dataset).metrics
             box, mask = (found[kind]["AP"] for kind in ("box", "mask"))
@@ -85,31 +76,6 @@ def as_built(model: onnx.ModelProto) -> onnx.ModelProto:
     lowered = lower_for(Target.parse("rtx"), model, "pluginless", first=narrow_roialign).model
     spare_kernels(lowered)
     return lowered
-
-
-class AsWritten(Backend):
-    """ONNX Runtime that fuses no Q/DQ and drops no cast."""
-
-    def __init__(self, graph: onnx.ModelProto) -> None:
-        """Load `graph`, with the rounding of its FP16 nodes as casts around FP32 ones."""
-        make_rounding_explicit(graph)
-        options = onnxruntime.SessionOptions()
-        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
-        self._session = onnxruntime.InferenceSession(
-            graph.SerializeToString(), options, providers=["CPUExecutionProvider"]
-        )
-        self._outputs = [output.name for output in self._session.get_outputs()]
-
-    def run(self, images: np.ndarray) -> dict[str, np.ndarray]:
-        """Run a batch."""
-        return dict(zip(self._outputs, self._session.run(None, {"images": images}), strict=True))
-
-    def describe(self) -> dict[str, Any]:
-        """Name the backend."""
-        return {"backend": "onnxruntime"}
-
-    def close(self) -> None:
-        """Nothing is held that needs closing."""
 
 
 if __name__ == "__main__":

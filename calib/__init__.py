@@ -3,6 +3,9 @@
 statistics = collect_statistics(model, batches)         one streaming pass over the pictures
 recipe = make_recipe(model, Precision.INT8, statistics) precision as data
 graph = render(model, recipe, Style.TENSORRT)           explicit Q/DQ and casts
+
+In: the canonical graph, and batches of pictures. Out: a recipe, and graphs rendered from it.
+Imported by the rooms of `maskrt/`; imports `plugins` and `core`.
 """
 
 from .choose import make_recipe
@@ -13,7 +16,7 @@ from .int8_kernels import hold_to_int8_kernels, without_int8_kernel
 from .kept import keep_layers, keep_like, parse_kept, with_kept_outputs
 from .methods import DEFAULT_METHOD, METHODS
 from .observe import Collector, collect_statistics
-from .placement import Placement, place
+from .placement import Placement, check_method_fits, place
 from .recipe import LayerChoice, Recipe, TensorScale
 from .render import (
     Accelerated,
@@ -43,6 +46,7 @@ __all__ = [
     "TensorScale",
     "accelerated",
     "calibration_cache",
+    "check_method_fits",
     "collect_statistics",
     "equalise",
     "equalised",

@@ -20,7 +20,7 @@ from .errors import UsageError
 
 __all__ = ["FILLING", "InputSpec", "Placing", "Resampling"]
 
-# The initializer of a canonical graph that holds `pad_value`, float32 [1, 3, 1, 1]: what the graph
+# The initializer of a canonical graph that holds `pad_value`, float32 [3]: what the graph
 # compares pixels with. Graphs of ONNX files have none, and take the canvas for the picture.
 FILLING = "letterboxed.filling"
 _SMALLEST, _LARGEST = 32, 8192

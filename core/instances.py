@@ -117,6 +117,12 @@ class Instances:
         return entries
 
     def _rles(self) -> Iterator[dict[str, Any] | None]:
+        source = self.masks_source
+        if isinstance(source, MaskSource):  # one at a time: together they may be gigabytes
+            for index in range(len(self)):
+                (crop,) = source.select(np.array([index])).crops()
+                yield rle.encode(crop, self.image_size)
+            return
         crops = self.crops
         if crops is None:
             yield from (None for _ in range(len(self)))

@@ -1,7 +1,12 @@
 """From a PyTorch model to canonical ONNX.
 
 `source.py` finds the model and its weights, `families/` knows each kind of model, `trace.py`
-exports, `passes/` clean the graph, `stage.py` does it all in order.
+exports, `passes/` clean the graph, `stage.py` does it all in order; `surgery/` rewrites the ONNX
+files of other exporters.
+
+In: a PyTorch model and its weights, or an ONNX file. Out: the canonical graph, its manifest, and
+the original as a reference.
+Imported by the rooms of `maskrt/`; imports `plugins` and `core`.
 """
 
 from typing import TYPE_CHECKING, Any

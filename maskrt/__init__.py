@@ -17,13 +17,14 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from .catalogue import ModelFacts, TargetFacts, models, targets
+    from .checking.accuracy import store_reference
     from .compiling.inlined import write_inlined
-    from .compiling.recipe_edit import set_precisions
+    from .compiling.recipe_edit import recipe, set_precisions
     from .core import Bundle, InputSpec, Instances, MaskrtError, Precision, Target
     from .export.surgery import Examination
     from .inspection import Inspection, inspect
     from .packaging.package import Package, package
-    from .pipeline import build, calibrate, check, compile, export_bundle, load, store_reference
+    from .pipeline import build, calibrate, check, compile, export_bundle, load
     from .running.bench import Bench, bench
     from .running.pictures import RunResult, run
     from .runtime import Frame, Session
@@ -61,6 +62,7 @@ __all__ = [
     "load",
     "models",
     "package",
+    "recipe",
     "run",
     "set_precisions",
     "store_reference",
@@ -72,13 +74,14 @@ __version__ = "0.1.0"
 # Module → the public names that live there. No name may be that of a folder or file of `maskrt/`.
 _NAMES_IN = {
     ".catalogue": "ModelFacts TargetFacts models targets",
+    ".checking.accuracy": "store_reference",
     ".compiling.inlined": "write_inlined",
-    ".compiling.recipe_edit": "set_precisions",
+    ".compiling.recipe_edit": "recipe set_precisions",
     ".core": "Bundle InputSpec Instances MaskrtError Precision Target",
     ".export.surgery": "Examination",
     ".inspection": "Inspection inspect",
     ".packaging.package": "Package package",
-    ".pipeline": "build calibrate check compile export_bundle load store_reference",
+    ".pipeline": "build calibrate check compile export_bundle load",
     ".running.bench": "Bench bench",
     ".running.pictures": "RunResult run",
     ".runtime": "Frame Session",

@@ -10,7 +10,7 @@ from .core import TARGETS, Target
 from .core.cards import CARDS
 from .core.target import RTX_SMS
 from .export.zoo import TIMM_PREFIX, ZOO
-from .export.zoo.fitting import ONNX_FILES, TORCHVISION, weights_of
+from .export.zoo.known_weights import ONNX_FILES, TORCHVISION, weights_of
 
 __all__ = ["ModelFacts", "TargetFacts", "models", "targets"]
 

@@ -160,6 +160,7 @@ def inspect(path: Bundle | Path | str) -> Inspection | Examination:
     Raises:
         BundleError: it is neither, or a damaged bundle.
         InputError, UnsupportedModelError: an ONNX file that cannot be read.
+        UsageError: an ONNX file that maskrt wrote.
     """
     if isinstance(path, Bundle):
         return inspect_bundle(path, whole=True)

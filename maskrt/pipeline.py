@@ -19,7 +19,7 @@ from .calib.bundled import read_model
 from .checking import accuracy
 from .checking.conversion import refuse_blind_engine
 from .checking.foretold import run_as
-from .checking.runs import Reference, Run, run_here
+from .checking.runs import Run, run_here
 from .compiling.request import (
     CompileRequest,
     EngineRequest,
@@ -59,7 +59,6 @@ __all__ = [
     "export_bundle",
     "load",
     "measure",
-    "store_reference",
 ]
 
 
@@ -117,8 +116,8 @@ def compile(
         bias_correction: take what INT8 adds to each layer's result on average off its bias, if that
             raises AP on `images`.
         equalise: bring the channels between two layers to one size for INT8, likewise.
-        keep: layer name, or pattern such as `"rpn.*"` → `"fp16"` or `"fp32"`, which those layers have
-            wherever something narrower is asked for, in the search too.
+        keep: layer name, or pattern such as `"rpn.*"` → `"fp16"` or `"fp32"`, which those layers
+            have wherever something narrower is asked for, in the search too.
         keep_outputs: keep the layers in FP32 that make scores, boxes and masks.
         max_ap_drop: largest loss of box or mask AP (0 to 100) against FP32 that is accepted, by
             every target that this machine can run; the others are built and not measured. For INT8
@@ -400,25 +399,6 @@ def measure(
         run = partial(run_on_cluster, address=dask)
     opened, dataset = Bundle.open(bundle), CocoDataset.load(images, annotations)
     return accuracy.measure(opened, dataset, run=run, **asked)
-
-
-def store_reference(
-    bundle: Bundle | Path | str,
-    *,
-    images: Path | str,
-    annotations: Path | str,
-    weights: Path | str | None = None,
-    progress: Progress = silent,
-) -> Reference:
-    """Run the reference and store its results in the bundle, for a device that cannot run it.
-
-    The arguments are those of `check`; `check` on the device then compares with these results.
-
-    Returns:
-        The results and their evaluator, whose `metrics()` are the reference's AP.
-    """
-    opened, dataset = Bundle.open(bundle), CocoDataset.load(images, annotations)
-    return accuracy.store_reference(opened, dataset, weights=weights, progress=progress)
 
 
 def _refuse_beside_as_target(**given: object) -> None:

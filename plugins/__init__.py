@@ -3,6 +3,9 @@
 Each folder `plugins/<operator>/` has the same files: `schema.py` (the signature), `reference.py`
 (the definition, in PyTorch), `function.py` (the ONNX local function), `pluginless.py` (for TensorRT
 without plugins).
+
+In: a node's attributes and static shapes. Out: its body for a backend, or its kernels' launches.
+Imported by `export`, `calib`, `runtime` and the rooms of `maskrt/`; imports `core`.
 """
 
 from .bodies import OPERATORS, attach_functions, inline, lower

@@ -25,7 +25,7 @@ from .paste_masks import OPERATOR as PASTE_MASKS
 from .preprocess import OPERATOR as PREPROCESS
 from .soft_nms import OPERATOR as SOFT_NMS
 
-__all__ = ["OPERATORS", "Form", "attach_functions", "inline", "lower"]
+__all__ = ["OPERATORS", "Form", "attach_functions", "inline", "known_operator", "lower"]
 
 Form = Literal["function", "pluginless", "builtin"]
 
@@ -93,19 +93,28 @@ def inline(model: onnx.ModelProto) -> onnx.ModelProto:
     return inlined
 
 
+def known_operator(node: onnx.NodeProto) -> Operator:
+    """Return the operator of a `maskrt` node.
+
+    Raises:
+        UnsupportedModelError: this version knows none of that name.
+    """
+    name = operator_of(node.op_type)
+    if name not in OPERATORS:
+        raise UnsupportedModelError(
+            f"node {node.name!r} has the operator maskrt::{name}, which this version does not "
+            f"know: it knows {', '.join(OPERATORS)}."
+        )
+    return OPERATORS[name]
+
+
 def _body_of(
     node: onnx.NodeProto,
     known: dict[str, tuple[tuple[int, ...], int]],
     constants: dict[str, onnx.TensorProto],
     form: Form,
 ) -> onnx.FunctionProto:
-    name = operator_of(node.op_type)
-    operator = OPERATORS.get(name)
-    if operator is None:
-        raise UnsupportedModelError(
-            f"node {node.name!r} has the operator maskrt::{name}, which this version does not "
-            f"know: it knows {', '.join(OPERATORS)}."
-        )
+    operator = known_operator(node)
     attributes = operator.schema.attributes_of(node)
     missing = [name for name in node.input if name not in known]
     if missing:
@@ -119,8 +128,8 @@ def _body_of(
     make: Callable[[NodeView], onnx.FunctionProto] | None = getattr(operator, form)
     if make is None:
         raise UnsupportedTargetError(
-            f"{name} cannot be made of the plugins that TensorRT 8.5 and 8.6 bring along: "
-            "choose a target with TensorRT 10 or later, or export without this operator."
+            f"{operator.schema.name} cannot be made of the plugins that TensorRT 8.5 and 8.6 bring "
+            "along: choose a target with TensorRT 10 or later, or export without this operator."
         )
     return make(view)
 

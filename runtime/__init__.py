@@ -13,6 +13,10 @@
     check/          how good the result is: COCO metrics, fidelity, reports
 
 Importing this package imports numpy and nothing heavier.
+
+In: a rendered graph to build, or a bundle with an engine, and pictures. Out: engines that know
+themselves, instances, reports.
+Imported by the rooms of `maskrt/`; imports `plugins` and `core`.
 """
 
 from .backends import Backend, NullBackend, choose_target, open_backend

@@ -124,13 +124,9 @@ def _crops(
             assert boxes is not None, "CANVAS_BOXED is given boxes"
             x1, y1, x2, y2 = boxes[index]
             down, across = _within(down, y1, y2), _within(across, x1, x2)
-            seen = np.zeros(source.shape, bool)
-            if len(down.low) and len(across.low):  # nothing else is looked at
-                rows_of = slice(down.low[0], down.high[-1] + 1)
-                columns_of = slice(across.low[0], across.high[-1] + 1)
-                np.greater(source[rows_of, columns_of], threshold, out=seen[rows_of, columns_of])
+            seen = _seen_within(source, down, across, threshold)
         else:
-            seen = source > threshold
+            seen = np.greater(source, threshold)
         rows, columns = touched(down, seen.any(axis=1)), touched(across, seen.any(axis=0))
         inside = np.empty((len(rows.low), len(columns.low)), bool)
         if inside.size:
@@ -157,6 +153,16 @@ def _axis(place: Placement, axis: int, elements: int, frame: MaskFrame) -> Axis:
     at = np.clip(at, np.float32(0), np.float32(elements - 1))
     low = at.astype(np.intp)
     return Axis(0, low, np.minimum(low + 1, elements - 1), at - low.astype(np.float32))
+
+
+def _seen_within(source: np.ndarray, down: Axis, across: Axis, threshold: float) -> np.ndarray:
+    """Return which elements are above the threshold, of those that some pixel sees."""
+    seen = np.zeros(source.shape, bool)
+    if len(down.low) and len(across.low):
+        rows = slice(down.low[0], down.high[-1] + 1)
+        columns = slice(across.low[0], across.high[-1] + 1)
+        seen[rows, columns] = source[rows, columns] > threshold
+    return seen
 
 
 def _within(axis: Axis, low: float, high: float) -> Axis:

@@ -1,11 +1,15 @@
 """Which GPUs this machine has, asked of the CUDA driver itself: no CUDA package is needed."""
 
 import ctypes
+from collections.abc import Callable
+from typing import TypeVar
 
 from ..core import Target
 from ..core.cuda_library import open_cuda_library
 
 __all__ = ["can_run", "compute_capabilities", "gpu_names", "open_driver", "total_memory"]
+
+_Fact = TypeVar("_Fact")
 
 _NAME_BYTES = 256
 
@@ -21,22 +25,12 @@ def can_run(target: Target) -> bool:
 
 def compute_capabilities() -> tuple[int, ...]:
     """Return the compute capability of each GPU (89 means 8.9); empty without driver or GPU."""
-    driver = open_driver()
-    if driver is None:
-        return ()
-    count = ctypes.c_int()
-    driver.cuDeviceGetCount(ctypes.byref(count))
-    return tuple(_capability(driver, index) for index in range(count.value))
+    return _of_each_gpu(_capability)
 
 
 def gpu_names() -> tuple[str, ...]:
     """Return the name of each GPU, such as `"Orin"`; empty without driver or GPU."""
-    driver = open_driver()
-    if driver is None:
-        return ()
-    count = ctypes.c_int()
-    driver.cuDeviceGetCount(ctypes.byref(count))
-    return tuple(_name(driver, index) for index in range(count.value))
+    return _of_each_gpu(_name)
 
 
 def total_memory(device: int) -> int | None:
@@ -52,6 +46,15 @@ def open_driver() -> ctypes.CDLL | None:
     """Return the CUDA driver, initialised; None without one, or without a GPU that it can use."""
     driver = open_cuda_library()
     return driver if driver is not None and driver.cuInit(0) == 0 else None
+
+
+def _of_each_gpu(read: Callable[[ctypes.CDLL, int], _Fact]) -> tuple[_Fact, ...]:
+    driver = open_driver()
+    if driver is None:
+        return ()
+    count = ctypes.c_int()
+    driver.cuDeviceGetCount(ctypes.byref(count))
+    return tuple(read(driver, index) for index in range(count.value))
 
 
 def _capability(driver: ctypes.CDLL, index: int) -> int:

@@ -12,7 +12,6 @@ import time
 import weakref
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 import numpy as np
@@ -27,6 +26,7 @@ from ..core import (
     Target,
     UsageError,
 )
+from ..core.closes import Closes
 from ..core.masks import MaskFrame, MaskPaste
 from .backends import Backend, choose_target, open_backend
 from .in_flight import in_flight
@@ -50,7 +50,7 @@ _IN_FLIGHT = 2  # frames of a stream on the device: one is uploaded while one is
 STAGES = ("read", "letterbox", "engine", "postprocess")
 
 
-class Session:
+class Session(Closes):
     """An open engine, for any number of threads.
 
     A backend that runs one batch at a time is locked while it does; reading, letterboxing and
@@ -214,19 +214,6 @@ class Session:
         with self._turn:
             self._backend = self._slots = None
             self._release()
-
-    def __enter__(self) -> "Session":
-        """Return the session itself."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Close."""
-        self.close()
 
     def _open_backend(self) -> Backend:
         if self._backend is None:

@@ -1,6 +1,7 @@
 """The layout's promises: light imports, one copy of every class, one door for heavy packages."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -60,6 +61,35 @@ def _imports(tree: ast.AST) -> set[str]:
         elif not (isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"):
             found |= _imports(node)
     return found
+
+
+def test_the_house_in_the_docs_is_the_one_that_is_enforced() -> None:
+    """Floor by floor, from the roof down."""
+    tomllib = pytest.importorskip("tomllib")  # of Python 3.11 and later
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    contracts = project["tool"]["importlinter"]["contracts"]
+    (layers,) = [contract["layers"] for contract in contracts if contract["type"] == "layers"]
+    enforced = [sorted(floor.split(" | ")) for floor in layers]
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    table = text.partition("<!-- house -->")[2].partition("<!-- end of house -->")[0]
+    rooms = [line.split("|")[2] for line in table.splitlines()[3:] if line.strip()]
+    shown = [
+        sorted(Path(place).stem for place in re.findall(r"`(?:maskrt/)?([\w.]+)`", room))
+        for room in rooms
+    ]
+    assert shown == enforced
+
+
+def test_every_folder_of_the_house_says_what_enters_what_leaves_and_who_may_import_it() -> None:
+    rooms = [path.parent for path in (ROOT / "maskrt").glob("*/__init__.py")]
+    for room in (*rooms, *(ROOT / folder for folder in FOLDERS)):
+        said = ast.get_docstring(ast.parse((room / "__init__.py").read_text(encoding="utf-8")))
+        for word in ("In: ", "Out: ", "Imported by "):
+            assert word in (said or ""), f"{room}/__init__.py: {word}"
+
+
+def test_no_module_is_named_by_a_gerund() -> None:
+    assert [path for path in SOURCES if path.stem.endswith("ing")] == []
 
 
 def test_every_verb_has_help() -> None:

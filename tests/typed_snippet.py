@@ -15,8 +15,8 @@ def compiled(files: list[Path], array: np.ndarray, picture: Image.Image) -> None
     bundle = maskrt.compile("maskrt:maskrcnn_scenes", "out.maskrt", targets=["cpu"])
     assert_type(bundle, Bundle)
     assert_type(maskrt.export_bundle("maskrt:solo_scenes", "solo.maskrt"), Bundle)
-    session = maskrt.load(bundle, target="cpu")
-    assert_type(session, Session)
+    with maskrt.load(bundle, target="cpu") as session:
+        assert_type(session, Session)
     assert_type(session.predict("street.jpg"), Instances)
     assert_type(session.predict(array), Instances)
     assert_type(session.predict(picture), Instances)
@@ -42,6 +42,8 @@ def verbs(bundle: Bundle) -> None:
     assert_type(maskrt.targets()[0].target, maskrt.Target)
     assert_type(maskrt.models(), tuple[maskrt.ModelFacts, ...])
     assert_type(maskrt.doctor().healthy, bool)
+    assert_type(maskrt.recipe(bundle).layers["head"].precision, maskrt.Precision)
+    assert_type(maskrt.write_inlined(bundle, "plain.onnx"), Path)
 
 
 def mistakes(session: Session) -> None:

@@ -21,12 +21,12 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from ...core.closes import Closes
 from .inert_pickle import Name, PersistentId, Record, UnreadablePickleError, read
 
 __all__ = ["TorchFile", "as_tensor_record"]
@@ -89,7 +89,7 @@ def as_tensor_record(value: Any) -> Record | None:
     return None
 
 
-class TorchFile:
+class TorchFile(Closes):
     """One file of `torch.save`, open for reading.
 
     Attributes:
@@ -117,16 +117,7 @@ class TorchFile:
             raise
         self._read: dict[tuple[str, torch.dtype], Tensor] = {}
 
-    def __enter__(self) -> TorchFile:
-        """Return the file itself."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
         """Close it; tensors that were read stay."""
         self._map.close()
 

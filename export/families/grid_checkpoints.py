@@ -31,30 +31,39 @@ _CATEGORY = "category_branch.tower"
 _CLASSES = "category_branch.logits.weight"
 _KERNEL = "kernel_branch.tower"
 
+
+def _mmdetection(*own: tuple[str, str]) -> Layout:
+    """Return the layout of mmdetection: what SOLO and SOLOv2 share there, and their `own` rules."""
+    shared = (
+        *MMDET_FPN,
+        *_tower(r"mask_head\.cls_convs", _CATEGORY),
+        _module(r"mask_head\.conv_cls", "category_branch.logits"),
+    )
+    return Layout("mmdetection", "mask_head.conv_cls.weight", (*shared, *own))
+
+
+def _authors(name: str, category: str, *own: tuple[str, str]) -> Layout:
+    """Return a layout of WXinlong/SOLO, whose last category layer is called `category`."""
+    shared = (
+        *MMDET_FPN,
+        *_tower(r"bbox_head\.cate_convs", _CATEGORY),
+        _module(rf"bbox_head\.{category}", "category_branch.logits"),
+    )
+    return Layout(name, f"bbox_head.{category}.weight", (*shared, *own))
+
+
 SOLOV2_LAYOUTS = (
-    Layout(
-        "mmdetection",
-        "mask_head.conv_cls.weight",
-        (
-            *MMDET_FPN,
-            *_tower(r"mask_head\.cls_convs", _CATEGORY),
-            *_tower(r"mask_head\.kernel_convs", _KERNEL),
-            _module(r"mask_head\.conv_cls", "category_branch.logits"),
-            _module(r"mask_head\.conv_kernel", "kernel_branch.kernels"),
-            *_mask_branch(r"mask_head\.mask_feature_head", "conv_pred"),
-        ),
+    _mmdetection(
+        *_tower(r"mask_head\.kernel_convs", _KERNEL),
+        _module(r"mask_head\.conv_kernel", "kernel_branch.kernels"),
+        *_mask_branch(r"mask_head\.mask_feature_head", "conv_pred"),
     ),
-    Layout(
+    _authors(
         "WXinlong/SOLO",
-        "bbox_head.solo_cate.weight",
-        (
-            *MMDET_FPN,
-            *_tower(r"bbox_head\.cate_convs", _CATEGORY),
-            *_tower(r"bbox_head\.kernel_convs", _KERNEL),
-            _module(r"bbox_head\.solo_cate", "category_branch.logits"),
-            _module(r"bbox_head\.solo_kernel", "kernel_branch.kernels"),
-            *_mask_branch(r"mask_feat_head", r"conv_pred\.0"),
-        ),
+        "solo_cate",
+        *_tower(r"bbox_head\.kernel_convs", _KERNEL),
+        _module(r"bbox_head\.solo_kernel", "kernel_branch.kernels"),
+        *_mask_branch(r"mask_feat_head", r"conv_pred\.0"),
     ),
     Layout(
         "AdelaiDet",
@@ -89,44 +98,27 @@ SOLOV2_LAYOUTS = (
 )
 
 SOLO_LAYOUTS = (
-    Layout(
-        "mmdetection",
-        "mask_head.conv_cls.weight",
-        (
-            *MMDET_FPN,
-            *_tower(r"mask_head\.cls_convs", _CATEGORY),
-            *_tower(r"mask_head\.mask_convs", "mask_towers.0"),
-            *_tower(r"mask_head\.mask_convs_x", "mask_towers.0"),
-            *_tower(r"mask_head\.mask_convs_y", "mask_towers.1"),
-            _module(r"mask_head\.conv_cls", "category_branch.logits"),
-            _module(r"mask_head\.conv_mask_list", "mask_layers.0"),
-            _module(r"mask_head\.conv_mask_list_x", "mask_layers.0"),
-            _module(r"mask_head\.conv_mask_list_y", "mask_layers.1"),
-        ),
+    _mmdetection(
+        *_tower(r"mask_head\.mask_convs", "mask_towers.0"),
+        *_tower(r"mask_head\.mask_convs_x", "mask_towers.0"),
+        *_tower(r"mask_head\.mask_convs_y", "mask_towers.1"),
+        _module(r"mask_head\.conv_mask_list", "mask_layers.0"),
+        _module(r"mask_head\.conv_mask_list_x", "mask_layers.0"),
+        _module(r"mask_head\.conv_mask_list_y", "mask_layers.1"),
     ),
-    Layout(
+    _authors(
         "WXinlong/SOLO",
-        "bbox_head.solo_cate.weight",
-        (
-            *MMDET_FPN,
-            *_tower(r"bbox_head\.cate_convs", _CATEGORY),
-            *_tower(r"bbox_head\.ins_convs", "mask_towers.0"),
-            _module(r"bbox_head\.solo_cate", "category_branch.logits"),
-            _module(r"bbox_head\.solo_ins_list", "mask_layers.0"),
-        ),
+        "solo_cate",
+        *_tower(r"bbox_head\.ins_convs", "mask_towers.0"),
+        _module(r"bbox_head\.solo_ins_list", "mask_layers.0"),
     ),
-    Layout(
+    _authors(
         "WXinlong/SOLO, decoupled",
-        "bbox_head.dsolo_cate.weight",
-        (
-            *MMDET_FPN,
-            *_tower(r"bbox_head\.cate_convs", _CATEGORY),
-            *_tower(r"bbox_head\.ins_convs_x", "mask_towers.0"),
-            *_tower(r"bbox_head\.ins_convs_y", "mask_towers.1"),
-            _module(r"bbox_head\.dsolo_cate", "category_branch.logits"),
-            _module(r"bbox_head\.dsolo_ins_list_x", "mask_layers.0"),
-            _module(r"bbox_head\.dsolo_ins_list_y", "mask_layers.1"),
-        ),
+        "dsolo_cate",
+        *_tower(r"bbox_head\.ins_convs_x", "mask_towers.0"),
+        *_tower(r"bbox_head\.ins_convs_y", "mask_towers.1"),
+        _module(r"bbox_head\.dsolo_ins_list_x", "mask_layers.0"),
+        _module(r"bbox_head\.dsolo_ins_list_y", "mask_layers.1"),
     ),
     Layout("maskrt", "mask_layers.0.0.weight", (), classes=_CLASSES),
 )

@@ -47,7 +47,7 @@ class Letterboxed(nn.Module):
         self.register_buffer("scale", (1 / (255 * stds)).reshape(1, 3, 1, 1))
         self.register_buffer("shift", (-means / stds).reshape(1, 3, 1, 1))
         filling = torch.tensor(spec.pad_value, dtype=torch.float32)
-        self.register_buffer("filling", filling.reshape(1, 3, 1, 1))
+        self.register_buffer("filling", filling)
         self.register_buffer("rows", torch.arange(spec.height, dtype=torch.float32))
         self.register_buffer("columns", torch.arange(spec.width, dtype=torch.float32))
         self.register_buffer("canvas", torch.tensor([spec.width, spec.height]).float())
@@ -61,7 +61,7 @@ class Letterboxed(nn.Module):
         """
         # Cast before Transpose: TensorRT transposes no uint8.
         pixels = images.float()
-        size = self._size((pixels - self.filling.reshape(3)).abs().amax(3))
+        size = self._size((pixels - self.filling).abs().amax(3))
         width, height = size[:, :1], size[:, 1:]
         inside = (self.rows < height)[..., None] & (self.columns < width)[:, None]
         corner = torch.cat([size, size], 1)[:, None]

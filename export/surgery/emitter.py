@@ -99,7 +99,7 @@ class Emitter:
         infos = [onnx.ValueInfoProto(name=tensor) for _, tensor, _ in outputs]
         graph = helper.make_graph(self.nodes, "canonical", inputs, infos)
         raw = helper.make_model(graph, opset_imports=_opsets())
-        folded = fold(raw, self._types, self._constants)
+        folded = fold(raw, self._types, self._constants, may_grow=False)
         return _serialised(folded, inputs, outputs)
 
     def _fresh(self, hint: str) -> str:

@@ -23,6 +23,7 @@ from .branches import rename_all, rename_outer, suppressing_branch
 from .evaluation import constant_of, evaluated, proto_of
 from .forms import Known, one_form
 from .graph import Graph, Node, Shape, outer_names
+from .growth import grown, has_grown
 from .node_order import in_order
 from .partial_shapes import PartialShapes
 from .plugin_shapes import output_types
@@ -37,6 +38,8 @@ def fold(
     model: onnx.ModelProto,
     types: Mapping[str, TypeProto] | None = None,
     constants: Mapping[str, np.ndarray] | None = None,
+    *,
+    may_grow: bool = True,
 ) -> Graph:
     """Return the graph of `model` with all that is known computed; see the module's text.
 
@@ -44,11 +47,12 @@ def fold(
         model: any; it is not changed.
         types: of the outputs of nodes that ONNX has no rules for.
         constants: besides the model's initializers.
+        may_grow: compute what is larger than what it is computed from, too (`growth.py`).
 
     Raises:
         InputError: a node reads what nothing makes.
     """
-    folder = _Folder(model, dict(types or {}))
+    folder = _Folder(model, dict(types or {}), may_grow)
     graph = model.graph
     for tensor in graph.initializer:
         folder.know(tensor.name, numpy_helper.to_array(tensor))
@@ -62,6 +66,9 @@ def fold(
     outputs = tuple(folder.resolve(o.name) for o in graph.output)
     nodes = _needed(folder.nodes, outputs)
     used = {name for node in nodes for name in (*node.inputs, *outer_names(node))} | {*outputs}
+    chains = {name: grown(name, folder.computed, folder.constants.get) for name in used}
+    kept = {name: chain for name, chain in chains.items() if chain}
+    used |= {name for chain in kept.values() for node in chain for name in node.inputs}
     return Graph(
         nodes,
         tuple(i.name for i in inputs),
@@ -69,12 +76,15 @@ def fold(
         {name: value for name, value in folder.constants.items() if name in used},
         {name: _plain(kind) for name, kind in folder.types.items() if name in used},
         folder.opset,
+        kept,
     )
 
 
 class _Folder:
-    def __init__(self, model: onnx.ModelProto, given: dict[str, TypeProto]) -> None:
+    def __init__(self, model: onnx.ModelProto, given: dict[str, TypeProto], may_grow: bool) -> None:
         self._given = given
+        self._may_grow = may_grow
+        self.computed: dict[str, Node] = {}
         self.opsets = {o.domain: o.version for o in model.opset_import}
         self.opset = self.opsets.get("", 1)
         self.imports = list(model.opset_import)
@@ -262,7 +272,14 @@ class _Folder:
         if any(name and name not in self.constants for name in node.inputs):
             return None
         feeds = {n: self.constants[n] for n in node.inputs if n}
-        return evaluated(node, feeds, self.imports)
+        found = evaluated(node, feeds, self.imports)
+        if found is None:
+            return None
+        stored, sources = (sum(v.nbytes for v in values) for values in (found, feeds.values()))
+        if not self._may_grow and has_grown(stored, sources):
+            return None
+        self.computed.update(dict.fromkeys(node.outputs, node))
+        return found
 
     def _shape_value(self, node: Node) -> list[np.ndarray] | None:
         kind = self.types.get(node.inputs[0])

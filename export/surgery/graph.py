@@ -62,6 +62,7 @@ class Graph:
         constants: dict[str, np.ndarray],
         types: dict[str, tuple[int, Shape | None]],
         opset: int,
+        grown: dict[str, list[Node]] | None = None,
     ) -> None:
         """Index `nodes`; see the properties for what the rest is."""
         self.nodes = list(nodes)
@@ -70,6 +71,7 @@ class Graph:
         self.constants = constants
         self.types = types
         self.opset = opset
+        self.grown = grown or {}  # constants that are better kept as the nodes that make them
         self._makers = {name: node for node in self.nodes for name in node.outputs if name}
         self._readers: defaultdict[str, list[Node]] = defaultdict(list)
         for node in self.nodes:

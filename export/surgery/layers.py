@@ -108,8 +108,22 @@ class _Copier:
                     RULE, f"it reads {foreign!r}, which comes from outside the {self._stage}",
                     self._node,
                 )  # fmt: skip
-            self._names[foreign] = self._emitter.constant(value, value.dtype, hint)
+            for node in self._graph.grown.get(foreign, ()):
+                self._make(node)
+            if foreign not in self._names:
+                self._names[foreign] = self._emitter.constant(value, value.dtype, hint)
         return self._names[foreign]
+
+    def _make(self, node: Node) -> None:
+        """Write a node that computes constants, which folding would make larger."""
+        for name in node.inputs:
+            if name and name not in self._names:
+                value = self._graph.constants[name]
+                self._names[name] = self._emitter.constant(value, value.dtype)
+        inputs = [self._names[name] if name else "" for name in node.inputs]
+        made = self._emitter.op(node.op, *inputs, outputs=len(node.outputs), **node.attributes)
+        several = [made] if isinstance(made, str) else made
+        self._names.update(zip(node.outputs, several, strict=True))
 
     def copy(self, node: Node) -> None:
         self._node = node

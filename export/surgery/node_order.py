@@ -1,4 +1,4 @@
-"""Nodes in topological order: a valid file need not have them so, and half-precision ones do not."""
+"""Nodes in topological order: a file need not have them so, and half-precision ones do not."""
 
 import heapq
 from collections.abc import Iterable, Sequence

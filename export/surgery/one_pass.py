@@ -271,17 +271,17 @@ def _given(
                 raise UsageError(
                     f"{name} is for suppression, and this network chooses without: leave it out."
                 )
-    if isinstance(head, YoloHead) and head.chosen:
-        if said.get("max_detections", 0) > head.chosen:
-            raise UsageError(
-                f"max_detections is {said['max_detections']}, and the file itself chooses "
-                f"{head.chosen}: give no more, or export it with end2end=False."
-            )
+    chosen = head.chosen if isinstance(head, YoloHead) else 0
+    if 0 < chosen < said.get("max_detections", 0):
+        raise UsageError(
+            f"max_detections is {said['max_detections']}, and the file itself chooses {chosen}: "
+            "give no more, or export it without that choice (nms=None)."
+        )
     if isinstance(head, DetrHead) and said.get("mask_crop", "none") == "prototypes":
         raise UsageError("mask_crop is prototypes, and a DETR has none: give picture or none.")
-    chosen = {f.name: said.pop(f.name) for f in fields(Choice) if f.name in said}
-    placed = {f.name: said.pop(f.name) for f in fields(Outside) if f.name in said}
-    return replace(choice, **chosen), replace(outside, **placed)
+    which = {f.name: said[f.name] for f in fields(Choice) if f.name in said}
+    placed = {f.name: said[f.name] for f in fields(Outside) if f.name in said}
+    return replace(choice, **which), replace(outside, **placed)
 
 
 def _words(head: YoloHead | DetrHead, choice: Choice, outside: Outside) -> str:

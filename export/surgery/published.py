@@ -181,7 +181,8 @@ def _suppressed(boxes: np.ndarray, labels: np.ndarray, threshold: float, most: i
         low = np.maximum(boxes[others, :2], boxes[index, :2])
         high = np.minimum(boxes[others, 2:], boxes[index, 2:])
         shared = np.clip(high - low, 0, None).prod(1)
-        overlap = shared / (areas[others] + areas[index] - shared)
+        with np.errstate(invalid="ignore"):  # two empty boxes do not overlap
+            overlap = shared / (areas[others] + areas[index] - shared)
         if not ((overlap > threshold) & (labels[others] == labels[index])).any():
             kept.append(index)
     return kept
@@ -206,5 +207,6 @@ def _bilinear(source: int, outputs: int) -> np.ndarray:
 
 
 def _sigmoid(values: np.ndarray) -> np.ndarray:
-    result: np.ndarray = 1 / (1 + np.exp(-values))
+    with np.errstate(over="ignore"):  # far below zero it is 0
+        result: np.ndarray = 1 / (1 + np.exp(-values))
     return result

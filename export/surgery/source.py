@@ -71,7 +71,7 @@ def _declared(outputs: str, model: onnx.ModelProto, path: Path) -> tuple[str, ..
     if len(names) != len(parts):
         raise UsageError(
             f"outputs {form} takes {len(parts)} tensors ({', '.join(parts)}), and "
-            f"{len(names)} are given: name them as {form}={','.join(part.upper() for part in parts)}."
+            f"{len(names)} are given: name them as {form}={','.join(parts).upper()}."
         )
     made = {name for node in model.graph.node for name in node.output}
     for name in names:

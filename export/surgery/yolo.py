@@ -7,13 +7,13 @@ is held against
     anchor-free    box      centre ± distances, in strides; distances are the mean of a softmax over
                             R bins (YOLOv8, 9, 11, 12), or as they come (YOLO26)
                    scores   sigmoid
-    anchors        box      centre (2 σ - 1/2 + cell) · stride, size (2 σ)² · anchor (YOLOv5)
-                   scores   σ of the place times σ of the class
+    anchors        box      centre (2 s - 1/2 + cell) · stride, size (2 s)² · anchor (YOLOv5)
+                   scores   sigmoid of the place times that of the class
     both           coefficients as they come
 
-with each kind of row in its place. A file that ends with its own choice (`[1, D, 6 + nm]`: box,
-score, class, coefficients) is followed back to the predictions, and that choice is held against
-the best D places by their best class, and of those the best D classes.
+with s the sigmoid of a code, and each kind of row in its place. A file that ends with its own
+choice (`[1, D, 6 + nm]`: box, score, class, coefficients) is followed back to the predictions, and
+that choice is held against the best D places by their best class, and of those the best D classes.
 """
 
 import itertools
@@ -25,10 +25,18 @@ import numpy as np
 from .declined import Declined, Notes
 from .graph import Graph, Node
 from .walk import LAYERS, LAYOUT, compute, frontier, strip
+from .yolo_formulas import (
+    RULE,
+    Level,
+    by_distances,
+    centred,
+    check_anchored,
+    distances_of,
+    sigmoid,
+)
 
 __all__ = ["YoloHead", "find_yolo"]
 
-RULE = "YOLO head"
 _FEW = 8  # places
 _NEAR = 2e-3  # of a box, in strides; a softmax over 16 bins in float32 is good to 1e-5
 _MOST_BINS = 64
@@ -184,10 +192,11 @@ def _choice(
         found = graph.shape(name)
         if node.op not in ("Concat", "Transpose") or found is None or len(found) != 3:
             continue
-        if None in found or min(found[1:]) <= 4 + coefficients - 1 or max(found[1:]) <= shape[1]:
+        sides = tuple(int(side or 0) for side in found)
+        if min(sides[1:]) < 4 + coefficients or max(sides[1:]) <= shape[1]:
             continue
         if frontier(graph, output, lambda other, node=node: other is node) == [name]:  # type: ignore[misc]
-            return name, tuple(int(side or 0) for side in found)
+            return name, sides
     raise Declined(RULE, "it chooses among predictions that no single tensor holds", end)
 
 
@@ -203,17 +212,6 @@ def _depends_on(graph: Graph, name: str, op: str) -> bool:
         seen.update(fresh)
         waiting += fresh
     return False
-
-
-@dataclass(frozen=True)
-class _Level:
-    """The last convolutions of one map, `[1, c, h, w]` each."""
-
-    sources: tuple[str, ...]
-    channels: tuple[int, ...]
-    height: int
-    width: int
-    stride: int
 
 
 def _dense(
@@ -247,14 +245,14 @@ def _dense(
     if fused and a_cell * (rows) == levels[0].channels[0] and rows > 5 + coefficients:
         zeros = compute(graph, RULE, name, {n: np.zeros_like(v) for n, v in feeds.items()})[0]
         sizes = (zeros if places_first else zeros.T)[:, 2:4]
-        _check_anchored(found, feeds, levels, a_cell, sizes.astype(np.float64), end)
+        check_anchored(found, feeds, levels, a_cell, sizes.astype(np.float64), end)
         return replace(head, classes=rows - 5 - coefficients, kind="anchors")
     if a_cell != 1:
         raise Declined(RULE, f"it predicts {a_cell} boxes a cell by no rule of a YOLO's", end)
     return _anchor_free(head, found, feeds, levels, end)
 
 
-def _levels(graph: Graph, name: str, size: tuple[int, int], end: Node | None) -> tuple[_Level, ...]:
+def _levels(graph: Graph, name: str, size: tuple[int, int], end: Node | None) -> tuple[Level, ...]:
     sources = frontier(graph, name, lambda node: _is_last_layer(graph, node))
     maps: dict[tuple[int, int], list[tuple[str, int]]] = {}
     for source in sources:
@@ -271,7 +269,7 @@ def _levels(graph: Graph, name: str, size: tuple[int, int], end: Node | None) ->
             raise Declined(RULE, f"a map of {height} x {width} does not divide the picture of "
                            f"{size[0]} x {size[1]} evenly", graph.maker(found[0][0]))  # fmt: skip
         names, channels_of = zip(*found, strict=True)
-        levels.append(_Level(names, channels_of, height, width, stride))
+        levels.append(Level(names, channels_of, height, width, stride))
     if not levels:
         raise Declined(RULE, "no convolution makes its predictions", end)
     return tuple(levels)
@@ -290,31 +288,31 @@ def _anchor_free(
     head: YoloHead,
     found: np.ndarray,
     feeds: dict[str, np.ndarray],
-    levels: tuple[_Level, ...],
+    levels: tuple[Level, ...],
     end: Node | None,
 ) -> YoloHead:
     wrong = "its rows are not made of one box, scores and coefficients a place"
     for order in _orders(head, levels):
         boxes, scores, mixed = (_joined(feeds, levels, order[i]) for i in range(3))
         rows = found[:, 4:]
-        if not np.allclose(rows[:, : head.classes], _sigmoid(scores), atol=1e-5):
+        if not np.allclose(rows[:, : head.classes], sigmoid(scores), atol=1e-5):
             wrong = "its scores are not the sigmoids of what a convolution makes"
             continue
         if not np.allclose(rows[:, head.classes :], mixed, atol=1e-4):
             wrong = "its coefficients are not what a convolution makes"
             continue
         bins = boxes.shape[1] // 4
-        corners = _by_distances(_distances(boxes, bins), levels)
+        corners = by_distances(distances_of(boxes, bins), levels)
         scale = np.concatenate([np.full(v.height * v.width, v.stride) for v in levels])[:, None]
         kind = "distances" if bins == 1 else "bins"
-        for is_corners, expected in ((True, corners), (False, _centred(corners))):
+        for is_corners, expected in ((True, corners), (False, centred(corners))):
             if np.allclose(found[:, :4] / scale, expected / scale, atol=_NEAR):
                 return replace(head, kind=kind, corners=is_corners)
         wrong = "its boxes are not distances from the centres of cells, in pixels"
     raise Declined(RULE, wrong, end)
 
 
-def _orders(head: YoloHead, levels: tuple[_Level, ...]) -> Iterator[tuple[tuple[int, ...], ...]]:
+def _orders(head: YoloHead, levels: tuple[Level, ...]) -> Iterator[tuple[tuple[int, ...], ...]]:
     """Yield, for boxes, scores and coefficients, which source of each level may hold them."""
     if any(len(level.sources) != 3 for level in levels):
         return
@@ -334,7 +332,7 @@ def _orders(head: YoloHead, levels: tuple[_Level, ...]) -> Iterator[tuple[tuple[
 
 
 def _joined(
-    feeds: dict[str, np.ndarray], levels: tuple[_Level, ...], which: tuple[int, ...]
+    feeds: dict[str, np.ndarray], levels: tuple[Level, ...], which: tuple[int, ...]
 ) -> np.ndarray:
     """Return float64 `[A, c]` of one source of each level."""
     parts = [
@@ -342,66 +340,6 @@ def _joined(
         for level, index in zip(levels, which, strict=True)
     ]
     return np.concatenate(parts).astype(np.float64)
-
-
-def _distances(boxes: np.ndarray, bins: int) -> np.ndarray:
-    if bins == 1:
-        return boxes
-    grouped = boxes.reshape(len(boxes), 4, bins)
-    weights = np.exp(grouped - grouped.max(2, keepdims=True))
-    mean: np.ndarray = (weights * np.arange(bins)).sum(2) / weights.sum(2)
-    return mean
-
-
-def _by_distances(distances: np.ndarray, levels: tuple[_Level, ...]) -> np.ndarray:
-    """Return corners in pixels."""
-    centre = np.concatenate([_cells(level) + 0.5 for level in levels])
-    stride = np.concatenate([np.full((v.height * v.width, 1), v.stride) for v in levels])
-    corners = np.concatenate([centre - distances[:, :2], centre + distances[:, 2:]], 1)
-    return corners * stride
-
-
-def _cells(level: _Level) -> np.ndarray:
-    """Return x and y of each cell, row by row: `[h · w, 2]`."""
-    y, x = np.mgrid[: level.height, : level.width]
-    return np.stack([x.ravel(), y.ravel()], 1).astype(np.float64)
-
-
-def _centred(corners: np.ndarray) -> np.ndarray:
-    low, high = corners[:, :2], corners[:, 2:]
-    return np.concatenate([(low + high) / 2, high - low], 1)
-
-
-def _check_anchored(
-    found: np.ndarray,
-    feeds: dict[str, np.ndarray],
-    levels: tuple[_Level, ...],
-    a_cell: int,
-    sizes: np.ndarray,
-    end: Node | None,
-) -> None:
-    """Hold YOLOv5's rows against its formula; `sizes` are those of codes of zero: the anchors."""
-    expected = []
-    for level in levels:
-        raw = feeds[level.sources[0]][0].astype(np.float64)
-        rows = raw.reshape(a_cell, -1, level.height * level.width).transpose(0, 2, 1)
-        for anchor in rows:
-            squashed = _sigmoid(anchor)
-            centre = (squashed[:, :2] * 2 - 0.5 + _cells(level)) * level.stride
-            start = sum(len(part) for part in expected)
-            size = (squashed[:, 2:4] * 2) ** 2 * sizes[start : start + len(anchor)]
-            expected.append(np.concatenate([centre, size, squashed[:, 4:], anchor[:, 4:]], 1))
-    rows = np.concatenate(expected)
-    classes = found.shape[1]
-    if not np.allclose(found[:, :4], rows[:, :4], atol=0.02, rtol=1e-4):
-        raise Declined(RULE, "its boxes are not offsets of anchors, as YOLOv5's are", end)
-    scores = (rows.shape[1] - 4) // 2
-    squashed, plain = rows[:, 4 : 4 + scores], rows[:, 4 + scores :]
-    alike = np.isclose(found[:, 4:classes], squashed, atol=1e-5).all(0)
-    linear = np.isclose(found[:, 4:classes], plain, atol=1e-4).all(0)
-    first = int(np.argmin(alike)) if not alike.all() else len(alike)
-    if first < 2 or not linear[first:].all():
-        raise Declined(RULE, "its scores and coefficients are not YOLOv5's", end)
 
 
 def _check_choice(graph: Graph, output: str, dense: str, head: YoloHead, most: int) -> None:
@@ -428,8 +366,3 @@ def _chosen(values: np.ndarray, head: YoloHead, most: int) -> np.ndarray:
     place, label = places[best // head.classes], best % head.classes
     parts = [values[place, :4], flat[best][:, None], label[:, None].astype(np.float32)]
     return np.concatenate([*parts, values[place, 4 + head.classes :]], 1)
-
-
-def _sigmoid(values: np.ndarray) -> np.ndarray:
-    result: np.ndarray = 1 / (1 + np.exp(-values))
-    return result

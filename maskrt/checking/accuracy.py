@@ -8,7 +8,7 @@ from ..core import Bundle, BundleError, Precision, Progress, StorageError, Targe
 from ..core.bundle import REPORT
 from ..runtime.check import BUDGETED, CocoDataset, Report, drop_interval, render_html
 from .category_numbers import check_numbering
-from .runs import STORED, Ran, Reference, Run, find_reference, run_here
+from .runs import STORED, Ran, Reference, Run, RunRequest, find_reference, run_here
 
 __all__ = ["Measured", "measure", "store_reference"]
 
@@ -45,7 +45,7 @@ def measure(
     """
     check_numbering(bundle.manifest, dataset)
     opened = dict(bundle.digests)
-    ran = run(bundle, dataset, target, precision, weights, progress)
+    ran = run(RunRequest(bundle, dataset, target, precision, weights), progress)
     report = _report(bundle, ran, max_ap_drop)
     if explain:
         how = _explained(bundle, dataset, ran.target, ran.precision, weights, progress)
@@ -97,14 +97,22 @@ def _report(bundle: Bundle, ran: Ran, max_ap_drop: float | None) -> Report:
 
 
 def store_reference(
-    bundle: Bundle,
-    dataset: CocoDataset,
+    bundle: Bundle | Path | str,
     *,
+    images: Path | str,
+    annotations: Path | str,
     weights: Path | str | None = None,
     progress: Progress = silent,
 ) -> Reference:
-    """Run the reference, and write its results into the bundle for a device that cannot run it."""
-    with bundle.edit() as staged:
+    """Run the reference and store its results in the bundle, for a device that cannot run it.
+
+    The arguments are those of `maskrt.check`, which on the device compares with these results.
+
+    Returns:
+        The results and their evaluator, whose `metrics()` are the reference's AP.
+    """
+    opened, dataset = Bundle.open(bundle), CocoDataset.load(images, annotations)
+    with opened.edit() as staged:
         staged.remove(STORED)
         reference = find_reference(staged, dataset, weights, progress)
         staged.write(STORED, reference.results.to_bytes())

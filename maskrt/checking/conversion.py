@@ -5,6 +5,7 @@ their instances one by one: what conversion costs is known before any precision 
 What an engine loses in COCO AP is measured by `accuracy.py`.
 """
 
+import contextlib
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -20,7 +21,7 @@ from ..core import (
     Target,
     silent,
 )
-from ..runtime import open_session, placed_batches
+from ..runtime import Session, open_session, placed_batches
 from ..runtime.backends.cpu import CpuBackend
 from ..runtime.check import (
     combine,
@@ -29,15 +30,19 @@ from ..runtime.check import (
     violations,
 )
 from ..runtime.pictures import readable
+from .borderline import sentences, shaken, thresholds_of, undecided
 from .references import ReferenceBackend, bare_session, canonical_session
 
 if TYPE_CHECKING:
+    import onnx
+
     from ..export import Export, Reference
     from ..export.surgery import OnnxExport
 
 __all__ = ["prove", "refuse_blind_engine"]
 
 _PROOF_PICTURES = 4
+_DIRECTIONS = (1e-6, -1e-6)  # parts by which weights are moved to see what rounding decides
 # (canvases, sizes of the pictures on them) → instances of each canvas
 _Predict: TypeAlias = Callable[[list[np.ndarray], list[tuple[int, int]]], list[Instances]]
 
@@ -69,23 +74,24 @@ def prove(
 
     Returns:
         For the manifest: pictures, instances, the worst pair's agreement, `violations`, one
-        sentence for each limit that was missed (an empty list is agreement), and `warnings`, one
-        sentence if too few instances were compared to prove anything.
+        sentence for each limit that was missed (an empty list is agreement), `borderline`, one for
+        each threshold that instances lie on, which are left out (`borderline.py`), and `warnings`,
+        one sentence if too few instances were compared to prove anything.
     """
     spec = exported.manifest.input
     given = list(readable(pictures or (), _PROOF_PICTURES))
     shown = given or [_noise(spec, seed) for seed in range(2)]
-    canonical = CpuBackend(exported.model.SerializeToString())
     matches = []
     progress("prove", 0, len(shown))
-    with bare_session(canonical, exported.manifest) as ours:
+    with _Doubter(exported) as doubter:
         name, reference = _original(exported)
         for canvases, places in placed_batches(shown, spec):
             sizes = [place.canvas_size for place in places]
             sizes += sizes[-1:] * (spec.batch - len(sizes))
-            found = zip(reference(list(canvases), sizes), ours.predict(list(canvases)), strict=True)
-            pairs = list(found)[: len(places)]
-            matches += [compare(theirs, mine) for theirs, mine in pairs]
+            theirs, mine = reference(list(canvases), sizes), doubter.predict(list(canvases))
+            real = slice(len(places))  # the others fill the batch
+            decided = doubter.decided(list(canvases)[real], theirs[real], mine[real])
+            matches += [compare(*pair) for pair in decided]
             progress("prove", len(matches), len(shown))
     match = combine(matches)
     few = few_instances(match.pairs)
@@ -97,8 +103,54 @@ def prove(
         "worst_score_difference": match.score_difference,
         "worst_mask_iou": match.mask_iou,
         "violations": violations(match),
+        "borderline": sentences(doubter.reasons),
         "warnings": [few] if few is not None else [],
     }
+
+
+class _Doubter:
+    """The canonical graph, and copies of it with moved weights where it disagrees.
+
+    Attributes:
+        reasons: what each instance lies on that was left out so far.
+    """
+
+    def __init__(self, exported: "Export | OnnxExport") -> None:
+        self._model, self._manifest = exported.model, exported.manifest
+        self._opened = contextlib.ExitStack()
+        self._plain = self._open(exported.model)
+        self._moved: list[Session] = []
+        self.reasons: list[str] = []
+
+    def __enter__(self) -> "_Doubter":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._opened.close()
+
+    def predict(self, canvases: list[np.ndarray]) -> list[Instances]:
+        """Return what the canonical graph finds."""
+        return self._plain.predict(canvases)
+
+    def decided(
+        self, canvases: list[np.ndarray], theirs: list[Instances], mine: list[Instances]
+    ) -> list[tuple[Instances, Instances]]:
+        """Return each canvas's two sides without the instances that rounding decides."""
+        pairs = list(zip(theirs, mine, strict=True))
+        if not any(violations(compare(*pair)) for pair in pairs):
+            return pairs
+        self._moved = self._moved or [self._open(shaken(self._model, p)) for p in _DIRECTIONS]
+        moved = zip(*(session.predict(canvases) for session in self._moved), strict=True)
+        thresholds, kept = thresholds_of(self._model), []
+        for (first, second), others in zip(pairs, moved, strict=True):
+            found = undecided(first, second, others, thresholds)
+            self.reasons += found.reasons
+            kept.append((first.select(~found.reference), second.select(~found.candidate)))
+        return kept
+
+    def _open(self, model: "onnx.ModelProto") -> Session:
+        session = bare_session(CpuBackend(model.SerializeToString()), self._manifest)
+        return self._opened.enter_context(session)
 
 
 def _original(exported: "Export | OnnxExport") -> tuple[str, _Predict]:

@@ -6,7 +6,6 @@ integers as the target's kernels. So the precisions, grids and rounding places a
 FP32 and FP16 arithmetic, whose sums depend on the order of their terms, is the CPU's.
 """
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,7 +19,7 @@ from ..runtime.backends.cpu import CpuBackend
 from ..runtime.build.exact import exact_graph
 from ..runtime.check import Agreement, CocoDataset, CocoImage, Recorder
 from .references import bare_session, evaluate_session
-from .runs import Ran, Reference, find_reference
+from .runs import Ran, Reference, RunRequest, find_reference
 from .worst import Worst
 
 __all__ = ["foretold_graph", "foretold_session", "run_as"]
@@ -66,24 +65,17 @@ def foretold_session(bundle: Bundle, target: Target, precision: Precision | None
     )
 
 
-def run_as(
-    bundle: Bundle,
-    dataset: CocoDataset,
-    target: Target | str | None,
-    precision: Precision | str | None,
-    weights: Path | str | None,
-    progress: Progress,
-) -> Ran:
-    """Evaluate what an engine for `target` will compute, and hold the engine for `cpu` against it.
+def run_as(request: RunRequest, progress: Progress) -> Ran:
+    """Evaluate what a target's engine will compute, and hold the engine for `cpu` against it.
 
-    A `Run`; there is no best target to foretell, so `target` is not None.
+    A `Run`; there is no best target to foretell, so `request.target` is not None.
     """
-    assert target is not None
-    place = Target.parse(target)
-    wanted = None if precision is None else Precision.parse(precision)
+    assert request.target is not None
+    bundle, dataset, place = request.bundle, request.dataset, Target.parse(request.target)
+    wanted = None if request.precision is None else Precision.parse(request.precision)
     agreement, beside, worst = Agreement(), Agreement(), Worst()
     with foretold_session(bundle, place, wanted) as session:
-        reference = find_reference(bundle, dataset, weights, progress)
+        reference = find_reference(bundle, dataset, request.weights, progress)
         engine = _engine_beside(bundle, dataset, wanted, progress)
         names = session.class_names
 

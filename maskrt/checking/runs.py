@@ -29,7 +29,16 @@ from ..runtime.possible import check_can_exist
 from .references import canonical_session, evaluate_session, pytorch_session
 from .worst import Worst
 
-__all__ = ["STORED", "Ran", "Reference", "Run", "find_reference", "run_here", "stored_reference"]
+__all__ = [
+    "STORED",
+    "Ran",
+    "Reference",
+    "Run",
+    "RunRequest",
+    "find_reference",
+    "run_here",
+    "stored_reference",
+]
 
 STORED = "reference/results.npz"
 
@@ -64,35 +73,40 @@ class Ran:
     foretold: dict[str, Any] | None = None
 
 
+@dataclass(frozen=True)
+class RunRequest:
+    """What is to be run: an engine and its reference over a data set.
+
+    Attributes:
+        bundle: has the engine.
+        dataset: the annotated pictures.
+        target: None is the best one here.
+        precision: None is the bundle's own.
+        weights: of the PyTorch model, which is the reference then; see the module's text.
+    """
+
+    bundle: Bundle
+    dataset: CocoDataset
+    target: Target | str | None = None
+    precision: Precision | str | None = None
+    weights: Path | str | None = None
+
+
 class Run(Protocol):
     """Runs an engine and its reference over a data set: here (`run_here`), or elsewhere."""
 
-    def __call__(
-        self,
-        bundle: Bundle,
-        dataset: CocoDataset,
-        target: Target | str | None,
-        precision: Precision | str | None,
-        weights: Path | str | None,
-        progress: Progress,
-    ) -> Ran:
-        """Return what both found; None is the best target here, or the bundle's own precision."""
+    def __call__(self, request: RunRequest, progress: Progress) -> Ran:
+        """Return what both found."""
         ...
 
 
-def run_here(
-    bundle: Bundle,
-    dataset: CocoDataset,
-    target: Target | str | None,
-    precision: Precision | str | None,
-    weights: Path | str | None,
-    progress: Progress,
-) -> Ran:
+def run_here(request: RunRequest, progress: Progress) -> Ran:
     """Run an engine and its reference on this machine; a `Run`."""
-    check_can_exist(bundle, target, precision)
+    bundle, dataset = request.bundle, request.dataset
+    check_can_exist(bundle, request.target, request.precision)
     agreement, worst = Agreement(), Worst()
-    with open_session(bundle, target, precision) as session:
-        reference = find_reference(bundle, dataset, weights, progress)
+    with open_session(bundle, request.target, request.precision) as session:
+        reference = find_reference(bundle, dataset, request.weights, progress)
 
         def seen(entry: CocoImage, image: np.ndarray, found: Instances) -> None:
             expected = reference.results.of(entry.id, session.class_names)

@@ -2,6 +2,9 @@
 
 Nothing is imported before `main` runs, so that a Ctrl-C ends the program in the same way from its
 first moment on.
+
+In: words. Out: a public function's result in sentences and tables, and an exit status.
+Imported by nothing; imports everything.
 """
 
 import sys

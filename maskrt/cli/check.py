@@ -96,7 +96,7 @@ def command(
 
 
 def _store(bundle: Path, images: Path, annotations: Path, weights: Path | None) -> None:
-    from ..pipeline import store_reference
+    from ..checking.accuracy import store_reference
 
     with progress_bars() as progress:
         reference = store_reference(

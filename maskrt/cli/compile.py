@@ -6,15 +6,13 @@ from typing import Any
 import click
 
 from ..calib import DEFAULT_METHOD, METHODS
+from .made_bundle import make_and_print
 from .options import (
     PRECISIONS,
     improvement_options,
     keep_options,
     model_options,
-    progress_bars,
-    read_class_names,
 )
-from .summary import print_bundle
 
 __all__ = ["command"]
 
@@ -51,19 +49,11 @@ __all__ = ["command"]
     "--images", type=click.Path(path_type=Path), help="Annotated pictures to measure AP on."
 )
 @click.option("--annotations", type=click.Path(path_type=Path), help="Their COCO JSON.")
-def command(class_names: Path | None, **options: Any) -> None:
+def command(**options: Any) -> None:
     """Compile MODEL to a bundle with an engine for each --target.
 
     MODEL is torchvision:NAME, maskrt:NAME, package.module:factory or FILE.onnx.
     """
     from ..pipeline import compile as compile_model
 
-    with progress_bars() as progress:
-        bundle = compile_model(
-            options.pop("model"),
-            options.pop("output"),
-            class_names=read_class_names(class_names),
-            progress=progress,
-            **options,
-        )
-    print_bundle(bundle)
+    make_and_print(compile_model, **options)

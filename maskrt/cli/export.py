@@ -9,15 +9,14 @@ from click.core import ParameterSource
 
 from ..core import Bundle
 from ..core.bundle import MANIFEST
+from .made_bundle import make_and_print
 from .options import (
     OUTPUT_FILE,
     PRECISIONS,
     console,
     model_options,
     progress_bars,
-    read_class_names,
 )
-from .summary import print_bundle
 
 __all__ = ["command"]
 
@@ -59,17 +58,12 @@ def command(
     elif output is None:
         raise click.UsageError("-o says where the bundle goes: give it, or a bundle as MODEL.")
     else:
-        with progress_bars() as progress:
-            bundle = export_bundle(
-                model,
-                output,
-                class_names=read_class_names(class_names),
-                progress=progress,
-                **options,
-            )
-        print_bundle(bundle)
+        bundle = make_and_print(
+            export_bundle, model=model, output=output, class_names=class_names, **options
+        )
     if inlined is not None:
-        write_inlined(bundle, inlined, precision=precision or "fp32")
+        with progress_bars():
+            write_inlined(bundle, inlined, precision=precision or "fp32")
         console().print(f"{inlined}: standard operators alone, at {precision or 'fp32'}.")
 
 

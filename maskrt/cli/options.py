@@ -230,7 +230,7 @@ def progress_bars() -> Iterator[Callable[[str, int, int], None]]:
     """
     screen = Console(stderr=True)
     if not screen.is_terminal or screen.is_dumb_terminal:
-        with SignsOfLife(lambda line: click.echo(line, err=True)) as signs:
+        with SignsOfLife(lambda line: click.echo(line, err=True)).start() as signs:
             yield signs.show
         return
     columns = (

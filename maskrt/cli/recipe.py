@@ -6,7 +6,7 @@ import click
 from rich.table import Table
 
 from ..core import Bundle
-from .options import bundle_argument, console, kept_layers
+from .options import bundle_argument, console, kept_layers, progress_bars
 
 __all__ = ["command"]
 
@@ -27,17 +27,16 @@ def command(bundle: Path, choices: dict[str, str], keep_outputs: bool) -> None:
 
     What was built by the old recipe is removed, since it is no longer the bundle's.
     """
-    from ..calib.bundled import read_recipe
-    from ..compiling.recipe_edit import set_precisions
+    from ..compiling.recipe_edit import recipe
 
-    opened = Bundle.open(bundle)
-    if choices or keep_outputs:
-        opened = set_precisions(opened, choices, keep_outputs=keep_outputs)
+    with progress_bars():
+        found = recipe(bundle, choices, keep_outputs=keep_outputs)
     table = Table(box=None, padding=(0, 2), header_style="bold")
     for heading in ("layer", "precision", "reason"):
         table.add_column(heading)
-    for name, choice in read_recipe(opened, opened.manifest.precision).layers.items():
+    for name, choice in found.layers.items():
         table.add_row(name, choice.precision.value, choice.reason)
     console().print(table)
+    opened = Bundle.open(bundle)
     if (choices or keep_outputs) and not opened.engines() + opened.prepared():
         console().print("Engines are built anew by maskrt build.")

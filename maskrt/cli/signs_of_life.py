@@ -12,7 +12,8 @@ instead (`options.progress_bars`).
 import threading
 import time
 from collections.abc import Callable
-from types import TracebackType
+
+from ..core.closes import Closes
 
 __all__ = ["INTERVAL_S", "SignsOfLife", "duration"]
 
@@ -52,11 +53,11 @@ class _Stage:
         return f"{known}, about {duration(took * (self.total - self.done) / gained)} left"
 
 
-class SignsOfLife:
+class SignsOfLife(Closes):
     """Writes a line when a stage begins, every ten seconds, and when one of some length ends.
 
-    A context manager: a thread looks whether a line is due until the block ends. `show` is the
-    progress callback (`core/progress.py`), and may be called from any thread.
+    Between `start` and `close` a thread looks whether a line is due. `show` is the callback for
+    progress (`core/progress.py`), and may be called from any thread.
     """
 
     def __init__(
@@ -117,18 +118,13 @@ class SignsOfLife:
         while not self._over.wait(_LOOK_S):
             self.tick()
 
-    def __enter__(self) -> "SignsOfLife":
-        """Start looking."""
+    def start(self) -> "SignsOfLife":
+        """Start looking, until `close`."""
         self._thread.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Stop."""
+    def close(self) -> None:
+        """Stop; closing twice does nothing."""
         self._over.set()
         self._thread.join()
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
-from ..core import Bundle, Manifest, counted
+from ..core import Bundle, Manifest, Placing, counted
 from ..core.masks import MaskFrame
 from .options import console
 
@@ -17,6 +17,12 @@ _SKIPPED_SHOWN = 5
 _RUN_AGAIN = re.compile(r"\.\d+$")
 
 __all__ = ["engine_layers", "megabytes", "print_bundle", "print_inspection"]
+
+_PLACED = {
+    Placing.TOP_LEFT: "letterboxed",
+    Placing.CENTRE: "letterboxed in the middle",
+    Placing.SQUASH: "squashed",
+}
 
 
 def print_bundle(bundle: Bundle) -> None:
@@ -34,9 +40,8 @@ def print_inspection(found: "Inspection") -> None:
     screen.print(str(bundle.path), style="bold")
     model = manifest.source.get("model", "of unknown source")
     screen.print(f"  model     {model}, {_weights(manifest.source)}")
-    screen.print(
-        f"  input     {spec.batch} x {spec.height} x {spec.width} x 3 uint8 RGB, letterboxed"
-    )
+    size = f"{spec.batch} x {spec.height} x {spec.width} x 3 uint8 RGB"
+    screen.print(f"  input     {size}, {_PLACED[spec.placing]}")
     if "masks" in manifest.outputs:
         screen.print(f"  masks     {_masks(manifest)}")
     screen.print(f"  fidelity  {_fidelity(manifest.fidelity)}")
@@ -46,6 +51,8 @@ def print_inspection(found: "Inspection") -> None:
         screen.print(
             "            maskrt check --weights says what that costs in AP", style="yellow"
         )
+    for sentence in manifest.fidelity.get("borderline", []):
+        screen.print(f"  note      {sentence}")
     for warning in manifest.fidelity.get("warnings", []):
         screen.print(f"  warning   {warning}", style="yellow")
     if "warning" in manifest.source:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..checking.references import canonical_session, pytorch_session
-from ..checking.runs import Ran, Reference, stored_reference
+from ..checking.runs import Ran, Reference, RunRequest, stored_reference
 from ..checking.worst import Worst
 from ..core import Bundle, InputError, Precision, Progress, Target, require
 from ..core.bundle import MODEL
@@ -114,21 +114,13 @@ def shards_of(items: Sequence[Any], batch: int) -> list[Any]:
     return [items[start : start + size] for start in range(0, len(items), size)]
 
 
-def run_on_cluster(
-    bundle: Bundle,
-    dataset: CocoDataset,
-    target: Target | str | None,
-    precision: Precision | str | None,
-    weights: Path | str | None,
-    progress: Progress,
-    *,
-    address: str,
-) -> Ran:
+def run_on_cluster(request: RunRequest, progress: Progress, *, address: str) -> Ran:
     """Run both models on the workers of the scheduler at `address`; a `checking.runs.Run`."""
-    check_can_exist(bundle, target, precision)
+    bundle, dataset, weights = request.bundle, request.dataset, request.weights
+    check_can_exist(bundle, request.target, request.precision)
     names, batch = bundle.manifest.class_names, bundle.manifest.input.batch
     dataset.check_labels(names)
-    place, asked = which_engine(bundle, target, precision)
+    place, asked = which_engine(bundle, request.target, request.precision)
     with cluster(address) as client:
         reference = stored_reference(bundle, dataset) if weights is None else None
         if reference is None:

@@ -9,7 +9,7 @@ from ..core import Bundle, Precision
 from ..core.bundle import RECIPE
 from .stages import remove_stale
 
-__all__ = ["set_precisions"]
+__all__ = ["recipe", "set_precisions"]
 
 
 def set_precisions(
@@ -42,3 +42,19 @@ def set_precisions(
             remove_stale(staged)
             staged.write(RECIPE, after.to_json())
     return opened
+
+
+def recipe(
+    bundle: Bundle | Path | str,
+    precisions: Mapping[str, Precision | str] | None = None,
+    *,
+    keep_outputs: bool = False,
+) -> calib.Recipe:
+    """Return a bundle's recipe, with the precision of each layer and why.
+
+    With `precisions` or `keep_outputs`, the bundle is changed first as `set_precisions` says.
+    """
+    opened = Bundle.open(bundle)
+    if precisions or keep_outputs:
+        opened = set_precisions(opened, precisions, keep_outputs=keep_outputs)
+    return read_recipe(opened, opened.manifest.precision)

@@ -104,7 +104,12 @@ def write_export(
 def write_recipe(
     bundle: Bundle, model: onnx.ModelProto, asked: RecipeRequest, progress: Progress
 ) -> None:
-    """Calibrate on the pictures of `asked`, if there are any, and write the recipe."""
+    """Calibrate on the pictures of `asked`, if there are any, and write the recipe.
+
+    Raises:
+        UsageError: the method does not fit the model.
+    """
+    calib.check_method_fits(model, asked.precision, asked.method)
     asked.keep(model, calib.make_recipe(model, Precision.FP32))  # a wrong name is said at once
     if asked.pictures is None:
         store_recipe(bundle, model, asked, None, {})

@@ -1,4 +1,8 @@
-"""The demo: small trained models, the scenes that they were trained on, and the demo run."""
+"""The demo: small trained models, the scenes that they were trained on, and the demo run.
+
+In: nothing. Out: a bundle of the demo model, checked.
+Imported by the command line; imports `pipeline` and what is below it.
+"""
 
 from pathlib import Path
 

@@ -18,6 +18,9 @@
     smoke.py      `python -m maskrt.kit.smoke`, on the device
 
 pip resolves for the device's Python and platform, so nothing of this machine gets into a kit.
+
+In: a bundle, a target and pictures. Out: that folder.
+Imported by the command line; imports `pipeline` and what is below it.
 """
 
 import json

@@ -114,7 +114,7 @@ def _jetson(target: Target, pythons: Sequence[str], system: str) -> tuple[Place,
 
 def _desktop(target: Target) -> tuple[tuple[str, ...], tuple[str, ...]]:
     if target.backend == "onnxruntime":
-        return ("onnxruntime>=1.20", _CHECK), ()
+        return ("onnxruntime>=1.23", _CHECK), ()
     if target.backend == "tensorrt":
         return ("cuda-bindings==13.*", "nvidia-cuda-nvrtc==13.0.*", _CHECK), ()
     from ..core import require

@@ -20,6 +20,7 @@ from pathlib import Path
 from ..core import (
     FILLING,
     Bundle,
+    Placing,
     Precision,
     Target,
     UnsupportedModelError,
@@ -157,8 +158,8 @@ def _configuration(bundle: Bundle, precision: Precision, classes: int, min_score
         "network-input-order": 0,  # NCHW
         "model-color-format": 0,  # RGB
         "net-scale-factor": 1.0,  # the graph normalises
-        "maintain-aspect-ratio": 1,
-        "symmetric-padding": 0,  # the picture lies at the top left
+        "maintain-aspect-ratio": int(spec.placing is not Placing.SQUASH),
+        "symmetric-padding": int(spec.placing is Placing.CENTRE),
         "scaling-filter": 1,  # bilinear
         "network-type": 3,  # instance segmentation
         "cluster-mode": 4,  # none: NMS is in the graph

@@ -143,6 +143,9 @@ def _parameters(bundle: Bundle) -> list[str]:
     if "masks" not in manifest.outputs:
         return []
     said = {"mask_frame": manifest.mask_frame.value}
+    if not manifest.input.is_plain:
+        said["placing"] = manifest.input.placing.value
+        said["resampling"] = manifest.input.resampling.value
     if manifest.mask_frame is MaskFrame.BOX:
         said["mask_paste"] = manifest.mask_paste.value
     return [

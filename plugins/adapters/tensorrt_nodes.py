@@ -28,8 +28,7 @@ import onnx
 from onnx import helper
 
 from ...core import UnsupportedModelError
-from ...core.operator_names import operator_of
-from ..bodies import OPERATORS
+from ..bodies import known_operator
 from ..launch import LaunchPlan, Stage
 from ..operator import DOMAIN, AttributeValue, Operator
 from .field_numbers import attributes_of_numbers, numbers_of, values_at
@@ -52,7 +51,7 @@ def lower_to_plugins(model: onnx.ModelProto) -> onnx.ModelProto:
     lowered = _without_functions(model)
     for node in lowered.graph.node:
         if node.domain == DOMAIN:
-            operator = _operator_of(node)
+            operator = known_operator(node)
             attributes = operator.schema.attributes_of(node)
             del node.attribute[:]
             node.op_type, node.overload = operator.schema.name, ""
@@ -150,7 +149,7 @@ def split(
 
 def _chain(node: onnx.NodeProto, known: Known, index: int, sm: int) -> Iterator[onnx.NodeProto]:
     """Yield a node for each kernel of an operator's node."""
-    operator = _operator_of(node)
+    operator = known_operator(node)
     attributes = operator.schema.attributes_of(node)
     missing = [name for name in node.input if name not in known]
     if missing:
@@ -199,16 +198,6 @@ def _write(node: onnx.NodeProto, attributes: Mapping[str, Any]) -> None:
     own = {name: value for name, value in attributes.items() if name not in said}
     for name, value in {**numbers_of(own), **said}.items():
         node.attribute.append(helper.make_attribute(name, value))
-
-
-def _operator_of(node: onnx.NodeProto) -> Operator:
-    name = operator_of(node.op_type)
-    if name not in OPERATORS:
-        raise UnsupportedModelError(
-            f"node {node.name!r} has the operator maskrt::{name}, which this version does "
-            f"not know: it knows {', '.join(OPERATORS)}."
-        )
-    return OPERATORS[name]
 
 
 def _without_functions(model: onnx.ModelProto) -> onnx.ModelProto:

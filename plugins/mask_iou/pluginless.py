@@ -2,7 +2,8 @@
 
 FP16 knows every integer up to 2048. So in a product over at most 2048 pixels each sum is exact,
 whatever it is kept in and in whichever order it comes about, and the pieces' products are added up
-in FP32, which counts exactly up to 2^24. A mask's area is what it shares with itself. FP16 is half the bytes, and runs on tensor cores.
+in FP32, which counts exactly up to 2^24. A mask's area is what it shares with itself. FP16 is half
+the bytes, and runs on tensor cores.
 """
 
 import numpy as np

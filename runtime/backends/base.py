@@ -19,12 +19,12 @@ by one thread at a time, any thread, unless it says that it is `concurrent`.
 """
 
 import abc
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from ...core import InputSpec
+from ...core.closes import Closes
 
 if TYPE_CHECKING:
     from ..cuda import FrameSlots
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 __all__ = ["Backend"]
 
 
-class Backend(abc.ABC):
+class Backend(Closes):
     """Executes one engine.
 
     Attributes:
@@ -62,20 +62,3 @@ class Backend(abc.ABC):
     @abc.abstractmethod
     def describe(self) -> dict[str, Any]:
         """Return what executes the engine as JSON data: `backend`, `version`, and its settings."""
-
-    @abc.abstractmethod
-    def close(self) -> None:
-        """Give back memory and devices; closing twice does nothing."""
-
-    def __enter__(self) -> "Backend":
-        """Return the backend itself."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Close."""
-        self.close()

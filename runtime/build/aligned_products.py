@@ -1,12 +1,13 @@
 """Pads a layer's rows to a multiple of eight, because TensorRT-RTX copies the result of others.
 
-Its FP16 GEMMs write rows of a multiple of eight numbers, and a further kernel takes the padding off.
+Its FP16 GEMMs write rows of a multiple of eight numbers, and a further kernel cuts them to size.
 With zeros behind the weights the padding is the graph's own, and what reads the result cuts it:
 
     y = Gemm(x, W, b)      becomes      y = Gemm(x, [W, 0], [b, 0])[:, :N]
 
 pattern: Gemm of FP16 with weights and, if any, bias that are constants of one reader.
-declines: other types, weights that several nodes share or that are dequantised, alpha, beta, transA.
+declines: other types, weights that several nodes share or that are dequantised, and any alpha, beta
+or transA.
 """
 
 from collections import Counter
@@ -29,17 +30,15 @@ def align_products(model: onnx.ModelProto) -> list[str]:
     nodes: list[onnx.NodeProto] = []
     for node in graph.node:
         nodes.append(node)
-        constants = [held.get(name) for name in node.input[1:]]
-        if node.op_type != "Gemm" or any(reads[name] > 1 for name in node.input[1:]):
+        constants = [held[name] for name in node.input[1:] if name in held]
+        if node.op_type != "Gemm" or len(constants) < len(node.input) - 1 or not _is_plain(node):
             continue
-        if not _is_plain(node) or any(
-            t is None or t.data_type != TensorProto.FLOAT16 for t in constants
-        ):
+        if any(reads[t.name] > 1 or t.data_type != TensorProto.FLOAT16 for t in constants):
             continue
         axis = 0 if any(a.name == "transB" and a.i for a in node.attribute) else 1
         size = constants[0].dims[axis]
         if size % _ALIGNED:
-            nodes.append(_padded(node, [t for t in constants if t is not None], axis, graph))
+            nodes.append(_padded(node, constants, axis, graph))
             names.append(node.name)
     del graph.node[:]
     graph.node.extend(nodes)
@@ -60,9 +59,9 @@ def _padded(
     more = -size % _ALIGNED
     for tensor, along in zip(constants, (axis, -1), strict=False):
         values = numpy_helper.to_array(tensor)
-        pads = [(0, 0)] * values.ndim
-        pads[along] = (0, more)
-        if values.shape[along] == size:
+        if values.ndim and values.shape[along] == size:  # a bias may be one number for all
+            pads = [(0, 0)] * values.ndim
+            pads[along] = (0, more)
             tensor.CopyFrom(numpy_helper.from_array(np.pad(values, pads), tensor.name))
     result = node.output[0]
     node.output[0] = f"{result}.aligned"

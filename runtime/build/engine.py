@@ -126,8 +126,9 @@ def verify(layers: list[HeavyLayer], found: Found, target: Target) -> None:
     if other:
         raise PrecisionError(
             f"{len(other)} of {len(layers)} layers of the engine for target {target.name} do not "
-            f"compute in the precision of their graph: {shorten(other)}; give them the precision "
-            "that they came back with in the recipe, or choose another precision or target."
+            f"compute in the precision of their graph: {shorten(other)}; keep what came back wider "
+            "at that precision with maskrt recipe BUNDLE --set LAYER=PRECISION, or choose another "
+            "precision or target."
         )
 
 

@@ -40,6 +40,7 @@ def split_long_topk(model: onnx.ModelProto) -> list[str]:
 
 
 def constants_of(graph: onnx.GraphProto) -> dict[str, onnx.TensorProto]:
+    """Return the tensors that the graph itself holds, by name."""
     constants = {tensor.name: tensor for tensor in graph.initializer}
     for node in graph.node:
         if node.op_type == "Constant" and node.attribute[0].name == "value":

@@ -1,8 +1,8 @@
 """Gives each Gather from joined tensors a Concat of its own, so that TensorRT-RTX writes none.
 
-A Concat that one Gather reads is a part of that kernel, which reads the tensors as they are. One that
-two of them read is written by the first for the second, and equal Concats are merged. So all but the
-first get one that differs, in that it joins the first tensor from two parts:
+A Concat that one Gather reads is a part of that kernel, which reads the tensors as they are. One
+that two of them read is written by the first for the second, and equal Concats are merged. So all
+but the first get one that differs, in that it joins the first tensor from two parts:
 
     a, b → Concat → Gather, Gather      becomes      a, b                    → Concat → Gather
                                                      Slice(a), Slice(a), b   → Concat → Gather

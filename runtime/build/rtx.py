@@ -5,8 +5,8 @@
 
 The rewrites replace what TensorRT-RTX does not take (`uint8_input.py`, `long_topk.py`,
 `deconvolution.py`), or makes many kernels or much traffic of (`half_features.py`,
-`rtx_rewrites.py`), by operators that mean the same. The engine is `engine.trt`. Beyond the keys of `engine.py`, its
-info has
+`rtx_rewrites.py`), by operators that mean the same. The engine is `engine.trt`. Beyond the keys of
+`engine.py`, its info has
 
 | key | meaning |
 |---|---|

@@ -1,8 +1,8 @@
 """A product over few channels as a sum of products, so that TensorRT-RTX computes it on the way.
 
-An instance's own convolutions, as CondInst's, multiply `[.., M, C]` by `[.., C, N]` for a C of about
-ten and N pixels. As GEMMs, each writes `[.., M, N]` for the next one to read, and what lies between
-them is copied. As
+An instance's own convolutions, as CondInst's, multiply `[.., M, C]` by `[.., C, N]` for a C of
+about ten and N pixels. As GEMMs, each writes `[.., M, N]` for the next one to read, and what lies
+between them is copied. As
 
     y[.., m, n] = sum over c of  a[.., m, c] · b[.., c, n]
 

@@ -22,9 +22,11 @@ __all__ = [
     "box_iou",
     "combine",
     "compare",
+    "disagreeing",
     "few_instances",
     "mask_iou",
     "pair_up",
+    "partners",
     "violations",
 ]
 
@@ -75,8 +77,7 @@ def compare(reference: Instances, candidate: Instances) -> Match:
         InputError: the two are of pictures of different sizes, or only one has masks.
     """
     _check_comparable(reference, candidate)
-    overlaps = box_iou(reference.boxes, candidate.boxes)
-    overlaps[reference.labels[:, None] != candidate.labels[None, :]] = 0.0
+    overlaps = _overlaps(reference, candidate)
     first, second = pair_up(overlaps)
     gaps = np.abs(reference.scores[first].astype(np.float64) - candidate.scores[second])
     return Match(
@@ -87,6 +88,35 @@ def compare(reference: Instances, candidate: Instances) -> Match:
         reference_only=_left_over(reference, first),
         candidate_only=_left_over(candidate, second),
     )
+
+
+def disagreeing(
+    reference: Instances, candidate: Instances, limits: Limits | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return which instances of each side have no partner, or one outside the limits.
+
+    Returns:
+        bool `[N]` of the reference's and `[M]` of the candidate's.
+    """
+    limits = limits or Limits()
+    first, second = partners(reference, candidate)
+    alone = np.ones(len(reference), bool), np.ones(len(candidate), bool)
+    for a, b in zip(first, second, strict=True):
+        pair = compare(reference.select(np.array([a])), candidate.select(np.array([b])))
+        alone[0][a] = alone[1][b] = bool(violations(pair, limits))
+    return alone
+
+
+def partners(reference: Instances, candidate: Instances) -> tuple[np.ndarray, np.ndarray]:
+    """Return the indices of the pairs in each of the two, best overlap of their boxes first."""
+    return pair_up(_overlaps(reference, candidate))
+
+
+def _overlaps(reference: Instances, candidate: Instances) -> np.ndarray:
+    """Return the IoU of boxes `[N, M]`, 0 for those of two labels."""
+    overlaps = box_iou(reference.boxes, candidate.boxes)
+    overlaps[reference.labels[:, None] != candidate.labels[None, :]] = 0.0
+    return overlaps
 
 
 def combine(matches: Iterable[Match]) -> Match:

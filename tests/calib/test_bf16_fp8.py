@@ -15,14 +15,9 @@ from maskrt.calib import Recipe, Style, make_recipe, place, render
 from maskrt.core import Precision, Target, UnsupportedTargetError, UsageError
 from maskrt.runtime.build import build_engine
 
-from .graphs import GraphBuilder, calibrated, detector, pictures, run, snr_db, stem
+from .graphs import GraphBuilder, calibrated, pictures, run, snr_db, stem
 
 BF16, FP8 = Precision.BF16, Precision.FP8
-
-
-@pytest.fixture(scope="module")
-def model() -> onnx.ModelProto:
-    return detector()
 
 
 @pytest.fixture(scope="module")

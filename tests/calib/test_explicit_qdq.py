@@ -29,16 +29,6 @@ INT8, FP16, FP32 = Precision.INT8, Precision.FP16, Precision.FP32
 
 
 @pytest.fixture(scope="module")
-def model() -> onnx.ModelProto:
-    return detector()
-
-
-@pytest.fixture(scope="module")
-def recipe(model: onnx.ModelProto) -> Recipe:
-    return int8_recipe(model)
-
-
-@pytest.fixture(scope="module")
 def rendered(model: onnx.ModelProto, recipe: Recipe) -> onnx.ModelProto:
     return render(model, recipe, Style.TENSORRT)
 

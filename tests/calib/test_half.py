@@ -11,7 +11,6 @@ from maskrt.core import Precision
 from .graphs import (
     GraphBuilder,
     calibrated,
-    detector,
     initializer,
     op_types,
     pictures,
@@ -24,11 +23,6 @@ from .rtx import build
 
 FP16 = Precision.FP16
 LOWEST_SNR_DB = 55.0  # eleven bits; int8 graphs have 30 dB
-
-
-@pytest.fixture(scope="module")
-def model() -> onnx.ModelProto:
-    return detector()
 
 
 @pytest.fixture(scope="module")

@@ -37,16 +37,6 @@ from .graphs import (
 LOWEST_SNR_DB = 28.0
 
 
-@pytest.fixture(scope="module")
-def model() -> onnx.ModelProto:
-    return detector()
-
-
-@pytest.fixture(scope="module")
-def recipe(model: onnx.ModelProto) -> Recipe:
-    return int8_recipe(model)
-
-
 def _snr(model: onnx.ModelProto, rendered: onnx.ModelProto) -> list[float]:
     images = pictures(1, seed=99)
     pairs = zip(run(model, images), run(rendered, images), strict=True)

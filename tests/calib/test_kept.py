@@ -21,20 +21,10 @@ from maskrt.calib.search import Score, search
 from maskrt.core import Precision, Target, UsageError
 from maskrt.runtime.build import build_engine
 
-from .graphs import GraphBuilder, detector, int8_recipe, stem
+from .graphs import GraphBuilder, int8_recipe, stem
 
 FP32, FP16, INT8, MIXED = Precision.FP32, Precision.FP16, Precision.INT8, Precision.MIXED
 CPU, RTX = Target.parse("cpu"), Target.parse("rtx")
-
-
-@pytest.fixture(scope="module")
-def model() -> onnx.ModelProto:
-    return detector()
-
-
-@pytest.fixture(scope="module")
-def recipe(model: onnx.ModelProto) -> Recipe:
-    return int8_recipe(model)
 
 
 def _precisions(recipe: Recipe, *names: str) -> list[Precision]:

@@ -11,11 +11,6 @@ from maskrt.core import InputError, Precision
 from .graphs import GraphBuilder, detector, int8_recipe, pictures, run, snr_db, stem
 
 
-@pytest.fixture(scope="module")
-def model() -> onnx.ModelProto:
-    return detector()
-
-
 def _as_outputs(model: onnx.ModelProto, names: tuple[str, ...]) -> onnx.ModelProto:
     shown = onnx.ModelProto()
     shown.CopyFrom(model)

@@ -15,11 +15,6 @@ INT8, FP16, FP32 = Precision.INT8, Precision.FP16, Precision.FP32
 
 
 @pytest.fixture(scope="module")
-def model() -> onnx.ModelProto:
-    return detector()
-
-
-@pytest.fixture(scope="module")
 def statistics(model: onnx.ModelProto) -> Statistics:
     return calibrated(model)
 

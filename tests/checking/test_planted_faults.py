@@ -186,7 +186,7 @@ def test_d_nms_drops_at_the_threshold_itself(work: Path) -> None:
     planted, thresholds = 0, (0.5, float(np.float32(0.7)))
     for function in model.functions:
         constants = [n.attribute[0].t for n in function.node if n.op_type == "Constant"]
-        for tensor in constants if function.name == "BatchedNMS" else ():
+        for tensor in constants if operator_of(function.name) == "BatchedNMS" else ():
             value = numpy_helper.to_array(tensor)
             if value.dtype == np.float32 and value.size == 1 and value.item() in thresholds:
                 below = np.nextafter(value, np.float32(0))

@@ -11,6 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 from maskrt.calib import make_recipe
 from maskrt.core import Bundle, InputSpec, Manifest, Precision
 from maskrt.core.bundle import MODEL, RECIPE
+from maskrt.runtime.build.plan_text import read_plan
 
 from .command_line import run
 
@@ -72,6 +73,49 @@ def test_engines_know_themselves(bundle: Bundle) -> None:
     assert info["sha256"]["graph"] == digests[MODEL]
     assert info["sha256"]["recipe"] == digests[RECIPE]
     assert len(info["sha256"]["kernels"]) == 64
+
+
+def test_inspect_says_what_the_program_launches_and_moves(
+    bundle: Bundle, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("build", bundle.path, "--target", "rtx") == 0
+    plan = read_plan(Bundle.open(bundle.path).read("engines/rtx/engine.trt"))
+    assert plan is not None
+    launched = [kernel for kernel in plan.kernels if kernel.category != "control"]
+    heavy = [kernel for kernel in launched if kernel.category != "other"]
+    held = {a.name: a.size_bytes for k in heavy for a in (*k.inputs, *k.outputs)}
+    moved = sum(
+        size
+        for kernel in launched
+        for side in (kernel.inputs, kernel.outputs)
+        for size in {a.name: a.size_bytes for a in side}.values()
+    )
+    # a convolution reads [2, 3, 32, 32] and writes [2, 2, 30, 30], in FP32
+    assert len(heavy) == 1
+    assert sum(held.values()) >= 4 * 2 * (3 * 32 * 32 + 2 * 30 * 30)
+    capsys.readouterr()
+    assert run("inspect", bundle.path) == 0
+    told = " ".join(capsys.readouterr().out.split())
+    others = len(launched) - len(heavy)
+    memory = plan.device_memory_bytes
+    assert memory is not None
+    assert (
+        f"rtx: a frame launches 1 convolutions and GEMMs and {others} other kernel"
+        f"{'' if others == 1 else 's'}, and moves {moved / 1e6:.1f} MB, of which "
+        f"{sum(held.values()) / 1e6:.1f} MB are weights and data of layers, each once, "
+        f"{memory / 1e6:.1f} MB of device memory; counted, not timed." in told
+    )
+
+
+def test_inspect_says_nothing_of_a_program_that_was_not_counted(
+    bundle: Bundle, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("build", bundle.path, "--target", "cpu") == 0
+    capsys.readouterr()
+    assert run("inspect", bundle.path) == 0
+    told = capsys.readouterr().out
+    assert "cpu" in told
+    assert "a frame launches" not in told
 
 
 @pytest.mark.parametrize(

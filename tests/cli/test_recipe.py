@@ -16,7 +16,7 @@ from .command_line import run
 
 pytest.importorskip("torch")
 pytestmark = pytest.mark.torch
-MASKS = "roi_heads.mask_predictor.*"
+LEVELS, CONV = "backbone.fpn.layer_blocks.*", "backbone.fpn.layer_blocks.2.0"
 
 
 @pytest.fixture
@@ -36,25 +36,40 @@ def test_recipe_lists_and_keeps(bundle: Bundle, capsys: pytest.CaptureFixture[st
     assert Bundle.open(bundle.path).engines() == ["cpu"]  # nothing was changed
     listed = capsys.readouterr().out
     assert all(name in listed for name in before)
-    (conv,) = [n for n in before if n.startswith("roi_heads.mask_predictor.conv5")]
-    assert run("recipe", bundle.path, "--set", f"{MASKS}=fp16", "--set", f"{conv}=fp32") == 0
+    assert run("recipe", bundle.path, "--set", f"{LEVELS}=fp16", "--set", f"{CONV}=fp32") == 0
     assert "kept at fp32" in capsys.readouterr().out
     after = _precisions(bundle)
     changed = {name: got for name, got in after.items() if got != before[name]}
-    assert changed.pop(conv) == "fp32"
-    assert set(changed.values()) == {"fp16"}
-    assert set(changed) == {n for n in before if n.startswith("roi_heads.mask_predictor")} - {conv}
+    assert changed.pop(CONV) == "fp32"
+    assert changed == {
+        "backbone.fpn.layer_blocks.0.0": "fp16",
+        "backbone.fpn.layer_blocks.1.0": "fp16",
+    }
     assert not Bundle.open(bundle.path).engines()  # what the old recipe made is gone
     assert run("build", bundle.path, "--target", "cpu") == 0
     info = Bundle.open(bundle.path).read_json("engines/cpu/engine.json")
-    assert conv in info["wider"]
+    assert {CONV, *changed} <= set(info["wider"])
     with maskrt.load(bundle.path, "cpu") as session:
         assert len(session.predict(np.full((128, 160, 3), 90, np.uint8)).scores) >= 0
 
 
+def test_calibrate_keeps_too(work: Path, bundle: Bundle) -> None:
+    """And what it kept before is forgotten, if it is not given again."""
+    words = ["calibrate", bundle.path, "--calibration", work / "pictures"]
+    assert run(*words, "--keep", f"{LEVELS}=fp16", "--keep-outputs") == 0
+    found = _precisions(bundle)
+    assert found[CONV] == "fp16"
+    assert found["rpn.head.cls_logits.2"] == found["roi_heads.box_predictor.cls_score"] == "fp32"
+    assert found["roi_heads.box_head.fc7"] == "int8"
+    assert run(*words, "--keep", "rpn.haed.*=fp16") == 2
+    assert _precisions(bundle) == found
+    assert run(*words) == 0
+    assert _precisions(bundle)[CONV] == "int8"
+
+
 def test_a_kept_layer_survives_another_precision_and_int8_takes_it_back(bundle: Bundle) -> None:
     before = _precisions(bundle)
-    maskrt.set_precisions(bundle, {MASKS: "fp16"}, keep_outputs=True)
+    maskrt.set_precisions(bundle, {LEVELS: "fp16"}, keep_outputs=True)
     recipe = read_recipe(Bundle.open(bundle.path), Precision.FP16)
     assert recipe.layers["roi_heads.box_predictor.cls_score"].precision is Precision.FP32
     maskrt.set_precisions(bundle, {"*": "int8"})

@@ -18,17 +18,16 @@ from itertools import islice
 
 import numpy as np
 import onnx
-from onnx import numpy_helper
 
+from maskrt.checking.borderline import shaken
 from maskrt.core import Manifest
 from maskrt.runtime import Session
 from maskrt.runtime.backends.cpu import CpuBackend
 from maskrt.runtime.check import compare, violations
 
-__all__ = ["canonical", "only_steady", "shaken", "steady_pictures"]
+__all__ = ["canonical", "only_steady", "steady_pictures"]
 
 _PART = 1e-6
-_LAYERS = {"Conv", "ConvTranspose", "Gemm", "MatMul"}
 
 
 def steady_pictures(
@@ -49,25 +48,16 @@ def only_steady(
 ) -> Iterator[np.ndarray]:
     """Yield those of `pictures` that are steady for `model`; see the module's text."""
     graphs = [model, shaken(model, _PART), shaken(model, -_PART)]
-    sessions = [canonical(graph, manifest) for graph in graphs]
-    for picture in pictures:
-        plain, *moved = (session.predict(picture) for session in sessions)
-        if not any(violations(compare(plain, other)) for other in moved):
-            yield picture
-
-
-def shaken(model: onnx.ModelProto, part: float = _PART) -> onnx.ModelProto:
-    """Return `model` with the weights of its layers moved by about `part` of each, as drawn."""
-    generator = np.random.default_rng(0)
-    moved = onnx.ModelProto()
-    moved.CopyFrom(model)
-    weights = {n.input[1] for n in moved.graph.node if n.op_type in _LAYERS}
-    for tensor in moved.graph.initializer:
-        if tensor.name in weights and tensor.data_type == onnx.TensorProto.FLOAT:
-            value = numpy_helper.to_array(tensor)
-            noise = generator.standard_normal(value.shape, np.float32)
-            tensor.CopyFrom(numpy_helper.from_array(value * (1 + part * noise), tensor.name))
-    return moved
+    plain, *moved = (canonical(graph, manifest) for graph in graphs)
+    given = iter(pictures)
+    while batch := list(islice(given, manifest.input.batch)):
+        found = plain.predict(batch)
+        for session in moved:  # the second sees only what the first left
+            others = session.predict(batch) if batch else []
+            pairs = list(zip(batch, found, others, strict=True))
+            kept = [(b, f) for b, f, other in pairs if not violations(compare(f, other))]
+            batch, found = [b for b, _ in kept], [f for _, f in kept]
+        yield from batch
 
 
 def _candidates(photos: Sequence[np.ndarray]) -> Iterator[np.ndarray]:

@@ -1,5 +1,7 @@
 """The canonical graph in ONNX Runtime finds what the eager torchvision model finds."""
 
+import copy
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,13 +13,14 @@ import torchvision  # noqa: E402
 from torchvision.models.detection import FasterRCNN  # noqa: E402
 from torchvision.models.detection.rpn import AnchorGenerator  # noqa: E402
 
+from maskrt.checking.borderline import shaken  # noqa: E402
 from maskrt.checking.conversion import prove  # noqa: E402
 from maskrt.core.operator_names import operator_of  # noqa: E402
-from maskrt.export import export_model  # noqa: E402
+from maskrt.export import Export, export_model  # noqa: E402
 from maskrt.runtime.check import few_instances  # noqa: E402
 
 from .detectors import enliven, tiny_mask_rcnn, tiny_one_map  # noqa: E402
-from .steady import canonical, only_steady, shaken, steady_pictures  # noqa: E402
+from .steady import canonical, only_steady, steady_pictures  # noqa: E402
 
 pytestmark = pytest.mark.torch
 
@@ -28,9 +31,25 @@ def _seed() -> None:
     torch.manual_seed(0)
 
 
+@pytest.fixture(scope="module")
+def lively(photos: list[np.ndarray]) -> Any:
+    """A small Mask R-CNN that detects; a test that changes it takes a copy."""
+    torch.manual_seed(0)
+    return enliven(tiny_mask_rcnn(), photos)
+
+
+@pytest.fixture(scope="module")
+def small(lively: Any) -> Export:
+    """Its export; a test that changes the graph takes a copy."""
+    return export_model(copy.deepcopy(lively), input_size=(128, 128))
+
+
 def _prove(model: Any, photos: list[np.ndarray], least: int, **options: Any) -> onnx.ModelProto:
     """Export, compare on photographs, and see that enough was found to mean something."""
-    exported = export_model(enliven(model, photos), **options)
+    return _prove_export(export_model(enliven(model, photos), **options), photos, least)
+
+
+def _prove_export(exported: Export, photos: list[np.ndarray], least: int) -> onnx.ModelProto:
     found = prove(exported, steady_pictures(exported.model, exported.manifest, photos))
     assert found["violations"] == [], found
     assert found["instances"] >= least, found
@@ -40,7 +59,6 @@ def _prove(model: Any, photos: list[np.ndarray], least: int, **options: Any) -> 
 @pytest.mark.parametrize(
     ("options", "size", "batch"),
     [
-        ({}, (128, 128), 1),
         ({"levels": 2, "num_classes": 3}, (100, 170), 2),  # not multiples of 32, not square
         ({"levels": 4, "box_detections_per_img": 7, "box_nms_thresh": 0.3}, (160, 96), 3),
         ({"rpn_post_nms_top_n_test": 20, "rpn_score_thresh": 0.4}, (128, 128), 1),
@@ -49,8 +67,15 @@ def _prove(model: Any, photos: list[np.ndarray], least: int, **options: Any) -> 
 def test_custom_mask_rcnn(
     photos: list[np.ndarray], options: dict[str, Any], size: tuple[int, int], batch: int
 ) -> None:
-    model = _prove(tiny_mask_rcnn(**options), photos, 10, input_size=size, batch=batch)
-    kinds = {operator_of(n.op_type) for n in model.graph.node if n.domain == "maskrt"}
+    _check_nodes(_prove(tiny_mask_rcnn(**options), photos, 10, input_size=size, batch=batch))
+
+
+def test_mask_rcnn(small: Export, photos: list[np.ndarray]) -> None:
+    _check_nodes(_prove_export(small, photos, 10))
+
+
+def _check_nodes(model: onnx.ModelProto) -> None:
+    kinds = {operator_of(node.op_type) for node in model.graph.node if node.domain == "maskrt"}
     assert kinds == {"MultilevelRoIAlign", "BatchedNMS"}
     assert not {"NonZero", "NonMaxSuppression", "If", "Loop", "RoiAlign"} & {
         node.op_type for node in model.graph.node
@@ -78,8 +103,8 @@ class _Own(torch.nn.Module):
         return self.mask_fcn_logits(x)
 
 
-def test_picture_without_detections(photos: list[np.ndarray]) -> None:
-    model = enliven(tiny_mask_rcnn(), photos)
+def test_picture_without_detections(lively: Any, photos: list[np.ndarray]) -> None:
+    model = copy.deepcopy(lively)
     model.roi_heads.score_thresh = 1.0
     exported = export_model(model, input_size=(128, 128))
     found = prove(exported, photos)
@@ -88,9 +113,9 @@ def test_picture_without_detections(photos: list[np.ndarray]) -> None:
     assert found["warnings"] == [few_instances(0)]
 
 
-def test_proof_rejects_another_model(photos: list[np.ndarray]) -> None:
+def test_proof_rejects_another_model(small: Export, photos: list[np.ndarray]) -> None:
     """The checker can fail: one weight of the graph changed by a tenth is seen."""
-    exported = export_model(enliven(tiny_mask_rcnn(), photos), input_size=(128, 128))
+    exported = replace(small, model=copy.deepcopy(small.model))
     for tensor in exported.model.graph.initializer:
         if tensor.name.endswith("cls_score.weight"):
             value = onnx.numpy_helper.to_array(tensor) * 1.1
@@ -98,23 +123,23 @@ def test_proof_rejects_another_model(photos: list[np.ndarray]) -> None:
     assert prove(exported, photos)["violations"]
 
 
-def test_a_picture_with_a_score_on_the_threshold_is_not_steady(photos: list[np.ndarray]) -> None:
+def test_a_picture_with_a_score_on_the_threshold_is_not_steady(
+    lively: Any, small: Export, photos: list[np.ndarray]
+) -> None:
     """Rounding decides whether the last instance is there, and the rule sees it."""
-    model = enliven(tiny_mask_rcnn(), photos)
-    exported = export_model(model, input_size=(128, 128))
-    (photo,) = steady_pictures(exported.model, exported.manifest, photos, 1)
-    scores = canonical(exported.model, exported.manifest).predict(photo).scores
+    (photo,) = steady_pictures(small.model, small.manifest, photos, 1)
+    scores = canonical(small.model, small.manifest).predict(photo).scores
+    model = copy.deepcopy(lively)
     model.roi_heads.score_thresh = float(scores[len(scores) // 2])
     on_the_edge = export_model(model, input_size=(128, 128))
-    assert list(only_steady(exported.model, exported.manifest, [photo]))
+    assert list(only_steady(small.model, small.manifest, [photo]))
     assert not list(only_steady(on_the_edge.model, on_the_edge.manifest, [photo]))
 
 
-def test_shaking_moves_weights_by_what_it_says(photos: list[np.ndarray]) -> None:
-    exported = export_model(enliven(tiny_mask_rcnn(), photos), input_size=(128, 128))
+def test_shaking_moves_weights_by_what_it_says(small: Export) -> None:
     plain, moved = (
         {t.name: onnx.numpy_helper.to_array(t) for t in m.graph.initializer}
-        for m in (exported.model, shaken(exported.model))
+        for m in (small.model, shaken(small.model, 1e-6))
     )
     parts = [
         np.abs(moved[name] / value - 1)[value != 0]
@@ -148,6 +173,7 @@ def test_torchvision_detector(
     _prove(model, photos, 10, input_size=size, batch=batch)
 
 
+@pytest.mark.slow
 def test_frozen_batch_norms_are_folded(photos: list[np.ndarray]) -> None:
     """A pretrained torchvision backbone has FrozenBatchNorm2d: no Mul or Add may stay by a Conv."""
     backbone = torchvision.models.detection.backbone_utils.resnet_fpn_backbone(

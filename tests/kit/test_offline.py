@@ -46,7 +46,7 @@ def test_a_kit_installs_and_runs_without_a_network(
     bundle: Bundle, images: Path, tmp_path: Path
 ) -> None:
     (jetson, *_) = places_of(Target.parse("orin-nx"))
-    twin = Place(HERE, machine=platform.machine(), packages=(*jetson.packages, "onnxruntime>=1.20"))
+    twin = Place(HERE, machine=platform.machine(), packages=(*jetson.packages, "onnxruntime>=1.23"))
     kit = make_kit(bundle, tmp_path / "kit", target="orin-nx", images=images, places=[twin])
     python = Path(sys.base_prefix) / "bin" / f"python{HERE}"
     done = _offline(["sh", str(kit / "install.sh")], PYTHON=str(python))

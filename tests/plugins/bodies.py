@@ -20,6 +20,12 @@ _TYPES = {
 }
 
 
+NMS_OUTPUTS = {  # boxes, scores, labels, indices and how many
+    "b": TensorProto.FLOAT, "s": TensorProto.FLOAT, "l": TensorProto.INT32,
+    "i": TensorProto.INT32, "n": TensorProto.INT32,
+}  # fmt: skip
+
+
 def one_node_model(
     op_type: str, inputs: Mapping[str, np.ndarray], outputs: Mapping[str, int], **attributes: Any
 ) -> onnx.ModelProto:

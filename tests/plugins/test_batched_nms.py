@@ -13,6 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 from maskrt.core import UnsupportedModelError
 from maskrt.plugins import attach_functions, lower
 
+from .bodies import NMS_OUTPUTS as OUTPUTS
 from .bodies import every_body, one_node_model
 
 torch = pytest.importorskip("torch")
@@ -22,10 +23,6 @@ from maskrt.plugins.batched_nms.reference import batched_nms  # noqa: E402
 
 pytestmark = pytest.mark.torch
 
-OUTPUTS = {
-    "b": TensorProto.FLOAT, "s": TensorProto.FLOAT, "l": TensorProto.INT32,
-    "i": TensorProto.INT32, "n": TensorProto.INT32,
-}  # fmt: skip
 ATTRIBUTES: dict[str, Any] = {
     "iou_threshold": 0.5,
     "score_threshold": 0.1,

@@ -4,12 +4,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from onnx import TensorProto
 
 from maskrt.core import Precision, Target, UnsupportedModelError
 from maskrt.plugins import attach_functions
 from maskrt.runtime.build import build_engine
 
+from .bodies import NMS_OUTPUTS as OUTPUTS
 from .bodies import every_body, one_node_model
 from .host import run_every_way, run_on_host, run_sanitized
 
@@ -19,10 +19,6 @@ from maskrt.plugins.soft_nms.reference import soft_nms  # noqa: E402
 
 pytestmark = pytest.mark.torch
 
-OUTPUTS = {
-    "b": TensorProto.FLOAT, "s": TensorProto.FLOAT, "l": TensorProto.INT32,
-    "i": TensorProto.INT32, "n": TensorProto.INT32,
-}  # fmt: skip
 BASE: dict[str, Any] = {
     "method": "gaussian",
     "iou_threshold": 0.3,

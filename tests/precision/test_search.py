@@ -38,6 +38,13 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> CocoDataset:
     return CocoDataset.load(annotations.parent / "images", annotations)
 
 
+@pytest.fixture(scope="module")
+def few(tmp_path_factory: pytest.TempPathFactory) -> CocoDataset:
+    """Enough where AP only has to miss a budget that nothing can keep."""
+    annotations = write_coco(tmp_path_factory.mktemp("few"), 4, split="val", size=SIZE)
+    return CocoDataset.load(annotations.parent / "images", annotations)
+
+
 def _spoilt(bundle: maskrt.Bundle) -> calib.Recipe:
     """Return the bundle's recipe with the input of one layer on a grid 100 times too coarse."""
     recipe = calib.Recipe.from_json(bundle.read_json(RECIPE))
@@ -81,13 +88,13 @@ def test_a_planted_bad_scale_is_found(
 
 
 def test_a_budget_out_of_reach_is_refused(
-    bundle: maskrt.Bundle, dataset: CocoDataset, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    bundle: maskrt.Bundle, few: CocoDataset, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("MASKRT_CACHE", str(tmp_path))
     model = onnx.load_model_from_string(bundle.read(MODEL))
     recipe = calib.Recipe.from_json(bundle.read_json(RECIPE))
     pictures = [scene(0, split="train", size=SIZE).image]
     asked = RecipeRequest(Precision.INT8, tuple(pictures))
-    judged = Judged(dataset, (Target.parse("cpu"),), -50.0)
+    judged = Judged(few, (Target.parse("cpu"),), -50.0)
     with pytest.raises(CheckFailedError, match="choose mixed, fp16 or a wider budget"):
         fit_recipe(bundle, model, recipe, asked, judged, silent)

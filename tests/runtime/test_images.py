@@ -79,7 +79,12 @@ def test_alpha_is_dropped_and_its_colour_kept(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["grey.png", "grey.tif", "grey.pgm"])
 def test_16_bit_grey_is_scaled_and_not_clipped(tmp_path: Path, name: str) -> None:
     deep = np.linspace(0, 65535, 12 * 20).round().astype(np.uint16).reshape(12, 20)
-    image = read_image(save(Image.fromarray(deep), tmp_path / name))
+    file = tmp_path / name
+    if file.suffix == ".pgm":  # older Pillows read it, and write none
+        file.write_bytes(b"P5 20 12 65535\n" + deep.astype(">u2").tobytes())
+    else:
+        save(Image.fromarray(deep), file)
+    image = read_image(file)
     expected = np.rint(deep / 257.0)
     np.testing.assert_array_equal(image[:, :, 1], expected)
     assert image.min() == 0

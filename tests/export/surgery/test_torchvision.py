@@ -190,10 +190,11 @@ def test_a_wrong_rewrite_is_seen(mask_rcnn: Path, photos: list[np.ndarray]) -> N
     for node in function.node:
         for attribute in node.attribute:
             value = attribute.t
-            if attribute.HasField("t") and list(onnx.numpy_helper.to_array(value).shape) == []:
+            if attribute.HasField("t") and onnx.numpy_helper.to_array(value).size == 1:
                 number = onnx.numpy_helper.to_array(value)
-                if number.dtype == np.float32 and float(number) == 0.5:
-                    attribute.t.CopyFrom(onnx.numpy_helper.from_array(np.float32(0.9)))
+                if number.dtype == np.float32 and number.item() == 0.5:
+                    changed = np.full(number.shape, 0.9, np.float32)
+                    attribute.t.CopyFrom(onnx.numpy_helper.from_array(changed))
     assert prove(exported, resized(photos, (96, 128)))["violations"]
 
 

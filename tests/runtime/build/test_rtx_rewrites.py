@@ -312,6 +312,18 @@ def test_a_layer_of_odd_rows_is_padded_and_cut(run, given):
     np.testing.assert_array_equal(found, expected, strict=True)
 
 
+def test_a_bias_that_is_one_number_stays_one(run):
+    model = layer()
+    bias = numpy_helper.from_array(np.array(0.5, np.float16), "b")
+    model.graph.initializer[1].CopyFrom(bias)
+    before = copy_of(model)
+    assert align_products(model) == ["Gemm.0"]
+    assert list(model.graph.initializer[1].dims) == []
+    x = np.random.default_rng(1).standard_normal((5, 16)).astype(np.float16)
+    (expected,), (found,) = run(before, {"x": x}), run(model, {"x": x})
+    np.testing.assert_array_equal(found, expected, strict=True)
+
+
 @pytest.mark.parametrize(
     "miss",
     [
