@@ -12,8 +12,9 @@ none but torchvision's export and PyTorch, which cannot be told not to: they are
 and again by maskrt's session with masks pasted. All take turns, so a busy machine hurts them alike.
 A row has the median and the least wall time, and the least processor time of all threads. On a busy
 machine the wall time is that of its other programs, and processor time holds what threads spin
-while they wait for each other: give --threads 1 there, or wait for a quiet hour; the load is printed. Weights are random: speed does not depend on them.
-Memory is the growth of the process while the model is loaded and run for the first time.
+while they wait for each other: give --threads 1 there, or wait for a quiet hour; the load is
+printed. Weights are random: speed does not depend on them. Memory is the growth of the process
+while the model is loaded and run for the first time.
 """
 
 import argparse
