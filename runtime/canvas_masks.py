@@ -126,9 +126,9 @@ def _crops(
             down, across = _within(down, y1, y2), _within(across, x1, x2)
             seen = _seen_within(source, down, across, threshold)
         else:
-            seen = np.greater(source, threshold)
-        seen_rows, seen_columns = np.asarray(seen.any(axis=1)), np.asarray(seen.any(axis=0))
-        rows, columns = touched(down, seen_rows), touched(across, seen_columns)
+            seen = np.asarray(source > threshold)
+        rows = touched(down, np.asarray(seen.any(axis=1)))
+        columns = touched(across, np.asarray(seen.any(axis=0)))
         inside = np.empty((len(rows.low), len(columns.low)), bool)
         if inside.size:
             first, last = int(rows.low[0]), int(rows.high[-1])

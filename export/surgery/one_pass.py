@@ -147,6 +147,8 @@ def one_pass_detector(
         Declined: it is none.
         UsageError: something of `given` does not go with it.
     """
+    if half:
+        notes.add("precision", "its weights are FP16, and are computed in FP32 here", ())
     size = _size(graph)
     form, names = (None, None) if not outputs else (outputs[0], tuple(outputs[1:]))
     head = _head(graph, size, notes, form, names)

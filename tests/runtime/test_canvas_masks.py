@@ -78,8 +78,11 @@ def test_any_picture_equals_the_definition(size: tuple[int, int], frame: MaskFra
     spec = InputSpec(60, 92)
     place = placement(*size, spec)
     masks = _blobs(5, 16, 24, seed=sum(size))
-    found = paste_canvas_masks(masks, place, frame=frame)
-    defined = definition_of(frame, MaskPaste.TORCHVISION)(masks, place)
+    h, w = size
+    boxes = np.array([[w * 0.1, h * 0.2, w * 0.9, h * 0.85]] * 5, np.float32)
+    given = (masks, place, boxes) if frame is MaskFrame.CANVAS_BOXED else (masks, place)
+    found = paste_canvas_masks(masks, place, frame=frame, boxes=boxes)
+    defined = definition_of(frame, MaskPaste.TORCHVISION)(*given)
     assert found.shape == (5, *size)
     assert found.any()
     assert (found != defined).mean() < 1e-5  # float32 against float64, at the threshold alone
