@@ -32,6 +32,7 @@ __all__ = [
     "keep_options",
     "kept_layers",
     "model_options",
+    "model_words_option",
     "on_device_option",
     "precision_option",
     "progress_bars",
@@ -48,6 +49,11 @@ precision_option = click.option(
 on_device_option = click.option(
     "--on-device", is_flag=True, help="Letterbox and paste on the GPU, too, in one CUDA graph."
 )
+
+model_words_option = click.option(
+    "--model", metavar="MODEL",
+    help="With --weights: the model in your own words, if it is neither torchvision: nor maskrt:.",
+)  # fmt: skip
 
 
 class _OutputFile(click.Path):
