@@ -24,6 +24,7 @@ def check(
     precision: Precision | str | None = None,
     max_ap_drop: float | None = None,
     weights: Path | str | None = None,
+    model: str | None = None,
     explain: bool = False,
     dask: str | None = None,
     progress: Progress = silent,
@@ -42,6 +43,8 @@ def check(
         max_ap_drop: budget; the report says whether it was met (`report.passed`).
         weights: the PyTorch weights that the bundle was compiled from: the reference is then the
             PyTorch model itself, otherwise the bundle's canonical FP32 graph.
+        model: that model in your own words, such as `"package.module:factory"`. Of those in the
+            bundle only `torchvision:NAME` and `maskrt:NAME` are followed, since others name code.
         explain: find out where the AP was lost: by stage, and layer by layer. This runs the data
             set about ten times more.
         dask: address of a Dask scheduler whose workers run the pictures; they must see the same
@@ -54,8 +57,8 @@ def check(
     """
     measured = measure(
         bundle, images=images, annotations=annotations, target=target, as_target=as_target,
-        precision=precision, max_ap_drop=max_ap_drop, weights=weights, explain=explain, dask=dask,
-        progress=progress,
+        precision=precision, max_ap_drop=max_ap_drop, weights=weights, model=model, explain=explain,
+        dask=dask, progress=progress,
     )  # fmt: skip
     if measured.unsaved:
         warnings.warn(f"the report is not in the bundle: {measured.unsaved}", stacklevel=2)
