@@ -10,9 +10,11 @@ maskrt's graph in FP32 and with Q/DQ, PyTorch eager and torch.compile. OpenVINO 
 Each is given a letterboxed picture and hands out boxes and masks over boxes; masks are pasted by
 none but torchvision's export and PyTorch, which cannot be told not to: they are timed as they are,
 and again by maskrt's session with masks pasted. All take turns, so a busy machine hurts them alike.
-A row has the median and the least wall time, and the least processor time of all threads, which
-other programs on the machine hardly change. Weights are random: speed does not depend on them.
-Memory is the growth of the process while the model is loaded and run for the first time.
+A row has the median and the least wall time, and the least processor time of all threads. On a busy
+machine the wall time is that of its other programs, and processor time holds what threads spin
+while they wait for each other: give --threads 1 there, or wait for a quiet hour; the load is
+printed. Weights are random: speed does not depend on them. Memory is the growth of the process
+while the model is loaded and run for the first time.
 """
 
 import argparse
@@ -236,7 +238,7 @@ def _opened(name: str, make: Callable[[], tuple[Run, int]], picture: np.ndarray)
         run, size = make()
         found = run(picture)
     except Exception as error:  # whatever a peer raises is its row's text
-        return Row(name, why=f"{type(error).__name__}: {' '.join(str(error).split())[:160]}")
+        return Row(name, why=f"{type(error).__name__}: {' '.join(str(error).split())[-200:]}")
     return Row(name, run, size, max(0, _resident() - before), found=found)
 
 

@@ -35,6 +35,7 @@ from .bundle_checks import (
     storing,
 )
 from .errors import BundleError, UsageError
+from .external_data import check_self_contained
 from .folders import check_not_inside, files_in, link, staging
 from .input_spec import InputSpec
 from .masks import MaskFrame, MaskPaste
@@ -252,6 +253,8 @@ class Bundle:
                 f"{self.path / relative} is not the file that maskrt wrote (its sha256 differs): "
                 "compile the model again."
             )
+        if relative.endswith(".onnx"):
+            check_self_contained(raw, self.path / relative)
         return raw
 
     def read_json(self, relative: str) -> dict[str, Any]:

@@ -2,9 +2,14 @@
 
 A Jetson needs numpy, onnx and its own TensorRT; a workstation that only checks accuracy needs no
 torch. So nothing heavy is imported at module level: `require("torch", ...)` is the one door.
+
+It is also where packages are told not to call home. ONNX Runtime 1.32 reads that when it is loaded,
+and later calls do not undo what it has begun by then: a device id and a database of events in the
+user's cache folder, sent away from a thread of its own. Programs that maskrt starts inherit it.
 """
 
 import importlib
+import os
 from types import ModuleType
 
 from .errors import MissingDependencyError
@@ -26,6 +31,10 @@ _EXTRA_OF = {
     "distributed": "dask",
     "timm": "timm",
 }
+_SILENT = {
+    "ORT_DISABLE_TELEMETRY": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",  # timm imports huggingface_hub
+}
 _DISTRIBUTION_OF = {"PIL": "pillow"}
 _ON_A_JETSON = {
     "tensorrt": "sudo apt install python3-libnvinfer and install maskrt in an environment that "
@@ -44,6 +53,8 @@ def require(module: str, purpose: str) -> ModuleType:
         MissingDependencyError: the package is not installed or does not load.
     """
     package = module.partition(".")[0]
+    for name, value in _SILENT.items():
+        os.environ.setdefault(name, value)  # who has set it otherwise has decided
     try:
         return importlib.import_module(module)
     except (ImportError, RuntimeError, OSError) as error:  # torchvision beside another torch's

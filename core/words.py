@@ -1,11 +1,17 @@
 """What sentences share: commands that a shell takes as they are printed, nouns, suggestions."""
 
+import re
 import shlex
 from collections.abc import Iterable
 from difflib import get_close_matches
 from pathlib import Path
 
-__all__ = ["command", "counted", "suggestion"]
+__all__ = ["command", "counted", "for_terminal", "suggestion"]
+
+# Control characters but for tab and newline, what turns the direction of writing, lone surrogates.
+_UNPRINTED = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
+)
 
 
 def command(*words: str | Path) -> str:
@@ -35,3 +41,12 @@ def suggestion(name: str, known: Iterable[str]) -> str:
     names = list(known)
     close = get_close_matches(name, names, 1)
     return f"did you mean {close[0]}?" if close else f"choose one of {', '.join(names)}."
+
+
+def for_terminal(text: str) -> str:
+    """Return `text` with what a terminal would obey written out, whoever put it into a name.
+
+    >>> for_terminal("a ball\x1b[2J")
+    'a ball\\\\x1b[2J'
+    """
+    return _UNPRINTED.sub(lambda found: ascii(found[0])[1:-1], text)

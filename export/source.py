@@ -27,7 +27,7 @@ from .prefixes import Unwrapped, unwrapped
 from .weights import file_sha256, load_weights, misfit, printable, read_checkpoint
 from .zoo import TIMM_PREFIX, ZOO
 
-__all__ = ["Source", "load_source"]
+__all__ = ["Source", "check_follows", "load_source"]
 
 # torchvision sets the epsilon of these models' batch norms to 0 for these weights; a state dict
 # does not say so, and loading them without it costs AP (torchvision's overwrite_eps).
@@ -35,6 +35,7 @@ _ZERO_EPSILON = {
     ("fasterrcnn_resnet50_fpn", "COCO_V1"),
     ("maskrcnn_resnet50_fpn", "COCO_V1"),
 }
+_OWN_SCHEMES = ("torchvision", "maskrt")  # looked up in a list of names, never imported by name
 _EPSILON_WARNING = (
     "the weights come from frozen batch norms and are not a file that torchvision publishes, so "
     "their epsilon (0 if fine-tuned from COCO_V1, taken here as 1e-5) is unknown: check the AP "
@@ -106,6 +107,20 @@ def load_source(
             if names is None and _epsilon_in_doubt(built, state.tensors, name):
                 about["warning"] = _EPSILON_WARNING
     return Source(built.eval(), names, about)
+
+
+def check_follows(words: str) -> None:
+    """Raise `UsageError` if words that a bundle's manifest holds name code of another package.
+
+    Importing that would run whatever lies under the name, the working folder included.
+    """
+    if words.partition(":")[0] in _OWN_SCHEMES:
+        return
+    raise UsageError(
+        f"the bundle names {words!r} as its model, which is code that a bundle cannot have run: "
+        "if you trust that code, name it yourself (--model package.module:factory; in Python, "
+        "model=), or leave the weights out."
+    )
 
 
 def _check_num_classes(num_classes: int | None, model: str | nn.Module) -> None:

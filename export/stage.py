@@ -12,7 +12,7 @@ from ..core import InputError, InputSpec, Manifest, UsageError
 from ..core.masks import MaskFrame, MaskPaste
 from .families.family import Family, Reference
 from .families.registry import family_of
-from .source import load_source
+from .source import check_follows, load_source
 from .trace import trace
 from .weights import file_sha256
 
@@ -79,29 +79,34 @@ def export_model(
     return Export(canonical, manifest, family.reference(source.model, spec))
 
 
-def load_reference(manifest: Manifest, weights: Path | str) -> Reference:
+def load_reference(manifest: Manifest, weights: Path | str, model: str | None = None) -> Reference:
     """Rebuild the PyTorch model that a bundle was compiled from.
 
     Args:
         manifest: the bundle's.
         weights: the very file that the bundle was compiled from.
+        model: the words for the model if the user says them; None takes the manifest's, of which
+            only `torchvision:` and `maskrt:` are followed: a bundle may come from anybody.
 
     Raises:
         InputError: another file, or a bundle whose model was not given by name.
+        UsageError: the manifest names other code, and the user did not.
     """
-    words, recorded = manifest.source["model"], manifest.source["weights"]
-    if recorded is None or ":" not in words:
+    words, recorded = manifest.source.get("model"), manifest.source.get("weights")
+    if not isinstance(words, str) or not isinstance(recorded, dict) or ":" not in words:
         raise InputError(
             f"the bundle was compiled from {words} without a weights file, so its PyTorch model "
             "cannot be rebuilt: check against the canonical graph by leaving weights out."
         )
-    if file_sha256(weights) != recorded["sha256"]:
+    if model is None:
+        check_follows(words)
+    if file_sha256(weights) != recorded.get("sha256"):
         raise InputError(
             f"weights {weights} are not the file that the bundle was compiled from "
-            f"({recorded['file']}): give that one."
+            f"({recorded.get('file')}): give that one."
         )
-    model = load_source(words, weights=weights).model
-    return family_of(model).reference(model, manifest.input)
+    rebuilt = load_source(model or words, weights=weights).model
+    return family_of(rebuilt).reference(rebuilt, manifest.input)
 
 
 def _shapes(model: onnx.ModelProto) -> dict[str, tuple[int, ...]]:

@@ -23,8 +23,9 @@ if TYPE_CHECKING:
     from .core import Bundle, InputSpec, Instances, MaskrtError, Precision, Target
     from .export.surgery import Examination
     from .inspection import Inspection, inspect
+    from .measurement import check
     from .packaging.package import Package, package
-    from .pipeline import build, calibrate, check, compile, export_bundle, load
+    from .pipeline import build, calibrate, compile, export_bundle, load
     from .running.bench import Bench, bench
     from .running.pictures import RunResult, run
     from .runtime import Frame, Session
@@ -81,7 +82,8 @@ _NAMES_IN = {
     ".export.surgery": "Examination",
     ".inspection": "Inspection inspect",
     ".packaging.package": "Package package",
-    ".pipeline": "build calibrate check compile export_bundle load",
+    ".measurement": "check",
+    ".pipeline": "build calibrate compile export_bundle load",
     ".running.bench": "Bench bench",
     ".running.pictures": "RunResult run",
     ".runtime": "Frame Session",

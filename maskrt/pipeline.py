@@ -7,19 +7,14 @@ asked is checked first, and is one thing from then on (`compiling/request.py`,
 `precision/request.py`); what the stages do is in `compiling/stages.py`.
 """
 
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from . import calib
 from .calib.bundled import read_model
-from .checking import accuracy
 from .checking.conversion import refuse_blind_engine
-from .checking.foretold import run_as
-from .checking.runs import Run, run_here
 from .compiling.request import (
     CompileRequest,
     EngineRequest,
@@ -43,23 +38,13 @@ from .core.masks import MaskPaste
 from .precision.request import Judged, Pictures, RecipeRequest
 from .runtime import Session, open_session
 from .runtime.build import BuildOptions
-from .runtime.check import CocoDataset
 from .runtime.possible import check_can_exist, is_measurable
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from .runtime.check import Report
 
-__all__ = [
-    "build",
-    "calibrate",
-    "check",
-    "compile",
-    "export_bundle",
-    "load",
-    "measure",
-]
+__all__ = ["build", "calibrate", "compile", "export_bundle", "load"]
 
 
 def compile(
@@ -327,85 +312,3 @@ def load(
     """
     check_can_exist(bundle, target, precision)
     return open_session(bundle, target, precision, on_device=on_device)
-
-
-def check(
-    bundle: Bundle | Path | str,
-    *,
-    images: Path | str,
-    annotations: Path | str,
-    target: Target | str | None = None,
-    as_target: Target | str | None = None,
-    precision: Precision | str | None = None,
-    max_ap_drop: float | None = None,
-    weights: Path | str | None = None,
-    explain: bool = False,
-    dask: str | None = None,
-    progress: Progress = silent,
-) -> "Report":
-    """Measure COCO AP of an engine, and what it lost against the FP32 reference.
-
-    Args:
-        bundle: the bundle.
-        images: folder of the annotated pictures.
-        annotations: COCO instances JSON.
-        target: None is the best that this machine can run.
-        as_target: foretell what an engine for this target, such as `"rtx"`, will compute: its graph
-            is evaluated exactly on this CPU, and compared with the engine for `cpu` as well
-            (`report.foretold`). No engine need be there.
-        precision: None is the bundle's own.
-        max_ap_drop: budget; the report says whether it was met (`report.passed`).
-        weights: the PyTorch weights that the bundle was compiled from: the reference is then the
-            PyTorch model itself, otherwise the bundle's canonical FP32 graph.
-        explain: find out where the AP was lost: by stage, and layer by layer. This runs the data
-            set about ten times more.
-        dask: address of a Dask scheduler whose workers run the pictures; they must see the same
-            files. The numbers are the same.
-        progress: told what goes on.
-
-    Returns:
-        The report; it is also written to the bundle's `report/`, and a warning says if it could
-        not be.
-    """
-    measured = measure(
-        bundle, images=images, annotations=annotations, target=target, as_target=as_target,
-        precision=precision, max_ap_drop=max_ap_drop, weights=weights, explain=explain, dask=dask,
-        progress=progress,
-    )  # fmt: skip
-    if measured.unsaved:
-        warnings.warn(f"the report is not in the bundle: {measured.unsaved}", stacklevel=2)
-    return measured.report
-
-
-def measure(
-    bundle: Bundle | Path | str,
-    *,
-    images: Path | str,
-    annotations: Path | str,
-    as_target: Target | str | None = None,
-    dask: str | None = None,
-    **asked: Any,
-) -> accuracy.Measured:
-    """Do what `check` does, and return the report with its page; `asked` is of `check`."""
-    run: Run = run_here
-    if as_target is not None:
-        _refuse_beside_as_target(
-            target=asked.get("target"), explain=asked.get("explain"), dask=dask
-        )
-        run, asked["target"] = run_as, as_target
-    elif dask is not None:
-        from .cluster.check import run_on_cluster
-
-        run = partial(run_on_cluster, address=dask)
-    opened, dataset = Bundle.open(bundle), CocoDataset.load(images, annotations)
-    return accuracy.measure(opened, dataset, run=run, **asked)
-
-
-def _refuse_beside_as_target(**given: object) -> None:
-    """Raise `UsageError` for what says nothing of a check `as_target`."""
-    for name, value in given.items():
-        if value:
-            raise UsageError(
-                f"an evaluation as another target runs no engine, so {name} says nothing of it: "
-                "leave out one of the two."
-            )

@@ -392,7 +392,7 @@ class _QdqGraph:
 def _open(model: Any) -> Any:
     runtime = require("onnxruntime", "find out which INT8 kernels are exact here")
     options = runtime.SessionOptions()
-    options.log_severity_level = 3
+    options.log_severity_level = 4  # what is an error is raised as well
     options.intra_op_num_threads = 1
     providers = ["CPUExecutionProvider"]
     return runtime.InferenceSession(model.SerializeToString(), options, providers=providers)

@@ -8,6 +8,7 @@ from ..core import Bundle, BundleError, Precision, Progress, StorageError, Targe
 from ..core.bundle import REPORT
 from ..runtime.check import BUDGETED, CocoDataset, Report, drop_interval, render_html
 from .category_numbers import check_numbering
+from .references import check_named
 from .runs import STORED, Ran, Reference, Run, RunRequest, find_reference, run_here
 
 __all__ = ["Measured", "measure", "store_reference"]
@@ -35,6 +36,7 @@ def measure(
     precision: Precision | str | None = None,
     max_ap_drop: float | None = None,
     weights: Path | str | None = None,
+    model: str | None = None,
     explain: bool = False,
     run: Run = run_here,
     progress: Progress = silent,
@@ -43,12 +45,18 @@ def measure(
 
     `run` runs both models. The other arguments are those of `maskrt.check`.
     """
+    check_named(weights, model)
     check_numbering(bundle.manifest, dataset)
     opened = dict(bundle.digests)
-    ran = run(RunRequest(bundle, dataset, target, precision, weights), progress)
+    ran = run(RunRequest(bundle, dataset, target, precision, weights, model), progress)
     report = _report(bundle, ran, max_ap_drop)
     if explain:
-        how = _explained(bundle, dataset, ran.target, ran.precision, weights, progress)
+        from .explanation import explain as explained
+
+        how = explained(
+            bundle, dataset, ran.target, ran.precision, weights=weights, words=model,
+            progress=progress,
+        )  # fmt: skip
         report = replace(report, **how)
     page = render_html(report, ran.worst.pictures())
     engine = bundle.engine_folder(ran.target, ran.precision) + "/"
@@ -102,6 +110,7 @@ def store_reference(
     images: Path | str,
     annotations: Path | str,
     weights: Path | str | None = None,
+    model: str | None = None,
     progress: Progress = silent,
 ) -> Reference:
     """Run the reference and store its results in the bundle, for a device that cannot run it.
@@ -111,10 +120,11 @@ def store_reference(
     Returns:
         The results and their evaluator, whose `metrics()` are the reference's AP.
     """
+    check_named(weights, model)
     opened, dataset = Bundle.open(bundle), CocoDataset.load(images, annotations)
     with opened.edit() as staged:
         staged.remove(STORED)
-        reference = find_reference(staged, dataset, weights, progress)
+        reference = find_reference(staged, dataset, weights, progress, model=model)
         staged.write(STORED, reference.results.to_bytes())
     return reference
 
@@ -140,19 +150,6 @@ def _foretold_note(ran: Ran) -> str:
         f"Foretold: the graph of an engine for {ran.target.name}, evaluated exactly on this CPU; "
         "no engine ran, and the latency is not that target's."
     )
-
-
-def _explained(
-    bundle: Bundle,
-    dataset: CocoDataset,
-    target: Target,
-    precision: Precision,
-    weights: Path | str | None,
-    progress: Progress,
-) -> dict[str, Any]:
-    from .explanation import explain
-
-    return explain(bundle, dataset, target, precision, weights=weights, progress=progress)
 
 
 def _size(info: dict[str, Any]) -> dict[str, Any]:

@@ -226,7 +226,7 @@ def _range_used(
 def _session(model: onnx.ModelProto) -> Any:
     ort = require("onnxruntime", "measure how layers diverge")
     options = ort.SessionOptions()
-    options.log_severity_level = 3
+    options.log_severity_level = 4  # what is an error is raised as well
     return ort.InferenceSession(
         model.SerializeToString(), options, providers=["CPUExecutionProvider"]
     )

@@ -31,11 +31,12 @@ def explain(
     precision: Precision,
     *,
     weights: Path | str | None = None,
+    words: str | None = None,
     progress: Progress = silent,
 ) -> dict[str, Any]:
-    """Return `attribution` and `divergence` for a report."""
+    """Return `attribution` and `divergence` for a report; `words` name the PyTorch model."""
     model = onnx.load_model_from_string(bundle.read(MODEL))
-    open_reference = None if weights is None else lambda: pytorch_backend(bundle, weights)
+    open_reference = None if weights is None else lambda: pytorch_backend(bundle, weights, words)
     return {
         "divergence": explain_layers(bundle, model, dataset, target, precision),
         "attribution": attribute_loss(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..core import Bundle, Manifest, Progress
+from ..core import Bundle, Manifest, Progress, UsageError
 from ..core.bundle import MODEL
 from ..runtime import Backend, Session
 from ..runtime.backends.cpu import CpuBackend
@@ -24,6 +24,7 @@ __all__ = [
     "ReferenceBackend",
     "bare_session",
     "canonical_session",
+    "check_named",
     "evaluate_session",
     "pytorch_backend",
     "pytorch_session",
@@ -54,16 +55,29 @@ def canonical_session(bundle: Bundle) -> Session:
     return bare_session(CpuBackend(bundle.read(MODEL)), bundle.manifest)
 
 
-def pytorch_session(bundle: Bundle, weights: Path | str) -> Session:
-    """Open the PyTorch model that the bundle was compiled from, in FP32."""
-    return bare_session(pytorch_backend(bundle, weights), bundle.manifest)
+def pytorch_session(bundle: Bundle, weights: Path | str, model: str | None = None) -> Session:
+    """Open the PyTorch model that the bundle was compiled from, in FP32; see `pytorch_backend`."""
+    return bare_session(pytorch_backend(bundle, weights, model), bundle.manifest)
 
 
-def pytorch_backend(bundle: Bundle, weights: Path | str) -> Backend:
-    """Open the PyTorch model that the bundle was compiled from, as a backend."""
+def pytorch_backend(bundle: Bundle, weights: Path | str, model: str | None = None) -> Backend:
+    """Open the PyTorch model that the bundle was compiled from, as a backend.
+
+    `model` is who it is in the user's own words, without which a bundle's are followed only as far
+    as this program's own models (`export.load_reference`).
+    """
     from ..export import load_reference
 
-    return ReferenceBackend(load_reference(bundle.manifest, weights))
+    return ReferenceBackend(load_reference(bundle.manifest, weights, model))
+
+
+def check_named(weights: Path | str | None, model: str | None) -> None:
+    """Raise `UsageError` if the PyTorch model is named and its weights are not."""
+    if model is not None and weights is None:
+        raise UsageError(
+            f"model is {model!r}, and says nothing without the weights that the bundle was "
+            "compiled from: give these, too."
+        )
 
 
 def bare_session(backend: Backend, manifest: Manifest, **stages: Any) -> Session:

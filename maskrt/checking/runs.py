@@ -83,6 +83,7 @@ class RunRequest:
         target: None is the best one here.
         precision: None is the bundle's own.
         weights: of the PyTorch model, which is the reference then; see the module's text.
+        model: that model in the user's own words, if the bundle's are not to be followed.
     """
 
     bundle: Bundle
@@ -90,6 +91,7 @@ class RunRequest:
     target: Target | str | None = None
     precision: Precision | str | None = None
     weights: Path | str | None = None
+    model: str | None = None
 
 
 class Run(Protocol):
@@ -106,7 +108,7 @@ def run_here(request: RunRequest, progress: Progress) -> Ran:
     check_can_exist(bundle, request.target, request.precision)
     agreement, worst = Agreement(), Worst()
     with open_session(bundle, request.target, request.precision) as session:
-        reference = find_reference(bundle, dataset, request.weights, progress)
+        reference = find_reference(bundle, dataset, request.weights, progress, model=request.model)
 
         def seen(entry: CocoImage, image: np.ndarray, found: Instances) -> None:
             expected = reference.results.of(entry.id, session.class_names)
@@ -128,13 +130,15 @@ def find_reference(
     dataset: CocoDataset,
     weights: Path | str | None = None,
     progress: Progress = silent,
+    *,
+    model: str | None = None,
 ) -> Reference:
     """Return the reference on a data set; it runs unless its results are in the bundle."""
     stored = stored_reference(bundle, dataset) if weights is None else None
     if stored is not None:
         return stored
     key = results_key(dataset, bundle.digests[MODEL])
-    name, session = _reference_session(bundle, weights)
+    name, session = _reference_session(bundle, weights, model)
     recorder = Recorder()
     with session:
         found = evaluate_session(
@@ -144,11 +148,13 @@ def find_reference(
     return Reference(name, recorder.finish(name, key), found.evaluator)
 
 
-def _reference_session(bundle: Bundle, weights: Path | str | None) -> tuple[str, Session]:
+def _reference_session(
+    bundle: Bundle, weights: Path | str | None, model: str | None
+) -> tuple[str, Session]:
     """Return the reference's name and session: PyTorch if weights are given, else canonical."""
     if weights is None:
         return "canonical FP32", canonical_session(bundle)
-    return "PyTorch FP32", pytorch_session(bundle, weights)
+    return "PyTorch FP32", pytorch_session(bundle, weights, model)
 
 
 def stored_reference(bundle: Bundle, dataset: CocoDataset) -> Reference | None:

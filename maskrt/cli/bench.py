@@ -11,6 +11,7 @@ from .options import (
     OUTPUT_FILE,
     bundle_argument,
     console,
+    model_words_option,
     on_device_option,
     precision_option,
     progress_bars,
@@ -38,6 +39,7 @@ __all__ = ["command"]
     "--weights", type=click.Path(path_type=Path),
     help="The PyTorch weights that BUNDLE was compiled from: time PyTorch, too.",
 )  # fmt: skip
+@model_words_option
 @click.option("--json", "json_file", type=OUTPUT_FILE, help="Write the figures here.")
 @click.option("--plot", type=OUTPUT_FILE, metavar="FILE", help="Draw them: .svg or .png.")
 def command(
@@ -48,6 +50,7 @@ def command(
     runs: int,
     images: Path | None,
     weights: Path | None,
+    model: str | None,
     json_file: Path | None,
     plot: Path | None,
 ) -> None:
@@ -61,7 +64,7 @@ def command(
     with progress_bars() as progress:
         found = bench(
             bundle, target=target, precision=precision, runs=runs, images=images, weights=weights,
-            on_device=on_device, progress=progress,
+            model=model, on_device=on_device, progress=progress,
         )  # fmt: skip
     if json_file is not None:
         write_text(json_file, json.dumps(found.to_json(), indent=2) + "\n")

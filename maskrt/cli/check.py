@@ -6,7 +6,14 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.table import Table
 
-from .options import OUTPUT_FILE, bundle_argument, console, precision_option, progress_bars
+from .options import (
+    OUTPUT_FILE,
+    bundle_argument,
+    console,
+    model_words_option,
+    precision_option,
+    progress_bars,
+)  # fmt: skip
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -35,6 +42,7 @@ __all__ = ["command"]
     "--weights", type=click.Path(path_type=Path),
     help="The PyTorch weights that BUNDLE was compiled from: compare with PyTorch itself.",
 )  # fmt: skip
+@model_words_option
 @click.option(
     "--explain", is_flag=True,
     help="Find where the AP was lost, by stage and by layer: about ten more runs of the pictures.",
@@ -58,6 +66,7 @@ def command(
     precision: str | None,
     max_ap_drop: float | None,
     weights: Path | None,
+    model: str | None,
     explain: bool,
     dask: str | None,
     store_reference: bool,
@@ -66,18 +75,18 @@ def command(
     junit_file: Path | None,
 ) -> None:
     """Measure COCO AP of BUNDLE's engine and what it lost against the FP32 reference."""
-    from ..pipeline import measure
+    from ..measurement import measure
     from ..runtime.check import enforce, render_junit
     from ..runtime.check.report import write_text
 
     if store_reference:
-        _store(bundle, images, annotations, weights)
+        _store(bundle, images, annotations, weights, model)
         return
     with progress_bars() as progress:
         report, page, unsaved = measure(
             bundle, images=images, annotations=annotations, target=target, as_target=as_target,
-            precision=precision, max_ap_drop=max_ap_drop, weights=weights, explain=explain,
-            dask=dask, progress=progress,
+            precision=precision, max_ap_drop=max_ap_drop, weights=weights, model=model,
+            explain=explain, dask=dask, progress=progress,
         )  # fmt: skip
     _print(report)
     if unsaved:
@@ -95,13 +104,16 @@ def command(
         console().print(f"passed: no AP drops by more than {max_ap_drop:g}.", style="green")
 
 
-def _store(bundle: Path, images: Path, annotations: Path, weights: Path | None) -> None:
+def _store(
+    bundle: Path, images: Path, annotations: Path, weights: Path | None, model: str | None
+) -> None:
     from ..checking.accuracy import store_reference
 
     with progress_bars() as progress:
         reference = store_reference(
-            bundle, images=images, annotations=annotations, weights=weights, progress=progress
-        )
+            bundle, images=images, annotations=annotations, weights=weights, model=model,
+            progress=progress,
+        )  # fmt: skip
     screen = console()
     for kind, values in reference.evaluator.metrics().items():
         screen.print(f"{kind:9} AP {_number(values['AP'])}")

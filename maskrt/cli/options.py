@@ -22,6 +22,7 @@ from rich.text import Text
 
 from ..core import Placing, Resampling
 from ..core.masks import MaskPaste
+from ..core.words import for_terminal
 from .signs_of_life import SignsOfLife
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "keep_options",
     "kept_layers",
     "model_options",
+    "model_words_option",
     "on_device_option",
     "precision_option",
     "progress_bars",
@@ -48,6 +50,11 @@ precision_option = click.option(
 on_device_option = click.option(
     "--on-device", is_flag=True, help="Letterbox and paste on the GPU, too, in one CUDA graph."
 )
+
+model_words_option = click.option(
+    "--model", metavar="MODEL",
+    help="With --weights: the model in your own words, if it is neither torchvision: nor maskrt:.",
+)  # fmt: skip
 
 
 class _OutputFile(click.Path):
@@ -68,9 +75,17 @@ class _OutputFile(click.Path):
 OUTPUT_FILE = _OutputFile()
 
 
+class _Console(Console):
+    """Writes control characters out: names come from files, and files from anybody."""
+
+    def render_str(self, text: str, **how: Any) -> Text:
+        """Return the text of a string: printed, in a table's cell, in its title."""
+        return super().render_str(for_terminal(text), **how)
+
+
 def console() -> Console:
     """Return the console that results are printed on (standard output), wide enough for a table."""
-    screen = Console(highlight=False, markup=False, soft_wrap=True)
+    screen = _Console(highlight=False, markup=False, soft_wrap=True)
     screen.width = max(screen.width, _TABLE_WIDTH)
     return screen
 
@@ -230,7 +245,7 @@ def progress_bars() -> Iterator[Callable[[str, int, int], None]]:
     """
     screen = Console(stderr=True)
     if not screen.is_terminal or screen.is_dumb_terminal:
-        with SignsOfLife(lambda line: click.echo(line, err=True)).start() as signs:
+        with SignsOfLife(lambda line: click.echo(for_terminal(line), err=True)).start() as signs:
             yield signs.show
         return
     columns = (
@@ -246,7 +261,7 @@ def progress_bars() -> Iterator[Callable[[str, int, int], None]]:
 
         def show(stage: str, done: int, total: int) -> None:
             if stage not in stages:
-                stages[stage] = bars.add_task(stage, total=total)
+                stages[stage] = bars.add_task(for_terminal(stage), total=total)
             bars.update(stages[stage], completed=done, total=total)
 
         yield show

@@ -16,6 +16,7 @@ import click
 
 from ..core import MaskrtError, UsageError, suggestion
 from ..core.folders import asked_for
+from ..core.words import for_terminal
 
 __all__ = ["run"]
 
@@ -114,7 +115,7 @@ def _report_usage(error: click.ClickException) -> None:
     message = error.format_message()
     if message[1:2].islower():
         message = message[0].lower() + message[1:]
-    click.echo(f"error: {message}", err=True)
+    click.echo(for_terminal(f"error: {message}"), err=True)
 
 
 def _as_options(sentence: str, given: list[str]) -> str:
@@ -131,5 +132,5 @@ def _as_options(sentence: str, given: list[str]) -> str:
 
 def _report(sentence: str, debug: bool) -> None:
     if debug:
-        traceback.print_exc()
-    click.echo(f"error: {sentence}", err=True)
+        click.echo(for_terminal(traceback.format_exc()), err=True, nl=False)
+    click.echo(for_terminal(f"error: {sentence}"), err=True)

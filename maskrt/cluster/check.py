@@ -53,6 +53,7 @@ class Model(NamedTuple):
         weights: of the PyTorch reference; None is the canonical graph.
         content: what the files held, so that a worker does not go on with those that it opened
             before they were replaced.
+        words: of the PyTorch reference, the user's own; None follows the bundle's.
     """
 
     bundle: str
@@ -60,6 +61,7 @@ class Model(NamedTuple):
     precision: str | None = None
     weights: str | None = None
     content: str = ""
+    words: str | None = None
 
     @classmethod
     def of(
@@ -68,6 +70,7 @@ class Model(NamedTuple):
         target: Target | None = None,
         precision: Precision | None = None,
         weights: Path | str | None = None,
+        words: str | None = None,
     ) -> "Model":
         """Name a model by the files that hold it, as they are now."""
         digest = hashlib.sha256(json.dumps(bundle.digests, sort_keys=True).encode())
@@ -79,6 +82,7 @@ class Model(NamedTuple):
             None if precision is None else str(precision),
             None if weights is None else str(Path(weights).resolve()),
             digest.hexdigest(),
+            words,
         )
 
 
@@ -124,7 +128,7 @@ def run_on_cluster(request: RunRequest, progress: Progress, *, address: str) -> 
     with cluster(address) as client:
         reference = stored_reference(bundle, dataset) if weights is None else None
         if reference is None:
-            model = Model.of(bundle, weights=weights)
+            model = Model.of(bundle, weights=weights, words=request.model)
             found = spread(client, model, dataset, batch, "reference", progress)
             name = "canonical FP32" if weights is None else "PyTorch FP32"
             results = found.recorder.finish(name, results_key(dataset, bundle.digests[MODEL]))
@@ -196,5 +200,5 @@ def _open(model: Model) -> Session:
         target, precision = Target.parse(model.target), Precision.parse(model.precision)
         return open_session(bundle, target, precision)
     if model.weights is not None:
-        return pytorch_session(bundle, model.weights)
+        return pytorch_session(bundle, model.weights, model.words)
     return canonical_session(bundle)

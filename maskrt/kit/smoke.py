@@ -22,6 +22,7 @@ import numpy as np
 
 from .. import __version__
 from ..core import Bundle, CheckFailedError, MaskrtError, Precision, Target
+from ..core.words import for_terminal
 from .pictures import PICTURES, REFERENCE
 
 __all__ = ["main", "smoke"]
@@ -159,12 +160,12 @@ def main(kit: Path, target: str | None, runs: int) -> None:
     """Build and test the engine of KIT; the last line says whether it passed."""
 
     def say(step: str, what: str) -> None:
-        click.echo(f"{step:10}{what}")
+        click.echo(for_terminal(f"{step:10}{what}"))
 
     try:
         numbers = smoke(kit, say, target=target, runs=runs)
     except MaskrtError as error:
-        click.echo(f"FAILED: {error}")
+        click.echo(for_terminal(f"FAILED: {error}"))
         raise SystemExit(1) from None
     (kit / "smoke.json").write_text(json.dumps(numbers, indent=1), encoding="utf-8")
     click.echo("PASSED")

@@ -108,8 +108,8 @@ def _equalised(
     made = calib.make_recipe(graph, recipe.precision, statistics, method=recipe.method)
     forget(graph, pictures, spec)
     return replace(
-        calib.keep_like(made, recipe), graph=recipe.graph, factors=factors, calibration=recipe.calibration, rest=recipe.rest,
-        original=recipe.facts,
+        calib.keep_like(made, recipe), graph=recipe.graph, factors=factors,
+        calibration=recipe.calibration, rest=recipe.rest, original=recipe.facts,
     )  # fmt: skip
 
 

@@ -90,9 +90,9 @@ def fit_recipe(
         int8 = outcome.trials[0]
         raise CheckFailedError(
             f"none of {len(outcome.trials)} {recipe.precision} recipes with at least {least} "
-            f"of {len(recipe.layers)} layers in INT8 loses at most {judged.budget:g} AP (INT8 everywhere "
-            f"loses {int8.score.drop:.2f}): choose {_wider(recipe.precision)} or a wider budget. "
-            "No bundle was written."
+            f"of {len(recipe.layers)} layers in INT8 loses at most {judged.budget:g} AP (INT8 "
+            f"everywhere loses {int8.score.drop:.2f}): choose {_wider(recipe.precision)} or a "
+            "wider budget. No bundle was written."
         )
     first = judge.fastest(outcome.inside[:_FINALISTS])
     others = (trial for trial in outcome.inside if trial is not first)

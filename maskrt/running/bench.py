@@ -29,6 +29,7 @@ from typing import Any
 
 import numpy as np
 
+from ..checking.references import check_named, pytorch_session
 from ..core import Bundle, InputError, InputSpec, Precision, Progress, Target, require, silent
 from ..runtime import Session, list_images, open_session
 from ..runtime.backends import gpu_of
@@ -106,6 +107,7 @@ def bench(
     runs: int = 30,
     images: Path | str | None = None,
     weights: Path | str | None = None,
+    model: str | None = None,
     on_device: bool = False,
     progress: Progress = silent,
 ) -> Bench:
@@ -118,6 +120,7 @@ def bench(
         runs: how many calls.
         images: folder of pictures; None draws JPEG files as large as the input.
         weights: the PyTorch weights that the bundle was compiled from: time PyTorch, too.
+        model: that model in your own words, if the bundle's are not to be followed; see `check`.
         on_device: letterbox and paste on the GPU, too.
         progress: told after each call.
 
@@ -127,6 +130,7 @@ def bench(
     """
     opened = Bundle.open(bundle)
     check_can_exist(opened, target, precision)
+    check_named(weights, model)
     if weights is not None and not Path(weights).exists():  # before minutes are spent on the engine
         raise InputError(f"weights {weights} do not exist: give a .safetensors or .pth file.")
     spec = opened.manifest.input
@@ -140,7 +144,7 @@ def bench(
             found = replace(_bench(session, calls, runs, progress), device_bytes=taken())
             if weights is None:
                 return found
-            return _beside_pytorch(found, opened, session, calls, weights, progress)
+            return _beside_pytorch(found, opened, session, calls, (weights, model), progress)
 
 
 @dataclass
@@ -208,16 +212,14 @@ def _beside_pytorch(
     bundle: Bundle,
     session: Session,
     calls: list[list[Path]],
-    weights: Path | str,
+    original: tuple[Path | str, str | None],
     progress: Progress,
 ) -> Bench:
     """Time the engine and the PyTorch model in turn, so that a busy machine hurts both alike."""
-    from ..checking.references import pytorch_session
-
     rounds = min(found.runs, _REFERENCE_RUNS)
     ours, theirs = _Samples(), _Samples()
     progress("bench PyTorch", 0, rounds)
-    with pytorch_session(bundle, weights) as reference:
+    with pytorch_session(bundle, *original) as reference:
         _call(reference, calls[0], _Samples())
         for number in range(rounds):
             _call(session, calls[number % len(calls)], ours)

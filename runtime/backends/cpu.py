@@ -19,7 +19,7 @@ __all__ = ["CpuBackend"]
 
 _NEEDED_OUTPUTS = ("boxes", "scores", "labels", "count")
 _MOVES_SCALES = ("ConvMulFusion", "ConvAddFusion", "MatMulScaleFusion")
-_ERRORS_ONLY = 3  # ONNX Runtime's severities: 2 is warning, 3 error
+_FATAL_ONLY = 4  # errors (3) are raised as well, and their lines hold names from the graph
 
 
 class CpuBackend(Backend):
@@ -47,7 +47,7 @@ class CpuBackend(Backend):
         self._runtime = require("onnxruntime", "run engines for target cpu")
         options = self._runtime.SessionOptions()
         options.intra_op_num_threads = self._threads = _thread_count(threads)
-        options.log_severity_level = _ERRORS_ONLY
+        options.log_severity_level = _FATAL_ONLY
         more: dict[str, Any] = {"providers": ["CPUExecutionProvider"]}
         if exact:
             options.add_session_config_entry("session.disable_quant_qdq", "1")

@@ -42,7 +42,7 @@ def save_optimised(runtime: Any, model: Path, optimised: Path) -> None:
     options = runtime.SessionOptions()
     options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
     options.optimized_model_filepath = str(optimised)
-    options.log_severity_level = 3  # errors only
+    options.log_severity_level = 4  # what is an error is raised as well
     options.intra_op_num_threads = 1  # nothing is run
     runtime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
 

@@ -7,7 +7,9 @@ import pytest
 
 from maskrt.cli import main
 
-__all__ = ["check", "run"]
+__all__ = ["MODEL", "check", "run"]
+
+MODEL = ("--model", "tests.export.detectors:tiny_mask_rcnn")  # what `work` was compiled from
 
 
 def run(*words: Any) -> int:

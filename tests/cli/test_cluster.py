@@ -29,6 +29,7 @@ def test_a_cluster_gives_the_same_numbers_though_a_worker_dies(
     how: dict[str, Any] = {
         "images": work / "pictures", "annotations": work / "annotations.json", "target": "cpu",
         "weights": work / "tiny.pth" if weights else None,
+        "model": "tests.export.detectors:tiny_mask_rcnn" if weights else None,
     }  # fmt: skip
     alone = maskrt.check(work / "tiny.maskrt", **how).to_json()
     killed = []

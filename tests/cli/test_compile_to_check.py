@@ -11,7 +11,7 @@ from maskrt.core import Bundle
 from maskrt.runtime.check import Report
 from maskrt.runtime.check.schema import report_schema
 
-from .command_line import check, run
+from .command_line import MODEL, check, run
 
 pytest.importorskip("torch")
 pytestmark = pytest.mark.torch
@@ -39,7 +39,7 @@ def test_check_measures_the_drop(work: Path, capsys: pytest.CaptureFixture[str])
 def test_a_stored_reference_needs_nothing_to_run_it(
     work: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert check(work, "--store-reference", "--weights", work / "tiny.pth") == 0
+    assert check(work, "--store-reference", "--weights", work / "tiny.pth", *MODEL) == 0
     assert "PyTorch FP32" in capsys.readouterr().out
 
     def refuse(*_: object) -> None:
@@ -186,10 +186,10 @@ def test_improvements_are_kept_only_where_they_raise_ap(
 
 def test_pytorch_itself_as_the_reference(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("build", work / "tiny.maskrt", "--target", "cpu", "--precision", "fp32") == 0
-    assert check(work, "--precision", "fp32", "--weights", work / "tiny.pth",
+    assert check(work, "--precision", "fp32", "--weights", work / "tiny.pth", *MODEL,
                  "--max-ap-drop", "0.05") == 0  # fmt: skip
     assert "PyTorch FP32" in capsys.readouterr().out
     other = work / "other.pth"
     other.write_bytes((work / "tiny.pth").read_bytes() + b" ")
-    assert check(work, "--weights", other) == 1
+    assert check(work, "--weights", other, *MODEL) == 1
     assert "are not the file that the bundle was compiled from" in capsys.readouterr().err

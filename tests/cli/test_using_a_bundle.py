@@ -13,7 +13,7 @@ from maskrt.core import Bundle
 from maskrt.running.bench import bench_schema
 from maskrt.runtime.sources import Video
 
-from .command_line import run
+from .command_line import MODEL, run
 
 pytest.importorskip("torch")
 pytestmark = pytest.mark.torch
@@ -74,7 +74,8 @@ def test_bench(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     files = {"--json": work / "bench.json", "--plot": work / "bench.svg"}
     assert (
         run("bench", work / "tiny.maskrt", "--runs", 3, "--images", work / "pictures",
-            "--weights", work / "tiny.pth", *(word for pair in files.items() for word in pair))
+            "--weights", work / "tiny.pth", *MODEL,
+            *(word for pair in files.items() for word in pair))
         == 0
     )  # fmt: skip
     printed = capsys.readouterr().out

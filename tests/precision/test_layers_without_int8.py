@@ -1,4 +1,4 @@
-"""A model with layers that no target computes in INT8: an engine of what remains, and the reason."""
+"""A model with layers that no target computes in INT8: the rest is INT8, and the reason is said."""
 
 from pathlib import Path
 
@@ -19,7 +19,7 @@ DECONVOLUTION = "roi_heads.mask_predictor.conv5_mask"
 
 
 class _Upsampled(nn.Module):
-    """A mask predictor that upsamples: SiLU, nearest neighbours, a 4 x 4 deconvolution of stride 2."""
+    """A mask predictor that upsamples: SiLU, nearest Resize, a 4 x 4 deconvolution of stride 2."""
 
     def __init__(self, channels: int, classes: int) -> None:
         super().__init__()

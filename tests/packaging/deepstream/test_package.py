@@ -308,6 +308,7 @@ def _sampled(mask: np.ndarray, box: np.ndarray, side: int, kind: MaskFrame) -> n
                     MaskFrame.CANVAS: pixel / 4 - 0.5,
                     MaskFrame.CANVAS_LATE: (pixel - 2.5) / 4,
                     MaskFrame.CANVAS_EVEN: pixel * even - 0.5,
+                    MaskFrame.CANVAS_BOXED: pixel * even - 0.5,
                 }[kind]
                 at.append(min(max(element, 0), extent - 1))
             (top, left), (down, across) = np.floor(at).astype(int), np.mod(at, 1)
@@ -326,7 +327,9 @@ def test_masks_over_the_canvas_are_laid_over_their_boxes(
     runtime = pytest.importorskip("onnxruntime")
     rng = np.random.default_rng(0)
     boxes = np.array([[3.5, 8, 60, 90], [0, 0, 128, 96], [100.25, 70.5, 127.5, 95]], np.float32)
-    more = 3 if frame.is_even else 0  # as many prototypes as there are
+    more = (
+        3 if frame in (MaskFrame.CANVAS_EVEN, MaskFrame.CANVAS_BOXED) else 0
+    )  # as many prototypes as there are
     sides = (SPEC.height // 4 + more, SPEC.width // 4 + more)
     masks = rng.uniform(0, 1, (3, *sides)).astype(np.float32)
     graph = _canvas_graph(boxes, masks)
