@@ -8,8 +8,8 @@
       engines/<target>/    the engine and engine.json
       report/              report.json, report.html, pictures
 
-Nobody ever sees half a bundle: every change is made in a hidden folder beside it and renamed into
-place when it is complete. Files that a change leaves alone are hard links, so editing is cheap, and
+Nobody ever sees half a bundle: every change is made in a hidden folder beside it and takes its
+place when it is complete, in one step where the kernel has that (`folders.py`). Files that a change leaves alone are hard links, so editing is cheap, and
 files in the folder that the manifest does not list are the user's: an edit carries them over.
 
 Two programs may edit one bundle, build two targets, say: the one that ends later takes over what
@@ -34,9 +34,9 @@ from .bundle_checks import (
     parse_json,
     storing,
 )
-from .errors import BundleError, UsageError
+from .errors import BundleError, StorageError, UsageError
 from .external_data import check_self_contained
-from .folders import check_not_inside, files_in, link, staging
+from .folders import check_not_inside, files_in, link, recover, staging
 from .input_spec import InputSpec
 from .masks import MaskFrame, MaskPaste
 from .precision import Precision
@@ -50,6 +50,7 @@ PASTE_VERSION = 2  # of a manifest whose `mask_paste` a reader must know; else 1
 PLACING_VERSION = 3  # likewise of `placing`, `resampling` or masks that end with their boxes
 VERSIONS = (FORMAT_VERSION, PASTE_VERSION, PLACING_VERSION)
 MODEL, RECIPE, MANIFEST = "model.onnx", "recipe.json", "manifest.json"
+_ATTEMPTS = 3
 SEARCH, REPORT = "search.json", "report/report.json"
 
 
@@ -147,11 +148,13 @@ class Bundle:
         folder = Path(path)
         file = folder / MANIFEST
         if not file.is_file():
+            recover(folder)  # that is what a program leaves that is killed between two renames
+        if not file.is_file():
             raise BundleError(
                 f"{folder} {_fault(folder)}, so it is not a bundle: make one with maskrt compile."
             )
         with storing(f"read {file}"):
-            raw = file.read_bytes()
+            raw = _manifest_of(folder)
         try:
             data = json.loads(raw.decode("utf-8"))
             version = data["format_version"]
@@ -244,18 +247,48 @@ class Bundle:
         Raises:
             BundleError: the file is absent, or differs from the one that was written.
         """
-        if relative not in self.digests or not locate(self.path, relative).is_file():
-            raise BundleError(f"{self.path} has no {relative}: {self._remedy(relative)}.")
-        with storing(f"read {self.path / relative}"):
-            raw = (self.path / relative).read_bytes()
-        if hashlib.sha256(raw).hexdigest() != self.digests[relative]:
-            raise BundleError(
-                f"{self.path / relative} is not the file that maskrt wrote (its sha256 differs): "
-                "compile the model again."
-            )
+        try:
+            raw = self._read(relative)
+        except BundleError as error:
+            # Another program's change may have taken the folder away between name and file.
+            found = Bundle._now(self.path)
+            if found is None or found._known == self._known:
+                raise
+            if found.digests.get(relative) != self.digests.get(relative):
+                raise BundleError(
+                    f"{self.path / relative} was changed by another program since the bundle was "
+                    "opened: open it again."
+                ) from error
+            raw = found._read(relative)
         if relative.endswith(".onnx"):
             check_self_contained(raw, self.path / relative)
         return raw
+
+    def _read(self, relative: str) -> bytes:
+        file = locate(self.path, relative)
+        if relative not in self.digests or not file.is_file():
+            raise BundleError(f"{self.path} has no {relative}: {self._remedy(relative)}.")
+        try:
+            with storing(f"read {file}"):
+                raw = file.read_bytes()
+        except StorageError as error:
+            if isinstance(error.__cause__, FileNotFoundError):
+                raise BundleError(f"{self.path} has no {relative} any more.") from error
+            raise
+        if hashlib.sha256(raw).hexdigest() != self.digests[relative]:
+            raise BundleError(
+                f"{file} is not the file that maskrt wrote (its sha256 differs): compile the model "
+                "again."
+            )
+        return raw
+
+    @classmethod
+    def _now(cls, path: Path) -> "Bundle | None":
+        """Return the bundle that is at `path` now, if there is one."""
+        try:
+            return cls.open(path)
+        except BundleError:
+            return None
 
     def read_json(self, relative: str) -> dict[str, Any]:
         """Return a JSON file's content, checked like `read`."""
@@ -391,6 +424,19 @@ def _fault(folder: Path) -> str:
     return f"has no {MANIFEST}" if folder.is_dir() else "is a file and no folder"
 
 
+def _manifest_of(folder: Path) -> bytes:
+    """Return the manifest; another program may exchange the folder between its name and the file."""
+    for attempt in range(_ATTEMPTS):
+        try:
+            return (folder / MANIFEST).read_bytes()
+        except FileNotFoundError:
+            if attempt == _ATTEMPTS - 1:
+                raise
+    raise AssertionError("no attempt was made")
+
+
 def _manifest_in(folder: Path) -> bytes | None:
-    file = folder / MANIFEST
-    return file.read_bytes() if file.is_file() else None
+    try:
+        return _manifest_of(folder)
+    except (FileNotFoundError, NotADirectoryError):
+        return None

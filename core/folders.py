@@ -1,6 +1,13 @@
-"""Replacing a folder as a whole: the new one is made beside it, hidden, and renamed into place.
+"""Replacing a folder as a whole: the new one is made beside it, hidden, and takes its name.
 
-Nobody sees half of it, and a program that is killed leaves the old one as it was.
+    street.maskrt/                      the folder
+    .street.maskrt.edit-x3k9a0qz/new/   what is to become of it
+
+Nobody sees half of it. Where the kernel exchanges two names in one step, the folder is there at all
+times; elsewhere it is renamed away (to `old` in the hidden one) and the new one into place. A
+program that is killed leaves the old one or the new one whole. A hidden folder is locked as long as
+its maker lives, so the next one that works there knows those of the dead: it sweeps them, and puts
+back what was renamed away. `recover` does so for a reader.
 """
 
 import contextlib
@@ -12,18 +19,21 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from .bundle_checks import storing
-from .errors import BundleError, UsageError
+from .errors import BundleError, MaskrtError, UsageError
+from .exchange import exchange, hold, only_one, synced
 
 __all__ = [
-    "asked_for", "check_free", "check_not_inside", "files_in", "link", "new_folder", "staging",
+    "asked_for", "check_free", "check_not_inside", "files_in", "link", "new_folder", "recover",
+    "staging",
 ]  # fmt: skip
 
-_HIDDEN = re.compile(r"\.(?P<name>.+)\.[a-z0-9_]{8}")  # as tempfile makes it from our prefix
+_HIDDEN = re.compile(r"\.(?P<name>[^/]+)\.[a-z0-9_]{8}")  # as tempfile makes it from our prefix
+_STAGED = re.compile(r"(?<![^/])\.(?P<name>[^/]+?)\.edit-[a-z0-9_]{8}/new(?![^/])")
 
 
 @contextlib.contextmanager
 def staging(folder: Path, check: Callable[[Path], None]) -> Iterator[Path]:
-    """Yield an empty folder beside `folder`, and rename it to `folder` when the block ends well.
+    """Yield an empty folder that takes the place of `folder` when the block ends well.
 
     Args:
         folder: absolute, without symbolic links.
@@ -32,19 +42,47 @@ def staging(folder: Path, check: Callable[[Path], None]) -> Iterator[Path]:
     check_not_inside(folder)
     with storing(f"make a folder in {folder.parent}"):
         folder.parent.mkdir(parents=True, exist_ok=True)
-        staged = _hidden_beside(folder)
+        with only_one(folder.parent):
+            _sweep(folder)
+            hidden = Path(tempfile.mkdtemp(prefix=_prefix(folder), dir=folder.parent))
+            alive = hold(hidden)
+    staged = hidden / "new"
     try:
         with storing(f"open {staged} to other users"):
+            staged.mkdir()
             staged.chmod(0o755)
         yield staged
-        check(folder)
         with storing(f"put {folder} in place"):
-            if folder.exists():
-                _replace(folder, staged, check)
-            else:
-                staged.replace(folder)
+            synced(staged)
+            with only_one(folder.parent):
+                check(folder)
+                if not folder.exists():
+                    staged.replace(folder)
+                elif exchange(staged, folder):
+                    _check_taken(folder, staged, check)
+                else:
+                    _replace(folder, staged, check)
+            _sync_name(folder)
+    except MaskrtError as error:  # what was wrong in the copy is wrong in what it is a copy of
+        error.args = tuple(
+            arg.replace(str(staged), str(folder)) if isinstance(arg, str) else arg
+            for arg in error.args
+        )
+        raise
     finally:
-        shutil.rmtree(staged, ignore_errors=True)
+        if not (hidden / "old").exists():  # if even going back failed, it holds the only copy
+            shutil.rmtree(hidden, ignore_errors=True)
+        if alive is not None:
+            os.close(alive)
+
+
+def recover(folder: Path) -> None:
+    """Put `folder` back if a program was killed while it had it renamed away."""
+    folder = folder.resolve()
+    with contextlib.suppress(OSError):  # a reader need not be allowed to
+        if any(folder.parent.glob(f"{_escaped(folder)}*")):
+            with only_one(folder.parent):
+                _sweep(folder)
 
 
 def check_free(folder: Path, kind: str) -> None:
@@ -63,34 +101,70 @@ def new_folder(folder: Path, kind: str) -> Iterator[Path]:
         yield staged
 
 
+def _check_taken(folder: Path, old: Path, check: Callable[[Path], None]) -> None:
+    """Check what was taken away, which nobody can change any more; exchange it back if it differs.
+
+    It can only differ where the file system knows no locks.
+    """
+    try:
+        check(old)
+    except BaseException:
+        exchange(old, folder)
+        raise
+
+
 def _replace(folder: Path, staged: Path, check: Callable[[Path], None]) -> None:
     """Rename `staged` to `folder`; if that fails, what was at `folder` is there again."""
-    retired = _hidden_beside(folder)
-    old = retired / "old"
+    old = staged.with_name("old")
+    folder.replace(old)
     try:
-        folder.replace(old)
+        check(old)  # nobody can change it any more: what the first check could still miss
+        staged.replace(folder)
+    except BaseException:
+        old.replace(folder)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _sweep(folder: Path) -> None:
+    """Remove the hidden folders of the dead, and put back what they had renamed away."""
+    for hidden in folder.parent.glob(f"{_escaped(folder)}*"):
+        number = hold(hidden)
+        if number is None:  # its maker lives, or it cannot be known
+            continue
         try:
-            check(old)  # nobody can change it any more: what the first check could still miss
-            staged.replace(folder)
-        except BaseException:
-            old.replace(folder)
-            raise
-        shutil.rmtree(old, ignore_errors=True)
-    finally:
-        with contextlib.suppress(OSError):  # if even going back failed, it holds the only copy
-            retired.rmdir()
+            old = hidden / "old"
+            if old.exists() and not folder.exists():
+                old.replace(folder)
+            shutil.rmtree(hidden, ignore_errors=True)
+        finally:
+            os.close(number)
 
 
-def _hidden_beside(folder: Path) -> Path:
-    return Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+def _sync_name(folder: Path) -> None:
+    """Have the disk hold the name of `folder` in the folder above it."""
+    number = os.open(folder.parent, os.O_RDONLY)
+    with contextlib.suppress(OSError):  # not every file system does so for a folder
+        os.fsync(number)
+    os.close(number)
+
+
+def _prefix(folder: Path) -> str:
+    return f".{folder.name}.edit-"
+
+
+def _escaped(folder: Path) -> str:
+    """Return the prefix as a pattern of `glob`, in which a name's brackets mean nothing."""
+    return re.sub(r"([*?[])", r"[\1]", _prefix(folder))
 
 
 def asked_for(path: str) -> str:
     """Return the path that a user asked for, of a hidden one beside it in which it is made.
 
-    >>> asked_for("out/.report.json.j804wn36")
-    'out/report.json'
+    >>> asked_for("out/.report.json.j804wn36"), asked_for("out/.b.maskrt.edit-j804wn36/new/a.json")
+    ('out/report.json', 'out/b.maskrt/a.json')
     """
+    path = _STAGED.sub(lambda found: found["name"], path)
     hidden = _HIDDEN.fullmatch(Path(path).name)
     return str(Path(path).with_name(hidden["name"])) if hidden else path
 

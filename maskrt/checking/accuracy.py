@@ -48,8 +48,9 @@ def measure(
     check_named(weights, model)
     check_numbering(bundle.manifest, dataset)
     opened = dict(bundle.digests)
+    infos = _engine_infos(bundle)  # now: another program may remove the engine while it is measured
     ran = run(RunRequest(bundle, dataset, target, precision, weights, model), progress)
-    report = _report(bundle, ran, max_ap_drop)
+    report = _report(bundle, ran, max_ap_drop, infos)
     if explain:
         from .explanation import explain as explained
 
@@ -83,8 +84,11 @@ def _check_same_engine(bundle: Bundle, opened: dict[str, str], engine: str) -> N
         )
 
 
-def _report(bundle: Bundle, ran: Ran, max_ap_drop: float | None) -> Report:
-    info = _engine_info(bundle, ran)
+def _report(
+    bundle: Bundle, ran: Ran, max_ap_drop: float | None, infos: dict[str, dict[str, Any]]
+) -> Report:
+    no_engine_ran = ran.foretold is not None
+    info = {} if no_engine_ran else infos[bundle.engine_folder(ran.target, ran.precision)]
     return Report(
         target=ran.target.name,
         precision=ran.precision,
@@ -138,11 +142,10 @@ def _confidence(ran: Ran) -> dict[str, dict[str, Any]]:
     }
 
 
-def _engine_info(bundle: Bundle, ran: Ran) -> dict[str, Any]:
-    """Return what `engine.json` says; nothing if no engine ran."""
-    if ran.foretold is not None:
-        return {}
-    return bundle.read_json(f"{bundle.engine_folder(ran.target, ran.precision)}/engine.json")
+def _engine_infos(bundle: Bundle) -> dict[str, dict[str, Any]]:
+    """Return what every `engine.json` of the bundle says, by the engine's folder."""
+    folders = [f"engines/{name}" for name in bundle.engines()]
+    return {folder: bundle.read_json(f"{folder}/engine.json") for folder in folders}
 
 
 def _foretold_note(ran: Ran) -> str:

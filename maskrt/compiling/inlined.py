@@ -6,6 +6,8 @@ graph that a builder for TensorRT is given: INT8 as explicit symmetric Q/DQ, whi
 for integer kernels, too.
 """
 
+from errno import ENOENT
+from os import strerror
 from pathlib import Path
 
 import onnx
@@ -14,6 +16,7 @@ from .. import calib
 from ..calib.bundled import read_model, read_recipe
 from ..core import Bundle, Precision, StorageError, UsageError
 from ..core.bundle import RECIPE
+from ..core.whole_file import whole_file
 from ..plugins import inline
 
 __all__ = ["write_inlined"]
@@ -53,7 +56,12 @@ def write_inlined(
     plain = inline(model)
     plain.producer_name = "maskrt"
     try:
-        place.write_bytes(plain.SerializeToString())
+        if not place.parent.is_dir():
+            raise FileNotFoundError(ENOENT, strerror(ENOENT))
+        with whole_file(place) as written:
+            written.write_bytes(plain.SerializeToString())
+    except StorageError:
+        raise
     except OSError as error:
         raise StorageError(
             f"cannot write {place} ({error.strerror or error}): name a file in a folder that "

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..core import UsageError, require
+from ..core.whole_file import whole_file
 from ..runtime.check.report import write_text
 from .bench import STAGES, Bench
 
@@ -142,5 +143,5 @@ def _png(shapes: Sequence[_Shape], file: Path) -> None:
             pen.rectangle((x, y, right, bottom), fill=shape.colour)
         else:
             pen.text((x, y), shape.text, fill=_INK, font=font, anchor=_ANCHORS[shape.anchor])
-    file.parent.mkdir(parents=True, exist_ok=True)
-    canvas.save(file)
+    with whole_file(file) as written:
+        canvas.save(written)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ..core import Bundle, InputError, Precision, Progress, Target, UsageError, require, silent
+from ..core.whole_file import whole_file
 from ..runtime import open_session
 from ..runtime.check.report import write_text
 from ..runtime.possible import check_can_exist
@@ -108,7 +109,8 @@ def run(
             folder.mkdir(parents=True, exist_ok=True)
             _forget_earlier(folder)
             drawn = instances.draw(frame.image, min_score=min_score)
-            pillow.fromarray(drawn).save(folder / names[frame.index])
+            with whole_file(folder / names[frame.index]) as written:
+                pillow.fromarray(drawn).save(written)
             height, width = instances.image_size
             row = {"file_name": str(files[frame.index]), "height": height, "width": width}
             images.append({"id": number, **row})

@@ -1,5 +1,6 @@
 """Two programs change one bundle at a time: what goes together is kept, the rest is refused."""
 
+import contextlib
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -7,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from maskrt.core import Bundle, BundleError
+from maskrt.core import Bundle, BundleError, folders
 
 from .bundles import make
 
@@ -109,20 +110,21 @@ def test_a_bundle_that_is_gone_is_not_edited(tmp_path: Path) -> None:
         pass
 
 
+@pytest.mark.parametrize("exchanges", [True, False])
 def test_an_edit_between_the_check_and_the_rename_is_not_lost(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, exchanges: bool
 ) -> None:
     bundle = make(tmp_path / "a.maskrt")
-    rename = Path.replace
+    exchange = folders.exchange
 
-    def change_first(self: Path, target: Path) -> Path:
-        if self == bundle.path:
-            monkeypatch.setattr(Path, "replace", rename)
-            with Bundle.open(bundle.path).edit() as other:
-                other.write("model.onnx", b"other")
-        return rename(self, target)
+    def change_first(one: Path, other: Path) -> bool:
+        monkeypatch.setattr(folders, "exchange", exchange if exchanges else lambda *_: False)
+        with Bundle.open(bundle.path).edit() as faster:
+            faster.write("model.onnx", b"other")
+        return exchanges and exchange(one, other)
 
-    monkeypatch.setattr(Path, "replace", change_first)
+    monkeypatch.setattr(folders, "exchange", change_first)
+    monkeypatch.setattr(folders, "only_one", lambda _: contextlib.nullcontext())  # no locks there
     with (
         pytest.raises(BundleError, match="was changed by another program meanwhile"),
         bundle.edit() as staged,

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from maskrt.core import Bundle
+from maskrt.core import Bundle, folders
 
 from .damage import Break, build, refused, use
 
@@ -61,7 +61,8 @@ def _create(path: Path) -> None:
         (Path, "write_bytes", 1, errno.EIO),
         (Path, "mkdir", 0, errno.ENOSPC),
         (Path, "chmod", 0, errno.EROFS),
-        (Path, "replace", 0, errno.EACCES),
+        (folders, "exchange", 0, errno.EACCES),
+        (folders, "synced", 0, errno.EIO),
     ],
 )
 def test_a_full_or_read_only_disk(
