@@ -50,7 +50,7 @@ PASTE_VERSION = 2  # of a manifest whose `mask_paste` a reader must know; else 1
 PLACING_VERSION = 3  # likewise of `placing`, `resampling` or masks that end with their boxes
 VERSIONS = (FORMAT_VERSION, PASTE_VERSION, PLACING_VERSION)
 MODEL, RECIPE, MANIFEST = "model.onnx", "recipe.json", "manifest.json"
-_ATTEMPTS = 3
+_ATTEMPTS = 20  # to read a manifest beside programs that rename its folder
 SEARCH, REPORT = "search.json", "report/report.json"
 
 
@@ -147,14 +147,12 @@ class Bundle:
             return path
         folder = Path(path)
         file = folder / MANIFEST
-        if not file.is_file():
-            recover(folder)  # that is what a program leaves that is killed between two renames
-        if not file.is_file():
+        with storing(f"read {file}"):
+            raw = _found_manifest(folder)
+        if raw is None:
             raise BundleError(
                 f"{folder} {_fault(folder)}, so it is not a bundle: make one with maskrt compile."
             )
-        with storing(f"read {file}"):
-            raw = _manifest_of(folder)
         try:
             data = json.loads(raw.decode("utf-8"))
             version = data["format_version"]
@@ -247,22 +245,29 @@ class Bundle:
         Raises:
             BundleError: the file is absent, or differs from the one that was written.
         """
-        try:
-            raw = self._read(relative)
-        except BundleError as error:
-            # Another program's change may have taken the folder away between name and file.
-            found = Bundle._now(self.path)
-            if found is None or found._known == self._known:
-                raise
-            if found.digests.get(relative) != self.digests.get(relative):
-                raise BundleError(
-                    f"{self.path / relative} was changed by another program since the bundle was "
-                    "opened: open it again."
-                ) from error
-            raw = found._read(relative)
+        raw = self._read_beside_others(relative)
         if relative.endswith(".onnx"):
             check_self_contained(raw, self.path / relative)
         return raw
+
+    def _read_beside_others(self, relative: str) -> bytes:
+        """Read a file whose folder another program's change may take away at any moment."""
+        found = self
+        for attempt in range(_ATTEMPTS):
+            try:
+                return found._read(relative)
+            except BundleError as error:
+                now = Bundle._now(self.path)
+                as_before = now is not None and now._known == found._known
+                if now is None or (as_before and attempt > 0) or attempt == _ATTEMPTS - 1:
+                    raise
+                if now.digests.get(relative) != self.digests.get(relative):
+                    raise BundleError(
+                        f"{self.path / relative} was changed by another program since the bundle "
+                        "was opened: open it again."
+                    ) from error
+                found = now
+        raise AssertionError("no attempt was made")
 
     def _read(self, relative: str) -> bytes:
         file = locate(self.path, relative)
@@ -355,7 +360,7 @@ class Bundle:
 
     def _catch_up(self, folder: Path) -> None:
         """Know `folder` as it is now, if the graph and the recipe are those that were opened."""
-        found = _manifest_in(folder)
+        found = _manifest_in(folder) if self._known is None else _found_manifest(folder)
         if found == self._known:
             return
         if found is None:
@@ -424,19 +429,21 @@ def _fault(folder: Path) -> str:
     return f"has no {MANIFEST}" if folder.is_dir() else "is a file and no folder"
 
 
-def _manifest_of(folder: Path) -> bytes:
-    """Return the manifest; another program may exchange the folder between its name and the file."""
-    for attempt in range(_ATTEMPTS):
-        try:
-            return (folder / MANIFEST).read_bytes()
-        except FileNotFoundError:
-            if attempt == _ATTEMPTS - 1:
-                raise
-    raise AssertionError("no attempt was made")
-
-
 def _manifest_in(folder: Path) -> bytes | None:
+    """Return the bytes of the manifest that lies there at this moment, if one does."""
     try:
-        return _manifest_of(folder)
-    except (FileNotFoundError, NotADirectoryError):
+        return (folder / MANIFEST).read_bytes()
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         return None
+
+
+def _found_manifest(folder: Path) -> bytes | None:
+    """Return the bytes of the manifest, if there is one.
+
+    A folder that is not there may be on its way: renamed by a program that goes on, or that died.
+    """
+    for _ in range(_ATTEMPTS):
+        raw = _manifest_in(folder)
+        if raw is not None or not recover(folder):
+            return raw or _manifest_in(folder)
+    return None
