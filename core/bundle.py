@@ -34,23 +34,31 @@ from .bundle_checks import (
     parse_json,
     storing,
 )
-from .errors import BundleError, StorageError, UsageError
+from .bundle_place import (
+    ATTEMPTS,
+    MANIFEST,
+    check_destination,
+    engine_folder,
+    fault,
+    found_manifest,
+    manifest_in,
+)
+from .errors import BundleError, StorageError
 from .external_data import check_self_contained
-from .folders import check_not_inside, files_in, link, recover, staging
+from .folders import files_in, link, staging
 from .input_spec import InputSpec
 from .masks import MaskFrame, MaskPaste
 from .precision import Precision
 from .target import TARGETS, Target
 from .words import command
 
-__all__ = ["Bundle", "Manifest", "engine_folder"]
+__all__ = ["Bundle", "Manifest", "check_destination", "engine_folder"]
 
 FORMAT_VERSION = 1
 PASTE_VERSION = 2  # of a manifest whose `mask_paste` a reader must know; else 1 is written
 PLACING_VERSION = 3  # likewise of `placing`, `resampling` or masks that end with their boxes
 VERSIONS = (FORMAT_VERSION, PASTE_VERSION, PLACING_VERSION)
-MODEL, RECIPE, MANIFEST = "model.onnx", "recipe.json", "manifest.json"
-_ATTEMPTS = 20  # to read a manifest beside programs that rename its folder
+MODEL, RECIPE = "model.onnx", "recipe.json"
 SEARCH, REPORT = "search.json", "report/report.json"
 
 
@@ -86,6 +94,18 @@ class Manifest:
         if not self.input.is_plain or self.mask_frame is MaskFrame.CANVAS_BOXED:
             return PLACING_VERSION
         return FORMAT_VERSION if self.mask_paste is MaskPaste.TORCHVISION else PASTE_VERSION
+
+    @property
+    def interface_digest(self) -> str:
+        """SHA-256 of what an engine's numbers mean nothing without.
+
+        That is input, outputs, class names, mask frame and mask paste: one bit of them changes
+        results, and nothing else would tell.
+        """
+        told = self.to_json()
+        names = ("input", "outputs", "class_names", "mask_frame", "mask_paste")
+        text = json.dumps({name: told[name] for name in names}, sort_keys=True)
+        return hashlib.sha256(text.encode("utf-8")).hexdigest()
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON data; `from_json` is its inverse."""
@@ -148,10 +168,10 @@ class Bundle:
         folder = Path(path)
         file = folder / MANIFEST
         with storing(f"read {file}"):
-            raw = _found_manifest(folder)
+            raw = found_manifest(folder)
         if raw is None:
             raise BundleError(
-                f"{folder} {_fault(folder)}, so it is not a bundle: make one with maskrt compile."
+                f"{folder} {fault(folder)}, so it is not a bundle: make one with maskrt compile."
             )
         try:
             data = json.loads(raw.decode("utf-8"))
@@ -253,13 +273,13 @@ class Bundle:
     def _read_beside_others(self, relative: str) -> bytes:
         """Read a file whose folder another program's change may take away at any moment."""
         found = self
-        for attempt in range(_ATTEMPTS):
+        for attempt in range(ATTEMPTS):
             try:
                 return found._read(relative)
             except BundleError as error:
                 now = Bundle._now(self.path)
                 as_before = now is not None and now._known == found._known
-                if now is None or (as_before and attempt > 0) or attempt == _ATTEMPTS - 1:
+                if now is None or (as_before and attempt > 0) or attempt == ATTEMPTS - 1:
                     raise
                 if now.digests.get(relative) != self.digests.get(relative):
                     raise BundleError(
@@ -349,7 +369,7 @@ class Bundle:
 
     def _check_unchanged(self, folder: Path) -> None:
         """Raise `BundleError` unless `folder` has the manifest that this object knows."""
-        if _manifest_in(folder) != self._known:
+        if manifest_in(folder) != self._known:
             raise self._changed()
 
     def _changed(self) -> BundleError:
@@ -360,7 +380,7 @@ class Bundle:
 
     def _catch_up(self, folder: Path) -> None:
         """Know `folder` as it is now, if the graph and the recipe are those that were opened."""
-        found = _manifest_in(folder) if self._known is None else _found_manifest(folder)
+        found = manifest_in(folder) if self._known is None else found_manifest(folder)
         if found == self._known:
             return
         if found is None:
@@ -398,52 +418,3 @@ class Bundle:
             listed = relative in self.digests or relative == MANIFEST
             if not listed and not os.path.lexists(staged / relative):
                 link(folder / relative, staged / relative)
-
-
-def engine_folder(target: Target, precision: Precision, default: Precision) -> str:
-    """Where an engine lies: `engines/cpu` at the bundle's precision, else `engines/cpu@fp16`."""
-    return f"engines/{target.name}" + ("" if precision is default else f"@{precision.value}")
-
-
-def check_destination(folder: Path) -> None:
-    """Raise `UsageError` unless a bundle may be written at `folder`."""
-    if folder.exists() and not _is_bundle(folder):
-        raise UsageError(f"{folder} exists and is not a bundle: name another output or remove it.")
-    if folder.parent.exists() and not folder.parent.is_dir():
-        raise UsageError(f"{folder.parent} is a file, so no bundle can be written inside it.")
-    check_not_inside(folder.resolve())
-
-
-def _is_bundle(folder: Path) -> bool:
-    """Whether `folder` has a manifest of ours, of any version, and not another program's."""
-    try:
-        data = json.loads((folder / MANIFEST).read_bytes())
-    except (OSError, ValueError):
-        return False
-    return isinstance(data, dict) and {"format_version", "family", "files"} <= data.keys()
-
-
-def _fault(folder: Path) -> str:
-    if not folder.exists():
-        return "does not exist"
-    return f"has no {MANIFEST}" if folder.is_dir() else "is a file and no folder"
-
-
-def _manifest_in(folder: Path) -> bytes | None:
-    """Return the bytes of the manifest that lies there at this moment, if one does."""
-    try:
-        return (folder / MANIFEST).read_bytes()
-    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
-        return None
-
-
-def _found_manifest(folder: Path) -> bytes | None:
-    """Return the bytes of the manifest, if there is one.
-
-    A folder that is not there may be on its way: renamed by a program that goes on, or that died.
-    """
-    for _ in range(_ATTEMPTS):
-        raw = _manifest_in(folder)
-        if raw is not None or not recover(folder):
-            return raw or _manifest_in(folder)
-    return None
