@@ -79,9 +79,7 @@ def export_model(
     return Export(canonical, manifest, family.reference(source.model, spec))
 
 
-def load_reference(
-    manifest: Manifest, weights: Path | str, model: str | None = None
-) -> Reference:
+def load_reference(manifest: Manifest, weights: Path | str, model: str | None = None) -> Reference:
     """Rebuild the PyTorch model that a bundle was compiled from.
 
     Args:

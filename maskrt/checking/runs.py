@@ -108,9 +108,7 @@ def run_here(request: RunRequest, progress: Progress) -> Ran:
     check_can_exist(bundle, request.target, request.precision)
     agreement, worst = Agreement(), Worst()
     with open_session(bundle, request.target, request.precision) as session:
-        reference = find_reference(
-            bundle, dataset, request.weights, progress, model=request.model
-        )
+        reference = find_reference(bundle, dataset, request.weights, progress, model=request.model)
 
         def seen(entry: CocoImage, image: np.ndarray, found: Instances) -> None:
             expected = reference.results.of(entry.id, session.class_names)

@@ -75,9 +75,7 @@ def test_what_the_user_names_is_taken_and_the_bundles_words_are_not(
     assert (tmp_path / "mark").exists()
 
 
-def test_a_model_without_weights_is_refused(
-    work: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_model_without_weights_is_refused(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert check(work, *MODEL) == 2
     assert "says nothing without the weights" in capsys.readouterr().err
     with pytest.raises(UsageError, match="says nothing"):
