@@ -3,8 +3,8 @@
     python benchmarks/kills.py [--kills 300] [--readers 4] [--way exchange|renames] [--slow]
 
 Each program is killed (SIGKILL) at a random moment of its first half second: in a tight loop of
-edits, or, with --slow, between edits that take longer, as a verb's do. Prints how often the bundle
-was lost (cannot be opened and read whole afterwards), how often a reader found none (a gap), and how
+edits, or, with --slow, in edits that take longer, as a verb's do. Prints how often the bundle was
+lost (cannot be opened and read whole afterwards), how often a reader found none (a gap), and how
 many hidden folders are left after one more edit.
 """
 

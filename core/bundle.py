@@ -9,8 +9,9 @@
       report/              report.json, report.html, pictures
 
 Nobody ever sees half a bundle: every change is made in a hidden folder beside it and takes its
-place when it is complete, in one step where the kernel has that (`folders.py`). Files that a change leaves alone are hard links, so editing is cheap, and
-files in the folder that the manifest does not list are the user's: an edit carries them over.
+place when it is complete, in one step where the kernel has that (`folders.py`). Files that a change
+leaves alone are hard links, so editing is cheap, and files in the folder that the manifest does not
+list are the user's: an edit carries them over.
 
 Two programs may edit one bundle, build two targets, say: the one that ends later takes over what
 the other one did. It is refused where the two do not go together: both wrote one file, or one of
@@ -34,89 +35,27 @@ from .bundle_checks import (
     parse_json,
     storing,
 )
-from .errors import BundleError, StorageError, UsageError
+from .bundle_place import (
+    ATTEMPTS,
+    MANIFEST,
+    check_destination,
+    engine_folder,
+    fault,
+    found_manifest,
+    manifest_in,
+)
+from .errors import BundleError, StorageError
 from .external_data import check_self_contained
-from .folders import check_not_inside, files_in, link, recover, staging
-from .input_spec import InputSpec
-from .masks import MaskFrame, MaskPaste
+from .folders import files_in, link, staging
+from .manifest import VERSIONS, Manifest
 from .precision import Precision
 from .target import TARGETS, Target
 from .words import command
 
-__all__ = ["Bundle", "Manifest", "engine_folder"]
+__all__ = ["Bundle", "Manifest", "check_destination", "engine_folder"]
 
-FORMAT_VERSION = 1
-PASTE_VERSION = 2  # of a manifest whose `mask_paste` a reader must know; else 1 is written
-PLACING_VERSION = 3  # likewise of `placing`, `resampling` or masks that end with their boxes
-VERSIONS = (FORMAT_VERSION, PASTE_VERSION, PLACING_VERSION)
-MODEL, RECIPE, MANIFEST = "model.onnx", "recipe.json", "manifest.json"
-_ATTEMPTS = 3
+MODEL, RECIPE = "model.onnx", "recipe.json"
 SEARCH, REPORT = "search.json", "report/report.json"
-
-
-@dataclass(frozen=True)
-class Manifest:
-    """What `manifest.json` says, its file list apart.
-
-    Attributes:
-        family: how the model works, such as `"torchvision_two_stage"`.
-        input: shape of the graph's one input.
-        outputs: name → shape of each output of the canonical graph.
-        class_names: name of each label, index 0 (background) included, or None.
-        precision: what an engine is built in unless a build says otherwise.
-        source: where the model came from: the MODEL words, versions, settings.
-        fidelity: how close the canonical graph was to the PyTorch model when it was exported.
-        mask_frame: what `masks` is spread over; of no meaning without masks.
-        mask_paste: how masks over boxes are pasted; of no meaning for others.
-    """
-
-    family: str
-    input: InputSpec
-    outputs: dict[str, tuple[int, ...]]
-    class_names: tuple[str, ...] | None = None
-    precision: Precision = Precision.FP32
-    source: dict[str, Any] = field(default_factory=dict)
-    fidelity: dict[str, Any] = field(default_factory=dict)
-    mask_frame: MaskFrame = MaskFrame.BOX
-    mask_paste: MaskPaste = MaskPaste.TORCHVISION
-
-    @property
-    def format_version(self) -> int:
-        """The version to write: the least that knows everything this manifest says."""
-        if not self.input.is_plain or self.mask_frame is MaskFrame.CANVAS_BOXED:
-            return PLACING_VERSION
-        return FORMAT_VERSION if self.mask_paste is MaskPaste.TORCHVISION else PASTE_VERSION
-
-    def to_json(self) -> dict[str, Any]:
-        """Return plain JSON data; `from_json` is its inverse."""
-        return {
-            "format_version": self.format_version,
-            "family": self.family,
-            "input": self.input.to_json(),
-            "outputs": {name: list(shape) for name, shape in self.outputs.items()},
-            "class_names": None if self.class_names is None else list(self.class_names),
-            "precision": self.precision.value,
-            "source": self.source,
-            "fidelity": self.fidelity,
-            "mask_frame": self.mask_frame.value,
-            "mask_paste": self.mask_paste.value,
-        }
-
-    @classmethod
-    def from_json(cls, data: dict[str, Any]) -> "Manifest":
-        """Return the manifest that `to_json` wrote."""
-        names = data["class_names"]
-        return cls(
-            family=data["family"],
-            input=InputSpec.from_json(data["input"]),
-            outputs={name: tuple(shape) for name, shape in data["outputs"].items()},
-            class_names=None if names is None else tuple(names),
-            precision=Precision.parse(data["precision"]),
-            source=data["source"],
-            fidelity=data["fidelity"],
-            mask_frame=MaskFrame(data.get("mask_frame", MaskFrame.BOX.value)),
-            mask_paste=MaskPaste(data.get("mask_paste", MaskPaste.TORCHVISION.value)),
-        )
 
 
 @dataclass
@@ -147,14 +86,12 @@ class Bundle:
             return path
         folder = Path(path)
         file = folder / MANIFEST
-        if not file.is_file():
-            recover(folder)  # that is what a program leaves that is killed between two renames
-        if not file.is_file():
-            raise BundleError(
-                f"{folder} {_fault(folder)}, so it is not a bundle: make one with maskrt compile."
-            )
         with storing(f"read {file}"):
-            raw = _manifest_of(folder)
+            raw = found_manifest(folder)
+        if raw is None:
+            raise BundleError(
+                f"{folder} {fault(folder)}, so it is not a bundle: make one with maskrt compile."
+            )
         try:
             data = json.loads(raw.decode("utf-8"))
             version = data["format_version"]
@@ -247,22 +184,29 @@ class Bundle:
         Raises:
             BundleError: the file is absent, or differs from the one that was written.
         """
-        try:
-            raw = self._read(relative)
-        except BundleError as error:
-            # Another program's change may have taken the folder away between name and file.
-            found = Bundle._now(self.path)
-            if found is None or found._known == self._known:
-                raise
-            if found.digests.get(relative) != self.digests.get(relative):
-                raise BundleError(
-                    f"{self.path / relative} was changed by another program since the bundle was "
-                    "opened: open it again."
-                ) from error
-            raw = found._read(relative)
+        raw = self._read_beside_others(relative)
         if relative.endswith(".onnx"):
             check_self_contained(raw, self.path / relative)
         return raw
+
+    def _read_beside_others(self, relative: str) -> bytes:
+        """Read a file whose folder another program's change may take away at any moment."""
+        found = self
+        for attempt in range(ATTEMPTS):
+            try:
+                return found._read(relative)
+            except BundleError as error:
+                now = Bundle._now(self.path)
+                as_before = now is not None and now._known == found._known
+                if now is None or (as_before and attempt > 0) or attempt == ATTEMPTS - 1:
+                    raise
+                if now.digests.get(relative) != self.digests.get(relative):
+                    raise BundleError(
+                        f"{self.path / relative} was changed by another program since the bundle "
+                        "was opened: open it again."
+                    ) from error
+                found = now
+        raise AssertionError("no attempt was made")
 
     def _read(self, relative: str) -> bytes:
         file = locate(self.path, relative)
@@ -344,7 +288,7 @@ class Bundle:
 
     def _check_unchanged(self, folder: Path) -> None:
         """Raise `BundleError` unless `folder` has the manifest that this object knows."""
-        if _manifest_in(folder) != self._known:
+        if manifest_in(folder) != self._known:
             raise self._changed()
 
     def _changed(self) -> BundleError:
@@ -355,7 +299,7 @@ class Bundle:
 
     def _catch_up(self, folder: Path) -> None:
         """Know `folder` as it is now, if the graph and the recipe are those that were opened."""
-        found = _manifest_in(folder)
+        found = manifest_in(folder) if self._known is None else found_manifest(folder)
         if found == self._known:
             return
         if found is None:
@@ -393,50 +337,3 @@ class Bundle:
             listed = relative in self.digests or relative == MANIFEST
             if not listed and not os.path.lexists(staged / relative):
                 link(folder / relative, staged / relative)
-
-
-def engine_folder(target: Target, precision: Precision, default: Precision) -> str:
-    """Where an engine lies: `engines/cpu` at the bundle's precision, else `engines/cpu@fp16`."""
-    return f"engines/{target.name}" + ("" if precision is default else f"@{precision.value}")
-
-
-def check_destination(folder: Path) -> None:
-    """Raise `UsageError` unless a bundle may be written at `folder`."""
-    if folder.exists() and not _is_bundle(folder):
-        raise UsageError(f"{folder} exists and is not a bundle: name another output or remove it.")
-    if folder.parent.exists() and not folder.parent.is_dir():
-        raise UsageError(f"{folder.parent} is a file, so no bundle can be written inside it.")
-    check_not_inside(folder.resolve())
-
-
-def _is_bundle(folder: Path) -> bool:
-    """Whether `folder` has a manifest of ours, of any version, and not another program's."""
-    try:
-        data = json.loads((folder / MANIFEST).read_bytes())
-    except (OSError, ValueError):
-        return False
-    return isinstance(data, dict) and {"format_version", "family", "files"} <= data.keys()
-
-
-def _fault(folder: Path) -> str:
-    if not folder.exists():
-        return "does not exist"
-    return f"has no {MANIFEST}" if folder.is_dir() else "is a file and no folder"
-
-
-def _manifest_of(folder: Path) -> bytes:
-    """Return the manifest; another program may exchange the folder between its name and the file."""
-    for attempt in range(_ATTEMPTS):
-        try:
-            return (folder / MANIFEST).read_bytes()
-        except FileNotFoundError:
-            if attempt == _ATTEMPTS - 1:
-                raise
-    raise AssertionError("no attempt was made")
-
-
-def _manifest_in(folder: Path) -> bytes | None:
-    try:
-        return _manifest_of(folder)
-    except (FileNotFoundError, NotADirectoryError):
-        return None

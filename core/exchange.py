@@ -27,7 +27,7 @@ _PATIENCE_S = 10.0  # a stopped process must not stop all others
 
 
 def exchange(one: Path, other: Path) -> bool:
-    """Exchange the names of two folders, so that both always exist; False if that is not known here.
+    """Exchange the names of two folders, so that both always exist; False if that is unknown here.
 
     Raises:
         OSError: the file system can do so and did not.

@@ -5,9 +5,9 @@
 
 Nobody sees half of it. Where the kernel exchanges two names in one step, the folder is there at all
 times; elsewhere it is renamed away (to `old` in the hidden one) and the new one into place. A
-program that is killed leaves the old one or the new one whole. A hidden folder is locked as long as
-its maker lives, so the next one that works there knows those of the dead: it sweeps them, and puts
-back what was renamed away. `recover` does so for a reader.
+program that is killed leaves the old one or the new one whole. A hidden folder has a file that is
+locked as long as its maker lives, so the next one that works there knows those of the dead: it
+sweeps them, and puts back what was renamed away. `recover` does so for a reader.
 """
 
 import contextlib
@@ -27,6 +27,7 @@ __all__ = [
     "staging",
 ]  # fmt: skip
 
+_ALIVE = "alive"  # a file that is locked as long as the program lives that made the folder
 _HIDDEN = re.compile(r"\.(?P<name>[^/]+)\.[a-z0-9_]{8}")  # as tempfile makes it from our prefix
 _STAGED = re.compile(r"(?<![^/])\.(?P<name>[^/]+?)\.edit-[a-z0-9_]{8}/new(?![^/])")
 
@@ -45,7 +46,8 @@ def staging(folder: Path, check: Callable[[Path], None]) -> Iterator[Path]:
         with only_one(folder.parent):
             _sweep(folder)
             hidden = Path(tempfile.mkdtemp(prefix=_prefix(folder), dir=folder.parent))
-            alive = hold(hidden)
+            (hidden / _ALIVE).touch()
+            alive = hold(hidden / _ALIVE)
     staged = hidden / "new"
     try:
         with storing(f"open {staged} to other users"):
@@ -76,13 +78,18 @@ def staging(folder: Path, check: Callable[[Path], None]) -> Iterator[Path]:
             os.close(alive)
 
 
-def recover(folder: Path) -> None:
-    """Put `folder` back if a program was killed while it had it renamed away."""
+def recover(folder: Path) -> bool:
+    """Put `folder` back if a program was killed while it had it renamed away.
+
+    One that is alive and between its two renames is waited for. Returns whether there was any.
+    """
     folder = folder.resolve()
     with contextlib.suppress(OSError):  # a reader need not be allowed to
         if any(folder.parent.glob(f"{_escaped(folder)}*")):
             with only_one(folder.parent):
                 _sweep(folder)
+            return True
+    return False
 
 
 def check_free(folder: Path, kind: str) -> None:
@@ -129,7 +136,8 @@ def _replace(folder: Path, staged: Path, check: Callable[[Path], None]) -> None:
 def _sweep(folder: Path) -> None:
     """Remove the hidden folders of the dead, and put back what they had renamed away."""
     for hidden in folder.parent.glob(f"{_escaped(folder)}*"):
-        number = hold(hidden)
+        mark = hidden / _ALIVE
+        number = hold(mark if mark.exists() else hidden)
         if number is None:  # its maker lives, or it cannot be known
             continue
         try:

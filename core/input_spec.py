@@ -83,6 +83,10 @@ class InputSpec:
                 )
         if not isinstance(self.batch, int) or self.batch < 1:
             raise UsageError(f"batch is {self.batch!r}, and must be an integer of at least 1.")
+        if not all(isinstance(value, int) and 0 <= value <= 255 for value in self.pad_value):
+            raise UsageError(
+                f"pad_value is {self.pad_value!r}, and must be three integers of 0 to 255."
+            )
 
     @property
     def shape(self) -> tuple[int, int, int, int]:

@@ -204,7 +204,11 @@ def write_engine(bundle: Bundle, asked: EngineRequest, progress: Progress) -> No
     bundle.remove(folder + "/")
     for file, data in engine.files.items():
         bundle.write(f"{folder}/{file}", data)
-    sources = {"graph": bundle.digests[MODEL], "recipe": bundle.digests[RECIPE]}
+    sources = {
+        "graph": bundle.digests[MODEL],
+        "recipe": bundle.digests[RECIPE],
+        "interface": bundle.manifest.interface_digest,
+    }
     info = {**engine.info, "sha256": {**sources, **engine.info.get("sha256", {})}}
     if recipe is not wanted:
         bundle.write(f"{folder}/{RECIPE}", recipe.to_json())

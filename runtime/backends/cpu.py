@@ -23,7 +23,11 @@ _FATAL_ONLY = 4  # errors (3) are raised as well, and their lines hold names fro
 
 
 class CpuBackend(Backend):
-    """A loaded ONNX Runtime session, whose `Run` any number of threads may call."""
+    """A loaded ONNX Runtime session, whose `Run` any number of threads may call.
+
+    Attributes:
+        input_shape: of `images`, `[B, H, W, 3]`.
+    """
 
     concurrent = True
 
@@ -65,6 +69,7 @@ class CpuBackend(Backend):
             ) from error
         self._outputs = [output.name for output in self._session.get_outputs()]
         _check_interface(self._session.get_inputs(), self._outputs)
+        self.input_shape: tuple[Any, ...] = tuple(self._session.get_inputs()[0].shape)
 
     def run(self, images: np.ndarray) -> dict[str, np.ndarray]:
         """Return the outputs for one batch, uint8 `[B, H, W, 3]`."""

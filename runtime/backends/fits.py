@@ -5,6 +5,7 @@ or does not fail. So what `engine.json` noted when the engine was built is compa
 
 | noted | compared with |
 |---|---|
+| `sha256.interface` | the manifest's input, outputs, class names, mask frame and mask paste |
 | `sha256.graph`, `sha256.recipe` | the bundle's graph and recipe, manifest and file |
 | `sha256.kernels` | our kernels, if the engine runs any (forms `plugins` and `aot`) |
 | `backend_version` | the TensorRT or TensorRT-RTX that is installed here |
@@ -38,6 +39,11 @@ def check_files(bundle: Bundle, target: Target, precision: Precision | None) -> 
     info = bundle.read_json(f"{folder}/engine.json")
     noted = info.get("sha256") or {}
     command = bundle.build_command(target.name, precision)
+    if noted.get("interface", bundle.manifest.interface_digest) != bundle.manifest.interface_digest:
+        raise BundleError(
+            f"the manifest of {bundle.path} is not the one that {folder} was built with: its "
+            "input, outputs, class names or mask words differ: compile the model again."
+        )
     for part, file in (("graph", MODEL), ("recipe", RECIPE)):
         if part in noted and noted[part] != bundle.digests.get(file):
             raise BundleError(

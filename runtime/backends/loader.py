@@ -135,9 +135,16 @@ def _open_cpu(
     bundle: Bundle, target: Target, precision: Precision | None, options: _Options
 ) -> Backend:
     check_files(bundle, target, precision)
-    return CpuBackend(
-        _read_engine(bundle, target, precision, "engine.onnx"), threads=options.threads
-    )
+    engine = _read_engine(bundle, target, precision, "engine.onnx")
+    backend = CpuBackend(engine, threads=options.threads)
+    if backend.input_shape != bundle.manifest.input.shape:
+        backend.close()
+        raise BundleError(
+            f"{bundle.engine_folder(target, precision)} takes pictures {backend.input_shape}, and "
+            f"the manifest of {bundle.path} says {bundle.manifest.input.shape}: compile the model "
+            "again."
+        )
+    return backend
 
 
 def _open_rtx(

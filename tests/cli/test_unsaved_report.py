@@ -105,3 +105,24 @@ def test_a_compiled_budget_says_what_was_measured(
     line = next(x for x in capsys.readouterr().out.splitlines() if x.startswith("  accuracy"))
     assert "against canonical FP32" in line
     assert "on 3 pictures, inside the budget of 100; report/report.html" in line
+
+
+def test_an_engine_that_is_removed_meanwhile_costs_nothing_of_the_report(
+    copy: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    size = Bundle.open(copy / "tiny.maskrt").read_json("engines/cpu/engine.json")["bytes"]
+    run_here = accuracy.run_here
+
+    def removed(*arguments: Any, **how: Any) -> Any:
+        ran = run_here(*arguments, **how)
+        with Bundle.open(copy / "tiny.maskrt").edit() as staged:
+            staged.remove("engines/")
+        return ran
+
+    monkeypatch.setattr("maskrt.pipeline.run_here", removed)
+    assert check(copy, "--json", copy / "r.json") == 0
+    shown = capsys.readouterr().out
+    assert "the report is not in the bundle: engines/cpu of the bundle was built anew" in shown
+    report = json.loads((copy / "r.json").read_text())
+    assert report["engine"]["bytes"] == size
+    assert report["metrics"]["box"]["AP"] is not None

@@ -1,5 +1,6 @@
 """`maskrt run` never harms its inputs, and `results.json` means that every picture was done."""
 
+import errno
 import json
 import os
 import sys
@@ -14,7 +15,7 @@ from pycocotools.coco import COCO
 
 from maskrt.cli import main
 from maskrt.core import Bundle, InputSpec, Instances, Manifest, UsageError
-from maskrt.core.errors import InputError, MaskrtError
+from maskrt.core.errors import InputError, MaskrtError, StorageError
 from maskrt.running import pictures as running
 from maskrt.running.pictures import run
 from maskrt.runtime import read_image
@@ -202,3 +203,21 @@ def test_a_failure_at_the_first_picture_touches_nothing(
     with pytest.raises(InputError, match="does not exist"):
         run(bundle, [tmp_path / "absent.png"], output)
     assert _content(output) == before
+
+
+def test_a_full_disk_leaves_no_empty_picture_and_no_half_one(
+    bundle: Bundle, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save, output = Image.Image.save, tmp_path / "out"
+
+    def fill(self: Image.Image, file: Any, **how: Any) -> None:
+        if str(file).endswith("b.png"):
+            Path(file).write_bytes(b"")
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        save(self, file, **how)
+
+    monkeypatch.setattr(Image.Image, "save", fill)
+    with pytest.raises(StorageError, match=r"cannot write .*out/b\.png \(No space left"):
+        run(bundle, [pictures], output)
+    assert [p.name for p in output.iterdir()] == ["a.png"]
+    assert read_image(output / "a.png").shape == (12, 16, 3)
