@@ -4,12 +4,13 @@
 # One would guess: RoIAlign with mode "max" takes the largest of a bin's bilinear samples, as mode
 # "avg" takes their mean. On features of all ones both are 1.
 #
-# Seen: "max" gives 0.77 on ones. Each sample's four corners are weighted, and the largest weighted
-# corner of all is taken, not the largest sum. ONNX Runtime warns once that this will be mended in
-# its release 1.13. ONNX's own reference does the same, so comparing the two shows nothing.
+# Seen: "max" gives 0.68 to 0.85 on ones. Each sample's four corners are weighted, and the largest
+# weighted corner of all is taken, not the largest sum. ONNX Runtime warns once that this will be
+# mended in its release 1.13. ONNX's own reference does the same, so comparing the two shows
+# nothing.
 #
-# Why it matters: a detector that pools its boxes by maximum loses a quarter of a feature and more,
-# and by how much depends on where the box lies. Two independent runtimes agree on it.
+# Why it matters: a detector that pools its boxes by maximum loses 15 to 32 % of a feature here, and
+# by how much depends on where the box lies.
 set -euo pipefail
 
 folder=$(mktemp -d)
@@ -77,6 +78,6 @@ for (_, mode), pooled in seen.items():
     if mode == "avg":
         np.testing.assert_allclose(pooled, 1, rtol=1e-6)
     else:
-        assert pooled.max() < 0.8, "the maximum of ones is 1 now"
+        assert pooled.max() < 0.9, "the maximum of ones is 1 now"
 assert not np.allclose(seen[2.0, "max"], seen[2.1, "max"]), "the box's place no longer matters"
 PYTHON
