@@ -3,12 +3,13 @@
 A layer multiplies by constant weights (`layers.py`), and a recipe gives it a precision. These do
 not, and stay in floats in every engine:
 
-    products     MatMul of two tensors that both come from the picture: attention's scores and
-                 means, and a mask head's mixing of features
-    softmax      Softmax
-    layer norm   LayerNormalization, or (x - mean) / sqrt(mean((x - mean)^2) + eps) node by node
-    gelu         x (1 + erf(x / sqrt 2)) / 2, node by node; `Gelu` itself follows its layers
-    sampling     GridSample
+    products        MatMul or Einsum of tensors that all come from the picture: attention's scores
+                    and means, and a mask head's mixing of features
+    softmax         Softmax
+    normalisation   LayerNormalization, InstanceNormalization and GroupNormalization, or
+                    (x - mean) / sqrt(mean((x - mean)^2) + eps) node by node
+    gelu            x (1 + erf(x / sqrt 2)) / 2, node by node; `Gelu` itself follows its layers
+    sampling        GridSample
 
 Each is named by one node: of a layer norm in parts the Div, of a GELU in parts the Erf.
 """
@@ -27,10 +28,11 @@ __all__ = ["Others", "find_others", "others_from_json", "others_to_json"]
 _REASONS = {
     "products": "both factors come from the picture: there are no constant weights to scale",
     "softmax": "eight bits round its small probabilities to 0, and FP16 its sums",
-    "layer norm": "squares and their mean leave FP16's range",
+    "normalisation": "squares and their mean leave FP16's range",
     "gelu": "Erf and what is multiplied by it are FP32, as one",
     "sampling": "it interpolates at places finer than eight bits",
 }
+_NORMS = ("LayerNormalization", "InstanceNormalization", "GroupNormalization")
 _PICKS = ("GatherND", "GatherElements", "Expand", "Tile")
 
 
@@ -67,9 +69,11 @@ def _kind(graph: GraphIndex, node: onnx.NodeProto) -> str | None:
         return "sampling"
     if is_standard(node, "Erf"):
         return "gelu"
-    if is_standard(node, "LayerNormalization") or _is_norm(graph, node):
-        return "layer norm"
-    if is_standard(node, "MatMul") and not any(_is_constant(graph, name) for name in node.input):
+    if is_standard(node, *_NORMS) or _is_norm(graph, node):
+        return "normalisation"
+    if is_standard(node, "MatMul", "Einsum") and not any(
+        _is_constant(graph, name) for name in node.input
+    ):
         return "products"
     return None
 

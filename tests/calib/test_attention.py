@@ -99,7 +99,7 @@ def test_the_recipe_says_where_each_computes_and_why(recipe: Recipe) -> None:
     assert said == {
         "products": ("scores", "mixed"),
         "softmax": ("shares",),
-        "layer norm": ("norm1", "norm2", "norm3"),
+        "normalisation": ("norm1", "norm2", "norm3"),
         "gelu": ("gelu",),
     }
     assert all(others.reason for others in recipe.others.values())
