@@ -12,6 +12,7 @@ from .graph import GraphIndex
 from .histogram import Histogram
 from .layers import Layer
 from .methods import METHODS, thresholds
+from .others import find_others
 from .placement import Placement, place
 from .recipe import MINMAX, LayerChoice, Recipe, TensorScale
 from .render._deconvolution import is_pixelwise
@@ -54,7 +55,10 @@ def make_recipe(
         layer.name: LayerChoice(Precision.FP32, refuses=_refusals(graph, placement, layer, tensors))
         for layer in placement.layers
     }
-    draft = Recipe(fingerprint(model), Precision.FP32, layers, tensors, calibration=calibration)
+    draft = Recipe(
+        fingerprint(model), Precision.FP32, layers, tensors, calibration=calibration,
+        others=find_others(model),
+    )  # fmt: skip
     return draft.with_method(method).with_precision(precision, rest=rest)
 
 

@@ -15,7 +15,8 @@ keeps wide (`kept.py`) has `"kept": "fp16"`, its recipe format version 6. With `
 and layers are those of the equalised graph, which only INT8 is rendered from; `original` has the
 facts of the graph that was exported, and every other precision is chosen by them. The recipe that a
 TensorRT-RTX engine was rendered from lies beside it, with `"weight_scales": "tensor"`: a scale for
-each weight instead of each output channel (`tensorrt_rtx.py`), format version 5.
+each weight instead of each output channel (`tensorrt_rtx.py`), format version 5. `"others"` tells
+of nodes that are no layers where they compute and why (`others.py`); nothing is rendered by it.
 """
 
 import math
@@ -28,6 +29,7 @@ import onnx
 from ..core import InputError, Precision, UsageError
 from .fingerprint import fingerprint
 from .methods import METHODS
+from .others import Others, others_from_json, others_to_json
 from .scales import LARGEST_FP16
 
 __all__ = ["Facts", "LayerChoice", "Recipe", "TensorScale"]
@@ -122,6 +124,7 @@ class Recipe:
         corrections: layer -> what its bias is lowered by in INT8, with the scales of `method`.
         original: with `factors`, the facts of the graph before it was equalised.
         weight_scales: "channel", or "tensor" for TensorRT-RTX, which then quantises no skip branch.
+        others: kind → nodes that are no layers and stay FP32, such as softmax.
     """
 
     graph: str
@@ -135,6 +138,7 @@ class Recipe:
     corrections: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     original: Facts | None = None
     weight_scales: str = PER_CHANNEL
+    others: Mapping[str, Others] = field(default_factory=dict)
 
     @property
     def facts(self) -> Facts:
@@ -265,6 +269,7 @@ class Recipe:
             **({"weight_scales": self.weight_scales} if per_tensor else {}),
             **improvements,
             **({"original": _facts_to_json(self.original)} if self.original else {}),
+            **({"others": others_to_json(self.others)} if self.others else {}),
         }
 
     @classmethod
@@ -296,6 +301,7 @@ class Recipe:
                 corrections=_numbers(data.get("corrections", {})),
                 original=_facts_from_json(data["original"]) if data.get("factors") else None,
                 weight_scales=data.get("weight_scales", PER_CHANNEL),
+                others=others_from_json(data.get("others", {})),
             )
         except InputError:
             raise

@@ -30,6 +30,7 @@ from ..runtime import Backend, Session
 from ..runtime.backends.cpu import CpuBackend
 from ..runtime.check import Agreement, CocoDataset, CocoImage, Recorder
 from ..runtime.check.definitions import defined_letterbox, definition_of
+from ..runtime.check.fidelity import mask_iou
 from .operator_probes import probe_operators
 from .references import bare_session, evaluate_session
 
@@ -228,11 +229,12 @@ class _Runner:
 
     def _paste_findings(self, results: Any) -> Iterator[str]:
         """Compare the runtime's masks with those by definition, of the same engine's instances."""
-        ious = []
+        ious: list[float] = []
         for image in self._dataset.images:
-            a, b = self._defined.of(image.id).masks, results.of(image.id).masks
-            union = (a | b).sum(axis=(1, 2))
-            ious += ((a & b).sum(axis=(1, 2)) / np.maximum(union, 1))[union > 0].tolist()
+            both = (self._defined.of(image.id), results.of(image.id))
+            for a, b in zip(*(found.each_crop() for found in both), strict=True):
+                if a.inside.any() or b.inside.any():
+                    ious.append(mask_iou(a, b))
         if ious and float(np.mean(ious)) < _PASTE_IOU:
             yield (
                 f"the runtime's pasted masks overlap those by definition by an IoU of "

@@ -36,6 +36,8 @@ def command(bundle: Path, choices: dict[str, str], keep_outputs: bool) -> None:
         table.add_column(heading)
     for name, choice in found.layers.items():
         table.add_row(name, choice.precision.value, choice.reason)
+    for kind, others in found.others.items():
+        table.add_row(f"{kind} ({len(others.nodes)})", "fp32", others.reason)
     console().print(table)
     opened = Bundle.open(bundle)
     if (choices or keep_outputs) and not opened.engines() + opened.prepared():

@@ -73,8 +73,8 @@ def compare_instances(reference: Instances, found: Instances) -> PictureAgreemen
     matched = same[first, second]
     kept, twins = first[matched], second[matched]
     masks = None
-    if reference.masks is not None and found.masks is not None:
-        both = zip(reference.masks[kept], found.masks[twins], strict=True)
+    if reference.masks_source is not None and found.masks_source is not None:
+        both = zip(reference.each_crop(kept), found.each_crop(twins), strict=True)
         masks = np.array([mask_iou(a, b) for a, b in both], np.float64)
     return PictureAgreement(
         overlaps[kept, twins],

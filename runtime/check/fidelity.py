@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...core import InputError, Instances
+from ...core.masks import Crop
 
 __all__ = [
     "Limits",
@@ -207,16 +208,34 @@ def pair_up(overlaps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def _worst_mask_iou(
     reference: Instances, candidate: Instances, first: np.ndarray, second: np.ndarray
 ) -> float | None:
-    if reference.masks is None or candidate.masks is None:
+    if reference.masks_source is None or candidate.masks_source is None:
         return None
-    pairs = zip(reference.masks[first], candidate.masks[second], strict=True)
+    pairs = zip(reference.each_crop(first), candidate.each_crop(second), strict=True)
     return min((mask_iou(a, b) for a, b in pairs), default=1.0)
 
 
-def mask_iou(a: np.ndarray, b: np.ndarray) -> float:
-    """Return the IoU of two bool masks; 1 if both are empty."""
-    union = int(np.count_nonzero(a | b))
-    return int(np.count_nonzero(a & b)) / union if union else 1.0
+def mask_iou(a: Crop, b: Crop) -> float:
+    """Return the IoU of two masks of one picture; 1 if both are empty."""
+    shared = _shared(a, b)
+    union = int(np.count_nonzero(a.inside)) + int(np.count_nonzero(b.inside)) - shared
+    return shared / union if union else 1.0
+
+
+def _shared(a: Crop, b: Crop) -> int:
+    """Return how many pixels both cover."""
+    spans = []
+    for axis in (0, 1):
+        low = max(a[axis], b[axis])
+        high = min(one[axis] + one.inside.shape[axis] for one in (a, b))
+        if high <= low:
+            return 0
+        spans.append((low, high))
+    (top, bottom), (left, right) = spans
+    cut = [
+        one.inside[top - one.top : bottom - one.top, left - one.left : right - one.left]
+        for one in (a, b)
+    ]
+    return int(np.count_nonzero(cut[0] & cut[1]))
 
 
 def _left_over(instances: Instances, paired: np.ndarray) -> tuple[float, ...]:

@@ -13,12 +13,12 @@ import io
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 import numpy as np
 
 from ...core import InputError, Instances, require
+from ...core.masks import Crop, crops_of
 from .coco import CocoDataset
 from .evaluator import CocoEvaluator
 
@@ -74,16 +74,13 @@ class StoredResults:
         size = (int(self.sizes[at, 0]), int(self.sizes[at, 1]))
         return Instances(
             self.boxes[own], self.scores[own], self.labels[own], size, class_names,
-            partial(self._masks, own, size) if len(self.run_starts) else None,
+            self._masks(own, size) if len(self.run_starts) else None,
         )  # fmt: skip
 
-    def _masks(self, own: slice, size: tuple[int, int]) -> np.ndarray:
-        coco_mask = require("pycocotools.mask", "read stored masks")
+    def _masks(self, own: slice, size: tuple[int, int]) -> "_StoredMasks":
         spans = zip(self.run_starts[own], self.run_starts[own.start + 1 : own.stop + 1],
                     strict=True)  # fmt: skip
-        rles = [{"size": list(size), "counts": self.runs[a:b].tobytes()} for a, b in spans]
-        masks = [coco_mask.decode(rle).astype(bool) for rle in rles]
-        return np.array(masks, bool).reshape(len(rles), *size)
+        return _StoredMasks([self.runs[a:b].tobytes() for a, b in spans], size)
 
     def to_bytes(self) -> bytes:
         """Return the content of a file."""
@@ -119,6 +116,31 @@ class StoredResults:
         return cls(name, key, **arrays)
 
 
+@dataclass(frozen=True)
+class _StoredMasks:
+    """Compressed run lengths, decoded when they are asked for (a `MaskSource`)."""
+
+    runs: list[bytes]
+    size: tuple[int, int]
+
+    def __call__(self) -> np.ndarray:
+        """Return bool `[N, height, width]`."""
+        masks = [self._decoded(run) for run in self.runs]
+        return np.array(masks, bool).reshape(len(masks), *self.size)
+
+    def crops(self) -> list[Crop]:
+        """Return the N crops, one decoded at a time."""
+        return [crop for run in self.runs for crop in crops_of(self._decoded(run)[None])]
+
+    def select(self, keep: np.ndarray) -> "_StoredMasks":
+        """Return the masks that the index or bool array `keep` names."""
+        return _StoredMasks([self.runs[i] for i in np.arange(len(self.runs))[keep]], self.size)
+
+    def _decoded(self, run: bytes) -> np.ndarray:
+        coco_mask = require("pycocotools.mask", "read stored masks")
+        return coco_mask.decode({"size": list(self.size), "counts": run}).astype(bool)
+
+
 @dataclass
 class Recorder:
     """Takes in instances picture by picture, in any order."""
@@ -128,7 +150,7 @@ class Recorder:
     def add(self, image_id: int, instances: Instances) -> None:
         """Add one picture's instances; the full-size masks are not kept."""
         runs = None
-        if instances.masks is not None:
+        if instances.masks_source is not None:
             rles = (entry["segmentation"] for entry in instances.to_coco(image_id))
             runs = [rle["counts"].encode("ascii") for rle in rles]
         bare = Instances(instances.boxes, instances.scores, instances.labels, instances.image_size)
