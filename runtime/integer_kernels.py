@@ -19,19 +19,17 @@ https://github.com/microsoft/onnxruntime, onnxruntime/core/providers/cpu/quantiz
 
 import functools
 import time
-from dataclasses import dataclass
 from typing import Any, NoReturn
 
 import numpy as np
 
 from ..core import UnsupportedTargetError, require
-from ..core.paired_products import LARGEST_PAIR, pairs_fit, product_rows
+from ..core.paired_products import LARGEST_PAIR, product_rows
+from .byte_weights import WEIGHT_FORMS, ZERO_POINTS, weights_of
 
 __all__ = ["WEIGHT_FORMS", "exact_forms", "measured_gain", "stored_form", "with_suited_weights"]
 
-WEIGHT_FORMS = ("int8", "uint8")  # the faster one first, where both are exact
 PAIRED = "int8 in pairs"
-_ZERO_POINTS = {"int8": 0, "uint8": 128}
 _LARGEST = 127
 _KERNELS: dict[str, tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]] = {
     # name: shape of the data, of the weights, attributes
@@ -101,7 +99,7 @@ def stored_form(engine: bytes) -> str | None:
     """Return the form of an engine's 8-bit weights, `"int8 and uint8"` for both; None without."""
     if not _has_weights(engine):
         return None
-    return " and ".join(sorted({weight.form for weight in _weights(_parsed(engine))})) or None
+    return " and ".join(sorted({weight.form for weight in weights_of(_parsed(engine))})) or None
 
 
 def with_suited_weights(engine: bytes) -> bytes:
@@ -117,14 +115,14 @@ def with_suited_weights(engine: bytes) -> bytes:
     forms = _forms_here()
     model = _parsed(engine)
     flipped = []
-    for weight in _weights(model):
+    for weight in weights_of(model):
         wanted = "uint8"
         if forms[0] == "int8" or (PAIRED in forms and weight.fits_in_pairs()):
             wanted = "int8"
         if weight.form != wanted:
             weight.flip(wanted)
             flipped.append(weight)
-    if any(weight.form == "uint8" for weight in _weights(model)) and "uint8" not in forms:
+    if any(weight.form == "uint8" for weight in weights_of(model)) and "uint8" not in forms:
         _refuse()
     return model.SerializeToString() if flipped else engine
 
@@ -153,78 +151,6 @@ def _parsed(engine: bytes) -> Any:
     import onnx
 
     return onnx.load_model_from_string(engine)
-
-
-@dataclass
-class _Weight:
-    """A constant that DequantizeLinears read, and the layers behind them.
-
-    Attributes:
-        tensor: of 8-bit integers.
-        zero_point: all 0 or all 128.
-        form: of `WEIGHT_FORMS`.
-        readers: the nodes that read what a DequantizeLinear makes of it.
-    """
-
-    tensor: Any
-    zero_point: Any
-    form: str
-    readers: list[Any]
-
-    def fits_in_pairs(self) -> bool:
-        """Whether no pair of products can leave 16 bits, in the order that the layers have."""
-        import onnx
-
-        levels = onnx.numpy_helper.to_array(self.tensor)
-        if self.form == "uint8":
-            levels = (levels ^ np.uint8(0x80)).view(np.int8)
-        return bool(self.readers) and all(_fits(levels, node) for node in self.readers)
-
-    def flip(self, form: str) -> None:
-        """Give tensor and zero point the other form, in place."""
-        import onnx
-
-        for tensor in (self.tensor, self.zero_point):
-            levels = onnx.numpy_helper.to_array(tensor).view(np.uint8) ^ np.uint8(0x80)
-            tensor.CopyFrom(onnx.numpy_helper.from_array(levels.view(np.dtype(form)), tensor.name))
-        self.form = form
-
-
-def _fits(levels: np.ndarray, node: Any) -> bool:
-    if node.op_type not in ("Conv", "Gemm", "MatMul") or levels.ndim < 2:
-        return False
-    if node.op_type == "Conv" and levels.shape[1] == 1:
-        return True  # depthwise kernels widen first, as the probe of pairs makes sure
-    if levels.ndim != (4 if node.op_type == "Conv" else 2):
-        return False  # of no order that was probed
-    transposed = any(a.name == "transB" and a.i for a in node.attribute)
-    return pairs_fit(levels, node.op_type, transposed=transposed)
-
-
-def _weights(model: Any) -> list[_Weight]:
-    """Return the constants of 8 bits that DequantizeLinears read."""
-    import onnx
-
-    kinds = {onnx.TensorProto.INT8: "int8", onnx.TensorProto.UINT8: "uint8"}
-    constants = {tensor.name: tensor for tensor in model.graph.initializer}
-    readers: dict[str, list[Any]] = {}
-    for node in model.graph.node:
-        for name in node.input:
-            readers.setdefault(name, []).append(node)
-    found: dict[str, _Weight] = {}
-    for node in model.graph.node:
-        if node.op_type != "DequantizeLinear" or len(node.input) < 3:
-            continue
-        weight, zero_point = constants.get(node.input[0]), constants.get(node.input[2])
-        if weight is None or zero_point is None or weight.data_type not in kinds:
-            continue
-        form = kinds[weight.data_type]
-        if weight.name in found:
-            found[weight.name].readers += readers.get(node.output[0], [])
-        elif np.all(onnx.numpy_helper.to_array(zero_point) == _ZERO_POINTS[form]):
-            behind = readers.get(node.output[0], [])
-            found[weight.name] = _Weight(weight, zero_point, form, list(behind))
-    return list(found.values())
 
 
 def _worst_case(generator: np.random.Generator, name: str) -> tuple[np.ndarray, np.ndarray]:
@@ -356,7 +282,7 @@ class _QdqGraph:
     def weight(self, name: str, levels: np.ndarray, kind: str) -> str:
         """Add int8 weights in the graph's form, one scale for each output channel."""
         axis = 1 if kind == "MatMul" else 0
-        count, zero_point = levels.shape[axis], _ZERO_POINTS[self._form]
+        count, zero_point = levels.shape[axis], ZERO_POINTS[self._form]
         stored = (levels.astype(np.int16) + zero_point).astype(self._form)
         read = [
             self.constant(name, stored),
