@@ -50,6 +50,7 @@ plain = files_after("import", IMPORT)
 late = files_after("disabled_after_import", LATE)
 early = files_after("disabled_before_import", IMPORT, ORT_DISABLE_TELEMETRY="1")
 
+assert plain, "the import leaves nothing now"
 device = uuid.UUID(next(path for path in plain if path.name == "deviceid").read_text())
 (database,) = (path for path in plain if path.suffix == ".db")
 events = sqlite3.connect(database).execute("SELECT payload FROM events").fetchall()

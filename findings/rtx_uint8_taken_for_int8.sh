@@ -85,7 +85,7 @@ built, types, warnings = parse(rounded(0))
 refused = not parse(rounded(3))[0]
 print(f"reference: {reference.max():.3f} for 1; largest INT8 level: {127 / 255:.3f}")
 print(
-    f"zero point 0: built {built}, types {types}\n  {warnings[0]}\nzero point 3: refused {refused}"
+    f"zero point 0: built {built}, types {types}\n  {warnings[:1]}\nzero point 3: refused {refused}"
 )
 assert reference.min() > 0.999
 assert built
