@@ -33,14 +33,24 @@ _BESIDE = (
 )  # fmt: skip
 
 
-def one_pass_graph(graph: Graph, found: OnePass, batch: int = 1) -> onnx.ModelProto:
-    """Return the canonical model of `found`, which was recognised in `graph`."""
-    return _Writer(graph, found, batch).write()
+def one_pass_graph(
+    graph: Graph, found: OnePass, batch: int = 1, *, given: int = 1
+) -> onnx.ModelProto:
+    """Return the canonical model of `found`.
+
+    Args:
+        graph: it was recognised in this, or in the same for one picture.
+        found: what was recognised.
+        batch: pictures a call.
+        given: pictures that `graph` is for, 1 or `batch`.
+    """
+    return _Writer(graph, found, batch, given).write()
 
 
 class _Writer:
-    def __init__(self, graph: Graph, found: OnePass, batch: int) -> None:
+    def __init__(self, graph: Graph, found: OnePass, batch: int, given: int) -> None:
         self.graph, self.found, self.batch = graph, found, batch
+        self.wider = batch // given  # times as many pictures as the graph is for
         self.out = Emitter()
         self.answers: list[str] = []
         self.height, self.width = found.preprocessing.size
@@ -69,7 +79,7 @@ class _Writer:
         """Copy the network up to the tensors `names`."""
         known = {self.found.preprocessing.output: self._picture()}
         self.answers = copy_layers(
-            self.graph, self.out, names, known, stage="network", batch=self.batch, more=_BESIDE
+            self.graph, self.out, names, known, stage="network", batch=self.wider, more=_BESIDE
         )
         return self.answers
 

@@ -25,12 +25,18 @@ class Source:
         hints: what it says of itself.
         half: whether its weights are FP16.
         outputs: a form of `FORMS` and the tensors that it names, if they are declared.
+        free: the input that takes any number of pictures; "" if the file is for one.
     """
 
     model: onnx.ModelProto
     hints: Hints
     half: bool
     outputs: tuple[str, ...] = ()
+    free: str = ""
+
+    def of_pictures(self, batch: int) -> onnx.ModelProto:
+        """Return the model for `batch` pictures a call; the file has to take any number."""
+        return _with_pictures(self.model, self.free, batch)
 
 
 def load_source(path: Path | str, outputs: str | None = None) -> Source:
@@ -49,13 +55,13 @@ def load_source(path: Path | str, outputs: str | None = None) -> Source:
     model = in_float32(model) if half else model
     domains = {node.domain for node in model.graph.node}
     pooled = any(node.op_type in _FOR_BOXES for node in model.graph.node)
-    if not pooled and domains <= {"", "ai.onnx"}:
-        model = _with_one_picture(model)
+    free = "" if pooled or not domains <= {"", "ai.onnx"} else _free_input(model)
+    model = _with_pictures(model, free, 1) if free else model
     declared = () if outputs is None else _declared(outputs, model, Path(path))
     if declared:
         del model.graph.output[:]
         model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in declared[1:])
-    return Source(model, hints, half, declared)
+    return Source(model, hints, half, declared, free)
 
 
 def _declared(outputs: str, model: onnx.ModelProto, path: Path) -> tuple[str, ...]:
@@ -83,16 +89,19 @@ def _declared(outputs: str, model: onnx.ModelProto, path: Path) -> tuple[str, ..
     return (form, *names)
 
 
-def _with_one_picture(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Return `model` for one picture a call, if it takes any number of them."""
+def _free_input(model: onnx.ModelProto) -> str:
+    """Return the one input that takes any number of pictures; "" if there is none, or several."""
     taken = [i for i in model.graph.input if len(i.type.tensor_type.shape.dim) == 4]
     free = [i for i in taken if not i.type.tensor_type.shape.dim[0].HasField("dim_value")]
-    if len(free) != 1:
-        return model
+    return str(free[0].name) if len(free) == 1 else ""
+
+
+def _with_pictures(model: onnx.ModelProto, free: str, batch: int) -> onnx.ModelProto:
+    """Return `model` for `batch` pictures a call of its input `free`."""
     fixed = onnx.ModelProto()
     fixed.CopyFrom(model)
     del fixed.graph.value_info[:]
     for info in fixed.graph.input:
-        if info.name == free[0].name:
-            info.type.tensor_type.shape.dim[0].dim_value = 1
+        if info.name == free:
+            info.type.tensor_type.shape.dim[0].dim_value = batch
     return fixed

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from ..core import Bundle, BundleError, Precision, Progress, StorageError, Target, silent
 from ..core.bundle import REPORT
 from ..runtime.check import BUDGETED, CocoDataset, Report, drop_interval, render_html
-from .category_numbers import check_numbering
+from .category_numbers import BY_NAME, numbered
 from .references import check_named
 from .runs import STORED, Ran, Reference, Run, RunRequest, find_reference, run_here
 
@@ -46,11 +46,13 @@ def measure(
     `run` runs both models. The other arguments are those of `maskrt.check`.
     """
     check_named(weights, model)
-    check_numbering(bundle.manifest, dataset)
+    given, dataset = dataset, numbered(bundle.manifest, dataset)
     opened = dict(bundle.digests)
     infos = _engine_infos(bundle)  # now: another program may remove the engine while it is measured
     ran = run(RunRequest(bundle, dataset, target, precision, weights, model), progress)
     report = _report(bundle, ran, max_ap_drop, infos)
+    if dataset is not given:
+        report = replace(report, note=f"{report.note} {BY_NAME}".strip())
     if explain:
         from .explanation import explain as explained
 
@@ -125,7 +127,8 @@ def store_reference(
         The results and their evaluator, whose `metrics()` are the reference's AP.
     """
     check_named(weights, model)
-    opened, dataset = Bundle.open(bundle), CocoDataset.load(images, annotations)
+    opened = Bundle.open(bundle)
+    dataset = numbered(opened.manifest, CocoDataset.load(images, annotations))
     with opened.edit() as staged:
         staged.remove(STORED)
         reference = find_reference(staged, dataset, weights, progress, model=model)

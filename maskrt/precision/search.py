@@ -23,7 +23,7 @@ from ..calib.cost import MACHINES, Machine, layer_seconds, machine_of, recipe_se
 from ..calib.fingerprint import fingerprint
 from ..calib.search import Outcome, Score, Trial, digest, pareto, search
 from ..calib.sensitivity import measure_sensitivity, units
-from ..checking.category_numbers import check_numbering
+from ..checking.category_numbers import numbered
 from ..checking.foretold import foretold_graph
 from ..checking.references import bare_session
 from ..core import Bundle, CheckFailedError, Precision, Progress, Target
@@ -132,8 +132,7 @@ class Judge:
 
         A recipe that misses the budget on one target is not run for the others.
         """
-        dataset, targets = judged.dataset, judged.targets
-        check_numbering(bundle.manifest, dataset)
+        dataset, targets = numbered(bundle.manifest, judged.dataset), judged.targets
         self._manifest, self._model, self._dataset = bundle.manifest, model, dataset
         self._budget = math.inf if judged.budget is None else judged.budget
         self._here = any(target.name == "cpu" for target in targets)

@@ -2,8 +2,8 @@
 
 Pictures are read here, before the clock starts, so every model that is compared sees the same
 pixels and no disk is in its latency. The clock covers what a user waits for: from pixels to
-instances with their masks: each made once, as large as what it covers. The first batch is run once
-more beforehand, untimed, to warm up.
+instances and masks, each made once and as large as what it covers. The first batch is run once more
+beforehand, untimed, to warm up.
 
 Each picture's instances are evaluated at once and then dropped: nothing that grows with the data
 set is kept but a few bytes a detection (`records.py`).

@@ -287,6 +287,16 @@ def test_a_batch_of_two_yolos(tmp_path: Path) -> None:
             _assert_same(alone, found, 50)
 
 
+@pytest.mark.parametrize("kind", ["rf_detr", "d_fine", "ec"])
+def test_a_batch_of_three_where_a_detr_takes_any(kind: str, tmp_path: Path) -> None:
+    path = _saved(detr_file(kind, batch="batch"), tmp_path)
+    pictures = [_picture(seed) for seed in (0, 4, 7)]
+    with _session(path, batch=3) as three, _session(path) as one:
+        assert three.spec.batch == 3
+        for found, alone in zip(three.predict(pictures), map(one.predict, pictures), strict=True):
+            _assert_same(alone, found, 3)
+
+
 @pytest.mark.parametrize(("model", "words"), [
     (lambda: yolo11_file(softmax_scores=True), "scores are not the sigmoids"),
     (lambda: yolo11_file(shift=0.0), "distances from the centres of cells"),
