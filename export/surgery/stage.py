@@ -94,7 +94,7 @@ def examine(path: Path | str) -> Examination:
         notes.add("metadata", f"written as {source.hints.writer}", ())
     try:
         found = _recognised(graph, notes, outside, source)
-        _written(graph, found, 1)
+        _written(Path(path), graph, found, source, 1)
         stages = found if isinstance(found, TwoStage) else None
         normalised = found.preprocessing.told is not None
         paste = None if isinstance(found, OnePass) else told_paste(found)
