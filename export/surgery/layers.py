@@ -156,6 +156,8 @@ class _Copier:
         inputs = [self.name(n) for n in node.inputs]
         if node.op in ("Reshape", "Expand"):
             inputs[1] = self._batched(node.inputs[1])
+        elif node.op == "GatherElements":
+            inputs[0] = self._repeated(node)
         attributes = {k: v for k, v in node.attributes.items() if k != "consumed_inputs"}
         if node.op == "MatMul" and self._graph.value(node.inputs[1]) is not None:
             inputs[1] = self.name(node.inputs[1], f"{self._stage}.matmul.weight")
@@ -207,6 +209,19 @@ class _Copier:
         wanted = value.copy()
         wanted[0] = self._batch
         return self._emitter.constant(wanted, np.int64)
+
+    def _repeated(self, node: Node) -> str:
+        """Return the data of a GatherElements; a constant of one picture for each of the indices'.
+
+        A dynamic batch's exporter leaves a decoder's anchors as they are for one.
+        """
+        value, shape = self._graph.value(node.inputs[0]), self._graph.shape(node.inputs[1])
+        if value is None or not shape or not node.attributes.get("axis", 0):
+            return self.name(node.inputs[0])
+        pictures = shape[0] or 1
+        if len(value) != 1 or pictures == 1:
+            return self.name(node.inputs[0])
+        return self._emitter.constant(value.repeat(pictures, 0), value.dtype)
 
     def _weighted(self, node: Node) -> str:
         weight = self._graph.value(node.inputs[1])

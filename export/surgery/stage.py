@@ -11,6 +11,7 @@ import onnx
 from ...core import InputSpec, Manifest, UnsupportedModelError, UsageError, command
 from ...core.masks import MaskPaste
 from .alignment import lost_alignment
+from .batched import batched_graph
 from .canonical import canonical_graph
 from .declined import Declined, Finding, Notes
 from .detr import DetrHead
@@ -93,7 +94,7 @@ def examine(path: Path | str) -> Examination:
         notes.add("metadata", f"written as {source.hints.writer}", ())
     try:
         found = _recognised(graph, notes, outside, source)
-        _written(graph, found, 1)
+        _written(Path(path), graph, found, source, 1)
         stages = found if isinstance(found, TwoStage) else None
         normalised = found.preprocessing.told is not None
         paste = None if isinstance(found, OnePass) else told_paste(found)
@@ -131,11 +132,10 @@ def _recognised(
 
 
 def _written(
-    graph: Graph, found: TwoStage | PluginDetector | OnePass, source: Source, batch: int
+    file: Path, graph: Graph, found: TwoStage | PluginDetector | OnePass, source: Source, batch: int
 ) -> onnx.ModelProto:
     if isinstance(found, OnePass) and isinstance(found.head, DetrHead) and batch > 1:
-        # Attention joins pictures and heads in one axis, which only the file itself widens.
-        return one_pass_graph(fold(source.of_pictures(batch)), found, batch, given=batch)
+        return batched_graph(file, source, found, batch)
     if isinstance(found, OnePass):
         return one_pass_graph(graph, found, batch)
     if isinstance(found, PluginDetector):
@@ -209,7 +209,7 @@ def export_onnx(
         normalisation = normalisation_of(file, mean, std, channel_order)
         found = _recognised(graph, notes, normalisation, source, said)
         if isinstance(found, OnePass):
-            _check_one_pass_arguments(file, found, source, batch, paste)
+            _check_one_pass_arguments(file, paste)
         elif said:
             raise UsageError(
                 f"{' and '.join(said)} is for detectors of one pass, as YOLO and DETR are, and "
@@ -217,7 +217,7 @@ def export_onnx(
             )
         _check_size(file, found.preprocessing, input_size)
         spec = _spec(found, batch)
-        model = _written(graph, found, source, batch)
+        model = _written(file, graph, found, source, batch)
     except NormalisationUnknown as error:
         raise UsageError(
             f"{file} takes pictures that are normalised already, and no {NAME} beside it says how: "
@@ -278,17 +278,10 @@ def _own_names(found: TwoStage | PluginDetector | OnePass) -> tuple[str, ...] | 
     return (*("background",) * missing, *found.class_names)
 
 
-def _check_one_pass_arguments(
-    file: Path, found: OnePass, source: Source, batch: int, paste: MaskPaste | None
-) -> None:
+def _check_one_pass_arguments(file: Path, paste: MaskPaste | None) -> None:
     if paste is not None:
         raise UsageError(
             f"paste is {paste}, and masks of {file} lie over the whole picture: leave it out."
-        )
-    if batch != 1 and isinstance(found.head, DetrHead) and not source.free:
-        raise UsageError(
-            f"batch is {batch}, and the attention of {file} is written for one picture a call: "
-            "leave batch out, or export the model with a dynamic batch."
         )
 
 

@@ -19,8 +19,8 @@ from maskrt.runtime.postprocess import instances_of
 MIB = 1 << 20
 
 
-def _instances(frame: MaskFrame, size: tuple[int, int], count: int) -> Instances:
-    """Each a disc that fills its box, which covers nearly all of the picture."""
+def _instances(frame: MaskFrame, size: tuple[int, int], count: int, part: float = 1.0) -> Instances:
+    """Each a disc over `part` of the sides of the picture, and a box as large."""
     spec = InputSpec(160, 160, 1, (114, 114, 114), Placing.CENTRE, Resampling.BILINEAR)
     place = placement(*size, spec)
     side = 28 if frame is MaskFrame.BOX else 40
@@ -28,7 +28,7 @@ def _instances(frame: MaskFrame, size: tuple[int, int], count: int) -> Instances
     disc = (np.hypot(y, x) < side * 0.4).astype(np.float32) * 0.8 + 0.1
     top, left = place.offset
     height, width = place.canvas_size
-    box = [left + 2, top + 2, left + width - 2, top + height - 2]
+    box = [left + 2, top + 2, left + part * width - 2, top + part * height - 2]
     outputs = {
         "boxes": np.tile(np.array(box, np.float32), (1, count, 1)),
         "scores": np.linspace(1, 0.6, count, dtype=np.float32)[None],
@@ -83,9 +83,13 @@ def test_no_use_holds_all_masks(frame: MaskFrame) -> None:
 
 
 @pytest.mark.slow
-def test_three_hundred_on_twelve_megapixels_stay_below_a_gigabyte() -> None:
+def test_three_hundred_on_twelve_megapixels_stay_far_below_a_gigabyte() -> None:
+    """All masks are 3.6 GB there, and all crops 0.9 GB."""
     pytest.importorskip("pycocotools")
-    found, other = (_instances(MaskFrame.CANVAS_BOXED, (3000, 4000), 300) for _ in range(2))
-    for name, use in _uses(found, other).items():
-        assert _peak(use) < 1000 * MIB, name
+    found, other = (
+        _instances(MaskFrame.CANVAS_BOXED, (3000, 4000), 300, part=0.5) for _ in range(2)
+    )
+    uses = _uses(found, other)
+    for name in ("to_coco", "draw", "agreement", "stored", "timed"):
+        assert _peak(uses[name]) < 300 * MIB, name
     assert found._pasted is other._pasted is None

@@ -277,7 +277,13 @@ def yolo5_file(*, in_place: bool = False, exponential: bool = False) -> onnx.Mod
 
 
 def detr_file(
-    kind: str = "rf_detr", *, queries: int = 12, batch: int | str = 1, corners: bool = False
+    kind: str = "rf_detr",
+    *,
+    queries: int = 12,
+    batch: int | str = 1,
+    corners: bool = False,
+    picked: bool = False,
+    for_one: bool = False,
 ) -> onnx.ModelProto:
     """The end of a DETR with masks, over queries that a picture's features are mixed into.
 
@@ -287,12 +293,21 @@ def detr_file(
         queries: Q.
         batch: pictures a call, or a name for any number.
         corners: a near miss: boxes as corners.
+        picked: queries are picked from a constant of one picture by the best places, as libreyolo
+            picks anchors.
+        for_one: a near miss: features are reshaped to those of one picture, whatever `batch` says.
     """
     out = Draft(seed=7, opset=17)
     x = out.conv("images", 3, WIDTH, 5, 4, gain=6.0)
     area = SIZE[0] // 4 * (SIZE[1] // 4)
-    features = out.op("Reshape", x, out.ints(-1, WIDTH, area))
+    features = out.op("Reshape", x, out.ints(1 if for_one else -1, WIDTH, area))
     own = out.value(out.random.normal(0, 1.0, (1, queries, WIDTH)))
+    if picked:
+        best = out.op("ReduceMax", features, axes=[1], keepdims=0)
+        _, places = out.op("TopK", best, out.ints(queries), outputs=2, axis=1)
+        anchors = out.value(out.random.normal(0, 1.0, (1, area, WIDTH)))
+        own = out.op("GatherElements", anchors, _wide(
+            out, out.op("Unsqueeze", places, out.ints(-1)), WIDTH, queries), axis=1)  # fmt: skip
     weights = out.op("Softmax", out.op("MatMul", own, features), axis=-1)
     tokens = out.op("Transpose", features, perm=[0, 2, 1])
     x = out.op("Add", out.op("MatMul", weights, tokens), own)

@@ -287,9 +287,19 @@ def test_a_batch_of_two_yolos(tmp_path: Path) -> None:
             _assert_same(alone, found, 50)
 
 
-@pytest.mark.parametrize("kind", ["rf_detr", "d_fine", "ec"])
-def test_a_batch_of_three_where_a_detr_takes_any(kind: str, tmp_path: Path) -> None:
-    path = _saved(detr_file(kind, batch="batch"), tmp_path)
+def test_a_file_that_only_says_it_takes_any_number_is_refused(tmp_path: Path) -> None:
+    path = _saved(detr_file("d_fine", batch="batch", for_one=True), tmp_path)
+    with _session(path) as one:
+        assert len(one.predict(_picture())) >= 3
+    with pytest.raises(UsageError, match="says that it takes any number"):
+        export_onnx(path, batch=2)
+
+
+@pytest.mark.parametrize(("kind", "picked"), [
+    ("rf_detr", False), ("d_fine", False), ("d_fine", True), ("ec", True),
+])  # fmt: skip
+def test_a_batch_of_three_where_a_detr_takes_any(kind: str, picked: bool, tmp_path: Path) -> None:
+    path = _saved(detr_file(kind, batch="batch", picked=picked), tmp_path)
     pictures = [_picture(seed) for seed in (0, 4, 7)]
     with _session(path, batch=3) as three, _session(path) as one:
         assert three.spec.batch == 3
