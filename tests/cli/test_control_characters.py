@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from maskrt.cli.options import console
+from maskrt.core import Bundle
 from maskrt.core.words import for_terminal
 
 from .command_line import check, run
@@ -33,6 +34,10 @@ def steering(work: Path, tmp_path: Path) -> Path:
     manifest["source"]["weights"] |= {"file": NAME, "part": NAME}
     manifest["fidelity"]["note"] = NAME
     file.write_text(json.dumps(manifest))
+    with Bundle.open(tmp_path / "tiny.maskrt").edit() as staged:  # so that its engine still fits it
+        info = staged.read_json("engines/cpu/engine.json")
+        info["sha256"]["interface"] = staged.manifest.interface_digest
+        staged.write("engines/cpu/engine.json", info)
     return tmp_path
 
 

@@ -119,7 +119,7 @@ def test_an_engine_that_is_removed_meanwhile_costs_nothing_of_the_report(
             staged.remove("engines/")
         return ran
 
-    monkeypatch.setattr("maskrt.pipeline.run_here", removed)
+    monkeypatch.setattr("maskrt.measurement.run_here", removed)
     assert check(copy, "--json", copy / "r.json") == 0
     shown = capsys.readouterr().out
     assert "the report is not in the bundle: engines/cpu of the bundle was built anew" in shown

@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import maskrt
 from maskrt.core import Bundle
 from maskrt.kit import Place, make_kit
+from maskrt.packaging import deepstream
 from maskrt.plugins import OPERATORS
 from maskrt.plugins.adapters.host import run_plan
 from maskrt.plugins.launch import Tensor
@@ -127,8 +127,8 @@ def _plugins(wrapped: Path, python: Path) -> None:
 
 
 def test_deepstreams_parser_compiles_for_aarch64(tmp_path: Path) -> None:
-    source = Path(maskrt.__file__).with_name("nvdsinfer_maskrt.cpp")
-    headers = Path(__file__).resolve().parents[1] / "deepstream"
+    source = Path(deepstream.__file__).with_name("nvdsinfer_maskrt.cpp")
+    headers = Path(__file__).resolve().parents[1] / "packaging" / "deepstream"
     library = tmp_path / "parser.so"
     subprocess.run(
         ["aarch64-linux-gnu-g++", "-std=c++17", "-O2", "-Wall", "-Wextra", "-Werror", "-shared",

@@ -13,6 +13,8 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from maskrt.core.operator_names import operator_of  # noqa: E402
+
 from ..detectors import enliven, tiny_mask_rcnn, tiny_one_map  # noqa: E402
 from .foreign import equals_original, resized  # noqa: E402
 
@@ -54,6 +56,6 @@ def test_pyramid(photos: list[np.ndarray], tmp_path: Path) -> None:
     heads.mask_roi_pool = heads.mask_head = heads.mask_predictor = None
     path = _export(model, photos, (64, 96), tmp_path / "m.onnx")
     rewritten = equals_original(path, photos)
-    assert {n.op_type for n in rewritten.graph.node if n.domain} == {
+    assert {operator_of(n.op_type) for n in rewritten.graph.node if n.domain} == {
         "MultilevelRoIAlign", "BatchedNMS",
     }  # fmt: skip
