@@ -8,7 +8,8 @@
 # the user's cache folder. The first event, ProcessInfo, is there before any session: processor
 # model, memory, operating system, container or not, the name of the program. Calling
 # disable_telemetry_events() after the import comes too late; ORT_DISABLE_TELEMETRY=1 before it
-# keeps the folder empty. (Whether and when events are sent is not looked at here.)
+# keeps the folder empty, and so does CI=true: a check in CI that nothing is left behind passes,
+# and proves nothing about a device. (Whether and when events are sent is not looked at here.)
 #
 # Why it matters: a device in a customer's plant gets an identity that nobody asked for, and files
 # in a home folder that may be read-only or counted. Set the variable before the import, in the
@@ -49,6 +50,7 @@ def files_after(name: str, program: str, **variables: str) -> list[Path]:
 plain = files_after("import", IMPORT)
 late = files_after("disabled_after_import", LATE)
 early = files_after("disabled_before_import", IMPORT, ORT_DISABLE_TELEMETRY="1")
+in_ci = files_after("in_ci", IMPORT, CI="true")
 
 assert plain, "the import leaves nothing now"
 device = uuid.UUID(next(path for path in plain if path.name == "deviceid").read_text())
@@ -61,4 +63,5 @@ assert any(path.name == "deviceid" for path in late), (
     "disabling after the import is early enough now"
 )
 assert early == []
+assert in_ci == []
 PYTHON
