@@ -45,7 +45,9 @@ class Shown(NamedTuple):
 
 
 def colour_of(number: int) -> tuple[int, int, int]:
-    """Return the colour of a class or track: label 1 has the first."""
+    """Return the colour of a class or track: number 1 has the first, and 0, none, is grey."""
+    if number == 0:
+        return 128, 128, 128
     turn, place = divmod(number - 1, len(_PALETTE))
     share, grey = _ROUNDS[turn % len(_ROUNDS)]
     red, green, blue = (round(v + (grey - v) * share) for v in _PALETTE[place])

@@ -192,7 +192,7 @@ class Instances:
         )
 
     def draw(
-        self, image: np.ndarray, *, min_score: float = 0.5, tracks: np.ndarray | None = None
+        self, image: np.ndarray, *, min_score: float = 0.5, track_ids: np.ndarray | None = None
     ) -> np.ndarray:
         """Return a copy of `image` (uint8 HWC RGB) with masks, boxes and captions drawn.
 
@@ -201,8 +201,8 @@ class Instances:
         Args:
             image: the picture, `image_size` large.
             min_score: instances below this score are left out.
-            tracks: int `[N]`, a number of each instance that stays from frame to frame: colours go
-                by it, and captions name it.
+            track_ids: int `[N]`, the number of each instance's track, 0 for none: it gives the
+                colour in place of the class, and stands in the caption.
 
         Raises:
             InputError: the picture is another one, or no uint8 RGB.
@@ -215,13 +215,13 @@ class Instances:
                 f"{list(canvas.shape)}: maskrt.runtime.read_image gives those of a file."
             )
         chosen = np.flatnonzero(self.scores >= min_score)[::-1]
-        numbers = self.labels if tracks is None else tracks
+        numbers = self.labels if track_ids is None else track_ids
         shown = [
-            Shown(self.boxes[i], self._caption(i, tracks), colour_of(int(numbers[i])))
+            Shown(self.boxes[i], self._caption(i, track_ids), colour_of(int(numbers[i])))
             for i in chosen
         ]
         return draw(canvas, shown, self.each_crop(chosen))
 
-    def _caption(self, index: int, tracks: np.ndarray | None) -> str:
-        track = "" if tracks is None else f"#{tracks[index]} "
-        return f"{track}{self.name_of(int(self.labels[index]))} {self.scores[index]:.2f}"
+    def _caption(self, index: int, track_ids: np.ndarray | None) -> str:
+        track = 0 if track_ids is None else int(track_ids[index])
+        return f"{f'#{track} ' if track else ''}{self.name_of(int(self.labels[index]))} {self.scores[index]:.2f}"

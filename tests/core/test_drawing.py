@@ -38,9 +38,9 @@ def test_classes_have_colours_of_their_own() -> None:
 def test_tracks_decide_the_colour_and_are_named() -> None:
     found = _row((400, 600), count=1)
     blank = np.full((400, 600, 3), 255, np.uint8)
-    outlines = [tuple(found.draw(blank, tracks=np.array([n]))[200, 50]) for n in (1, 2, 1)]
-    assert outlines == [colour_of(1), colour_of(2), colour_of(1)]
-    assert (found.draw(blank, tracks=np.array([1])) != found.draw(blank)).any()
+    outlines = [tuple(found.draw(blank, track_ids=np.array([n]))[200, 50]) for n in (1, 2, 0)]
+    assert outlines == [colour_of(1), colour_of(2), (128, 128, 128)]
+    assert (found.draw(blank, track_ids=np.array([1])) != found.draw(blank)).any()
 
 
 def test_letters_and_lines_grow_with_the_picture() -> None:
