@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from . import rle
-from .marks import Shown, colour_of, draw
 from .errors import InputError
 from .interchange import labelme, supervision_detections
+from .marks import Shown, colour_of, draw
 from .masks import Crop, MaskSource, crops_of
 from .outline import one_ring, polygons
 
