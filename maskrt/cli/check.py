@@ -75,9 +75,9 @@ def command(
     junit_file: Path | None,
 ) -> None:
     """Measure COCO AP of BUNDLE's engine and what it lost against the FP32 reference."""
+    from ..core.whole_file import write_text
     from ..measurement import measure
     from ..runtime.check import enforce, render_junit
-    from ..runtime.check.report import write_text
 
     if store_reference:
         _store(bundle, images, annotations, weights, model)
