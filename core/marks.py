@@ -35,7 +35,7 @@ class Shown(NamedTuple):
 
     Attributes:
         box: float `[4]`, xyxy, pixels.
-        caption: a line of text, or "".
+        caption: a line of text.
         colour: RGB.
     """
 
@@ -79,8 +79,7 @@ def draw(image: np.ndarray, shown: Sequence[Shown], crops: Iterable[Crop]) -> np
     font = ImageFont.load_default(letters)
     taken: list[tuple[float, float, float, float]] = []
     for entry in reversed(shown):  # the best chooses its caption's place first
-        if entry.caption:
-            taken.append(_write(pen, entry, font, taken, image.shape[:2]))
+        taken.append(_write(pen, entry, font, taken, image.shape[:2]))
     return np.array(picture)
 
 
@@ -94,7 +93,7 @@ def _fill(canvas: np.ndarray, crop: Crop, colour: np.ndarray, width: int) -> Non
         core &= framed[down : down + rows, right : right + columns]
     blended = part[core].astype(np.uint16)
     blended *= 256 - _FILLED
-    blended += (colour * _FILLED).astype(np.uint16)
+    blended += colour * _FILLED
     part[core] = blended >> 8
     part[crop.inside & ~core] = colour
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import click
 
 from ..core import counted
+from ..running.mask_files import FORMATS
 from .options import bundle_argument, console, on_device_option, precision_option, progress_bars
 
-FORMATS = ("png", "coco", "yolo", "labelme", "csv")  # maskrt.running.mask_files has them
 __all__ = ["command"]
 
 

@@ -14,8 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from ..core import (
     Bundle,
     InputError,
@@ -27,9 +25,8 @@ from ..core import (
     require,
     silent,
 )
-from ..core.whole_file import whole_file
+from ..core.whole_file import whole_file, write_text
 from ..runtime import open_session
-from ..runtime.check.report import write_text
 from ..runtime.possible import check_can_exist
 from ..runtime.sources import Video, is_video, list_sources
 from .annotated import AnnotatedIds
@@ -117,13 +114,19 @@ def run(
     videos = [str(source) for source in given if is_video(source)]
     pictures = [source for source in given if not is_video(source)]
     files = [file for source in pictures for file in list_sources(source)]
-    names = _distinct_names(files, ".png")
+    drawings = _distinct_names(files, ".png")
     films = _distinct_names([_as_file(Video(video)) for video in videos], ".mp4")
     folder = Path(output)
     inputs = [*files, *(Path(video) for video in videos if Video(video).is_file)]
-    written = [*names, *films] if draw else []
+    written = [*drawings, *films] if draw else []
     _check_output(folder, [*written, _RESULTS, _IMAGES, *MaskFiles.tables(formats)], inputs)
-    ids = None if annotations is None else _ids(opened, annotations, files, videos)
+    if annotations is not None and videos:
+        raise UsageError(
+            f"{videos[0]} is a video, and annotations number pictures: run it without them."
+        )
+    ids = None if annotations is None else AnnotatedIds(opened.manifest, annotations)
+    numbered = list(enumerate(map(str, files), 1)) if ids is None else [ids.of(f) for f in files]
+    pillow = require("PIL.Image", "write pictures")
     kept = Kept(min_score, MaskFiles(folder, formats), labels, ids)
     skipped: list[str] = []
     stale: list[Path] = []
@@ -134,17 +137,19 @@ def run(
         started = time.perf_counter()
         for frame in session.predict_stream(files):
             progress("run", frame.index + 1, len(files))
-            drawn = folder / names[frame.index]
+            drawn = folder / drawings[frame.index]
             if frame.instances is None or frame.image is None:
                 skipped.append(str(frame.error))
                 stale.append(drawn)
                 continue
-            found, file = kept.chosen(frame.instances), files[frame.index]
+            found = kept.chosen(frame.instances)
             folder.mkdir(parents=True, exist_ok=True)
             _forget_earlier(folder, formats)
             if draw:
-                _write_picture(drawn, found.draw(frame.image, min_score=min_score))
-            kept.add(found, drawn.stem, str(file), file, frame.index + 1)
+                pixels = found.draw(frame.image, min_score=min_score)
+                with whole_file(drawn) as partial:
+                    pillow.fromarray(pixels).save(partial)
+            kept.add(found, drawn.stem, *numbered[frame.index], files[frame.index])
         if skipped and not kept.images:
             raise InputError(skipped[0])
         for drawn in stale if draw else ():  # an earlier run's
@@ -156,40 +161,19 @@ def run(
             )
             _forget_earlier(folder, formats)
         seconds = time.perf_counter() - started
-        categories = [
-            {"id": label, "name": text} for label, text in enumerate(session.class_names or ())
-        ][1:]
+        names = session.class_names
+    categories = [{"id": label, "name": name} for label, name in enumerate(names or ())][1:]
     if ids is not None:
         categories = ids.categories
-        if ids.unknown:
-            skipped.append(
-                f"{counted(ids.unknown, 'instance')} of classes that {annotations} has no category "
-                "for."
-            )
+    if kept.unknown:
+        skipped.append(
+            f"{counted(kept.unknown, 'instance')} of classes that {annotations} has no category "
+            "for."
+        )
     result = RunResult(folder, kept.images, kept.annotations, categories, skipped, seconds)
     _write_results(result)
-    kept.files.close(kept.images, categories)
+    kept.files.close(kept.images, categories, names)
     return result
-
-
-def _ids(
-    bundle: Bundle, annotations: Path | str, files: Sequence[Path], videos: Sequence[str]
-) -> AnnotatedIds:
-    """Return the annotations' numbers, once every picture is known to have one."""
-    if videos:
-        raise UsageError(
-            f"{videos[0]} is a video, and annotations number pictures: run it without them."
-        )
-    ids = AnnotatedIds(bundle.manifest, annotations)
-    for file in files:
-        ids.of(file)
-    return ids
-
-
-def _write_picture(file: Path, pixels: np.ndarray) -> None:
-    image = require("PIL.Image", "write pictures")
-    with whole_file(file) as written:
-        image.fromarray(pixels).save(written)
 
 
 def _write_results(found: RunResult) -> None:
