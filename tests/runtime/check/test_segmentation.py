@@ -60,7 +60,7 @@ def test_a_text_is_judged_alone_among_damaged_ones() -> None:
     whole = [encoded(drawn(rng, SIZE)) for _ in range(200)]
     texts, expected = [], []
     for text in whole:
-        texts += [text, text[:-1] + bytes([text[-1] | 32]), b"", text + b"1"]
+        texts += [text, text[:-1] + bytes([text[-1] + 32]), b"", text + b"1"]
         expected += [True, False, False, False]
     found = [runs.valid.tolist() for runs in read_runs(texts, [PIXELS] * len(texts))]
     assert sum(found, []) == expected
