@@ -7,7 +7,6 @@ from 1: pycocotools takes one with id 0 for never found.
 Source: https://cocodataset.org/#format-data.
 """
 
-import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -15,6 +14,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ...core import InputError
+from ...core.bundle_checks import storing
+from ...core.typed_files import plain_json
 
 __all__ = ["CocoDataset", "CocoImage"]
 
@@ -123,7 +124,8 @@ def _read_json(source: Path) -> Any:
         what = "is a folder" if source.is_dir() else "does not exist"
         raise InputError(f"{source} {what}: name the COCO annotation file.")
     try:
-        return json.loads(source.read_text(encoding="utf-8"))
+        with storing(f"read {source}"):
+            return plain_json(source.read_bytes(), finite=False)
     except ValueError as error:  # of the JSON, or of the UTF-8
         raise InputError(
             f"{source} is not valid JSON ({error}): name the COCO annotation file, or make it "

@@ -23,7 +23,7 @@ from ...core.rle import compressed, merged_runs
 from ...core.rle_text import MOST_PIXELS, read_runs
 from .coco import CocoDataset
 
-__all__ = ["proven_segmentations", "provable", "truth_rle"]
+__all__ = ["provable", "proven_segmentations", "truth_rle"]
 
 _AWAY = 3  # picture sizes that a polygon may lie outside of the picture
 _LONGEST = 256  # picture heights and widths that an outline may be long

@@ -62,8 +62,8 @@ def test_a_text_is_judged_alone_among_damaged_ones() -> None:
     for text in whole:
         texts += [text, text[:-1] + bytes([text[-1] + 32]), b"", text + b"1"]
         expected += [True, False, False, False]
-    found = [runs.valid.tolist() for runs in read_runs(texts, [PIXELS] * len(texts))]
-    assert sum(found, []) == expected
+    found = [valid for runs in read_runs(texts, [PIXELS] * len(texts)) for valid in runs.valid]
+    assert found == expected
 
 
 @pytest.mark.parametrize(
