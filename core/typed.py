@@ -126,7 +126,7 @@ def _union_faults(value: Any, kinds: tuple[Any, ...], place: str, depth: int) ->
     if all(tried):
         inside = [found for found in tried if not found[0].startswith(f"{_named(place)} is ")]
         words = " or ".join(_words(kind) for kind in kinds)
-        yield inside[0][0] if inside else _wrong(value, place, words)
+        yield from inside[0] if inside else [_wrong(value, place, words)]
 
 
 def _object_faults(value: Any, kind: Any, place: str, depth: int) -> Iterator[str]:
