@@ -143,9 +143,9 @@ def _object_faults(value: Any, kind: Any, place: str, depth: int) -> Iterator[st
 def _container_faults(
     value: Any, kind: type, inner: tuple[Any, ...], place: str, depth: int
 ) -> Iterator[str]:
-    if type(value) is not (dict if kind is dict else list):
+    if not isinstance(value, dict if kind is dict else list):
         yield _wrong(value, place, _WORDS[kind])
-    elif kind is dict:
+    elif isinstance(value, dict):
         for name, one in value.items():
             yield from _faults(one, inner[1], _below(place, name), depth + 1)
     elif kind is tuple and Ellipsis not in inner and len(value) != len(inner):

@@ -60,8 +60,8 @@ def plain_json(raw: bytes | str, *, finite: bool = True) -> Any:
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
-        seen: set[str] = set()
-        twice = next(name for name, _ in pairs if name in seen or seen.add(name))
+        names = [name for name, _ in pairs]
+        twice = next(name for at, name in enumerate(names) if name in names[:at])
         raise ValueError(f"the key {twice[:60]!r} stands there twice")
     return found
 
