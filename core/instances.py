@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 
 from . import rle
-from .drawing import Shown, colour_of, draw
 from .errors import InputError
 from .interchange import labelme, supervision_detections
+from .marks import Shown, colour_of, draw
 from .masks import Crop, MaskSource, crops_of
-from .outline import polygons
+from .outline import one_ring, polygons
 
 __all__ = ["Instances"]
 
@@ -181,6 +181,27 @@ class Instances:
         rings = None if self.masks_source is None else self.polygons(tolerance)
         return labelme(self.boxes, self.scores, self._names(), rings, self.image_size, image_path)
 
+    def to_yolo(self, *, tolerance: float = 1.0) -> str:
+        """Return the lines of a YOLO segmentation label file, one an instance with a mask.
+
+        A line is the class (label 1 is 0, since YOLO has no background) and the outline's corners
+        in shares of width and height. A mask of several parts is one outline, whose parts are
+        joined by lines without an area. Scores have no place in it.
+
+        Args:
+            tolerance: pixels by which an outline may be wrong; see `polygons`.
+
+        Source: https://docs.ultralytics.com/datasets/segment/.
+        """
+        height, width = self.image_size
+        lines = []
+        for label, rings in zip(self.labels, self.polygons(tolerance), strict=True):
+            if rings:
+                corners = one_ring(rings) / (width, height)
+                numbers = " ".join(f"{value:.6f}" for value in corners.ravel())
+                lines.append(f"{label - 1} {numbers}\n")
+        return "".join(lines)
+
     def to_supervision(self) -> Any:
         """Return `supervision.Detections`, masks pasted.
 
@@ -196,7 +217,7 @@ class Instances:
     ) -> np.ndarray:
         """Return a copy of `image` (uint8 HWC RGB) with masks, boxes and captions drawn.
 
-        Colours go by class, letters and lines by the size of the picture (`drawing.py`).
+        Colours go by class, letters and lines by the size of the picture (`marks.py`).
 
         Args:
             image: the picture, `image_size` large.
@@ -224,4 +245,5 @@ class Instances:
 
     def _caption(self, index: int, track_ids: np.ndarray | None) -> str:
         track = 0 if track_ids is None else int(track_ids[index])
-        return f"{f'#{track} ' if track else ''}{self.name_of(int(self.labels[index]))} {self.scores[index]:.2f}"
+        said = f"{self.name_of(int(self.labels[index]))} {self.scores[index]:.2f}"
+        return f"#{track} {said}" if track else said

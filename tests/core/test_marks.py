@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from maskrt.core import Instances
-from maskrt.core.drawing import Shown, colour_of, draw
+from maskrt.core.marks import Shown, colour_of, draw
 
 
 def _row(size: tuple[int, int], count: int = 3) -> Instances:
