@@ -13,6 +13,8 @@ from .calib import Recipe
 from .calib.bundled import read_model
 from .core import Bundle, BundleError, Precision, Target
 from .core.bundle import RECIPE, REPORT, SEARCH
+from .core.bundle_content import complete
+from .core.bundle_files import CompleteEngine, CompletePrepared
 from .core.operator_names import operator_of
 from .export.surgery import Examination, examine
 from .runtime.build.prepared_text import build_command
@@ -177,10 +179,10 @@ def inspect(path: Bundle | Path | str) -> Inspection | Examination:
 
 def inspect_bundle(bundle: Bundle, *, whole: bool) -> Inspection:
     """Return what a bundle holds; without `whole`, not what takes a look at the graph."""
-    recipe = bundle.read_json(RECIPE) if RECIPE in bundle else None
+    recipe = Recipe.from_json(bundle.read_json(RECIPE)) if RECIPE in bundle else None
     return Inspection(
         bundle=bundle,
-        calibration=_calibration(recipe),
+        calibration=recipe.calibration if recipe is not None else None,
         search=bundle.read_json(SEARCH) if SEARCH in bundle else None,
         report=bundle.read_json(REPORT) if REPORT in bundle else None,
         engines=tuple(_engine(bundle, name) for name in bundle.engines()),
@@ -190,19 +192,10 @@ def inspect_bundle(bundle: Bundle, *, whole: bool) -> Inspection:
     )
 
 
-def _calibration(recipe: Any) -> Mapping[str, Any] | None:
-    if recipe is None:
-        return None
-    return recipe.get("calibration", {}) if isinstance(recipe, dict) else {}
-
-
 def _engine(bundle: Bundle, name: str) -> EngineFacts:
-    info = bundle.read_json(f"engines/{name}/engine.json")
-    missing = [key for key in ("precision", "bytes", "build_seconds") if key not in info]
-    if missing:
-        raise BundleError(
-            f"engines/{name}/engine.json does not say {missing[0]}: build the engine again."
-        )
+    file = f"engines/{name}/engine.json"
+    info = bundle.read_json(file)
+    complete(info, CompleteEngine, file, bundle.path)
     return EngineFacts(
         name=name,
         precision=Precision.parse(info["precision"]),
@@ -216,7 +209,9 @@ def _engine(bundle: Bundle, name: str) -> EngineFacts:
 
 
 def _prepared(bundle: Bundle, name: str) -> PreparedFacts:
-    info = bundle.read_json(f"engines/{name}/prepared.json")
+    file = f"engines/{name}/prepared.json"
+    info = bundle.read_json(file)
+    complete(info, CompletePrepared, file, bundle.path)
     segments = info["segments"]
     return PreparedFacts(
         name=name,
@@ -236,8 +231,7 @@ def _graph(bundle: Bundle) -> GraphFacts:
     return GraphFacts(len(nodes), dict(kinds.most_common()))
 
 
-def _recipe(data: Any) -> RecipeFacts:
-    recipe = Recipe.from_json(data)
+def _recipe(recipe: Recipe) -> RecipeFacts:
     asked = recipe.precision
     wanted = Precision.INT8 if asked is Precision.MIXED else asked
     return RecipeFacts(

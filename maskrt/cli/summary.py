@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from ..inspection import EngineFacts, Inspection, PreparedFacts
 
 _SKIPPED_SHOWN = 5
+_COMPARED = {
+    "compared", "pictures", "instances", "violations", "worst_box_iou", "worst_score_difference",
+    "worst_mask_iou",
+}  # fmt: skip
 _RUN_AGAIN = re.compile(r"\.\d+$")
 
 __all__ = ["engine_layers", "megabytes", "print_bundle", "print_inspection"]
@@ -111,8 +115,10 @@ def _payoff(info: Mapping[str, Any]) -> str:
 
 def _program(info: Mapping[str, Any]) -> str:
     """Return what an engine launches, moves and holds, where its builder could count that."""
-    kernels, moved = info.get("kernels"), info.get("traffic_bytes") or {}
-    if not kernels or "floor" not in moved:
+    kernels, moved = info.get("kernels") or {}, info.get("traffic_bytes") or {}
+    if not {"convolution", "gemm", "other"} <= kernels.keys():
+        return ""
+    if not {"frame", "floor"} <= moved.keys():
         return ""
     heavy, other = kernels["convolution"] + kernels["gemm"], kernels["other"]
     held = info.get("device_memory_bytes")
@@ -215,15 +221,15 @@ def _search(found: Mapping[str, Any]) -> str:
 
 def _accuracy(report: Mapping[str, Any]) -> str:
     """Return AP and its change in one line, from the last check's report."""
-    drop = report["drop"] or {}
+    drop = report.get("drop") or {}
     parts = []
     for kind in ("box", "mask"):
         if kind in report["metrics"]:
-            lost = drop.get(kind, {}).get("AP")
+            lost, found = drop.get(kind, {}).get("AP"), report["metrics"][kind]["AP"]
             change = "" if lost is None else f" ({-lost:+.2f} against {report['reference_name']})"
-            parts.append(f"{kind} AP {report['metrics'][kind]['AP']:.2f}{change}")
+            parts.append(f"{kind} AP " + ("undefined" if found is None else f"{found:.2f}{change}"))
     verdict = ""
-    if report["budget"] is not None:
+    if report.get("budget") is not None:
         place = "inside" if report["passed"] else "outside"
         verdict = f", {place} the budget of {report['budget']:g}"
     where = f"{report['target']} {report['precision']} on {report['images']} pictures"
@@ -231,16 +237,18 @@ def _accuracy(report: Mapping[str, Any]) -> str:
 
 
 def _fidelity(found: Mapping[str, Any]) -> str:
-    if "instances" not in found:
+    if not found.keys() >= _COMPARED:
         return "not measured"
     pictures = counted(found["pictures"], "picture")
     if not found["instances"] and not found["violations"]:
         return f"nothing was found in {pictures}, so nothing was compared"
+    worst = found["worst_box_iou"], found["worst_score_difference"]
+    if None in worst:
+        return f"the worst of {counted(found['instances'], 'instance')} in {pictures} is not told"
     mask = found["worst_mask_iou"]
     masks = "" if mask is None else f", mask IoU {mask:.4f}"
     original = "the original ONNX" if "original ONNX" in found["compared"] else "PyTorch FP32"
     return (
         f"{counted(found['instances'], 'instance')} in {pictures} against {original}: "
-        f"worst box IoU {found['worst_box_iou']:.5f}, score difference "
-        f"{found['worst_score_difference']:.1e}{masks}"
+        f"worst box IoU {worst[0]:.5f}, score difference {worst[1]:.1e}{masks}"
     )

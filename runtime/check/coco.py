@@ -7,7 +7,6 @@ from 1: pycocotools takes one with id 0 for never found.
 Source: https://cocodataset.org/#format-data.
 """
 
-import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -15,10 +14,15 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ...core import InputError
+from ...core.bundle_checks import storing
+from ...core.typed_files import plain_json
 
 __all__ = ["CocoDataset", "CocoImage"]
 
 _Entry = TypeVar("_Entry")
+_BEYOND = 1 << 63
+_SHOWN = 300  # letters of a path
+_FARTHEST = 1e9  # pixels; what is farther away would overflow in areas
 
 
 @dataclass(frozen=True)
@@ -132,7 +136,8 @@ def _read_json(source: Path) -> Any:
         what = "is a folder" if source.is_dir() else "does not exist"
         raise InputError(f"{source} {what}: name the COCO annotation file.")
     try:
-        return json.loads(source.read_text(encoding="utf-8"))
+        with storing(f"read {source}"):
+            return plain_json(source.read_bytes(), finite=False)
     except ValueError as error:  # of the JSON, or of the UTF-8
         raise InputError(
             f"{source} is not valid JSON ({error}): name the COCO annotation file, or make it "
@@ -141,8 +146,8 @@ def _read_json(source: Path) -> Any:
 
 
 _NEEDED = {
-    "images": "an id, a file_name, a height and a width",
-    "categories": "an id and a name",
+    "images": "an id, a file_name, a height and a width, whole numbers of 64 bits",
+    "categories": "an id, a whole number of 64 bits, and a name",
     "annotations": "an image_id, a category_id and a bbox of four finite numbers",
 }
 
@@ -161,7 +166,7 @@ def _entries(
     for place, entry in enumerate(listed):
         try:
             found.append(read(entry, place + 1))
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             shown = f" (id {entry['id']})" if isinstance(entry, dict) and "id" in entry else ""
             raise InputError(
                 f"entry {place} of {name}{shown} in {source} cannot be read: it needs "
@@ -170,28 +175,38 @@ def _entries(
     return tuple(found)
 
 
+def _whole(value: Any) -> int:
+    """Return a whole number of 64 bits, which some programs write as 7.0 or "7"."""
+    number = int(value)
+    if not -_BEYOND <= number < _BEYOND or (isinstance(value, float) and number != value):
+        raise ValueError("no whole number of 64 bits")
+    return number
+
+
 def _category(entry: dict[str, Any], _number: int) -> tuple[int, str]:
-    return int(entry["id"]), str(entry["name"])
+    return _whole(entry["id"]), str(entry["name"])
 
 
 def _image(entry: dict[str, Any], folder: Path) -> CocoImage:
-    size = (int(entry["height"]), int(entry["width"]))
-    return CocoImage(int(entry["id"]), folder / entry["file_name"], size)
+    size = (_whole(entry["height"]), _whole(entry["width"]))
+    if min(size) < 1 or not entry["file_name"] or "\0" in entry["file_name"]:
+        raise ValueError("no size, or no name")
+    return CocoImage(_whole(entry["id"]), folder / entry["file_name"], size)
 
 
 def _annotation(entry: dict[str, Any], number: int) -> dict[str, Any]:
     """Return what AP needs of an annotation; `area` and `iscrowd` may be absent."""
     x, y, width, height = (float(value) for value in entry["bbox"])
     area = float(entry.get("area", width * height))
-    if not all(map(math.isfinite, (x, y, width, height, area))):
-        raise ValueError("the box or area is not finite")
+    if not all(abs(value) <= _FARTHEST for value in (x, y, width, height, math.sqrt(abs(area)))):
+        raise ValueError("the box or area is not finite, or of no picture")
     return {
         "id": number,
-        "image_id": int(entry["image_id"]),
-        "category_id": int(entry["category_id"]),
+        "image_id": _whole(entry["image_id"]),
+        "category_id": _whole(entry["category_id"]),
         "bbox": [x, y, width, height],
         "area": area,
-        "iscrowd": int(entry.get("iscrowd", 0)),
+        "iscrowd": _whole(entry.get("iscrowd", 0)),
         "segmentation": entry.get("segmentation"),
     }
 
@@ -220,9 +235,17 @@ def _check_files(dataset: CocoDataset, folder: Path) -> None:
     if not folder.is_dir():
         what = "is a file" if folder.exists() else "does not exist"
         raise InputError(f"{folder} {what}: name the folder of the pictures of {dataset.source}.")
-    missing = [image.path for image in dataset.images if not image.path.is_file()]
+    missing = [image.path for image in dataset.images if not _is_file(image.path)]
     if missing:
         raise InputError(
             f"{len(missing)} of the {len(dataset.images)} pictures of {dataset.source} are "
-            f"missing, the first is {missing[0]}: name the folder that holds them."
+            f"missing, the first is {str(missing[0])[:_SHOWN]}: name the folder that holds them."
         )
+
+
+def _is_file(path: Path) -> bool:
+    """Whether a file is there; one of a name that is longer than names can be is not."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False

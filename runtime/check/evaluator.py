@@ -22,7 +22,7 @@ from .boundary import (
 )
 from .coco import CocoDataset
 from .records import Records, Tables
-from .segmentation import check_segmentations, truth_rle
+from .segmentation import proven_segmentations, truth_rle
 
 __all__ = ["CocoEvaluator", "coco_metrics"]
 
@@ -46,7 +46,7 @@ class CocoEvaluator:
         """
         self._coco = require("pycocotools.mask", "compute COCO AP")
         if "mask" in kinds or "boundary" in kinds:
-            check_segmentations(dataset)
+            dataset = proven_segmentations(dataset)
         self.dataset = dataset
         self.kinds = tuple(kinds)
         self.detections = 0
