@@ -10,6 +10,7 @@ Roboflow's, `-1 __ignore__`), which nothing is measured of. Where such a one is 
 label of one that is used, it is left out.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -86,7 +87,7 @@ def _by_name(class_names: Sequence[str], dataset: CocoDataset) -> dict[int, int]
     """Return category → label if each used one is one label; label 0 is the background."""
     known = [name.casefold() for name in class_names]
     wanted = {n: name.casefold() for n, name in dataset.categories.items()}
-    counted = dataset.used or set(wanted)
+    counted = sorted(dataset.used or wanted)
     names = [wanted[category] for category in counted]
     if len(set(names)) != len(names) or any(known[1:].count(name) != 1 for name in names):
         return None
@@ -105,9 +106,9 @@ def _by_file(
     """Return category → label as the file says; what it does not name keeps its number."""
     most = len(names) - 1 if names is not None else labels
     by_name = {name: n for n, name in dataset.categories.items()}
-    label = {n: n for n in dataset.used}
+    label = {n: n for n in sorted(dataset.used)}
     for said, meant in (dataset.chosen or {}).items():
-        category = by_name.get(said, int(said) if said.lstrip("-").isdecimal() else None)
+        category = by_name.get(said, int(said) if re.fullmatch(r"-?\d{1,18}", said) else None)
         if category not in dataset.categories:
             raise InputError(
                 f"categories= names {said!r}, which is no category of {dataset.source}: give the "

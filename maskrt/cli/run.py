@@ -28,6 +28,7 @@ __all__ = ["command"]
 @click.option(
     "--max-frames", type=click.IntRange(min=1), metavar="N", help="Of each video; default: all."
 )
+@click.option("--recursive", is_flag=True, help="Search the subfolders of folders, too.")
 def command(
     bundle: Path,
     sources: tuple[str, ...],
@@ -37,10 +38,11 @@ def command(
     output: Path,
     min_score: float,
     max_frames: int | None,
+    recursive: bool,
 ) -> None:
     """Find instances in pictures and videos with an engine of BUNDLE.
 
-    A video is a file, camera:N, an rtsp:// or http:// address, or a GStreamer pipeline. Ctrl-C ends
+    A video is a file, a camera (0, camera:0, /dev/video0), an rtsp:// or http:// address, or a GStreamer pipeline. Ctrl-C ends
     a camera or a network stream, and what was found until then is written. A picture that cannot be
     used is left out and named, and the exit status is 1 then.
     """
@@ -50,7 +52,7 @@ def command(
     with progress_bars() as progress:
         found = run(
             bundle, sources, output, target=target, precision=precision, min_score=min_score,
-            on_device=on_device, max_frames=max_frames, progress=progress,
+            on_device=on_device, max_frames=max_frames, recursive=recursive, progress=progress,
         )  # fmt: skip
     shown = sum(entry["score"] >= min_score for entry in found.annotations)
     where = counted(len(found.images), "picture")
@@ -61,6 +63,8 @@ def command(
         f"{counted(shown, 'instance')} of score {min_score:g} or more in {where}: "
         f"{output / 'results.json'} and the pictures beside it."
     )
+    for sentence in found.passed_over:
+        screen.print(f"passed over: {sentence}", markup=False)
     for sentence in found.skipped:
         screen.print(f"left out: {sentence}", style="red")
     if found.skipped:

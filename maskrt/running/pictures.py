@@ -9,7 +9,7 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from ..core import Bundle, InputError, Precision, Progress, Target, UsageError, 
 from ..core.whole_file import whole_file
 from ..runtime import open_session
 from ..runtime.check.report import write_text
+from ..runtime.images import passed_over
 from ..runtime.possible import check_can_exist
 from ..runtime.sources import Video, is_video, list_sources
 from .films import film
@@ -38,6 +39,7 @@ class RunResult:
         categories: COCO's `categories`; empty if the labels have no names.
         skipped: a sentence for each picture or frame that cannot be used, and each video that ends
             too early.
+        passed_over: for each folder, what was in it and is no picture by its name.
     """
 
     output: Path
@@ -45,6 +47,7 @@ class RunResult:
     annotations: list[dict[str, Any]]
     categories: list[dict[str, Any]]
     skipped: list[str]
+    passed_over: list[str] = field(default_factory=list)
 
 
 def run(
@@ -57,6 +60,7 @@ def run(
     min_score: float = 0.5,
     on_device: bool = False,
     max_frames: int | None = None,
+    recursive: bool = False,
     progress: Progress = silent,
 ) -> RunResult:
     """Run every picture and video of `sources`, and write to the folder `output`.
@@ -71,6 +75,7 @@ def run(
         min_score: instances below it are not drawn; `results.json` has them all.
         on_device: letterbox and paste on the GPU, too.
         max_frames: of each video; without it a camera runs until it is interrupted.
+        recursive: search the subfolders of folders, too.
         progress: told how many pictures are done.
 
     Raises:
@@ -85,7 +90,7 @@ def run(
     given = [sources] if isinstance(sources, str | Path) else sources
     videos = [str(source) for source in given if is_video(source)]
     pictures = [source for source in given if not is_video(source)]
-    files = [file for source in pictures for file in list_sources(source)]
+    files = [file for source in pictures for file in list_sources(source, recursive)]
     names = _distinct_names(files, ".png")
     films = _distinct_names([_as_file(Video(video)) for video in videos], ".mp4")
     folder = Path(output)
@@ -133,7 +138,12 @@ def run(
         categories = [
             {"id": label, "name": text} for label, text in enumerate(session.class_names or ())
         ]
-    found = RunResult(folder, images, annotations, categories[1:], skipped)
+    over = [
+        f"{source}: {said}"
+        for source in pictures
+        if Path(source).is_dir() and (said := passed_over(source, recursive))
+    ]
+    found = RunResult(folder, images, annotations, categories[1:], skipped, over)
     _write_results(found)
     return found
 

@@ -1,11 +1,12 @@
 """Annotations with categories that a model without class names cannot mean."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from maskrt.checking.category_numbers import numbered
+from maskrt.checking.category_numbers import BY_FILE, BY_NAME, doubt, numbered
 from maskrt.core import InputError, InputSpec
 from maskrt.core.bundle import Manifest
 from maskrt.runtime.check import CocoDataset
@@ -25,10 +26,15 @@ def _dataset(categories: dict[int, str]) -> CocoDataset:
     return CocoDataset(Path("val.json"), (), categories, ())
 
 
+def _used(categories: dict[int, str], *used: int) -> CocoDataset:
+    entries = tuple({"id": n, "category_id": c} for n, c in enumerate(used, 1))
+    return replace(_dataset(categories), annotations=entries)
+
+
 def test_coco_s_ids_are_not_the_labels_of_a_model_of_80_classes() -> None:
     said = r"val.json has category 90 \('toothbrush'\), and the model's labels are 1 to 80: number"
     with pytest.raises(InputError, match=said):
-        numbered(_manifest(80), _dataset(_COCO))
+        numbered(_manifest(80), _used(_COCO, 1, 90))
 
 
 @pytest.mark.parametrize(
@@ -61,3 +67,75 @@ def test_names_decide_where_each_is_one_label() -> None:
     found.check_labels(names)
     swapped = numbered(_manifest(4, names), CocoDataset(Path("v"), (), {1: "car", 3: "person"}, ()))
     assert swapped.categories == {3: "car", 1: "person"}
+
+
+@pytest.mark.parametrize(
+    "unused",
+    [
+        {0: "_background_"},  # labelme2coco's
+        {0: "shapes"},  # Roboflow: 0 is the project, and no annotation has it
+        {-1: "__ignore__"},  # LabelMe's label files
+        {91: "hair brush", 7: "ball"},
+    ],
+)
+@pytest.mark.parametrize("names", [None, ("background", "ball", "box")])
+def test_categories_that_nothing_uses_stop_no_check(
+    unused: dict[int, str], names: tuple[str, ...] | None
+) -> None:
+    dataset = _used({**unused, 1: "ball", 2: "box"}, 1, 2, 1)
+    found = numbered(_manifest(2, names), dataset)
+    found.check_labels(names)
+    assert [entry["category_id"] for entry in found.annotations] == [1, 2, 1]
+    assert found.categories[1] == "ball" and found.numbering == ""
+
+
+def test_an_unused_category_does_not_keep_names_from_deciding() -> None:
+    dataset = _used({0: "_background_", 3: "box", 7: "ball"}, 7, 3)
+    found = numbered(_manifest(2, ("background", "ball", "box")), dataset)
+    assert found.categories == {1: "ball", 2: "box"}
+    assert [entry["category_id"] for entry in found.annotations] == [1, 2]
+    assert found.numbering == BY_NAME
+
+
+def test_what_is_refused_names_the_file_that_helps() -> None:
+    names = ("background", "ball", "box")
+    for categories in ({5: "ring"}, {2: "ball", 1: "ring"}):
+        dataset = _used(categories, *categories)
+        with pytest.raises(InputError, match="say which is which in categories="):
+            numbered(_manifest(2, names), dataset).check_labels(names)
+    with pytest.raises(InputError, match="say which is which in categories="):
+        numbered(_manifest(2), _used({0: "ball"}, 0))
+
+
+def test_a_file_says_which_label_a_category_is() -> None:
+    dataset = _used({0: "disc", 7: "crate", 8: "chest", 9: "unused"}, 0, 7, 8)
+    chosen = {"disc": "Ball", "7": 2, "chest": "box"}
+    names = ("background", "ball", "box")
+    found = numbered(_manifest(2, names), replace(dataset, chosen=chosen))
+    assert [entry["category_id"] for entry in found.annotations] == [1, 2, 2]
+    assert found.categories == {1: "disc", 2: "crate"} and found.numbering == BY_FILE
+
+
+@pytest.mark.parametrize(
+    ("chosen", "said"),
+    [
+        ({"dsic": "ball"}, "names 'dsic', which is no category of val.json"),
+        ({"disc": "bll"}, "says that 'disc' is 'bll', which is no class of the model"),
+        ({"disc": 3}, "would be label 3, and the model's labels are 1 to 2"),
+        ({}, "would be label 0, and the model's labels are 1 to 2"),
+    ],
+)
+def test_a_file_that_cannot_be_meant(chosen: dict[str, str | int], said: str) -> None:
+    dataset = replace(_used({0: "disc"}, 0), chosen=chosen)
+    with pytest.raises(InputError, match=said):
+        numbered(_manifest(2, ("background", "ball", "box")), dataset)
+
+
+def test_no_ap_without_class_names_is_a_question() -> None:
+    dataset = _used({0: "ball", 1: "box"}, 0, 1)
+    asked = doubt(_manifest(None), dataset, {"box": {"AP": 0.0}})
+    assert "numbered as the data set's categories (0 'ball', 1 'box')?" in asked
+    assert "class_names=" in asked and "categories=" in asked
+    assert doubt(_manifest(None), dataset, {"box": {"AP": 40.0}}) == ""
+    assert doubt(_manifest(None), dataset, {"box": {"AP": None}}) == ""
+    assert doubt(_manifest(2, ("background", "ball", "box")), dataset, {"box": {"AP": 0.0}}) == ""
