@@ -60,8 +60,8 @@ def check(
     """
     measured = measure(
         bundle, images=images, annotations=annotations, categories=categories, target=target,
-        as_target=as_target, precision=precision, max_ap_drop=max_ap_drop, weights=weights, model=model, explain=explain,
-        dask=dask, progress=progress,
+        as_target=as_target, precision=precision, max_ap_drop=max_ap_drop, weights=weights,
+        model=model, explain=explain, dask=dask, progress=progress,
     )  # fmt: skip
     if measured.unsaved:
         warnings.warn(f"the report is not in the bundle: {measured.unsaved}", stacklevel=2)

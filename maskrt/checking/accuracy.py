@@ -143,6 +143,7 @@ def _confidence(ran: Ran) -> dict[str, dict[str, Any]]:
         kind: drop_interval(both[0].tables(kind), both[1].tables(kind), ran.images)
         for kind in BUDGETED
         if all(kind in evaluator.kinds for evaluator in both)
+        and both[0].tables(kind).categories()  # where all annotations are crowds there is no AP
     }
 
 

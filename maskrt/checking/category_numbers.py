@@ -63,13 +63,21 @@ def numbered(manifest: Manifest, dataset: CocoDataset) -> CocoDataset:
 def doubt(
     manifest: Manifest, dataset: CocoDataset, reference: Mapping[str, Mapping[str, Any]]
 ) -> str:
-    """Return a question where AP near 0 may come of the numbering alone; else an empty string.
+    """Say where AP is undefined, or ask where its being near 0 may come of the numbering alone.
+
+    Returns:
+        A sentence or a question; empty where there is nothing to say.
 
     Args:
         manifest: of the bundle.
         dataset: as it was evaluated.
         reference: AP of the FP32 reference, 0 to 100, by kind.
     """
+    if all(entry.get("iscrowd") for entry in dataset.annotations):
+        return (
+            f"AP is undefined: every annotation of {dataset.source} is a crowd (iscrowd 1), and none "
+            "counts as an object; annotate objects one by one."
+        )
     ap = reference.get("box", {}).get("AP")
     if manifest.class_names is not None or dataset.chosen is not None:
         return ""
@@ -93,9 +101,9 @@ def _by_name(class_names: Sequence[str], dataset: CocoDataset) -> dict[int, int]
         return None
     label = {category: known.index(wanted[category], 1) for category in counted}
     for category, name in wanted.items():  # unused, and yet a label: its name is for the report
-        if category not in label and known[1:].count(name) == 1:
-            if (place := known.index(name, 1)) not in label.values():
-                label[category] = place
+        place = known.index(name, 1) if known[1:].count(name) == 1 else 0
+        if place and category not in label and place not in label.values():
+            label[category] = place
     same = all(category == number for category, number in label.items())
     return None if same and label.keys() == wanted.keys() else label
 

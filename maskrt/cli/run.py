@@ -42,9 +42,9 @@ def command(
 ) -> None:
     """Find instances in pictures and videos with an engine of BUNDLE.
 
-    A video is a file, a camera (0, camera:0, /dev/video0), an rtsp:// or http:// address, or a GStreamer pipeline. Ctrl-C ends
-    a camera or a network stream, and what was found until then is written. A picture that cannot be
-    used is left out and named, and the exit status is 1 then.
+    A video is a file, a camera (0, camera:0, /dev/video0), an rtsp:// or http:// address, or a
+    GStreamer pipeline. Ctrl-C ends a camera or a network stream, and what was found until then is
+    written. A picture that cannot be used is left out and named, and the exit status is 1 then.
     """
     from ..running.pictures import run
     from ..runtime.sources import is_video

@@ -108,8 +108,8 @@ class CocoDataset:
     def check_labels(self, class_names: Sequence[str] | None) -> None:
         """See that the model's labels mean what the category ids mean.
 
-        Categories without an annotation are not looked at. An id is refused if the model has no such label, or if the category's name stands at another
-        label of the model (ids shifted or shuffled). A name that the model does not know at all is
+        Categories without an annotation are not looked at. An id is refused if the model has no
+        such label, or if the category's name stands at another label of the model (ids shifted or shuffled). A name that the model does not know at all is
         taken for another spelling.
 
         Args:

@@ -2,14 +2,18 @@
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from maskrt.checking.accuracy import _confidence
 from maskrt.checking.category_numbers import BY_FILE, BY_NAME, doubt, numbered
 from maskrt.core import InputError, InputSpec
 from maskrt.core.bundle import Manifest
 from maskrt.runtime.check import CocoDataset
+from maskrt.runtime.check.coco import CocoImage
+from maskrt.runtime.check.evaluator import CocoEvaluator
 
 _NUMBERED_ALIKE = (
     "background", "person", *["-"] * 11, "Stop sign", *["-"] * 76, "Toothbrush"
@@ -86,7 +90,8 @@ def test_categories_that_nothing_uses_stop_no_check(
     found = numbered(_manifest(2, names), dataset)
     found.check_labels(names)
     assert [entry["category_id"] for entry in found.annotations] == [1, 2, 1]
-    assert found.categories[1] == "ball" and found.numbering == ""
+    assert found.categories[1] == "ball"
+    assert found.numbering == ""
 
 
 def test_an_unused_category_does_not_keep_names_from_deciding() -> None:
@@ -113,7 +118,8 @@ def test_a_file_says_which_label_a_category_is() -> None:
     names = ("background", "ball", "box")
     found = numbered(_manifest(2, names), replace(dataset, chosen=chosen))
     assert [entry["category_id"] for entry in found.annotations] == [1, 2, 2]
-    assert found.categories == {1: "disc", 2: "crate"} and found.numbering == BY_FILE
+    assert found.categories == {1: "disc", 2: "crate"}
+    assert found.numbering == BY_FILE
 
 
 @pytest.mark.parametrize(
@@ -135,7 +141,34 @@ def test_no_ap_without_class_names_is_a_question() -> None:
     dataset = _used({0: "ball", 1: "box"}, 0, 1)
     asked = doubt(_manifest(None), dataset, {"box": {"AP": 0.0}})
     assert "numbered as the data set's categories (0 'ball', 1 'box')?" in asked
-    assert "class_names=" in asked and "categories=" in asked
+    assert "class_names=" in asked
+    assert "categories=" in asked
     assert doubt(_manifest(None), dataset, {"box": {"AP": 40.0}}) == ""
     assert doubt(_manifest(None), dataset, {"box": {"AP": None}}) == ""
     assert doubt(_manifest(2, ("background", "ball", "box")), dataset, {"box": {"AP": 0.0}}) == ""
+
+
+def test_of_crowds_alone_ap_is_undefined_and_that_is_said() -> None:
+    dataset = _used({1: "ball"}, 1, 1)
+    crowds = tuple({**entry, "iscrowd": 1} for entry in dataset.annotations)
+    said = doubt(_manifest(1), replace(dataset, annotations=crowds), {"box": {"AP": None}})
+    assert said.startswith("AP is undefined: every annotation of val.json is a crowd")
+    one = (*crowds, {**crowds[0], "iscrowd": 0})
+    assert doubt(_manifest(1), replace(dataset, annotations=one), {"box": {"AP": 50.0}}) == ""
+
+
+@pytest.mark.filterwarnings("error")
+def test_of_crowds_alone_there_is_no_interval_and_no_warning() -> None:
+    crowd = {
+        "id": 1, "image_id": 1, "category_id": 1, "bbox": [1.0, 1.0, 5.0, 5.0], "area": 25.0,
+        "iscrowd": 1, "segmentation": None,
+    }  # fmt: skip
+    picture = CocoImage(1, Path("1.png"), (10, 10))
+    evaluator = CocoEvaluator(CocoDataset(Path("v"), (picture,), {1: "ball"}, (crowd,)), ["box"])
+    found = {"image_id": 1, "category_id": 1, "bbox": [1.0, 1.0, 5.0, 5.0], "score": 0.9}
+    evaluator.add(1, [found])
+    assert evaluator.metrics()["box"]["AP"] is None
+    ran: Any = SimpleNamespace(
+        reference=SimpleNamespace(evaluator=evaluator), evaluator=evaluator, images=1
+    )
+    assert _confidence(ran) == {}

@@ -227,7 +227,8 @@ def test_opencv_is_silent_of_what_we_say(
 
 @pytest.mark.parametrize("name", ["0", "2", "camera:0", "/dev/video0"])
 def test_a_number_and_a_device_mean_the_camera(name: str) -> None:
-    assert is_video(name) and not Video(name).is_file
+    assert is_video(name)
+    assert not Video(name).is_file
 
 
 def test_a_file_called_like_a_number_is_a_file(
