@@ -75,8 +75,8 @@ def doubt(
     """
     if all(entry.get("iscrowd") for entry in dataset.annotations):
         return (
-            f"AP is undefined: every annotation of {dataset.source} is a crowd (iscrowd 1), and none "
-            "counts as an object; annotate objects one by one."
+            f"AP is undefined: every annotation of {dataset.source} is a crowd (iscrowd 1), and "
+            "none counts as an object; annotate objects one by one."
         )
     ap = reference.get("box", {}).get("AP")
     if manifest.class_names is not None or dataset.chosen is not None:

@@ -109,8 +109,9 @@ class CocoDataset:
         """See that the model's labels mean what the category ids mean.
 
         Categories without an annotation are not looked at. An id is refused if the model has no
-        such label, or if the category's name stands at another label of the model (ids shifted or shuffled). A name that the model does not know at all is
-        taken for another spelling.
+        such label, or if the category's name stands at another label of the model (ids
+        shifted or shuffled). A name that the model does not know at all is taken for another
+        spelling.
 
         Args:
             class_names: name of each label, index 0 (background) included; None cannot be checked.
