@@ -10,7 +10,7 @@ import re
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from ..core import (
 )
 from ..core.whole_file import whole_file, write_text
 from ..runtime import open_session
+from ..runtime.images import passed_over
 from ..runtime.possible import check_can_exist
 from ..runtime.sources import Video, is_video, list_sources
 from .annotated import AnnotatedIds
@@ -52,6 +53,7 @@ class RunResult:
         skipped: a sentence for each picture or frame that cannot be used, and each video that ends
             too early.
         seconds: from the first picture to the last, reading and writing included.
+        passed_over: for each folder, what was in it and is no picture by its name.
     """
 
     output: Path
@@ -60,6 +62,7 @@ class RunResult:
     categories: list[dict[str, Any]]
     skipped: list[str]
     seconds: float = 0.0
+    passed_over: list[str] = field(default_factory=list)
 
 
 def run(
@@ -76,6 +79,7 @@ def run(
     annotations: Path | str | None = None,
     on_device: bool = False,
     max_frames: int | None = None,
+    recursive: bool = False,
     progress: Progress = silent,
 ) -> RunResult:
     """Run every picture and video of `sources`, and write to the folder `output`.
@@ -96,6 +100,7 @@ def run(
             category ids, so that COCO's tools can score it.
         on_device: letterbox and paste on the GPU, too.
         max_frames: of each video; without it a camera runs until it is interrupted.
+        recursive: search the subfolders of folders, too.
         progress: told how many pictures are done.
 
     Raises:
@@ -113,7 +118,7 @@ def run(
     given = [sources] if isinstance(sources, str | Path) else sources
     videos = [str(source) for source in given if is_video(source)]
     pictures = [source for source in given if not is_video(source)]
-    files = [file for source in pictures for file in list_sources(source)]
+    files = [file for source in pictures for file in list_sources(source, recursive)]
     drawings = _distinct_names(files, ".png")
     films = _distinct_names([_as_file(Video(video)) for video in videos], ".mp4")
     folder = Path(output)
@@ -170,7 +175,12 @@ def run(
             f"{counted(kept.unknown, 'instance')} of classes that {annotations} has no category "
             "for."
         )
-    result = RunResult(folder, kept.images, kept.annotations, categories, skipped, seconds)
+    over = [
+        f"{source}: {said}"
+        for source in pictures
+        if Path(source).is_dir() and (said := passed_over(source, recursive))
+    ]
+    result = RunResult(folder, kept.images, kept.annotations, categories, skipped, seconds, over)
     _write_results(result)
     kept.files.close(kept.images, categories, names)
     return result
