@@ -11,13 +11,9 @@ from .errors import InputError
 from .interchange import labelme, supervision_detections
 from .masks import Crop, MaskSource, crops_of
 from .outline import polygons
+from .palette import class_colour, ink_on
 
 __all__ = ["Instances"]
-
-_PALETTE = np.array(
-    [[230, 60, 50], [40, 130, 240], [60, 180, 75], [250, 165, 20], [145, 70, 215], [20, 190, 200],
-     [240, 80, 180], [150, 190, 40], [170, 110, 60], [90, 100, 230]], np.uint8
-)  # fmt: skip
 
 
 @dataclass
@@ -169,6 +165,8 @@ class Instances:
     def draw(self, image: np.ndarray, *, min_score: float = 0.5) -> np.ndarray:
         """Return a copy of `image` (uint8 HWC RGB) with masks, boxes and captions drawn.
 
+        Each class has a colour of its own (`palette.py`), as in the report of a check.
+
         Args:
             image: the picture, `image_size` large.
             min_score: instances below this score are left out.
@@ -194,17 +192,17 @@ class Instances:
         picture = Image.fromarray(canvas)
         pen = ImageDraw.Draw(picture)
         for index in shown:
-            _draw_box(pen, self.boxes[index], self._caption(index), tuple(self._colour(index)))
+            _draw_box(pen, self.boxes[index], self._caption(index), class_colour(int(self.labels[index])))
         return np.array(picture)
 
     def _colour(self, index: int) -> np.ndarray:
-        return _PALETTE[index % len(_PALETTE)]
+        return np.array(class_colour(int(self.labels[index])), np.uint8)
 
     def _caption(self, index: int) -> str:
         return f"{self.name_of(int(self.labels[index]))} {self.scores[index]:.2f}"
 
 
-def _draw_box(pen: Any, box: np.ndarray, caption: str, colour: tuple[int, ...]) -> None:
+def _draw_box(pen: Any, box: np.ndarray, caption: str, colour: tuple[int, int, int]) -> None:
     """Draw one box with its caption just above it, moved to lie inside the picture."""
     x0, y0, x1, y1 = (float(v) for v in box)
     pen.rectangle((x0, y0, max(x1, x0), max(y1, y0)), outline=colour)
@@ -213,4 +211,4 @@ def _draw_box(pen: Any, box: np.ndarray, caption: str, colour: tuple[int, ...]) 
     x = max(min(x0, pen.im.size[0] - width), 0)
     y = max(y0 - height, 0)
     pen.rectangle((x, y, x + width, y + height), fill=colour)
-    pen.text((x + 2, y + 2 - top), caption, fill=(255, 255, 255))
+    pen.text((x + 2, y + 2 - top), caption, fill=ink_on(colour))
