@@ -192,7 +192,9 @@ class Instances:
         picture = Image.fromarray(canvas)
         pen = ImageDraw.Draw(picture)
         for index in shown:
-            _draw_box(pen, self.boxes[index], self._caption(index), class_colour(int(self.labels[index])))
+            _draw_box(
+                pen, self.boxes[index], self._caption(index), class_colour(int(self.labels[index]))
+            )
         return np.array(picture)
 
     def _colour(self, index: int) -> np.ndarray:

@@ -20,7 +20,9 @@ def class_colour(label: int) -> tuple[int, int, int]:
 
 def ink_on(colour: tuple[int, int, int]) -> tuple[int, int, int]:
     """Return black or white, whichever reads better on a colour (WCAG's relative luminance)."""
-    luminance = sum(w * _linear(c / 255) for w, c in zip((0.2126, 0.7152, 0.0722), colour, strict=True))
+    luminance = sum(
+        w * _linear(c / 255) for w, c in zip((0.2126, 0.7152, 0.0722), colour, strict=True)
+    )
     return (0, 0, 0) if luminance > 0.179 else (255, 255, 255)
 
 

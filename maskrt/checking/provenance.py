@@ -19,7 +19,15 @@ from ..runtime.cuda_device import gpu_names
 
 __all__ = ["data_digest", "provenance", "stated"]
 
-_PACKAGES = ("onnxruntime", "tensorrt", "tensorrt_rtx", "numpy", "pycocotools", "torch", "torchvision")
+_PACKAGES = (
+    "onnxruntime",
+    "tensorrt",
+    "tensorrt_rtx",
+    "numpy",
+    "pycocotools",
+    "torch",
+    "torchvision",
+)
 _CHUNK = 1 << 20
 _BUILT_BY = ("backend", "backend_version", "gpu", "sms")
 

@@ -92,7 +92,10 @@ def _card(name: str, found: Any, reference: Any, label: int | None) -> str:
     if reference is not None:
         precision += [Line(reference["precision"][iou], "reference") for iou in ("50", "75")]
         f1 = [Line(reference["f1"], "reference")]
-    precision += [Line(found["precision"]["50"], "engine"), Line(found["precision"]["75"], "engine thin")]
+    precision += [
+        Line(found["precision"]["50"], "engine"),
+        Line(found["precision"]["75"], "engine thin"),
+    ]
     f1 += [Line(found["f1"], "engine")]
     said = (
         f"F1 {best['f1']:.3f} at score {best['score']:.2f}: precision {best['precision']:.3f}, "
@@ -119,7 +122,8 @@ def confusion(report: Report, labels: Mapping[str, int]) -> str:
     kept = _kept(counts, before)
     last = len(names)
     heads = "".join(
-        f'<th scope="col"><span>{swatch(labels.get(names[c]))}{escape(names[c])}</span></th>' for c in kept
+        f'<th scope="col"><span>{swatch(labels.get(names[c]))}{escape(names[c])}</span></th>'
+        for c in kept
     )
     rows = []
     for r in [*kept, last]:
@@ -164,8 +168,12 @@ def _cell(counts: Any, before: Any, r: int, c: int, total: int, blank: str | Non
         return '<td class="none"></td>'
     value = counts[r][c]
     change = 0 if before is None else value - before[r][c]
-    said = f' <span class="said">({change:+d})</span>' if change else ""
+    said = f' <span class="said">({_signed(change)})</span>' if change else ""
     kind = "right" if r == c else "wrong"
     share = value / total
     shown = str(value) if value or change else ""
     return f'<td class="{kind}" style="--share: {share:.2f}">{shown}{said}</td>'
+
+
+def _signed(value: int) -> str:
+    return f"+{value}" if value > 0 else f"\N{MINUS SIGN}{-value}"

@@ -52,15 +52,18 @@ def bars(rows: Sequence[Bar], *, most: float = 100.0, unit: str = "") -> str:
     return f'<div class="bars">{"".join(lines_)}</div>\n'
 
 
-def lines(drawn: Sequence[Line], x_name: str, y_name: str, label: str, mark: float | None = None) -> str:
+def lines(
+    drawn: Sequence[Line], x_name: str, y_name: str, label: str, mark: float | None = None
+) -> str:
     """Return an SVG of lines over 0 to 1, both ways; `mark` is a place on the x axis."""
     width, height = _SMALL
+    top = _TOP + 12  # below the name of the y axis
 
     def x(value: float) -> float:
         return _LEFT + value * (width - _LEFT - _RIGHT)
 
     def y(value: float) -> float:
-        return height - _BOTTOM - value * (height - _TOP - _BOTTOM)
+        return height - _BOTTOM - value * (height - top - _BOTTOM)
 
     parts = []
     for tick in (0.0, 0.5, 1.0):
@@ -70,7 +73,7 @@ def lines(drawn: Sequence[Line], x_name: str, y_name: str, label: str, mark: flo
             f'<text x="{x(tick):.0f}" y="{height - 16}" text-anchor="{anchor}">{tick:g}</text>'
         )
     parts.append(f'<text x="{x(0.5):.0f}" y="{height - 4}" text-anchor="middle">{x_name}</text>')
-    parts.append(f'<text x="2" y="9">{y_name}</text>')
+    parts.append(f'<text x="2" y="10">{y_name}</text>')
     if mark is not None:
         parts.append(f'<path class="mark" d="M{x(mark):.1f} {y(0):.1f}V{y(1):.1f}"/>')
     for line in drawn:
@@ -79,7 +82,12 @@ def lines(drawn: Sequence[Line], x_name: str, y_name: str, label: str, mark: flo
 
 
 def columns(
-    counts: Sequence[int], low: float, high: float, x_name: str, label: str, middle: float | None = None
+    counts: Sequence[int],
+    low: float,
+    high: float,
+    x_name: str,
+    label: str,
+    middle: float | None = None,
 ) -> str:
     """Return an SVG histogram on a scale of square roots, which shows the rare beside the many."""
     most = max([1, *counts])
@@ -107,7 +115,9 @@ def columns(
     if middle is not None and high > low:
         at = _LEFT + (middle - low) / (high - low) * (_WIDTH - _LEFT - _RIGHT)
         parts.append(f'<path class="mark" d="M{at:.1f} {y(0):.1f}V{_TOP}"/>')
-    parts.append(f'<text x="{_WIDTH / 2:.0f}" y="{_HEIGHT - 3}" text-anchor="middle">{x_name}</text>')
+    parts.append(
+        f'<text x="{_WIDTH / 2:.0f}" y="{_HEIGHT - 3}" text-anchor="middle">{x_name}</text>'
+    )
     return _svg(_WIDTH, _HEIGHT, label, parts)
 
 
@@ -149,7 +159,9 @@ def _dot(kind: str, x: float, y: float, title: str) -> str:
     return f'<circle class="own" cx="{x:.1f}" cy="{y:.1f}" r="2.6">{shown}</circle>'
 
 
-def _points(values: Sequence[float], x: Callable[[float], float], y: Callable[[float], float]) -> str:
+def _points(
+    values: Sequence[float], x: Callable[[float], float], y: Callable[[float], float]
+) -> str:
     """Return the corners of a line; those that lie on a level stretch are left out."""
     last = len(values) - 1
     kept = [

@@ -36,19 +36,19 @@ _MEGA = 1e6
 
 def verdict(report: Report) -> str:
     """Return whether the budget was kept, what it covers, and what else was lost."""
-    said = [escape(s) for s in (*report.noise_sentences(), report.note) if s]
-    other = other_sentence(report)
-    judged = judged_sentence(report)
+    other, judged = other_sentence(report), judged_sentence(report)
+    said = [*report.noise_sentences(), *([report.note] if report.note else [])]
+    if not judged and other:
+        said.insert(0, other)
+    listed = "".join(f"<li>{escape(sentence)}</li>" for sentence in said)
+    rest = f'<ul class="sure">{listed}</ul>\n' if said else ""
     if not judged:
-        lines = [*([escape(other)] if other else []), *said]
-        return "".join(f"<p>{line}</p>\n" for line in lines)
-    kind = "good" if report.passed else "bad"
-    sign = "\N{CHECK MARK}" if report.passed else "\N{MULTIPLICATION X}"
+        return rest
+    kind, word = ("good", "Passed.") if report.passed else ("bad", "Missed.")
     sentence = passed_sentence(report) if report.passed else budget_sentence(report)
     return (
-        f'<div class="verdict {kind}"><p><b aria-hidden="true">{sign}</b> {escape(sentence)}</p>'
-        f"<p>{escape(judged)} {escape(other)}</p></div>\n"
-        + "".join(f"<p>{line}</p>\n" for line in said)
+        f'<div class="verdict {kind}"><p><b>{word}</b> {escape(sentence)}</p>'
+        f"<p>{escape(judged)} {escape(other)}</p></div>\n{rest}"
     )
 
 
@@ -127,13 +127,11 @@ def agreement(found: dict[str, Any] | None) -> str:
     body = (
         f"{warning}{swaps}<p>{escape(instance_sentence(found).capitalize())}.</p>\n"
         f"{table(['instances', *names], rows)}"
-        f'<div class="cards">{"".join(_histograms(found))}</div>\n'
+        f'<div class="cards four">{"".join(_histograms(found))}</div>\n'
         f"{table(['matched pairs', 'least', '1 %', '10 %', 'median', 'mean', 'most'], spread)}"
     )
     if changed:
-        body += details(
-            "Labels that changed", table(["reference", "engine", "instances"], changed)
-        )
+        body += details("Labels that changed", table(["reference", "engine", "instances"], changed))
     return section("instances", "Instances against the reference", body)
 
 
@@ -259,7 +257,11 @@ def origin(found: dict[str, Any]) -> str:
     """Return where the numbers come from: the report's `provenance`, row by row."""
     rows = [[_name(key), value] for key, value in _flat(found) if value]
     note = "Hashes are SHA-256. The data's covers the annotations and every picture."
-    return section("origin", "Where these numbers come from", table(["", ""], rows), note) if rows else ""
+    return (
+        section("origin", "Where these numbers come from", table(["", ""], rows), note)
+        if rows
+        else ""
+    )
 
 
 def _flat(found: Any, before: str = "") -> Iterator[tuple[str, str]]:
@@ -267,6 +269,8 @@ def _flat(found: Any, before: str = "") -> Iterator[tuple[str, str]]:
         name = f"{before} {key}".strip()
         if isinstance(value, dict):
             yield from _flat(value, name)
+        elif isinstance(value, list):
+            yield name, ", ".join(map(str, value))
         elif value is not None:
             yield name, str(value)
 
