@@ -104,9 +104,10 @@ def _card(name: str, found: Any, reference: Any, label: int | None) -> str:
     if reference is not None:
         other = reference["best"]
         said += f". Reference: F1 {other['f1']:.3f} at {other['score']:.2f}"
+    by_recall = lines(precision, "recall", "precision", f"Precision over recall of {name}")
     return (
         f'<figure class="card"><figcaption>{swatch(label)}<b>{escape(name)}</b></figcaption>'
-        f'<div class="two">{lines(precision, "recall", "precision", f"Precision over recall of {name}")}'
+        f'<div class="two">{by_recall}'
         f"{lines(f1, 'score', 'F1', f'F1 over score of {name}. {said}', best['score'])}</div>"
         f'<p class="small">{said}.</p></figure>\n'
     )

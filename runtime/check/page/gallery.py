@@ -11,15 +11,20 @@ from html import escape
 
 import numpy as np
 
-from ....core.palette import ink_on
 from ..triples import CONFIDENT, Shape, Triple
-from .parts import colour_of, section, swatch
+from .parts import css_colour, ink_on, section, swatch
 
 __all__ = ["gallery"]
 
 _BYTES = 3_600_000  # of pictures and outlines in a page; what is beyond is left out, and said
-_SIGNS = {"missed": "\N{MULTIPLICATION X}", "invented": "+", "relabelled": "\N{RIGHTWARDS ARROW}"}
+_SIGNS = {"missed": "\N{MULTIPLICATION X}", "invented": "+", "relabelled": "\N{NOT EQUAL TO}"}
 _FATES = ("matched", "missed", "invented", "relabelled")
+_TOOLS = (
+    ("in", "+", "Zoom in"),
+    ("out", "\N{MINUS SIGN}", "Zoom out"),
+    ("fit", "whole", "The whole picture"),
+    ("large", "large", "One below the other, large"),
+)
 _LETTER = 0.56  # of a letter's height, its width
 
 
@@ -38,8 +43,8 @@ def gallery(triples: Sequence[Triple], reference: str, engine: str) -> str:
     note = (
         f"The {len(figures)} pictures on which the two differ most, the worst first. "
         + (f"{left_out} more would make the page too large. " if left_out else "")
-        + "Zoom with + and \N{MINUS SIGN}, move by dragging or with the arrow keys: the three panels "
-        "go together."
+        + "Zoom with + and \N{MINUS SIGN}, move by dragging or with the arrow keys: the three "
+        "panels go together."
     )
     body = f"{_filters(triples[: len(figures)])}{''.join(figures)}"
     return section("pictures", "Where the two differ most", body, note)
@@ -84,12 +89,10 @@ def _figure(place: int, triple: Triple, reference: str, engine: str) -> str:
     )
     drawn = "".join(_panel(place, triple, *panel) for panel in panels)
     buttons = "".join(
-        f'<button type="button" data-zoom="{key}" aria-label="{title}" title="{title}">{sign}</button>'
-        for key, sign, title in (
-            ("in", "+", "Zoom in"), ("out", "\N{MINUS SIGN}", "Zoom out"),
-            ("fit", "1:1", "Whole picture"), ("large", "\N{WHITE SQUARE BUTTON}", "One below the other, large"),
-        )
-    )  # fmt: skip
+        f'<button type="button" data-zoom="{key}" aria-label="{title}" title="{title}">{sign}'
+        "</button>"
+        for key, sign, title in _TOOLS
+    )
     return (
         f'<figure class="triple" tabindex="0"><figcaption><span>{escape(caption)}</span>'
         f'<span class="tools" hidden>{buttons}</span></figcaption><div class="panels">{drawn}</div>'
@@ -149,8 +152,7 @@ def _drawn(shapes: Sequence[Shape], size: tuple[int, int]) -> Iterator[str]:
         taken.append(box)
         captions.append((shape, text, box))
     for shape, text, (x, y, width, height) in reversed(captions):
-        colour = colour_of(shape.label)
-        ink = "#000" if ink_on(_rgb(colour)) == (0, 0, 0) else "#fff"
+        colour, ink = css_colour(shape.label), ink_on(shape.label)
         faint = shape.score is not None and shape.score < CONFIDENT
         x0, y0, x1, y1 = shape.box
         yield (
@@ -159,12 +161,9 @@ def _drawn(shapes: Sequence[Shape], size: tuple[int, int]) -> Iterator[str]:
             f'<rect class="b" x="{x0:.1f}" y="{y0:.1f}" width="{max(x1 - x0, 0):.1f}" '
             f'height="{max(y1 - y0, 0):.1f}"/><g class="t"><rect x="{x:.1f}" y="{y:.1f}" '
             f'width="{width:.1f}" height="{height:.1f}"/><text x="{x + letter * 0.25:.1f}" '
-            f'y="{y + letter:.1f}" font-size="{letter:.1f}" fill="{ink}">{escape(text)}</text></g></g>'
+            f'y="{y + letter:.1f}" font-size="{letter:.1f}" fill="{ink}">{escape(text)}'
+            "</text></g></g>"
         )
-
-
-def _rgb(colour: str) -> tuple[int, int, int]:
-    return int(colour[1:3], 16), int(colour[3:5], 16), int(colour[5:7], 16)
 
 
 def _place(

@@ -4,11 +4,22 @@ from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
-from ....core.palette import class_colour
+from ....core.marks import colour_of
 
-__all__ = ["DASH", "beside", "colour_of", "details", "number", "section", "swatch", "table"]
+__all__ = [
+    "DASH",
+    "beside",
+    "css_colour",
+    "details",
+    "ink_on",
+    "number",
+    "section",
+    "swatch",
+    "table",
+]
 
 DASH = "\N{EN DASH}"
+_EQUAL_CONTRAST = 0.179
 _WIDE = 8  # columns beyond which a table is set smaller
 
 
@@ -54,13 +65,27 @@ def number(value: float | None) -> str:
     return DASH if value is None else f"{value:.2f}"
 
 
-def colour_of(label: int) -> str:
-    """Return a class's colour as CSS has it, such as `#56b4e9`."""
-    return "#{:02x}{:02x}{:02x}".format(*class_colour(label))
+def css_colour(label: int) -> str:
+    """Return a class's colour, that of `maskrt run`'s drawings, such as `#56b4e9`."""
+    return "#{:02x}{:02x}{:02x}".format(*colour_of(label))
+
+
+def ink_on(label: int) -> str:
+    """Return black or white, whichever reads better on a class's colour.
+
+    It is black from the relative luminance on at which WCAG's contrast with both is equal.
+    """
+    weighted = zip((0.2126, 0.7152, 0.0722), colour_of(label), strict=True)
+    luminance = sum(weight * _linear(value / 255) for weight, value in weighted)
+    return "#000" if luminance > _EQUAL_CONTRAST else "#fff"
+
+
+def _linear(value: float) -> float:
+    return value / 12.92 if value <= 0.04045 else ((value + 0.055) / 1.055) ** 2.4
 
 
 def swatch(label: int | None) -> str:
     """Return a small square of a class's colour; nothing for a class that no label is known of."""
     if label is None:
         return ""
-    return f'<i class="swatch" style="background: {colour_of(label)}" aria-hidden="true"></i>'
+    return f'<i class="swatch" style="background: {css_colour(label)}" aria-hidden="true"></i>'
