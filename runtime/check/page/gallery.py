@@ -17,7 +17,6 @@ from .parts import css_colour, ink_on, section, swatch
 __all__ = ["gallery"]
 
 _BYTES = 3_600_000  # of pictures and outlines in a page; what is beyond is left out, and said
-_SIGNS = {"missed": "\N{MULTIPLICATION X}", "invented": "+", "relabelled": "\N{NOT EQUAL TO}"}
 _FATES = ("matched", "missed", "invented", "relabelled")
 _TOOLS = (
     ("in", "+", "Zoom in"),
@@ -25,7 +24,7 @@ _TOOLS = (
     ("fit", "whole", "The whole picture"),
     ("large", "large", "One below the other, large"),
 )
-_LETTER = 0.56  # of a letter's height, its width
+_LETTER = 0.54  # of a letter's height, its width
 
 
 def gallery(triples: Sequence[Triple], reference: str, engine: str) -> str:
@@ -136,34 +135,49 @@ def _words(shape: Shape) -> str:
 
 
 def _caption(shape: Shape) -> str:
-    sign = f"{_SIGNS[shape.fate]} " if shape.fate in _SIGNS else ""
-    score = "" if shape.score is None else f" {shape.score:.2f}"
-    other = "" if not shape.other else f" ({shape.other})"
-    return f"{sign}{shape.name}{score}{other}"
+    said = shape.name if shape.score is None else f"{shape.name} {shape.score:.2f}"
+    if shape.fate in ("missed", "invented"):
+        return f"{shape.fate} {said}"
+    if shape.fate == "relabelled":
+        return f"{said}, not {shape.other}"
+    return f"{said}, {shape.other}" if shape.other else said
 
 
 def _drawn(shapes: Sequence[Shape], size: tuple[int, int]) -> Iterator[str]:
+    """Yield masks and boxes, the surest on top, and above all of them the captions."""
     letter = max(size) / 34
     taken: list[tuple[float, float, float, float]] = []
     captions = []
     for shape in reversed(shapes):  # the surest choose their places first
         text = _caption(shape)
-        box = _place(shape.box, (len(text) + 1) * letter * _LETTER, letter * 1.3, size, taken)
-        taken.append(box)
-        captions.append((shape, text, box))
-    for shape, text, (x, y, width, height) in reversed(captions):
-        colour, ink = css_colour(shape.label), ink_on(shape.label)
-        faint = shape.score is not None and shape.score < CONFIDENT
+        spot = _place(shape.box, (len(text) + 0.8) * letter * _LETTER, letter * 1.3, size, taken)
+        taken.append(spot)
+        captions.append(_written(shape, text, spot, letter))
+    for shape in shapes:
         x0, y0, x1, y1 = shape.box
         yield (
-            f'<g class="i {shape.fate}{" faint" if faint else ""}" data-c="{shape.label}" '
-            f'style="--c: {colour}">{_mask(shape.rings)}'
+            f"<g {_kind(shape)}>{_mask(shape.rings)}"
             f'<rect class="b" x="{x0:.1f}" y="{y0:.1f}" width="{max(x1 - x0, 0):.1f}" '
-            f'height="{max(y1 - y0, 0):.1f}"/><g class="t"><rect x="{x:.1f}" y="{y:.1f}" '
-            f'width="{width:.1f}" height="{height:.1f}"/><text x="{x + letter * 0.25:.1f}" '
-            f'y="{y + letter:.1f}" font-size="{letter:.1f}" fill="{ink}">{escape(text)}'
-            "</text></g></g>"
+            f'height="{max(y1 - y0, 0):.1f}"/></g>'
         )
+    yield from reversed(captions)
+
+
+def _kind(shape: Shape, layer: str = "") -> str:
+    faint = " faint" if shape.score is not None and shape.score < CONFIDENT else ""
+    colour = css_colour(shape.label)
+    return f'class="i {shape.fate}{faint}{layer}" data-c="{shape.label}" style="--c: {colour}"'
+
+
+def _written(
+    shape: Shape, text: str, spot: tuple[float, float, float, float], letter: float
+) -> str:
+    x, y, width, height = spot
+    return (
+        f'<g {_kind(shape, " t")}><rect x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" '
+        f'height="{height:.1f}"/><text x="{x + letter * 0.25:.1f}" y="{y + letter:.1f}" '
+        f'font-size="{letter:.1f}" fill="{ink_on(shape.label)}">{escape(text)}</text></g>'
+    )
 
 
 def _place(

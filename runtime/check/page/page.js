@@ -32,7 +32,8 @@
         const fate = instance.classList[1];
         const visible = classes.has(instance.dataset.c) && (fate === "annotated" || fates.has(fate));
         instance.classList.toggle("off", !visible);
-        if (visible && fate !== "annotated" && (faint || !instance.classList.contains("faint"))) {
+        const counts = fate !== "annotated" && !instance.classList.contains("t");
+        if (visible && counts && (faint || !instance.classList.contains("faint"))) {
           found += 1;
           wrong += fate !== "matched";
         }
