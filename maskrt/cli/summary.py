@@ -61,8 +61,10 @@ def print_inspection(found: "Inspection") -> None:
         _print_calibration(found.calibration)
     if found.search is not None:
         screen.print(f"  search    {_search(found.search)}")
-    if found.report is not None:
-        screen.print(f"  accuracy  {_accuracy(found.report)}")
+    for name, report in found.reports.items():
+        screen.print(f"  accuracy  {_accuracy(report, name, report == found.report)}")
+        for line in _origin(report):
+            screen.print(f"            {line}")
     if found.engines:
         screen.print(_engines(found.engines))
     for prepared in found.prepared:
@@ -213,21 +215,48 @@ def _search(found: Mapping[str, Any]) -> str:
     )
 
 
-def _accuracy(report: Mapping[str, Any]) -> str:
-    """Return AP and its change in one line, from the last check's report."""
+def _accuracy(report: Mapping[str, Any], name: str, newest: bool) -> str:
+    """Return AP and its change in one line, from an engine's last report."""
+    from ..runtime.check.losses import in_words
+
     drop = report["drop"] or {}
     parts = []
     for kind in ("box", "mask"):
         if kind in report["metrics"]:
             lost = drop.get(kind, {}).get("AP")
-            change = "" if lost is None else f" ({-lost:+.2f} against {report['reference_name']})"
+            change = "" if lost is None else f" ({in_words(lost)})"
             parts.append(f"{kind} AP {report['metrics'][kind]['AP']:.2f}{change}")
+    against = f" against {report['reference_name']}" if report["reference_name"] else ""
     verdict = ""
     if report["budget"] is not None:
         place = "inside" if report["passed"] else "outside"
         verdict = f", {place} the budget of {report['budget']:g}"
     where = f"{report['target']} {report['precision']} on {report['images']} pictures"
-    return f"{', '.join(parts)}: {where}{verdict}; report/report.html"
+    file = "report/report.html" if newest else f"report/{name}/report.html"
+    return f"{', '.join(parts)}{against}: {where}{verdict}; {file}"
+
+
+def _origin(report: Mapping[str, Any]) -> list[str]:
+    """Return when and with what a report was made, and of which files, in short."""
+    found = report.get("provenance") or {}
+    if not found:
+        return []
+    digests, machine = found["sha256"], found["machine"]
+    engine = next((d for n, d in digests["engine"].items() if n != "engine.json"), None)
+    named = {
+        "weights": digests["weights"], "graph": digests["graph"], "recipe": digests["recipe"],
+        "engine": engine, "data": digests["data"],
+    }  # fmt: skip
+    versions = ", ".join(
+        f"{name} {found['versions'][name]}"
+        for name in ("maskrt", "onnxruntime", "tensorrt", "tensorrt_rtx")
+        if name in found["versions"]
+    )
+    return [
+        f"{found['date']} on {machine['gpu'] or machine['cpu']}, {versions}",
+        "SHA-256: " + ", ".join(f"{n} {d[:12]}" for n, d in named.items() if d),
+        found["command"],
+    ]
 
 
 def _fidelity(found: Mapping[str, Any]) -> str:

@@ -28,6 +28,7 @@ _VERBS = {
     "build": "build an engine into a bundle",
     "run": "find instances in pictures; draw them and write COCO JSON",
     "check": "measure COCO AP and what was lost against FP32",
+    "report": "lay the checks of several engines or bundles side by side",
     "bench": "measure latency, throughput and memory",
     "package": "write a Triton model repository, or a folder for DeepStream",
     "inspect": "show what a bundle holds, or what surgery recognises in an ONNX file",
