@@ -1,8 +1,8 @@
-"""The reports of several engines side by side: of one bundle, or of several, from several machines.
+"""The reports of several engines side by side: of one bundle, or of copies from several machines.
 
-Each check leaves its report in the bundle, at `report/<target>@<precision>/`. So what FP32, FP16 and
-INT8 cost on each target is there to be read without running anything. Engines that were built and
-not checked are rows without numbers.
+Each check leaves its report in the bundle, at `report/<target>@<precision>/`. So what FP32, FP16
+and INT8 cost on each target is there to be read without running anything. Engines that were built
+and not checked are rows without numbers.
 """
 
 import json
@@ -114,7 +114,7 @@ def report(
 
 
 def reports_of(bundle: Bundle) -> dict[str, dict[str, Any]]:
-    """Return the reports of a bundle by engine; the only one, of an older bundle, by its own words."""
+    """Return the reports of a bundle by engine; of an older bundle the only one that it has."""
     parts = ((path, path.split("/")) for path in bundle.digests)
     found = {
         part[1]: bundle.read_json(path)
