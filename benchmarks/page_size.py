@@ -2,9 +2,9 @@
 
     python benchmarks/page_size.py [OUT.html]
 
-The pictures are made to be hard on JPEG (coloured noise with the spectrum of photographs, and edges),
-with 40 instances each, of which a quarter is missed or invented; so the page is about as large as
-pages get. Prints the pictures that are in it, and bytes of the page and of its parts.
+The pictures are made to be hard on JPEG (noise as strong at every scale, with edges), with 40
+instances each, of which a quarter is missed or invented; so the page is about as large as pages
+get. Prints the pictures that are in it, and bytes of the page and of its parts.
 """
 
 import sys

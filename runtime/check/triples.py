@@ -11,14 +11,14 @@ can filter, zoom and caption them. What became of an instance is a word:
 """
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from ...core import Instances, require
-from ...core.masks import crops_of
+from ...core.masks import Crop, crops_of
 from ...core.outline import polygons
 from .agreement import PictureAgreement
 from .segmentation import truth_rle
@@ -135,13 +135,15 @@ def _shapes(instances: Instances, fates: list[_Fate], scale: float) -> Iterator[
     differs = np.array([fate != "matched" for fate, _ in fates], bool)
     least = np.where(differs, _FAINTEST, CONFIDENT)
     kept = np.flatnonzero(instances.scores >= least)[::-1]
-    rings = instances.select(kept).polygons(_OUTLINE / scale)
-    for index, outlines in zip(kept.tolist(), rings, strict=True):
+    crops: Iterable[Crop | None] = instances.each_crop(kept)
+    if instances.masks_source is None:
+        crops = [None] * len(kept)
+    for index, crop in zip(kept.tolist(), crops, strict=True):
         label = int(instances.labels[index])
         fate, other = fates[index]
         yield Shape(
             label, instances.name_of(label), float(instances.scores[index]),
-            _scaled(instances.boxes[index].tolist(), scale), _all(outlines, scale), fate, other,
+            _scaled(instances.boxes[index].tolist(), scale), _rings(crop, scale), fate, other,
         )  # fmt: skip
 
 
@@ -156,23 +158,42 @@ def _truth(
         label = entry["category_id"]
         yield Shape(
             label, categories[label], None, _scaled([x, y, x + width, y + height], scale),
-            _all(_outlines(entry["segmentation"], size, _OUTLINE / scale), scale), "annotated",
+            _annotated(entry["segmentation"], size, scale), "annotated",
             "a crowd" if entry["iscrowd"] else "",
         )  # fmt: skip
 
 
-def _outlines(segmentation: Any, size: tuple[int, int], tolerance: float) -> list[np.ndarray]:
+def _annotated(segmentation: Any, size: tuple[int, int], scale: float) -> tuple[np.ndarray, ...]:
     if not segmentation:
-        return []
+        return ()
     if isinstance(segmentation, list):
-        return [np.array(ring, np.float64).reshape(-1, 2) for ring in segmentation]
+        rings = (np.array(ring, np.float64).reshape(-1, 2) for ring in segmentation)
+        return tuple((ring * scale).astype(np.float32) for ring in rings)
     coco_mask = require("pycocotools.mask", "draw annotated masks")
     mask = coco_mask.decode(truth_rle(coco_mask, segmentation, size)).astype(bool)
-    return polygons(crops_of(mask[None])[0], tolerance)
+    return _rings(crops_of(mask[None])[0], scale)
 
 
-def _all(rings: Sequence[np.ndarray], scale: float) -> tuple[np.ndarray, ...]:
-    return tuple((np.asarray(ring) * scale).astype(np.float32) for ring in rings)
+def _rings(crop: Crop | None, scale: float) -> tuple[np.ndarray, ...]:
+    """Return the outlines of a mask in the small picture; the walk along them is of that size."""
+    return () if crop is None else tuple(polygons(_shrunk(crop, scale), _OUTLINE))
+
+
+def _shrunk(crop: Crop, scale: float) -> Crop:
+    """Return a mask as the small picture's pixels see it, each at its centre."""
+    if scale == 1.0:
+        return crop
+    top, rows = _centres(crop.top, crop.inside.shape[0], scale)
+    left, columns = _centres(crop.left, crop.inside.shape[1], scale)
+    return Crop(top, left, crop.inside[rows][:, columns])
+
+
+def _centres(start: int, count: int, scale: float) -> tuple[int, np.ndarray]:
+    """Return the first small pixel whose centre lies in `count` pixels from `start`, and all."""
+    first = max(0, int(np.ceil(start * scale - 0.5)))
+    last = int(np.ceil((start + count) * scale - 0.5))
+    places = np.floor((np.arange(first, last) + 0.5) / scale).astype(np.intp) - start
+    return first, places[(places >= 0) & (places < count)]
 
 
 def _scaled(box: list[float], scale: float) -> tuple[float, float, float, float]:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from maskrt.core import CheckFailedError, InputError, Instances, Precision, UsageError
+from maskrt.core.masks import crops_of
 from maskrt.runtime.check import (
     METRICS,
     Report,
@@ -21,6 +22,7 @@ from maskrt.runtime.check import (
 )
 from maskrt.runtime.check.agreement import compare_instances
 from maskrt.runtime.check.schema import report_schema
+from maskrt.runtime.check.triples import _shrunk
 
 RECALL = (40.0, 60.0, 65.0, 35.0, 60.0, 80.0)
 BOX = dict(zip(METRICS, (60.0, 80.0, 70.0, 30.0, None, 75.0, *RECALL), strict=True))
@@ -363,3 +365,23 @@ def test_what_became_of_each_instance_is_in_the_triple() -> None:
     assert ring.min() == 25.0
     assert ring.max() == 40.0
     assert made.disagreement == pytest.approx(0.8 + 0.3)
+
+
+@pytest.mark.parametrize("scale", [1.0, 0.5, 0.37])
+def test_a_shrunk_mask_is_the_mask_at_the_small_pixels_centres(scale: float) -> None:
+    rng = np.random.default_rng(2)
+    for _ in range(30):
+        mask = np.zeros((70, 90), bool)
+        top, left = (int(v) for v in rng.integers(0, 50, 2))
+        mask[top : top + int(rng.integers(1, 40)), left : left + int(rng.integers(1, 60))] = True
+        mask &= rng.random(mask.shape) < 0.8
+        if not mask.any():
+            continue
+        height, width = (int(side * scale) for side in mask.shape)
+        small = _shrunk(crops_of(mask[None])[0], scale)
+        found = np.zeros((height + 1, width + 1), bool)
+        rows, columns = small.inside.shape
+        found[small.top : small.top + rows, small.left : small.left + columns] = small.inside
+        for y in range(height):
+            for x in range(width):
+                assert found[y, x] == mask[int((y + 0.5) / scale), int((x + 0.5) / scale)]
