@@ -7,8 +7,9 @@ picture, in the order of their ids, so two reports with one hash were measured o
 import hashlib
 import platform
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
 from ..core import Bundle, Precision, Target
@@ -73,18 +74,21 @@ def provenance(
         "engine": {name: info[name] for name in _BUILT_BY if info.get(name) is not None},
         "versions": _versions(),
         "machine": {"cpu": cpu_name(), "gpu": _gpu(about), "system": platform.platform()},
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "command": command,
         "thresholds": dict(thresholds),
     }
 
 
-def data_digest(dataset: CocoDataset) -> str:
-    """Return a hash of the annotations and of every picture's file."""
-    digest = hashlib.sha256(_file_digest(dataset.source).encode())
+def data_digest(dataset: CocoDataset) -> str | None:
+    """Return a hash of the annotations and of every picture's file; None if one is gone by now."""
+    parts = [_file_digest(dataset.source)]
     for image in sorted(dataset.images, key=lambda image: image.id):
-        digest.update(f"\n{image.id} {_file_digest(image.path)}".encode())
-    return digest.hexdigest()
+        found = _file_digest(image.path)
+        parts.append(None if found is None else f"{image.id} {found}")
+    if None in parts:
+        return None
+    return hashlib.sha256("\n".join(map(str, parts)).encode()).hexdigest()
 
 
 def stated(call: Callable[..., Any], **given: Any) -> str:
@@ -104,11 +108,14 @@ def _engine_digests(bundle: Bundle, folder: str) -> dict[str, str]:
     return dict(sorted(found.items()))
 
 
-def _file_digest(path: Any) -> str:
-    with open(path, "rb") as file:
-        digest = hashlib.sha256()
-        while chunk := file.read(_CHUNK):
-            digest.update(chunk)
+def _file_digest(path: Path) -> str | None:
+    digest = hashlib.sha256()
+    try:
+        with path.open("rb") as file:
+            while chunk := file.read(_CHUNK):
+                digest.update(chunk)
+    except OSError:  # what was measured is measured, whatever becomes of the files
+        return None
     return digest.hexdigest()
 
 

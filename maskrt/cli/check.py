@@ -1,6 +1,5 @@
 """`maskrt check`: COCO AP of an engine, and what it lost against FP32."""
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -102,7 +101,7 @@ def command(
             bundle, images=images, annotations=annotations, target=target, as_target=as_target,
             precision=precision, max_ap_drop=max_ap_drop, max_ap75_drop=max_ap75_drop,
             max_class_drop=max_class_drop, weights=weights, model=model, explain=explain, dask=dask,
-            command=as_command("maskrt", *sys.argv[1:]), progress=progress,
+            command=as_command("maskrt", *click.get_current_context().obj), progress=progress,
         )  # fmt: skip
     _print(report)
     if unsaved:

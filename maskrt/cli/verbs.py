@@ -81,7 +81,7 @@ def run(arguments: list[str]) -> None:
     debug = "--debug" in arguments
     given = [word for word in arguments if word != "--debug"]
     try:
-        result: Any = _group.main(given, prog_name="maskrt", standalone_mode=False)
+        result: Any = _group.main(given, prog_name="maskrt", standalone_mode=False, obj=given)
         sys.exit(result if isinstance(result, int) else 0)
     except click.Abort as error:  # click's word for an interrupt
         raise error.__cause__ or KeyboardInterrupt from None

@@ -5,14 +5,12 @@ gained. In words the sign is never needed: "lost 0.17", "gained 0.23".
 """
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
-from .average_precision import BUDGETED
-
-if TYPE_CHECKING:
-    from .report import Report
+from .average_precision import BUDGETED, Metrics
 
 __all__ = [
+    "Judged",
     "Loss",
     "broken",
     "budget_sentence",
@@ -28,6 +26,33 @@ __all__ = [
 _ROUNDING = 1e-9  # a drop of exactly the budget, computed as a difference of floats, is inside it
 _SIZES = {"APS": "of small objects", "APM": "of medium objects", "APL": "of large objects"}
 _WORTH_SAYING = 0.005
+
+
+class Judged(Protocol):
+    """What a `Report` has that losses are made of."""
+
+    @property
+    def target(self) -> str: ...  # noqa: D102
+    @property
+    def precision(self) -> Any: ...  # noqa: D102
+    @property
+    def metrics(self) -> dict[str, Metrics]: ...  # noqa: D102
+    @property
+    def reference(self) -> dict[str, Metrics] | None: ...  # noqa: D102
+    @property
+    def reference_name(self) -> str | None: ...  # noqa: D102
+    @property
+    def drop(self) -> dict[str, Metrics] | None: ...  # noqa: D102
+    @property
+    def classes(self) -> dict[str, dict[str, Metrics]]: ...  # noqa: D102
+    @property
+    def reference_classes(self) -> dict[str, dict[str, Metrics]]: ...  # noqa: D102
+    @property
+    def budget(self) -> float | None: ...  # noqa: D102
+    @property
+    def ap75_budget(self) -> float | None: ...  # noqa: D102
+    @property
+    def class_budget(self) -> float | None: ...  # noqa: D102
 
 
 class Loss(NamedTuple):
@@ -70,7 +95,7 @@ def in_words(lost: float | None) -> str:
     return f"lost {lost:.2f}" if lost > 0 else f"gained {-lost:.2f}"
 
 
-def losses(report: "Report") -> Iterator[Loss]:
+def losses(report: Judged) -> Iterator[Loss]:
     """Yield the loss of AP, AP75, AP by size and AP by class, boxes and masks, and its budget."""
     drop = report.drop or {}
     budgets = {"AP": report.budget, "AP75": report.ap75_budget}
@@ -86,19 +111,19 @@ def losses(report: "Report") -> Iterator[Loss]:
                 yield Loss(kind, "AP", category, expected - ap, report.class_budget)
 
 
-def broken(report: "Report") -> list[Loss]:
+def broken(report: Judged) -> list[Loss]:
     """Return what misses its budget, the worst first."""
     return sorted((loss for loss in losses(report) if loss.is_broken), key=lambda loss: -loss.lost)
 
 
-def largest_other(report: "Report") -> Loss | None:
+def largest_other(report: Judged) -> Loss | None:
     """Return the largest loss that no budget covers; None if nothing else was lost."""
     free = [loss for loss in losses(report) if loss.budget is None]
     most = max(free, key=lambda loss: loss.lost, default=None)
     return most if most is not None and most.lost >= _WORTH_SAYING else None
 
 
-def budget_sentence(report: "Report") -> str:
+def budget_sentence(report: Judged) -> str:
     """Return the one sentence that says which budgets a report misses, and by what."""
     missed = broken(report)
     said = " and ".join(f"{loss.lost:.2f} {loss.name}" for loss in missed[:3])
@@ -113,7 +138,7 @@ def budget_sentence(report: "Report") -> str:
     )
 
 
-def judged_sentence(report: "Report") -> str:
+def judged_sentence(report: Judged) -> str:
     """Return which numbers the budgets cover; empty without a budget."""
     said = []
     kinds = " and ".join(f"{kind} AP" for kind in BUDGETED if kind in report.metrics)
@@ -126,7 +151,7 @@ def judged_sentence(report: "Report") -> str:
     return f"The budget covers {', '.join(said)}." if said else ""
 
 
-def passed_sentence(report: "Report") -> str:
+def passed_sentence(report: Judged) -> str:
     """Return what became of the numbers that the budgets cover, all of which were kept."""
     judged = [loss for loss in losses(report) if loss.budget is not None]
     whole = [f"{loss.name} {in_words(loss.lost)}" for loss in judged if loss.category is None]
@@ -137,7 +162,7 @@ def passed_sentence(report: "Report") -> str:
     return f"Within the budget against {report.reference_name}: {', '.join(whole)}."
 
 
-def other_sentence(report: "Report") -> str:
+def other_sentence(report: Judged) -> str:
     """Return the largest loss that no budget covers, a sentence; empty without a reference."""
     if report.reference is None:
         return ""

@@ -29,7 +29,8 @@ _LETTER = 0.54  # of a letter's height, its width
 
 def gallery(triples: Sequence[Triple], reference: str, engine: str) -> str:
     """Return the section; `reference` and `engine` are what the two are called."""
-    figures, used = [], 0
+    figures: list[str] = []
+    used = 0
     for place, triple in enumerate(triples):
         figure = _figure(place, triple, reference, engine)
         if figures and used + len(figure) > _BYTES:

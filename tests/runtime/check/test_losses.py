@@ -80,6 +80,9 @@ def test_a_budget_of_each_class_is_held_and_may_stand_alone() -> None:
     assert "mask AP of class ring, the worst of 2, lost 3.40" in passed_sentence(kept)
     assert kept.missed() == []
     assert 'failures="0"' in render_junit(kept)
+    failed = render_junit(with_losses(ring=3.4, class_budget=3.0))
+    assert 'tests="4" failures="1"' in failed  # box AP, mask AP, and the mask AP of two classes
+    assert "mask AP of class ring lost 3.40, the budget is 3" in failed
 
 
 def test_a_budget_that_covers_a_number_takes_it_from_the_others() -> None:

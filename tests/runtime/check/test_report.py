@@ -177,9 +177,9 @@ def test_junit_counts_failures_and_escapes() -> None:
     cases = {case.get("name"): case for case in missed.iter("testcase")}
     failure = cases["mask AP"].find("failure")
     assert failure is not None
-    assert failure.get("message") == "mask AP drops by 0.50, the budget is 0.3"
+    assert failure.get("message") == "mask AP lost 0.50, the budget is 0.3"
     assert cases["box AP"].find("failure") is None
-    assert cases["mask AP"].findtext("system-out") == "mask AP 54.50, 0.50 below <FP32>"
+    assert cases["mask AP"].findtext("system-out") == "mask AP 54.50, lost 0.50 against <FP32>"
     assert "<FP32>" in (cases["box AP"].findtext("system-out") or "")
 
 
@@ -187,8 +187,8 @@ def test_junit_says_a_gain_as_one() -> None:
     better = report(reference={"box": lower(BOX, 0.5), "mask": lower(MASK, 5 / 6)})
     said = [case.findtext("system-out") for case in _cases(better)]
     assert said == [
-        "box AP 59.75, 0.25 above PyTorch FP32",
-        "mask AP 54.50, 0.33 above PyTorch FP32",
+        "box AP 59.75, gained 0.25 against PyTorch FP32",
+        "mask AP 54.50, gained 0.33 against PyTorch FP32",
     ]
 
 
