@@ -152,13 +152,15 @@ def _store(
 
 
 def _print(report: "Report") -> None:
-    table = Table(header_style="bold", title=f"{report.images} pictures, {report.target}")
+    against = f", against {report.reference_name}" if report.reference is not None else ""
+    title = f"{report.images} pictures, {report.target}{against}"
+    table = Table(header_style="bold", title=title)
     for heading in ("", "model", *_SHOWN):
         table.add_column(heading, justify="left" if heading in ("", "model") else "right")
     drop = report.drop or {}
     for kind, metrics in report.metrics.items():
         rows = {
-            str(report.reference_name): (report.reference or {}).get(kind),
+            "reference": (report.reference or {}).get(kind),
             str(report.precision): metrics,
         }
         for name, values in rows.items():
