@@ -26,6 +26,10 @@ AARCH64 := $(if $(and $(shell command -v qemu-aarch64-static),$(shell command -v
 # bring an older numpy.
 TRITON := $(if $(filter x86_64,$(shell uname -m)),build/triton)
 
+# A headless Chromium in an npm package, for the tests of the report's page. They are skipped without
+# npm, unless a Chromium is installed or named by MASKRT_CHROMIUM.
+CHROMIUM := $(if $(filter x86_64,$(shell uname -m)),$(if $(shell command -v npm),build/chromium))
+
 .PHONY: build/types help demo test test-slow lint types imports wheel format lock clean
 
 help:
@@ -88,7 +92,26 @@ build/triton: | $(VENV)/.dev
 	$(BIN)/python -m pip install --quiet --no-deps --target $@.part nvidia-pytriton==0.7.0
 	mv $@.part $@
 
-test-slow: $(VENV)/.dev $(LEAN) $(OLDER) $(AARCH64) $(TRITON)
+UNPACK := const fs = require("fs"), [from, to] = process.argv.slice(1); \
+	fs.writeFileSync(to, require("zlib").brotliDecompressSync(fs.readFileSync(from)))
+
+# The package has the browser and the libraries that it needs, compressed.
+build/chromium:
+	rm -rf $@.part
+	mkdir -p $@.part
+	cd $@.part && npm pack --silent @sparticuz/chromium@153.0.0 && tar -xzf *.tgz
+	cd $@.part && for file in chromium al2023.tar fonts.tar; do \
+		node -e '$(UNPACK)' package/bin/$$file.br $$file || exit 1; done
+	cd $@.part && tar -xf al2023.tar && tar -xf fonts.tar && rm -rf package *.tar *.tgz
+	sed -i 's|<dir>.*</dir>|<dir prefix="relative">fonts</dir>|' $@.part/fonts.conf
+	mv $@.part/chromium $@.part/chromium.real
+	printf '%s\n' '#!/bin/sh' 'here=$$(dirname "$$(readlink -f "$$0")")' \
+		'export LD_LIBRARY_PATH="$$here/lib" FONTCONFIG_FILE="$$here/fonts.conf"' \
+		'exec "$$here/chromium.real" "$$@"' > $@.part/chromium
+	chmod +x $@.part/chromium $@.part/chromium.real
+	mv $@.part $@
+
+test-slow: $(VENV)/.dev $(LEAN) $(OLDER) $(AARCH64) $(TRITON) $(CHROMIUM)
 	$(PYTEST) -m slow $(ARGS)
 
 lint: $(VENV)/.dev

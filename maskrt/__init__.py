@@ -32,11 +32,13 @@ if TYPE_CHECKING:
     from .runtime.build import BuildOptions
     from .runtime.check import Report
     from .runtime.doctor import Diagnosis, doctor
+    from .side_by_side import Comparison, report
 
 __all__ = [
     "Bench",
     "BuildOptions",
     "Bundle",
+    "Comparison",
     "Diagnosis",
     "Examination",
     "Frame",
@@ -64,6 +66,7 @@ __all__ = [
     "models",
     "package",
     "recipe",
+    "report",
     "run",
     "set_precisions",
     "store_reference",
@@ -90,6 +93,7 @@ _NAMES_IN = {
     ".runtime.build": "BuildOptions",
     ".runtime.check": "Report",
     ".runtime.doctor": "Diagnosis doctor",
+    ".side_by_side": "Comparison report",
 }
 _HOME_OF = {name: home for home, names in _NAMES_IN.items() for name in names.split()}
 

@@ -46,6 +46,12 @@ __all__ = ["command"]
     help="Largest loss of box or mask AP; the fastest recipe inside it is searched.",
 )
 @click.option(
+    "--max-ap75-drop", type=float, metavar="X", help="Beside it: largest loss of box or mask AP75."
+)
+@click.option(
+    "--max-class-drop", type=float, metavar="X", help="Beside it: largest loss of any class's AP."
+)
+@click.option(
     "--images", type=click.Path(path_type=Path), help="Annotated pictures to measure AP on."
 )
 @click.option("--annotations", type=click.Path(path_type=Path), help="Their COCO JSON.")

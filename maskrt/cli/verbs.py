@@ -28,6 +28,7 @@ _VERBS = {
     "build": "build an engine into a bundle",
     "run": "find instances in pictures; draw them and write COCO JSON",
     "check": "measure COCO AP and what was lost against FP32",
+    "report": "lay the checks of several engines or bundles side by side",
     "bench": "measure latency, throughput and memory",
     "package": "write a Triton model repository, or a folder for DeepStream",
     "inspect": "show what a bundle holds, or what surgery recognises in an ONNX file",
@@ -80,7 +81,7 @@ def run(arguments: list[str]) -> None:
     debug = "--debug" in arguments
     given = [word for word in arguments if word != "--debug"]
     try:
-        result: Any = _group.main(given, prog_name="maskrt", standalone_mode=False)
+        result: Any = _group.main(given, prog_name="maskrt", standalone_mode=False, obj=given)
         sys.exit(result if isinstance(result, int) else 0)
     except click.Abort as error:  # click's word for an interrupt
         raise error.__cause__ or KeyboardInterrupt from None

@@ -30,7 +30,7 @@ from ..precision.observation import forget, observe, settled
 from ..precision.payoff import payoff
 from ..precision.request import Judged, RecipeRequest
 from ..runtime.build import WeakTypes, build_engine, is_buildable, prepare
-from ..runtime.check.evaluate import budget_sentence
+from ..runtime.check.losses import budget_sentence
 from .request import EngineRequest, ModelRequest
 
 if TYPE_CHECKING:
@@ -242,8 +242,10 @@ def _weak_types(model: onnx.ModelProto, recipe: calib.Recipe, target: Target) ->
 def hold_to_budget(bundle: Bundle, target: Target, judged: Judged, progress: Progress) -> None:
     """Raise `CheckFailedError` if the engine misses the budget, before the bundle appears."""
     report, _, unsaved = measure(
-        bundle, judged.dataset, target=target, max_ap_drop=judged.budget, progress=progress
-    )
+        bundle, judged.dataset, target=target, max_ap_drop=judged.budget,
+        max_ap75_drop=judged.ap75_budget, max_class_drop=judged.class_budget,
+        command="maskrt.compile", progress=progress,
+    )  # fmt: skip
     if unsaved:
         raise BundleError(unsaved)
     if not report.passed:
