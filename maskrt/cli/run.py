@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from ..core import counted
+from .json_output import json_option, put
 from .options import bundle_argument, console, on_device_option, precision_option, progress_bars
 
 __all__ = ["command"]
@@ -12,6 +13,7 @@ __all__ = ["command"]
 
 @click.command("run")
 @bundle_argument
+@json_option
 @click.argument("sources", nargs=-1, required=True, metavar="IMAGE|DIR|PATTERN|VIDEO...")
 @click.option("--target", help="Default: the best that this machine can run.")
 @precision_option
@@ -53,6 +55,16 @@ def command(
             on_device=on_device, max_frames=max_frames, progress=progress,
         )  # fmt: skip
     shown = sum(entry["score"] >= min_score for entry in found.annotations)
+    put(
+        {
+            "output": found.output,
+            "pictures": len(found.images),
+            "instances": len(found.annotations),
+            "min_score": min_score,
+            "drawn": shown,
+            "skipped": found.skipped,
+        }
+    )
     where = counted(len(found.images), "picture")
     if any(map(is_video, sources)):
         where = f"{len(found.images)} pictures and frames"

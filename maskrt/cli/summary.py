@@ -2,12 +2,14 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
 from ..core import Bundle, Manifest, Placing, counted
 from ..core.masks import MaskFrame
+from .json_output import put
 from .options import console
 
 if TYPE_CHECKING:
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
 _SKIPPED_SHOWN = 5
 _RUN_AGAIN = re.compile(r"\.\d+$")
 
-__all__ = ["engine_layers", "megabytes", "print_bundle", "print_inspection"]
+__all__ = ["engine_layers", "inspected", "megabytes", "print_bundle", "print_inspection"]
 
 _PLACED = {
     Placing.TOP_LEFT: "letterboxed",
@@ -29,7 +31,15 @@ def print_bundle(bundle: Bundle) -> None:
     """Print the bundle's model, fidelity and engines."""
     from ..inspection import inspect_bundle
 
-    print_inspection(inspect_bundle(bundle, whole=False))
+    found = inspect_bundle(bundle, whole=False)
+    put(inspected(found))
+    print_inspection(found)
+
+
+def inspected(found: "Inspection") -> dict[str, Any]:
+    """Return the document of `--json`: the manifest, and what else the bundle holds."""
+    held = {field.name: getattr(found, field.name) for field in fields(found)}
+    return {"manifest": found.bundle.manifest.to_json(), **held}
 
 
 def print_inspection(found: "Inspection") -> None:

@@ -20,6 +20,7 @@ A cache that cannot be written is no reason for a build to fail, so its own erro
 import contextlib
 import hashlib
 import json
+import logging
 import os
 import shutil
 import tempfile
@@ -31,6 +32,7 @@ from ...core import UsageError, cache_folder
 
 __all__ = ["BuildCache", "kept_folder", "key_of", "open_cache"]
 
+_LOG = logging.getLogger(__name__)
 _INDEX = "index.json"
 _DEFAULT_MIB = 4096
 _ABANDONED = 24 * 3600.0  # seconds after which an unfinished entry is nobody's
@@ -53,10 +55,12 @@ class BuildCache:
         except (OSError, ValueError):
             return None
         if any(hashlib.sha256(data).hexdigest() != known[name] for name, data in files.items()):
+            _LOG.warning("%s differs from its checksums and is dropped", place)
             self._drop(place)
             return None
         with contextlib.suppress(OSError):
             os.utime(place)  # the least recently used entry goes first
+        _LOG.info("the build is taken from %s", place)
         return files
 
     def put(self, key: str, files: dict[str, bytes]) -> None:
