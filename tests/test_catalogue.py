@@ -107,5 +107,5 @@ def test_the_verbs_print_all_of_it(capsys: pytest.CaptureFixture[str]) -> None:
     assert ended.value.code == 0
     shown = capsys.readouterr().out
     for facts in maskrt.models():
-        row = rf"{re.escape(facts.model.replace('`', ''))} +{re.escape(facts.weights or '-')}"
+        row = rf"{re.escape(facts.model.replace('`', ''))} +{re.escape(facts.weights.replace('`', '') or '-')}"
         assert re.search(row, shown), facts

@@ -26,7 +26,7 @@ def command() -> None:
         "package.module:factory,\ncompiles if it is of one of these families."
     )
     files = [
-        (facts.model.replace("`", ""), facts.weights or "-")
+        (facts.model.replace("`", ""), facts.weights.replace("`", "") or "-")
         for facts in found
         if facts.kind == "onnx"
     ]
