@@ -120,22 +120,30 @@ class Session(Closes):
         return timings
 
     @overload
-    def predict(self, images: list[Picture] | tuple[Picture, ...]) -> list[Instances]: ...
+    def predict(
+        self, images: list[Picture] | tuple[Picture, ...], *, min_score: float = 0.0
+    ) -> list[Instances]: ...
 
     @overload
-    def predict(self, images: list[_OnePicture]) -> list[Instances]: ...
+    def predict(self, images: list[_OnePicture], *, min_score: float = 0.0) -> list[Instances]: ...
 
     @overload
-    def predict(self, images: Picture) -> Instances: ...
+    def predict(self, images: Picture, *, min_score: float = 0.0) -> Instances: ...
 
     def predict(
-        self, images: "Picture | list[Picture] | list[_OnePicture] | tuple[Picture, ...]"
+        self,
+        images: "Picture | list[Picture] | list[_OnePicture] | tuple[Picture, ...]",
+        *,
+        min_score: float = 0.0,
     ) -> Instances | list[Instances]:
         """Find the instances in one picture, or in each of a list.
 
         Args:
             images: a path, a uint8 `[H, W, 3]` RGB array, a PIL image, a tensor (`pictures.py`), or
-                a list of them of any length: it is cut into batches of the engine's size.
+                a list of them of any length: it is cut into batches of the engine's size. A tensor
+                may be `[3, H, W]`; floats and `[B, …]` are refused, since nothing says what range
+                or size they were brought to: the engine normalises and resizes.
+            min_score: instances below it are left out.
 
         Returns:
             One `Instances` for one picture, a list for a list, in pixels of the picture.
@@ -147,8 +155,9 @@ class Session(Closes):
         self._local.timings = dict.fromkeys(STAGES, 0.0)
         if isinstance(images, list | tuple):
             groups = range(0, len(images), self.spec.batch)
-            return [r for at in groups for r in self._batch(images[at : at + self.spec.batch])]
-        return self._batch([images])[0]
+            found = [r for at in groups for r in self._batch(images[at : at + self.spec.batch])]
+            return [one.above(min_score) for one in found]
+        return self._batch([images])[0].above(min_score)
 
     def predict_stream(
         self, source: Iterable[Picture] | Path | str, *, prefetch: int = 2

@@ -1,15 +1,13 @@
-"""README's picture: a held-out scene by the FP32 and by the INT8 engine, one colour an object.
+"""README's picture: a held-out scene by the FP32 and by the INT8 engine, one colour a class.
 
     python docs/site/pictures.py            writes docs/fp32_int8.png
 
-The demo model is compiled for `cpu`, calibrated on 64 training scenes. An INT8 instance has the
-colour of the FP32 instance that it overlaps by half or more.
+The demo model is compiled for `cpu`, calibrated on 64 training scenes.
 """
 
 import tempfile
 from pathlib import Path
 
-import numpy as np
 from PIL import Image, ImageDraw
 
 import maskrt
@@ -17,21 +15,7 @@ from maskrt.demo import weights_path
 from maskrt.demo.scenes import CLASS_NAMES, scene, write_coco
 
 OUT = Path(__file__).resolve().parents[1] / "fp32_int8.png"
-SCENE, GAP, TOP = 2, 8, 22
-
-
-def paired(first: maskrt.Instances, second: maskrt.Instances) -> list[maskrt.Instances]:
-    """Return both with their pairs first, in one order; a pair's masks overlap by half or more."""
-    left = list(range(len(second)))
-    pairs = []
-    for place, mask in enumerate(first.masks):
-        iou = [np.sum(mask & second.masks[i]) / np.sum(mask | second.masks[i]) for i in left]
-        if iou and max(iou) >= 0.5:
-            pairs.append((place, left.pop(int(np.argmax(iou)))))
-    ours = [place for place, _ in pairs]
-    theirs = [place for _, place in pairs]
-    alone = [place for place in range(len(first)) if place not in ours]
-    return [first.select(np.array(ours + alone)), second.select(np.array(theirs + left))]
+SCENE, GAP, TOP = 5, 8, 22
 
 
 def main() -> None:
@@ -50,7 +34,7 @@ def main() -> None:
         for precision in ("fp32", "int8"):
             with maskrt.load(bundle, target="cpu", precision=precision) as session:
                 found.append(session.predict(picture))
-        drawn = [instances.draw(picture) for instances in paired(*found)]
+        drawn = [instances.draw(picture) for instances in found]
     height, width = picture.shape[:2]
     canvas = Image.new("RGB", (2 * width + GAP, height + TOP), "white")
     pen = ImageDraw.Draw(canvas)

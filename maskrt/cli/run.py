@@ -1,5 +1,6 @@
 """`maskrt run`: pictures and videos → the same with masks, and COCO JSON."""
 
+from collections import Counter
 from pathlib import Path
 
 import click
@@ -8,6 +9,7 @@ from ..core import counted
 from .json_output import json_option, put
 from .options import bundle_argument, console, on_device_option, precision_option, progress_bars
 
+FORMATS = ("png", "coco", "yolo", "labelme", "csv")  # maskrt.running.mask_files has them
 __all__ = ["command"]
 
 
@@ -22,11 +24,19 @@ __all__ = ["command"]
               show_default=True, help="Folder for the pictures and results.json.")  # fmt: skip
 @click.option(
     "--min-score",
+    "--score",
+    "min_score",
     type=click.FloatRange(0, 1),
     default=0.5,
     show_default=True,
-    help="Drawn from here up.",
+    help="Drawn, and written by --masks, from here up.",
 )
+@click.option("--classes", metavar="NAME,...", help="Keep these alone: names or numbers.")
+@click.option("--no-draw", is_flag=True, help="Write no pictures and videos, only results.")
+@click.option("--masks", "formats", type=click.Choice(FORMATS), multiple=True,
+              help="Write what is found for other tools, too; can be repeated.")  # fmt: skip
+@click.option("--annotations", type=click.Path(path_type=Path), metavar="JSON",
+              help="COCO file of the pictures: results.json gets its ids.")  # fmt: skip
 @click.option(
     "--max-frames", type=click.IntRange(min=1), metavar="N", help="Of each video; default: all."
 )
@@ -38,6 +48,10 @@ def command(
     on_device: bool,
     output: Path,
     min_score: float,
+    classes: str | None,
+    no_draw: bool,
+    formats: tuple[str, ...],
+    annotations: Path | None,
     max_frames: int | None,
 ) -> None:
     """Find instances in pictures and videos with an engine of BUNDLE.
@@ -49,30 +63,40 @@ def command(
     from ..running.pictures import run
     from ..runtime.sources import is_video
 
+    kept = None if classes is None else classes.split(",")
     with progress_bars() as progress:
         found = run(
             bundle, sources, output, target=target, precision=precision, min_score=min_score,
+            classes=kept, draw=not no_draw, masks=formats, annotations=annotations,
             on_device=on_device, max_frames=max_frames, progress=progress,
         )  # fmt: skip
-    shown = sum(entry["score"] >= min_score for entry in found.annotations)
+    shown = [entry for entry in found.annotations if entry["score"] >= min_score]
+    count = len(found.images)
     put(
         {
             "output": found.output,
-            "pictures": len(found.images),
+            "pictures": count,
             "instances": len(found.annotations),
             "min_score": min_score,
-            "drawn": shown,
+            "drawn": len(shown),
             "skipped": found.skipped,
         }
     )
-    where = counted(len(found.images), "picture")
+    where = counted(count, "picture")
     if any(map(is_video, sources)):
-        where = f"{len(found.images)} pictures and frames"
+        where = f"{count} pictures and frames"
+    beside = "" if no_draw else " and the pictures beside it"
     screen = console()
     screen.print(
-        f"{counted(shown, 'instance')} of score {min_score:g} or more in {where}: "
-        f"{output / 'results.json'} and the pictures beside it."
+        f"{counted(len(shown), 'instance')} of score {min_score:g} or more in {where}: "
+        f"{output / 'results.json'}{beside}."
     )
+    by_class = Counter(entry["category_id"] for entry in shown)
+    names = {entry["id"]: entry["name"] for entry in found.categories}
+    if by_class:
+        said = [f"{names.get(label, f'class {label}')} {n}" for label, n in by_class.most_common()]
+        screen.print(", ".join(said))
+    screen.print(f"{count / max(found.seconds, 1e-9):.1f} pictures/s, files read and written.")
     for sentence in found.skipped:
         screen.print(f"left out: {sentence}", style="red")
     if found.skipped:

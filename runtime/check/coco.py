@@ -63,15 +63,24 @@ class CocoDataset:
         Raises:
             InputError: no file, no JSON, not COCO instances, no annotations, or a missing picture.
         """
+        dataset = cls.read(annotations, images)
+        _check_content(dataset)
+        _check_files(dataset, Path(images))
+        return dataset
+
+    @classmethod
+    def read(cls, annotations: Path | str, images: Path | str = "") -> "CocoDataset":
+        """Read an annotation file as `load` does, whatever pictures are there, or none.
+
+        Raises:
+            InputError: no file, no JSON, or not COCO instances.
+        """
         source, folder = Path(annotations), Path(images)
         data = _read_json(source)
         pictures = _entries(source, data, "images", lambda entry, _: _image(entry, folder))
         categories = _entries(source, data, "categories", _category)
         entries = _entries(source, data, "annotations", _annotation)
-        dataset = cls(source, pictures, dict(categories), entries)
-        _check_content(dataset)
-        _check_files(dataset, folder)
-        return dataset
+        return cls(source, pictures, dict(categories), entries)
 
     def share(self, most: int) -> "CocoDataset":
         """Return the data set with at most `most` of its pictures, evenly spread."""
