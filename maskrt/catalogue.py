@@ -44,7 +44,7 @@ class ModelFacts:
         kind: `"torchvision"`, `"maskrt"`, `"timm"` (any name of timm's in the place of `NAME`) or
             `"onnx"`.
         model: the words for `compile`; of an ONNX file, who wrote it and how.
-        weights: whose weights fit; of an ONNX file, which of them, or empty if that does not matter.
+        weights: whose weights fit; of an ONNX file, which of them, or empty if all.
     """
 
     kind: str

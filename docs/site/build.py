@@ -3,9 +3,9 @@
     make docs                        builds build/site; any broken link or anchor fails
     python docs/site/build.py        the same, with this Python
 
-Pages keep their paths, so a link that works on GitHub works here, and no page has a second form. What
-they link to beside pages (schemas, workflows) is copied along. The pages of the reference are written by
-`reference.py` and are nowhere else. Nothing is fetched.
+Pages keep their paths, so a link that works on GitHub works here, and no page has a second form.
+What they link to beside pages (schemas, workflows) is copied along. The pages of the reference are
+written by `reference.py` and are nowhere else. Nothing is fetched.
 """
 
 import os

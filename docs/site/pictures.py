@@ -15,7 +15,7 @@ from maskrt.demo import weights_path
 from maskrt.demo.scenes import CLASS_NAMES, scene, write_coco
 
 OUT = Path(__file__).resolve().parents[1] / "fp32_int8.png"
-SCENE, GAP, TOP = 5, 8, 22
+SCENE, GAP, TOP = 2, 8, 22
 
 
 def main() -> None:

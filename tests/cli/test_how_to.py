@@ -41,7 +41,9 @@ def _reference_of_ap_0(
 ) -> str:
     copy = shutil.copytree(work, tmp_path / "work")
     text = (copy / "annotations.json").read_text()
-    (copy / "annotations.json").write_text(re.sub(r'"bbox": \[[^\]]+\]', '"bbox": [0, 0, 1, 1]', text))
+    (copy / "annotations.json").write_text(
+        re.sub(r'"bbox": \[[^\]]+\]', '"bbox": [0, 0, 1, 1]', text)
+    )
     assert check(copy, "--max-ap-drop", 1) == 1
     return _error(capsys)
 
@@ -60,7 +62,9 @@ def _engine_that_finds_nothing(
 
     monkeypatch.setattr(conversion, "open_session", blind)
     with pytest.raises(PrecisionError) as refused:
-        conversion.NAME(bundle, Target.parse("cpu"), Precision.FP16, [*(work / "pictures").iterdir()])
+        conversion.NAME(
+            bundle, Target.parse("cpu"), Precision.FP16, [*(work / "pictures").iterdir()]
+        )
     return str(refused.value)
 
 
