@@ -51,7 +51,7 @@ def blocks_of(page: Path, stand_ins: Mapping[str, str] | None = None) -> list[Bl
 
 
 def run_document(page: Path, place: Path, stand_ins: Mapping[str, str] | None = None) -> None:
-    """Run all blocks of a page in the folder `place`; `maskrt` and `python` are those under test."""
+    """Run all blocks of a page in the folder `place`, with this Python and its `maskrt`."""
     program = place / ".bin"
     program.mkdir(exist_ok=True)
     for name, words in (("maskrt", f"{sys.executable} -m maskrt"), ("python", sys.executable)):

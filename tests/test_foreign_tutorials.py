@@ -48,7 +48,7 @@ def _annotations(photos: Sequence[np.ndarray], file: Path, names: Sequence[str])
 
 
 def _trained(shapes: Iterable[tuple[str, tuple[int, ...]]]) -> dict[str, Any]:
-    """Return weights of these names as initialisation leaves them, so that signals keep their size."""
+    """Return weights of these names as initialisation leaves them: signals keep their size."""
     import torch
 
     generator = torch.Generator().manual_seed(0)

@@ -2,7 +2,8 @@
 
 `TORCHVISION` are torchvision's builders of a known family, `WEIGHTS` the projects whose files load
 into a model of `ZOO` by the longest beginning of its name, `ONNX_FILES` whose ONNX files surgery
-reads, `ONE_PASS_FILES` those of networks of one pass. `docs/weights.md` and `docs/surgery.md` say more of each row, and how it was tried.
+reads, `ONE_PASS_FILES` those of networks of one pass. `docs/weights.md` and `docs/surgery.md` say
+more of each row, and how it was tried.
 """
 
 from __future__ import annotations

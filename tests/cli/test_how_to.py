@@ -4,13 +4,15 @@ import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from maskrt.core import Bundle, PrecisionError, Target
+from maskrt.core import Bundle, Precision, PrecisionError, Target
 from maskrt.core.errors import UnsupportedTargetError
+from maskrt.runtime import Session
 
 from ..documents import ROOT, run_document
 from .command_line import check, run
@@ -41,9 +43,8 @@ def _reference_of_ap_0(
 ) -> str:
     copy = shutil.copytree(work, tmp_path / "work")
     text = (copy / "annotations.json").read_text()
-    (copy / "annotations.json").write_text(
-        re.sub(r'"bbox": \[[^\]]+\]', '"bbox": [0, 0, 1, 1]', text)
-    )
+    away = re.sub(r'"bbox": \[[^\]]+\]', '"bbox": [0, 0, 1, 1]', text)
+    (copy / "annotations.json").write_text(away)
     assert check(copy, "--max-ap-drop", 1) == 1
     return _error(capsys)
 
@@ -56,15 +57,13 @@ def _engine_that_finds_nothing(
 
     bundle = Bundle.open(work / "tiny.maskrt")
 
-    def blind(opened: Bundle, target: Target, precision: Precision) -> Session:
-        manifest = opened.manifest
-        return Session(NullBackend(manifest.outputs), manifest)
+    def blind(opened: Bundle, *asked: Any) -> Session:
+        return Session(NullBackend(opened.manifest.outputs), opened.manifest.input)
 
     monkeypatch.setattr(conversion, "open_session", blind)
+    pictures = [*(work / "pictures").iterdir()]
     with pytest.raises(PrecisionError) as refused:
-        conversion.NAME(
-            bundle, Target.parse("cpu"), Precision.FP16, [*(work / "pictures").iterdir()]
-        )
+        conversion.refuse_blind_engine(bundle, Target.parse("cpu"), Precision.FP16, pictures)
     return str(refused.value)
 
 
@@ -117,6 +116,7 @@ Provoke = Callable[
 ]  # (bundle's folder, an empty one, …) → what maskrt said
 SAID: list[tuple[str, int, Provoke]] = [
     ("nothing_detected", 0, _reference_of_ap_0),
+    ("nothing_detected", 1, _engine_that_finds_nothing),
     ("int8_collapse", 0, _missed_budget),
     ("engine_of_another_version", 0, _engine_of_another_version),
     ("engine_of_another_version", 1, _file_changed_by_hand),
