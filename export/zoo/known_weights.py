@@ -50,7 +50,7 @@ ONNX_FILES: dict[str, str] = {
 
 # Read by what they compute as well; docs/yolo_seg.md, docs/detr_seg.md.
 ONE_PASS_FILES: dict[str, str] = {
-    "YOLOv8, 9, 11, 12 and 26-seg (Ultralytics)": "static, without `nms=True`",
+    "YOLOv8, 9, 11, 12 and 26-seg (Ultralytics)": "static",
     "YOLOv5-seg, YOLOv7-seg": "static",
     "RF-DETR Seg": "static",
     "D-FINE-seg, EC-seg": "static",

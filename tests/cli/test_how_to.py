@@ -29,9 +29,13 @@ def _quoted(page: str) -> list[str]:
 
 
 def _same(quoted: str, said: str) -> bool:
-    """Compare but for numbers and the bundle's name."""
+    """Compare but for numbers, the bundle's name, and which of box and mask AP lost more."""
     said = re.sub(r"\S*?(\w+)\.maskrt", "street.maskrt", said)
-    return re.sub(r"[\d.]*\d", "0", quoted) == re.sub(r"[\d.]*\d", "0", said)
+    return _bare(quoted) == _bare(said)
+
+
+def _bare(sentence: str) -> str:
+    return re.sub(r"[\d.]*\d", "0", re.sub(r"\b(box|mask) AP", "one AP", sentence))
 
 
 def _error(capsys: pytest.CaptureFixture[str]) -> str:
