@@ -1,5 +1,7 @@
 """A document's commands and Python, run in the order in which a reader copies them.
 
+    python -m tests.documents docs/start/own_mask_rcnn.md FOLDER     runs it there, and times each block
+
     ```sh                     is run by bash, which stops at the first command that fails
     ```python                 is run by Python
     ```python title="a.py"    is written to that file
@@ -13,6 +15,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,6 +64,7 @@ def run_document(page: Path, place: Path, stand_ins: Mapping[str, str] | None = 
         "PATH": f"{program}{os.pathsep}{os.environ['PATH']}",
         "PYTHONPATH": str(ROOT),
     }
+    began = time.perf_counter()
     for block in blocks_of(page, stand_ins):
         if block.reason:
             continue
@@ -76,3 +80,11 @@ def run_document(page: Path, place: Path, stand_ins: Mapping[str, str] | None = 
             words, cwd=place, env=environment, capture_output=True, text=True, check=False
         )
         assert done.returncode == 0, f"{block.text}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+        took = time.perf_counter() - began
+        print(f"{took:7.1f} s after the start: {block.text.strip().splitlines()[0][:70]}")
+
+
+if __name__ == "__main__":
+    folder = Path(sys.argv[2])
+    folder.mkdir(parents=True)
+    run_document(Path(sys.argv[1]), folder)
