@@ -30,12 +30,12 @@ TRITON := $(if $(filter x86_64,$(shell uname -m)),build/triton)
 # npm, unless a Chromium is installed or named by MASKRT_CHROMIUM.
 CHROMIUM := $(if $(filter x86_64,$(shell uname -m)),$(if $(shell command -v npm),build/chromium))
 
-.PHONY: build/types help demo test test-slow lint types imports wheel format lock clean
+.PHONY: build/types help demo test test-slow lint types imports docs wheel format lock clean
 
 help:
 	@echo 'make demo     install into .venv, then do the whole job once on the demo model'
 	@echo 'make test     install into .venv, then run the fast tests'
-	@echo 'make check    what CI runs: lint, types, imports, all tests, the wheel'
+	@echo 'make check    what CI runs: lint, types, imports, the docs, all tests, the wheel'
 
 $(VENV)/.demo: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -152,7 +152,11 @@ build/uv:
 	mkdir -p $@/bin && mv $@.part/packages/bin/uv $@/bin/uv
 	rm -rf $@.part
 
-check: lint types imports test test-slow wheel
+# The site, build/site; a link or an anchor that is broken fails.
+docs: $(VENV)/.dev
+	$(BIN)/python docs/site/build.py
+
+check: lint types imports docs test test-slow wheel
 
 clean:
 	rm -rf build *.egg-info

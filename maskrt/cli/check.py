@@ -7,6 +7,7 @@ import click
 from rich.table import Table
 
 from ..core import command as as_command
+from .json_output import json_file_option, put
 from .options import (
     OUTPUT_FILE,
     bundle_argument,
@@ -69,7 +70,7 @@ _SHOWN = ("AP", "AP50", "AP75", "APS", "APM", "APL")
     "--store-reference", is_flag=True,
     help="Only run the reference, and store its results in BUNDLE for a device that cannot.",
 )  # fmt: skip
-@click.option("--json", "json_file", type=OUTPUT_FILE, help="Write the report here.")
+@json_file_option(OUTPUT_FILE, "report")
 @click.option("--html", "html_file", type=OUTPUT_FILE, help="Write the page here.")
 @click.option("--junit", "junit_file", type=OUTPUT_FILE, help="Write JUnit XML here, for CI.")
 def command(
@@ -109,6 +110,7 @@ def command(
             model=model, explain=explain, dask=dask,
             command=as_command("maskrt", *click.get_current_context().obj), progress=progress,
         )  # fmt: skip
+    put(report.to_json())
     _print(report)
     if unsaved:
         console().print(f"warning   the report is not in the bundle: {unsaved}", style="red")
@@ -156,8 +158,10 @@ def _store(
             bundle, images=images, annotations=annotations, categories=categories, weights=weights,
             model=model, progress=progress,
         )  # fmt: skip
+    metrics = reference.evaluator.metrics()
+    put({"reference": reference.name, "metrics": metrics, "bundle": bundle})
     screen = console()
-    for kind, values in reference.evaluator.metrics().items():
+    for kind, values in metrics.items():
         screen.print(f"{kind:9} AP {_number(values['AP'])}")
     screen.print(f"stored    the results of {reference.name}: {bundle}/reference/results.npz")
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 from rich.table import Table
 
+from .json_output import json_file_option, put
 from .options import OUTPUT_FILE, console
 
 __all__ = ["command"]
@@ -16,7 +17,7 @@ __all__ = ["command"]
     "--bench", "benches", multiple=True, type=click.Path(path_type=Path), metavar="FILE",
     help="Take latency from this file of maskrt bench --json; may be repeated.",
 )  # fmt: skip
-@click.option("--json", "json_file", type=OUTPUT_FILE, help="Write the numbers here.")
+@json_file_option(OUTPUT_FILE, "figures")
 @click.option("--html", "html_file", type=OUTPUT_FILE, help="Write one page here.")
 def command(
     bundles: tuple[Path, ...],
@@ -36,6 +37,7 @@ def command(
 
     found = report(bundles, benches=benches, html=html_file)
     data = found.to_json()
+    put(data)
     if json_file is not None:
         write_text(json_file, json.dumps(data, indent=2) + "\n")
     table = Table(header_style="bold")

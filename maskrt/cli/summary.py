@@ -2,12 +2,14 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
 from ..core import Bundle, Manifest, Placing, counted
 from ..core.masks import MaskFrame
+from .json_output import put
 from .options import console
 
 if TYPE_CHECKING:
@@ -21,7 +23,7 @@ _COMPARED = {
 _CLASSES_SHOWN = 12
 _RUN_AGAIN = re.compile(r"\.\d+$")
 
-__all__ = ["engine_layers", "megabytes", "print_bundle", "print_inspection"]
+__all__ = ["engine_layers", "inspected", "megabytes", "print_bundle", "print_inspection"]
 
 _PLACED = {
     Placing.TOP_LEFT: "letterboxed",
@@ -34,13 +36,21 @@ def print_bundle(bundle: Bundle) -> None:
     """Print the bundle's model, fidelity and engines."""
     from ..inspection import inspect_bundle
 
-    print_inspection(inspect_bundle(bundle, whole=False))
+    found = inspect_bundle(bundle, whole=False)
+    put(inspected(found))
+    print_inspection(found)
     if bundle.manifest.class_names is None:
         console().print(
             "  warning   there are no class names, so labels are matched with a data set's "
             "categories by number alone: give --class-names FILE",
             style="yellow",
         )
+
+
+def inspected(found: "Inspection") -> dict[str, Any]:
+    """Return the document of `--json`: the manifest, and what else the bundle holds."""
+    held = {field.name: getattr(found, field.name) for field in fields(found)}
+    return {"manifest": found.bundle.manifest.to_json(), **held}
 
 
 def print_inspection(found: "Inspection") -> None:

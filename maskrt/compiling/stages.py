@@ -4,6 +4,7 @@ This file and `pipeline` are where `export`, `calib` and `runtime` meet, which n
 other.
 """
 
+import logging
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -47,6 +48,7 @@ __all__ = [
     "write_recipe",
 ]
 
+_LOG = logging.getLogger(__name__)
 _DEFAULT_SIZE = (512, 512)
 
 
@@ -98,6 +100,7 @@ def write_export(
     """Write the canonical graph, and how close it is to the model that it came from."""
     bundle.write(MODEL, exported.model.SerializeToString())
     fidelity = prove(exported, pictures, progress=progress)
+    _LOG.info("proven on %(pictures)d pictures, %(instances)d instances", fidelity)
     bundle.update(fidelity=fidelity)
 
 
@@ -180,6 +183,7 @@ def write_engine(bundle: Bundle, asked: EngineRequest, progress: Progress) -> No
     model, wanted = read_model(bundle), read_recipe(bundle, precision)
     recipe = calib.recipe_for(model, wanted, target)
     style = calib.Style.ORT if target.backend == "onnxruntime" else calib.Style.TENSORRT
+    _LOG.info("%s at %s: render %d layers", target.name, precision, len(recipe.layers))
     started = time.perf_counter()
     rendered = calib.render(model, recipe, style)
     folder = bundle.engine_folder(target, precision)
