@@ -92,6 +92,7 @@ def _words(verb: str, folder: Path, out: Path) -> list[list[Any]]:
         "build": [[bundle, "--target", "cpu"]],
         "run": [[bundle, pictures, "-o", out]],
         "check": [[bundle, *judged], [bundle, *judged, "--store-reference"]],
+        "report": [[bundle]],
         "bench": [[bundle, "--runs", 1, "--images", pictures]],
         "package": [[bundle, "--triton", out]],
         "inspect": [[bundle], [bundle / "model.onnx"]],
@@ -148,7 +149,7 @@ def test_a_budget_that_is_missed_has_its_report_and_status_1(
 ) -> None:
     from maskrt.runtime import check as judgement
 
-    def missed(report: Any, budget: float) -> None:
+    def missed(report: Any) -> None:
         raise maskrt.MaskrtError("missed.")
 
     monkeypatch.setattr(judgement, "enforce", missed)
