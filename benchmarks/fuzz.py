@@ -16,8 +16,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from tests.fuzz.campaign import Outcome, run  # noqa: E402
-from tests.fuzz.reader import Reader  # noqa: E402
+from tests.fuzz.campaign import Outcome, run
+from tests.fuzz.reader import Reader
 
 
 def shares(readers: list[Reader], inputs: int) -> dict[str, int]:

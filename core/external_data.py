@@ -35,10 +35,15 @@ def check_self_contained(raw: bytes, file: Path) -> None:
         if tensor.data_location == onnx.TensorProto.EXTERNAL or tensor.external_data:
             place = next((e.value for e in tensor.external_data if e.key == "location"), "nowhere")
             raise BundleError(
-                f"{file} has its tensor {for_terminal(tensor.name)!r} in another file "
-                f"({for_terminal(place)!r}), and a bundle's graphs hold their weights themselves: "
+                f"{file} has its tensor {_text(tensor.name)!r} in another file "
+                f"({_text(place)!r}), and a bundle's graphs hold their weights themselves: "
                 "do not use this bundle, and compile the model again."
             )
+
+
+def _text(name: str | bytes) -> str:
+    """Return a name as a terminal may show it; protobuf gives bytes where they are no UTF-8."""
+    return for_terminal(name if isinstance(name, str) else name.decode("utf-8", "replace"))
 
 
 def _tensors(message: Any, kind: type) -> Iterator[Any]:

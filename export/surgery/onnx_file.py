@@ -8,6 +8,7 @@ from google.protobuf.message import DecodeError
 from ...core import InputError, UnsupportedModelError, UsageError, command
 from ...core.bundle import MANIFEST
 from ...plugins import DOMAIN
+from .well_formed import malformed
 
 __all__ = ["load_onnx"]
 
@@ -49,6 +50,8 @@ def load_onnx(path: Path | str) -> onnx.ModelProto:
             f"{file} has opset {version}, and surgery reads {_OLDEST} to {_NEWEST}: export it anew "
             "with opset_version=17."
         )
+    if (wrong := malformed(model)) is not None:
+        raise InputError(f"{file} is damaged ({wrong}): copy or export it again.")
     return model
 
 

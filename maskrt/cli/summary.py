@@ -212,9 +212,10 @@ def _improvements(found: Mapping[str, Any]) -> str:
 
 def _search(found: Mapping[str, Any]) -> str:
     best = found["best"]
+    lost = "undefined" if best["drop"] is None else f"{max(best['drop'], 0):.2f}"
     return (
         f"{best['int8_layers']} of {best['layers']} layers in INT8 with the scales of "
-        f"{best['method']} lose {max(best['drop'], 0):.2f} AP of the {found['budget']:g} allowed; "
+        f"{best['method']} lose {lost} AP of the {found['budget']:g} allowed; "
         f"the fastest of {counted(len(found['trials']), 'recipe')} tried"
     )
 
@@ -226,7 +227,8 @@ def _accuracy(report: Mapping[str, Any]) -> str:
     for kind in ("box", "mask"):
         if kind in report["metrics"]:
             lost, found = drop.get(kind, {}).get("AP"), report["metrics"][kind]["AP"]
-            change = "" if lost is None else f" ({-lost:+.2f} against {report['reference_name']})"
+            against = report.get("reference_name")
+            change = "" if lost is None else f" ({-lost:+.2f} against {against})"
             parts.append(f"{kind} AP " + ("undefined" if found is None else f"{found:.2f}{change}"))
     verdict = ""
     if report.get("budget") is not None:

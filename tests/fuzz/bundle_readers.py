@@ -101,7 +101,7 @@ def _read_stored(data: bytes, _: Path) -> None:
 
 @cache
 def _machine() -> Any:
-    return look(Probe(root=Path("/nowhere"), sms=lambda: (), driver_cuda=lambda: None))
+    return look(Probe(Path("/nowhere"), lambda _: None, sms=lambda: (), driver_cuda=lambda: None))
 
 
 def _whole(name: str) -> Any:
@@ -111,9 +111,8 @@ def _whole(name: str) -> Any:
     def read(data: bytes, folder: Path) -> None:
         path = folder / "b.maskrt"
         manifest, _ = read_manifest(_manifests()[0], _FOLDER)
-        model = onnx.parser.parse_model(_GRAPH.replace("{}", "{" + ",".join(["1.0"] * 16) + "}"))
         with Bundle.create(path, manifest) as bundle:
-            bundle.write("model.onnx", model.SerializeToString())
+            bundle.write("model.onnx", _graph())
             bundle.write(relative, data)
         diagnose_bundle(path, _machine())
         run_words(["inspect", str(path)])
@@ -162,10 +161,10 @@ BUNDLE_READERS = [
         for name, (relative, kind) in _FILES.items()
     ),
     Reader("recipe", _recipes, _of_recipe, as_json),
-    Reader("bundle", _manifests, _open_bundle, as_json, cost=1.5),
+    Reader("bundle", _manifests, _open_bundle, as_json, cost=5),
     *(
         Reader(f"bundle with {name}", lambda kind=kind: _drawn(kind),  # type: ignore[misc]
-               _whole(name), as_json, cost=12)
+               _whole(name), as_json, cost=25)
         for name, (_, kind) in _FILES.items()
     ),
     Reader(
@@ -173,10 +172,10 @@ BUNDLE_READERS = [
         lambda d, _: Statistics.from_json(json.loads(d)) if _is_json(d) else None, as_json,
     ),
     Reader("statistics", lambda: [write_statistics(_statistics())],
-           lambda d, _: read_statistics(d), _NPZ, cost=0.5),
-    Reader("stored results", lambda: [_stored()], _read_stored, _NPZ, cost=1),
-    Reader("weights elsewhere", lambda: [_external()], _read_graph, either(as_bytes, as_graph),
-           cost=0.3),
+           lambda d, _: read_statistics(d), _NPZ, cost=2),
+    Reader("stored results", lambda: [_stored()], _read_stored, _NPZ, cost=3),
+    Reader("weights elsewhere", lambda: [_graph(), _external()], _read_graph,
+           either(as_bytes, as_graph), cost=0.3),
 ]  # fmt: skip
 
 
@@ -189,11 +188,14 @@ def _is_json(data: bytes) -> bool:
     return True
 
 
+def _graph() -> bytes:
+    text = _GRAPH.replace("{}", "{" + ",".join(["1.0"] * 16) + "}")
+    return bytes(onnx.parser.parse_model(text).SerializeToString())
+
+
 def _external() -> bytes:
-    model = onnx.parser.parse_model(_GRAPH.replace("{}", "{" + ",".join(["1.0"] * 16) + "}"))
+    model = onnx.ModelProto.FromString(_graph())
     tensor = model.graph.initializer[0]
     tensor.data_location = onnx.TensorProto.EXTERNAL
     tensor.external_data.add(key="location", value="weights.bin")
     return model.SerializeToString()
-
-

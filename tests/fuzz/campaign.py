@@ -6,6 +6,7 @@ Input n of a reader follows from n and the campaign's seed alone.
 """
 
 import contextlib
+import faulthandler
 import json
 import mmap
 import os
@@ -73,7 +74,7 @@ def input_of(reader: Reader, seeds: list[bytes], seed: int, number: int) -> byte
 
 
 def run(reader: Reader, numbers: range, seed: int = 0, keep: Path | None = None,
-        seconds: float = float("inf")) -> Outcome:  # fmt: skip
+        seconds: float = float("inf"), most_seconds: float = _MOST_SECONDS) -> Outcome:  # fmt: skip
     """Read the inputs of `numbers`, or as many of them as `seconds` suffice for.
 
     Args:
@@ -82,27 +83,41 @@ def run(reader: Reader, numbers: range, seed: int = 0, keep: Path | None = None,
         seed: of the campaign.
         keep: a folder that receives the first input of each fault.
         seconds: after which no further input is begun.
+        most_seconds: of the processor that an input may take.
     """
     known: dict[tuple[str, str], Finding] = {}
+    seeds = reader.seeds()
+    _warm(reader, seeds[0])
     end, start, refused = time.monotonic() + seconds, numbers.start, 0
     while start < numbers.stop and time.monotonic() < end:
-        with _Child(reader, range(start, numbers.stop), seed, end) as child:
-            found = child.watch()
+        with _Child(reader, seeds, range(start, numbers.stop), seed, end) as child:
+            found = child.watch(most_seconds)
         start, refused = child.done, refused + child.refused
         for one in found:
             if known.setdefault((one.kind, one.place), one) is one and keep is not None:
                 keep.mkdir(parents=True, exist_ok=True)
                 name = f"{reader.name.replace(' ', '-')}-{seed}-{one.number}"
-                (keep / name).write_bytes(input_of(reader, reader.seeds(), seed, one.number))
+                (keep / name).write_bytes(input_of(reader, seeds, seed, one.number))
                 (keep / f"{name}.json").write_text(json.dumps(asdict(one), indent=2))
     return Outcome(start - numbers.start, refused, tuple(known.values()))
+
+
+def _warm(reader: Reader, data: bytes) -> None:
+    """Read a valid input here, so that what is loaded once counts for no input."""
+    before = Path.cwd()
+    with tempfile.TemporaryDirectory() as folder, contextlib.suppress(Exception):
+        reader.read(data, Path(folder))
+    os.chdir(before)
 
 
 class _Child:
     """A process that reads inputs one after the other, and tells how far it is in shared memory."""
 
-    def __init__(self, reader: Reader, numbers: range, seed: int, end: float) -> None:
+    def __init__(
+        self, reader: Reader, seeds: list[bytes], numbers: range, seed: int, end: float
+    ) -> None:
         self._reader, self._numbers, self._seed, self._end = reader, numbers, seed, end
+        self._seeds = seeds
         self._shared = mmap.mmap(-1, 16)  # number of the input, and how many were refused
         self._folder = Path(tempfile.mkdtemp(prefix="maskrt-fuzz-"))
         self._tell(numbers.start, 0)
@@ -126,8 +141,8 @@ class _Child:
     def _tell(self, number: int, refused: int) -> None:
         self._shared[:] = struct.pack("qq", number, refused)
 
-    def watch(self) -> list[Finding]:
-        """Run the child to its end, or to an input that it does not survive; return the findings."""
+    def watch(self, most_seconds: float) -> list[Finding]:
+        """Run the child to its end, or to an input that it does not survive."""
         pid = os.fork()
         if pid == 0:
             with contextlib.suppress(BaseException):
@@ -142,7 +157,7 @@ class _Child:
             now = _processor_seconds(pid)
             if self.done != number:
                 number, since, used = self.done, time.monotonic(), now
-            if now - used > _MOST_SECONDS or time.monotonic() - since > _MOST_CLOCK:
+            if now - used > most_seconds or time.monotonic() - since > _MOST_CLOCK:
                 ended = ended or "hang"
                 os.kill(pid, signal.SIGKILL)
             time.sleep(_LOOK_SECONDS)
@@ -160,12 +175,11 @@ class _Child:
             yield Finding(**json.loads(line))
 
     def _work(self) -> None:
-        seeds, refused = self._reader.seeds(), 0
-        place = self._folder / "in"
+        refused, place = 0, self._folder / "in"
+        faulthandler.disable()
         with (self._folder / "said").open("wb") as quiet:
             os.dup2(quiet.fileno(), 1)
             os.dup2(quiet.fileno(), 2)
-        self._warm(seeds[0], place)
         limit = _size(os.getpid()) + _MOST_BYTES
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -174,7 +188,7 @@ class _Child:
                 self._tell(number, refused)
                 if time.monotonic() > self._end:
                     return
-                data = input_of(self._reader, seeds, self._seed, number)
+                data = input_of(self._reader, self._seeds, self._seed, number)
                 finding, sentence = self._one(data, place, number)
                 refused += sentence
                 if finding is not None:
@@ -182,12 +196,8 @@ class _Child:
                     told.flush()
             self._tell(self._numbers.stop, refused)
 
-    def _warm(self, data: bytes, place: Path) -> None:
-        """Read a valid input, so that what is loaded once does not count as an input's memory."""
-        self._one(data, place, -1)
-
     def _one(self, data: bytes, place: Path, number: int) -> tuple[Finding | None, bool]:
-        place.mkdir()
+        place.mkdir(exist_ok=True)
         try:
             self._reader.read(data, place)
         except MaskrtError as error:
@@ -196,14 +206,23 @@ class _Child:
             return _as_finding(error, self._reader.name, number), False
         finally:
             os.chdir("/")
-            shutil.rmtree(place, ignore_errors=True)
+            _empty(place)
         return None, False
 
 
+def _empty(folder: Path) -> None:
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                shutil.rmtree(entry.path, ignore_errors=True)
+            else:
+                os.unlink(entry.path)
+
+
 def _sentence_fault(error: MaskrtError, reader: str, number: int) -> Finding | None:
-    """Return a finding if the error is no sentence that a terminal may show."""
+    """Return a finding if the error says nothing, or the whole file."""
     text = str(error)
-    if text and len(text) < 20_000 and not any(ord(sign) in (0, 27) for sign in text):
+    if text and len(text) < 20_000:
         return None
     return Finding(reader, number, "exception", f"words of {_line_of(error)}", text[:300])
 

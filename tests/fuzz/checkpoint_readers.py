@@ -57,8 +57,9 @@ def _saved(**how: Any) -> list[bytes]:
     found = []
     state = _state()
     optimizer: dict[str, Any] = {"state": {0: {"step": 3}}, "param_groups": [{"lr": 0.1}]}
+    prefixed = {f"m.{name}": tensor for name, tensor in state.items()}
     for content in (state, {"model": state, "epoch": 3, "optimizer": optimizer},
-                    {"meta": {"a": (1, 2)}, "state_dict": {f"m.{n}": t for n, t in state.items()}}):  # fmt: skip
+                    {"meta": {"a": (1, 2)}, "state_dict": prefixed}):  # fmt: skip
         buffer = io.BytesIO()
         torch.save(content, buffer, **how)
         found.append(buffer.getvalue())
@@ -99,10 +100,10 @@ def _read(suffix: str) -> Callable[[bytes, Path], object]:
 
 CHECKPOINT_READERS = [
     Reader(".pth", _saved, _read(".pth"),
-           archive({"data.pkl": _as_pickle, "": as_bytes}), cost=0.8, needs="torch"),
+           archive({"data.pkl": _as_pickle, "": as_bytes}), cost=3, needs="torch"),
     Reader(".pth before 1.6", lambda: _saved(_use_new_zipfile_serialization=False), _read(".pth"),
-           _as_pickle, cost=0.5, needs="torch"),
-    Reader(".pkl", _arrays, _read(".pkl"), _as_pickle, cost=0.3, needs="torch"),
+           _as_pickle, cost=1.5, needs="torch"),
+    Reader(".pkl", _arrays, _read(".pkl"), _as_pickle, cost=1.5, needs="torch"),
     Reader(".safetensors", _tensors, _read(".safetensors"),
-           either(within(_header, as_json, 8), as_bytes), cost=0.3, needs="torch"),
+           either(within(_header, as_json, 8), as_bytes), cost=1.5, needs="torch"),
 ]  # fmt: skip

@@ -21,7 +21,7 @@ _NUMBERS = (
 _TEXTS = (
     "", " ", "a", "0", "-1", "1e9", "None", "null", "fp32", "int8", "cpu", "rtx", "box", "masks",
     "..", "../x", "/", "/etc/hosts", "a/b", "a\\b", "con", ".", "\0", "a\0b", "\n", "\x1b[2J",
-    "\u202e", "\ud800", "é", "𝔘", "%s", "{}", "[0]", "a" * 300, "ab" * 5000, "1" * 5000,
+    "\u202e", "\ud800", "é", "\U0001d518", "%s", "{}", "[0]", "a" * 300, "ab" * 5000, "1" * 5000,
 )  # fmt: skip
 _WORDS = (
     b"\0", b"\xff", b"\x80", b"\n", b"{", b"}", b"[", b"]", b"\"", b",", b":", b"-", b"1e999",
@@ -115,7 +115,7 @@ def _change_value(root: Any, dice: Random) -> None:
         holder[key] = _near(holder[key], dice)
     else:
         deep: Any = holder[key]
-        for _ in range(dice.choice((1, 2, 70, 900))):
+        for _ in range(dice.choice((1, 1, 2, 70, 300))):
             deep = [deep] if dice.random() < 0.5 else {"a": deep}
         holder[key] = deep
 
@@ -125,11 +125,13 @@ def _near(value: Any, dice: Random) -> Any:
     if isinstance(value, bool) or value is None:
         return not value
     if isinstance(value, int | float):
-        return dice.choice((value + 1, value - 1, -value, value * 2, float(value), str(value)))
+        if abs(value) > 1e15:
+            return -value
+        return dice.choice((value + 1, value - 1, -value, value * 2, f"{value}"[:50], value / 3))
     if isinstance(value, str):
         return as_text(value.encode("utf-8", "replace"), dice).decode("utf-8", "replace")
     if isinstance(value, list):
-        return dice.choice((value[::-1], value * 2, value[:-1], value + [odd_value(dice)]))
+        return dice.choice((value[::-1], value * 2, value[:-1], [*value, odd_value(dice)]))
     return dict(list(value.items())[:-1])
 
 

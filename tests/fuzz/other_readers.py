@@ -3,6 +3,8 @@
 import contextlib
 import io
 import json
+import os
+from functools import cache
 from pathlib import Path
 from random import Random
 
@@ -29,6 +31,7 @@ _SIZES = ((20, 30), (1, 1), (64, 48))
 _COUNTS = [5, 10, 20, 3, 562]
 
 
+@cache
 def _segmentations() -> list[bytes]:
     from pycocotools import mask
 
@@ -38,6 +41,7 @@ def _segmentations() -> list[bytes]:
     return [json.dumps(s).encode() for s in (text, {"size": [20, 30], "counts": _COUNTS}, polygons)]
 
 
+@cache
 def _annotations() -> list[bytes]:
     images = [{"id": 1, "file_name": "a.png", "height": 20, "width": 30}]
     entries = [
@@ -86,6 +90,7 @@ def _run_texts() -> list[bytes]:
     return [texts[0], b"|".join(texts * 3)]
 
 
+@cache
 def _pictures() -> list[bytes]:
     from PIL import Image
 
@@ -183,7 +188,8 @@ def _read_machine(data: bytes, folder: Path) -> None:
     for part, place in zip(data.split(b"\n==\n"), _MACHINE, strict=False):
         (folder / place).parent.mkdir(parents=True, exist_ok=True)
         (folder / place).write_bytes(part)
-    look(Probe(root=folder, sms=lambda: (), driver_cuda=lambda: None, venv=folder / "v"))
+    probe = Probe(folder, lambda _: None, lambda: (), lambda: None, {}, venv=folder / "v")
+    look(probe)
 
 
 def _read_names(data: bytes, folder: Path) -> None:
@@ -212,8 +218,8 @@ _WORDS = (
 
 def _lines() -> list[bytes]:
     lines = (
-        "inspect b.maskrt", "doctor b.maskrt", "build b.maskrt --target rtx-86", "models", "targets",
-        "run b.maskrt a.png -o out", "check b.maskrt --images . --annotations a.json",
+        "inspect b.maskrt", "doctor b.maskrt", "build b.maskrt --target rtx-86", "models",
+        "targets", "run b.maskrt a.png -o out", "check b.maskrt --images . --annotations a.json",
         "compile model.onnx -o o.maskrt --input-size 64 64", "recipe b.maskrt --set x=fp16",
         "calibrate b.maskrt --calibration . --precision int8", "export a:b -o o.maskrt",
         "package b.maskrt --target cpu -o out", "bench b.maskrt --target cpu",
@@ -239,8 +245,8 @@ def _run_words(data: bytes, folder: Path) -> None:
     (folder / "model.onnx").write_bytes(b"no model")
     (folder / "w.pth").write_bytes(b"no weights")
     words = [w.decode("utf-8", "surrogateescape") for w in data.replace(b"\0", b"0").split(b"\n")]
-    with contextlib.chdir(folder):
-        run_words(words)
+    os.chdir(folder)  # the child's own
+    run_words(words)
 
 
 OTHER_READERS = [

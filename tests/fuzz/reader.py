@@ -1,4 +1,4 @@
-"""A reader of files, as the fuzzer sees it: where its inputs come from, how they are damaged, who reads."""
+"""A reader, as the fuzzer sees it: where its inputs come from, what damages and who reads them."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -28,5 +28,5 @@ class Reader:
     seeds: Callable[[], list[bytes]]
     read: Callable[[bytes, Path], object]
     change: Change
-    cost: float = 0.1
+    cost: float = 0.5
     needs: str = ""
