@@ -1,4 +1,4 @@
-"""Whether a graph from elsewhere is one that rules can read: tensors that are whole, nodes that fit.
+"""Whether a graph from elsewhere is one that rules can read: whole tensors, nodes that fit.
 
 ONNX's own checker wants nodes in order and knows no plugins, so it refuses files that surgery
 reads. Here each thing is asked alone, bodies of `If` and `Loop` included:

@@ -227,7 +227,7 @@ def _accuracy(report: Mapping[str, Any]) -> str:
     for kind in ("box", "mask"):
         if kind in report["metrics"]:
             lost, found = drop.get(kind, {}).get("AP"), report["metrics"][kind]["AP"]
-            against = report.get("reference_name")
+            against = report.get("reference_name") or "the reference"
             change = "" if lost is None else f" ({-lost:+.2f} against {against})"
             parts.append(f"{kind} AP " + ("undefined" if found is None else f"{found:.2f}{change}"))
     verdict = ""

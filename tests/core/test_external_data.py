@@ -96,3 +96,9 @@ def test_a_graph_that_only_has_the_word_in_it_is_taken() -> None:
     raw = _model([helper.make_node("Identity", ["location"], ["y"])], [inside]).SerializeToString()
     check_self_contained(raw, Path("model.onnx"))
     check_self_contained(b"location, and no graph", Path("model.onnx"))
+
+
+def test_a_name_that_is_no_text_is_told(tmp_path: Path) -> None:
+    raw = _in_initializer().SerializeToString().replace(b"secret.bin", b"s\xffcret.bin")
+    with pytest.raises(BundleError, match="in another file"):
+        check_self_contained(raw, tmp_path / "model.onnx")

@@ -49,7 +49,7 @@ def _pipelines() -> list[bytes]:
 
 GRAPH_READERS = [
     Reader("ONNX file", _files, _examine, either(as_graph, as_graph, as_graph, as_bytes),
-           cost=150, needs="torch"),
+           cost=60, needs="torch"),
     Reader("names in metadata", lambda: [b"{0: 'ant', 1: 'bee'}", b'["ant", "bee"]'], _names,
            either(as_text, as_json)),
     Reader("normalisation", _pipelines, _normalised, as_json),

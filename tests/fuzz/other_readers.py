@@ -261,5 +261,5 @@ OTHER_READERS = [
     Reader("machine", lambda: ["\n==\n".join(_MACHINE.values()).encode()], _read_machine,
            either(as_text, as_bytes), cost=2),
     Reader("class names", lambda: [b"ant\nbee\n"], _read_names, either(as_text, as_bytes)),
-    Reader("words", _lines, _run_words, _as_words, cost=15),
+    Reader("words", _lines, _run_words, _as_words, cost=30),
 ]  # fmt: skip
