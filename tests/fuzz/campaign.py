@@ -28,7 +28,7 @@ from maskrt.core import MaskrtError
 from .command import DefectError
 from .reader import Reader
 
-__all__ = ["Finding", "Outcome", "input_of", "run"]
+__all__ = ["Finding", "Outcome", "input_of", "run", "warm"]
 
 _MOST_SECONDS, _MOST_CLOCK = 5.0, 60.0
 _MOST_BYTES = 1 << 30
@@ -87,7 +87,7 @@ def run(reader: Reader, numbers: range, seed: int = 0, keep: Path | None = None,
     """
     known: dict[tuple[str, str], Finding] = {}
     seeds = reader.seeds()
-    _warm(reader, seeds[0])
+    warm(reader, seeds[0])
     end, start, refused = time.monotonic() + seconds, numbers.start, 0
     while start < numbers.stop and time.monotonic() < end:
         with _Child(reader, seeds, range(start, numbers.stop), seed, end) as child:
@@ -102,7 +102,7 @@ def run(reader: Reader, numbers: range, seed: int = 0, keep: Path | None = None,
     return Outcome(start - numbers.start, refused, tuple(known.values()))
 
 
-def _warm(reader: Reader, data: bytes) -> None:
+def warm(reader: Reader, data: bytes) -> None:
     """Read a valid input here, so that what is loaded once counts for no input."""
     before = Path.cwd()
     with tempfile.TemporaryDirectory() as folder, contextlib.suppress(Exception):
