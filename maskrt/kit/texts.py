@@ -31,6 +31,12 @@ def scripts(
     program = r"venv\Scripts\maskrt" if windows else "./venv/bin/maskrt"
     name = bundle.path.resolve().name
     run = f"{program} run {name} pictures -o out --target {target.name} --precision {precision}"
+    trusting = ""
+    if target.backend == "tensorrt_rtx":
+        run += " --trust"
+        trusting = (
+            "\n`--trust`: the engine is machine code, built elsewhere by whoever made this kit.\n"
+        )
     readme = f"""# {bundle.path.stem} at {precision} for {target.description}
 
 Everything that the device needs is in this folder. It needs no network.
@@ -44,7 +50,7 @@ Everything that the device needs is in this folder. It needs no network.
 3. The last line is `PASSED`, with the numbers above it. Then use it:
 
        {run}
-
+{trusting}
 Needed on the device:
 
 {_needs(target, places)}
@@ -143,13 +149,14 @@ def _install_cmd(place: Place) -> str:
 
 _SMOKE_SH = """#!/bin/sh
 # Builds this kit's engine where it is missing, and tests it; the last line says whether it passed.
+# --trust: whoever starts this script, which is the kit's, has decided to trust the kit.
 set -eu
 cd "$(dirname "$0")"
-exec venv/bin/python -m maskrt.kit.smoke . "$@"
+exec venv/bin/python -m maskrt.kit.smoke . --trust "$@"
 """
 _SMOKE_CMD = (
     "@echo off\r\n"
     "rem Builds this kit's engine where it is missing, and tests it.\r\n"
     'cd /d "%~dp0"\r\n'
-    "venv\\Scripts\\python -m maskrt.kit.smoke . %*\r\n"
+    "venv\\Scripts\\python -m maskrt.kit.smoke . --trust %*\r\n"
 )

@@ -27,7 +27,8 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
-from ...core import UsageError, cache_folder
+from ...core import UsageError
+from ...core.cache import kept_folder
 
 __all__ = ["BuildCache", "kept_folder", "key_of", "open_cache"]
 
@@ -76,6 +77,10 @@ class BuildCache:
                 shutil.rmtree(staged, ignore_errors=True)
                 self._prune()
 
+    def drop(self, key: str) -> None:
+        """Forget an entry."""
+        self._drop(self._folder / key)
+
     def _prune(self) -> None:
         entries = []
         for place in self._folder.iterdir():
@@ -99,14 +104,6 @@ class BuildCache:
             gone = Path(tempfile.mkdtemp(prefix=".gone-", dir=self._folder))
             place.rename(gone / "entry")
             shutil.rmtree(gone, ignore_errors=True)
-
-
-def kept_folder() -> Path | None:
-    """Return the folder of all that is kept between builds; None where it is switched off."""
-    asked = os.environ.get("MASKRT_CACHE", "")
-    if asked.lower() == "off":
-        return None
-    return Path(asked).absolute() if asked else cache_folder()
 
 
 def open_cache(wanted: bool = True) -> BuildCache | None:

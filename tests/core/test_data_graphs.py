@@ -11,7 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 import maskrt
 from maskrt.calib.bundled import read_model
 from maskrt.core import Bundle, BundleError, InputSpec, Manifest
-from maskrt.core.external_data import check_self_contained
+from maskrt.core.data_graphs import check_data_alone
 
 
 def _outside(location: str = "secret.bin") -> TensorProto:
@@ -86,7 +86,7 @@ def test_external_data_is_refused_by_the_bundle(
 def test_a_location_that_could_steer_the_terminal_is_written_out() -> None:
     raw = _model([], [_outside("a\x1b[2Jb")]).SerializeToString()
     with pytest.raises(BundleError) as error:
-        check_self_contained(raw, Path("model.onnx"))
+        check_data_alone(raw, Path("model.onnx"))
     assert "\x1b" not in str(error.value)
     assert "a\\\\x1b[2Jb" in str(error.value)
 
@@ -94,5 +94,5 @@ def test_a_location_that_could_steer_the_terminal_is_written_out() -> None:
 def test_a_graph_that_only_has_the_word_in_it_is_taken() -> None:
     inside = numpy_helper.from_array(np.zeros(4, np.float32), "location")
     raw = _model([helper.make_node("Identity", ["location"], ["y"])], [inside]).SerializeToString()
-    check_self_contained(raw, Path("model.onnx"))
-    check_self_contained(b"location, and no graph", Path("model.onnx"))
+    check_data_alone(raw, Path("model.onnx"))
+    check_data_alone(b"location, and no graph", Path("model.onnx"))
