@@ -30,13 +30,12 @@ def scripts(
     install, smoke = ("install.cmd", "smoke.cmd") if windows else ("sh install.sh", "sh smoke.sh")
     program = r"venv\Scripts\maskrt" if windows else "./venv/bin/maskrt"
     name = bundle.path.resolve().name
-    run = f"{program} run {name} pictures -o out --target {target.name} --precision {precision}"
-    trusting = ""
-    if target.backend == "tensorrt_rtx":
-        run += " --trust"
-        trusting = (
-            "\n`--trust`: the engine is machine code, built elsewhere by whoever made this kit.\n"
-        )
+    brought = target.backend == "tensorrt_rtx"  # so that the device has no record of building it
+    run = (
+        f"{program} run {name} pictures {'--trust' if brought else '-o out'} "
+        f"--target {target.name} --precision {precision}"
+    )
+    trusting = "\n`--trust`: the engine is machine code, built by whoever made this kit.\n"
     readme = f"""# {bundle.path.stem} at {precision} for {target.description}
 
 Everything that the device needs is in this folder. It needs no network.
@@ -50,7 +49,7 @@ Everything that the device needs is in this folder. It needs no network.
 3. The last line is `PASSED`, with the numbers above it. Then use it:
 
        {run}
-{trusting}
+{trusting if brought else ""}
 Needed on the device:
 
 {_needs(target, places)}

@@ -19,6 +19,8 @@ from maskrt.core import (
 from maskrt.core.masks import MaskFrame, MaskPaste
 from maskrt.packaging.triton import package_triton, triton_command
 
+from ..built import note_built
+
 ENGINE = {"sms": [87], "backend_version": "10.3.0"}  # what opening such an engine asks for
 Field = descriptor_pb2.FieldDescriptorProto
 _TYPES = {"string": Field.TYPE_STRING, "int32": Field.TYPE_INT32, "int64": Field.TYPE_INT64}
@@ -76,6 +78,7 @@ def bundle(tmp_path: Path) -> Bundle:
         made.write("engines/orin-nx/engine.json", json.dumps({**ENGINE, "form": "aot"}))
         made.write("engines/gpu/engine.trt", b"plan")
         made.write("engines/gpu/engine.json", json.dumps({**ENGINE, "form": "plugins"}))
+    note_built(b"plan", "orin-nx")
     return Bundle.open(tmp_path / "tiny.maskrt")
 
 
