@@ -35,13 +35,15 @@ def make(path: Path, plan: bytes = PLAN, **changed: Any) -> Bundle:
     return Bundle.open(path)
 
 
-def pretend_gpu(monkeypatch: pytest.MonkeyPatch) -> list[tuple[bytes, dict[str, Any]]]:
+def pretend_gpu(
+    monkeypatch: pytest.MonkeyPatch, manifest: Manifest = MANIFEST
+) -> list[tuple[bytes, dict[str, Any]]]:
     """Give the machine a GPU and TensorRT-RTX; what would be deserialised, and how, is listed."""
     opened: list[tuple[bytes, dict[str, Any]]] = []
 
     def open_plan(plan: bytes, **how: Any) -> NullBackend:
         opened.append((plan, how))
-        return NullBackend(MANIFEST.outputs)
+        return NullBackend(manifest.outputs)
 
     installed = SimpleNamespace(__version__="1.7.1")
     monkeypatch.setattr(loader, "compute_capabilities", lambda: (89,))

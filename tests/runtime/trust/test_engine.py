@@ -107,7 +107,7 @@ def test_host_code_is_let_run_by_the_record_or_the_user_and_never_by_the_bundle(
         open_backend(asking, "gpu", trust=True)
         assert opened[1][1]["portable"] is True
         return
-    with pytest.raises(UntrustedError, match="without host code, which its engine.json now asks"):
+    with pytest.raises(UntrustedError, match="here without host code, which its"):
         open_backend(asking, "gpu")
     note_built(PLAN, "gpu", version_compatible=True)
     open_backend(asking, "gpu")
@@ -125,7 +125,7 @@ def test_graphs_and_engines_that_are_not_there_are_no_matter_of_trust(
 
 def test_a_key_that_does_not_exist_is_said(opened: list[Any], tmp_path: Path) -> None:
     pytest.importorskip("minisign")
-    with pytest.raises(InputError, match="vendor.pub does not exist"):
+    with pytest.raises(InputError, match=r"vendor\.pub does not exist"):
         open_backend(make(tmp_path / "b.maskrt"), "rtx", trust=tmp_path / "vendor.pub")
     assert opened == []
 
