@@ -20,7 +20,7 @@ from pathlib import Path
 from ..core import Bundle, Precision, Target, UnsupportedTargetError, UsageError
 from ..core.folders import check_free, new_folder
 from ..core.masks import MaskFrame
-from ..core.words import command
+from ..core.words import command, lines_of
 from ..runtime.backends.fits import check_files
 from ..runtime.trust import Trust, check_trusted
 
@@ -76,7 +76,7 @@ def package_triton(
         (staged / "1").mkdir()
         (staged / "1" / file).write_bytes(content)
         if names is not None:
-            (staged / "labels.txt").write_text("\n".join(names) + "\n", encoding="utf-8")
+            (staged / "labels.txt").write_text(lines_of(names), encoding="utf-8")
         (staged / "config.pbtxt").write_text(config, encoding="utf-8")
     return folder
 

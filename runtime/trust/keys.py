@@ -15,7 +15,7 @@ from typing import Any
 from ...core import InputError, require
 from ...core.bundle_checks import storing
 from ...core.cache import config_folder
-from .record import only_ours
+from ...core.ownership import only_ours
 
 __all__ = ["key_folder", "key_name", "minisign", "read_public", "trusted_files"]
 

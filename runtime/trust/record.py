@@ -16,7 +16,6 @@ import contextlib
 import json
 import os
 import re
-import stat
 import tempfile
 import time
 import warnings
@@ -25,8 +24,9 @@ from typing import Any
 
 from ...core import MaskrtWarning
 from ...core.cache import record_folder
+from ...core.ownership import only_ours
 
-__all__ = ["known", "note", "only_ours"]
+__all__ = ["known", "note"]
 
 _VERSION = 1
 _MOST = 4096
@@ -57,10 +57,16 @@ def note(digest: str, *, target: str, builder: str, version: str, version_compat
     try:
         _write(folder, digest, entry)
     except OSError as error:
-        _warn(f"cannot be noted in {folder} ({error.strerror or error})")
+        _warn(
+            f"cannot be noted in {folder} ({error.strerror or error})",
+            "let MASKRT_RECORD name a folder that can be written",
+        )
         return
     if not only_ours(folder):
-        _warn(f"is noted in {folder}, which is not believed because others may write to it")
+        _warn(
+            f"is noted in {folder}, which is not believed because others may write to it",
+            f"run chmod go-w {folder}, or let MASKRT_RECORD name a folder of your own",
+        )
 
 
 def known(digest: str) -> dict[str, Any] | None:
@@ -76,20 +82,6 @@ def known(digest: str) -> dict[str, Any] | None:
     with contextlib.suppress(OSError):  # another user's record, or a disk that is read-only
         os.utime(folder / f"{digest}.json")
     return entry
-
-
-def only_ours(place: Path) -> bool:
-    """Whether a file or folder belongs to this user or root, and nobody else may write to it.
-
-    On Windows, whose permissions are of another kind, the profile's own protection has to do.
-    """
-    try:
-        found = place.stat()
-    except OSError:
-        return False
-    if not hasattr(os, "geteuid"):
-        return True
-    return found.st_uid in (0, os.geteuid()) and not found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
 
 
 def _write(folder: Path, digest: str, entry: dict[str, Any]) -> None:
@@ -133,10 +125,10 @@ def _prune(folder: Path) -> None:
             Path(path).unlink(missing_ok=True)
 
 
-def _warn(what: str) -> None:
+def _warn(what: str, remedy: str) -> None:
     warnings.warn(
         f"that this machine built the engine {what}, so other processes will open it only with "
-        "trust=True: let MASKRT_RECORD name a folder of your own.",
+        f"trust=True: {remedy}.",
         MaskrtWarning,
         stacklevel=3,
     )

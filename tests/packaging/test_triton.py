@@ -105,6 +105,19 @@ def test_the_configuration_is_tritons(
     assert [(g.count, g.kind) for g in config.instance_group] == [(1, kind)]
 
 
+def test_a_name_with_a_line_break_does_not_shift_the_labels(tmp_path: Path) -> None:
+    outputs = {"boxes": (2, 4, 4), "scores": (2, 4), "labels": (2, 4), "count": (2,)}
+    names = ("background", "disc\nnobody", "square")
+    with Bundle.create(
+        tmp_path / "b.maskrt", Manifest("test", InputSpec(64, 96), outputs, names)
+    ) as made:
+        made.write("engines/cpu/engine.onnx", b"onnx")
+        made.write("engines/cpu/engine.json", "{}")
+    folder = package_triton(tmp_path / "b.maskrt", tmp_path / "models")
+    lines = (folder / "labels.txt").read_text().splitlines()
+    assert lines == ["background", "disc\\nnobody", "square"]
+
+
 @pytest.mark.parametrize(
     ("frame", "said"),
     [(MaskFrame.BOX, {"mask_frame": "box", "mask_paste": "detectron2"}),
