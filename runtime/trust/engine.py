@@ -12,7 +12,7 @@ own note of that, a signature covers the file, and the user's word covers all.
 from pathlib import Path
 from typing import TypeAlias
 
-from ...core import Bundle, Precision, Target, UntrustedError
+from ...core import Bundle, Precision, Target, UntrustedError, UsageError
 from . import record
 from .signed import find_signed
 
@@ -22,12 +22,12 @@ Trust: TypeAlias = bool | Path | str
 """True is the user's word; a path is a public key of minisign, whose signature is enough."""
 
 PLAN = "engine.trt"
-_CODE = ("tensorrt", "tensorrt_rtx")
+_DATA = ("onnxruntime", "null")  # backends whose engines are graphs, or nothing
 
 
 def is_code(target: Target) -> bool:
-    """Whether an engine for `target` is machine code; those of ONNX Runtime and `null` are not."""
-    return target.backend in _CODE
+    """Whether an engine for `target` is machine code: whatever is not known to be data."""
+    return target.backend not in _DATA
 
 
 def check_trusted(
@@ -43,6 +43,7 @@ def check_trusted(
 
     Raises:
         InputError: a key cannot be used.
+        UsageError: `trust` is something else.
     """
     why = why_untrusted(bundle, target, precision, trust)
     if why:
@@ -60,6 +61,10 @@ def why_untrusted(
 
     The arguments and errors are those of `check_trusted`.
     """
+    if not isinstance(trust, bool | str | Path):
+        raise UsageError(
+            f"trust is {trust!r}, and must be True, False or the path of a public key."
+        )
     folder = bundle.engine_folder(target, precision)
     if trust is True or not is_code(target) or f"{folder}/{PLAN}" not in bundle:
         return ""

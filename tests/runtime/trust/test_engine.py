@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 import maskrt
-from maskrt.core import Bundle, InputError, Precision, Target, UntrustedError
+from maskrt.core import Bundle, InputError, Precision, Target, UntrustedError, UsageError
 from maskrt.runtime import open_backend, open_session
 from maskrt.runtime.trust import check_trusted
 
@@ -127,6 +127,13 @@ def test_a_key_that_does_not_exist_is_said(opened: list[Any], tmp_path: Path) ->
     pytest.importorskip("minisign")
     with pytest.raises(InputError, match=r"vendor\.pub does not exist"):
         open_backend(make(tmp_path / "b.maskrt"), "rtx", trust=tmp_path / "vendor.pub")
+    assert opened == []
+
+
+@pytest.mark.parametrize("trust", [1, None, b"vendor.pub", ["vendor.pub"]])
+def test_a_word_that_is_none_is_no_trust(trust: Any, opened: list[Any], tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="must be True, False or the path of a public key"):
+        open_backend(make(tmp_path / "b.maskrt"), "rtx", trust=trust)
     assert opened == []
 
 

@@ -165,6 +165,27 @@ def test_an_engine_that_was_exchanged_after_the_signature(
     assert opened == []
 
 
+def test_a_signature_covers_what_engine_json_says_of_host_code(
+    opened: list[Any], public: Path, secret: Path, tmp_path: Path
+) -> None:
+    bundle = make(tmp_path / "b.maskrt")
+    info = {"backend_version": "1.7.1", "sms": [89], "form": "aot"}
+    with bundle.edit() as staged:
+        staged.write("engines/gpu/engine.trt", PLAN)
+        staged.write("engines/gpu/engine.json", {**info, "options": {"version_compatible": True}})
+    maskrt.sign(bundle, key=secret, trust=True)
+    open_backend(bundle, "gpu", trust=public)
+    assert opened[0][1]["portable"] is True
+    with bundle.edit() as staged:
+        staged.write("engines/gpu/engine.json", {**info, "options": {}})
+    maskrt.sign(bundle, key=secret, trust=True)
+    with bundle.edit() as staged:
+        staged.write("engines/gpu/engine.json", {**info, "options": {"version_compatible": True}})
+    with pytest.raises(UntrustedError, match=r"its engine\.json is not the one"):
+        open_backend(bundle, "gpu", trust=public)
+    assert len(opened) == 1
+
+
 def test_a_signature_of_another_bundle(
     opened: list[Any], signed: Bundle, public: Path, tmp_path: Path
 ) -> None:
