@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from .inspection import Inspection, inspect
     from .measurement import check
     from .packaging.package import Package, package
+    from .packaging.signature import Verification, sign, verify
     from .pipeline import build, calibrate, compile, export_bundle, load
     from .running.bench import Bench, bench
     from .running.pictures import RunResult, run
@@ -52,6 +53,7 @@ __all__ = [
     "Session",
     "Target",
     "TargetFacts",
+    "Verification",
     "bench",
     "build",
     "calibrate",
@@ -66,8 +68,10 @@ __all__ = [
     "recipe",
     "run",
     "set_precisions",
+    "sign",
     "store_reference",
     "targets",
+    "verify",
     "write_inlined",
 ]
 __version__ = "0.1.0"
@@ -82,6 +86,7 @@ _NAMES_IN = {
     ".export.surgery": "Examination",
     ".inspection": "Inspection inspect",
     ".packaging.package": "Package package",
+    ".packaging.signature": "Verification sign verify",
     ".measurement": "check",
     ".pipeline": "build calibrate compile export_bundle load",
     ".running.bench": "Bench bench",

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from ..core import Bundle, BundleError, Precision, Progress, StorageError, Target, silent
 from ..core.bundle import REPORT
 from ..runtime.check import BUDGETED, CocoDataset, Report, drop_interval, render_html
+from ..runtime.trust import Trust
 from .category_numbers import BY_NAME, numbered
 from .references import check_named
 from .runs import STORED, Ran, Reference, Run, RunRequest, find_reference, run_here
@@ -38,6 +39,7 @@ def measure(
     weights: Path | str | None = None,
     model: str | None = None,
     explain: bool = False,
+    trust: Trust = False,
     run: Run = run_here,
     progress: Progress = silent,
 ) -> Measured:
@@ -49,7 +51,7 @@ def measure(
     given, dataset = dataset, numbered(bundle.manifest, dataset)
     opened = dict(bundle.digests)
     infos = _engine_infos(bundle)  # now: another program may remove the engine while it is measured
-    ran = run(RunRequest(bundle, dataset, target, precision, weights, model), progress)
+    ran = run(RunRequest(bundle, dataset, target, precision, weights, model, trust), progress)
     report = _report(bundle, ran, max_ap_drop, infos)
     if dataset is not given:
         report = replace(report, note=f"{report.note} {BY_NAME}".strip())
@@ -58,7 +60,7 @@ def measure(
 
         how = explained(
             bundle, dataset, ran.target, ran.precision, weights=weights, words=model,
-            progress=progress,
+            trust=trust, progress=progress,
         )  # fmt: skip
         report = replace(report, **how)
     page = render_html(report, ran.worst.pictures())

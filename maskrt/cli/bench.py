@@ -15,12 +15,14 @@ from .options import (
     on_device_option,
     precision_option,
     progress_bars,
+    trust_options,
 )  # fmt: skip
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from ..running.bench import Bench
+    from ..runtime.trust import Trust
 
 __all__ = ["command"]
 
@@ -30,6 +32,7 @@ __all__ = ["command"]
 @click.option("--target", help="Default: the best that this machine can run.")
 @precision_option
 @on_device_option
+@trust_options
 @click.option("--runs", type=click.IntRange(min=1), default=30, show_default=True)
 @click.option(
     "--images", type=click.Path(path_type=Path),
@@ -53,6 +56,7 @@ def command(
     model: str | None,
     json_file: Path | None,
     plot: Path | None,
+    trust: "Trust",
 ) -> None:
     """Measure an engine of BUNDLE, from picture files to pasted masks."""
     from ..running.bench import bench
@@ -64,7 +68,7 @@ def command(
     with progress_bars() as progress:
         found = bench(
             bundle, target=target, precision=precision, runs=runs, images=images, weights=weights,
-            model=model, on_device=on_device, progress=progress,
+            model=model, on_device=on_device, trust=trust, progress=progress,
         )  # fmt: skip
     if json_file is not None:
         write_text(json_file, json.dumps(found.to_json(), indent=2) + "\n")

@@ -13,12 +13,14 @@ from .options import (
     model_words_option,
     precision_option,
     progress_bars,
+    trust_options,
 )  # fmt: skip
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from ..runtime.check import Report
+    from ..runtime.trust import Trust
 
 __all__ = ["command"]
 
@@ -54,6 +56,7 @@ __all__ = ["command"]
     "--store-reference", is_flag=True,
     help="Only run the reference, and store its results in BUNDLE for a device that cannot.",
 )  # fmt: skip
+@trust_options
 @click.option("--json", "json_file", type=OUTPUT_FILE, help="Write the report here.")
 @click.option("--html", "html_file", type=OUTPUT_FILE, help="Write the page here.")
 @click.option("--junit", "junit_file", type=OUTPUT_FILE, help="Write JUnit XML here, for CI.")
@@ -73,6 +76,7 @@ def command(
     json_file: Path | None,
     html_file: Path | None,
     junit_file: Path | None,
+    trust: "Trust",
 ) -> None:
     """Measure COCO AP of BUNDLE's engine and what it lost against the FP32 reference."""
     from ..measurement import measure
@@ -86,7 +90,7 @@ def command(
         report, page, unsaved = measure(
             bundle, images=images, annotations=annotations, target=target, as_target=as_target,
             precision=precision, max_ap_drop=max_ap_drop, weights=weights, model=model,
-            explain=explain, dask=dask, progress=progress,
+            explain=explain, dask=dask, trust=trust, progress=progress,
         )  # fmt: skip
     _print(report)
     if unsaved:

@@ -10,11 +10,12 @@ import re
 import signal
 import sys
 import traceback
+import warnings
 from typing import Any
 
 import click
 
-from ..core import MaskrtError, UsageError, suggestion
+from ..core import MaskrtError, MaskrtWarning, UsageError, suggestion
 from ..core.folders import asked_for
 from ..core.words import for_terminal
 
@@ -30,6 +31,8 @@ _VERBS = {
     "check": "measure COCO AP and what was lost against FP32",
     "bench": "measure latency, throughput and memory",
     "package": "write a Triton model repository, or a folder for DeepStream",
+    "sign": "sign a bundle, for those who trust your key",
+    "verify": "say whether a bundle is as its signer had it",
     "inspect": "show what a bundle holds, or what surgery recognises in an ONNX file",
     "models": "list what compiles by name, and whose weights fit",
     "targets": "list what engines can be built for",
@@ -76,6 +79,7 @@ def _group(debug: bool) -> None:
 
 def run(arguments: list[str]) -> None:
     """Run the words after `maskrt`; ends in `SystemExit`, or `KeyboardInterrupt` if stopped."""
+    warnings.showwarning = _warned(warnings.showwarning)
     signal.signal(signal.SIGTERM, _stop)  # so that nothing half-written is left then, either
     debug = "--debug" in arguments
     given = [word for word in arguments if word != "--debug"]
@@ -98,6 +102,18 @@ def run(arguments: list[str]) -> None:
         reason = f"{type(error).__name__}: {error}".splitlines()[0][:200]
         _report(f"a defect in maskrt ({reason}): run again with --debug and report it.", debug)
         sys.exit(1)
+
+
+def _warned(otherwise: Any) -> Any:
+    """Return what shows warnings: ours as one sentence, like an error."""
+
+    def show(message: Any, category: type[Warning], *more: Any, **rest: Any) -> None:
+        if issubclass(category, MaskrtWarning):
+            click.echo(for_terminal(f"warning: {message}"), err=True)
+        else:
+            otherwise(message, category, *more, **rest)
+
+    return show
 
 
 def _stop(number: int, frame: Any) -> None:
@@ -123,6 +139,8 @@ def _as_options(sentence: str, given: list[str]) -> str:
     verb = next((word for word in given if word in _VERBS), "")
     command = _group.get_command(click.Context(_group), verb)
     for parameter in command.params if command is not None else ():
+        if isinstance(parameter, click.Option) and parameter.is_flag:
+            sentence = re.sub(rf"\b{parameter.name}=True\b", parameter.opts[0], sentence)
         if isinstance(parameter, click.Option):
             sentence = re.sub(rf"\b{parameter.name}=(?=[ ,.:;])", parameter.opts[0], sentence)
         if isinstance(parameter, click.Option) and "_" in str(parameter.name):

@@ -52,6 +52,8 @@ class CpuBackend(Backend):
         options = self._runtime.SessionOptions()
         options.intra_op_num_threads = self._threads = _thread_count(threads)
         options.log_severity_level = _FATAL_ONLY
+        # Its other format is read without a look at domains (`core/data_graphs.py`).
+        options.add_session_config_entry("session.load_model_format", "ONNX")
         more: dict[str, Any] = {"providers": ["CPUExecutionProvider"]}
         if exact:
             options.add_session_config_entry("session.disable_quant_qdq", "1")

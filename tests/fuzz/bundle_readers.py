@@ -25,7 +25,7 @@ from maskrt.core.bundle_files import (
     ReportFile,
     SearchFile,
 )
-from maskrt.core.external_data import check_self_contained
+from maskrt.core.data_graphs import check_data_alone
 from maskrt.core.recipe_file import RecipeFile
 from maskrt.inspection import inspect_bundle
 from maskrt.runtime.check.stored import Recorder, StoredResults
@@ -146,7 +146,7 @@ def _of_recipe(data: bytes, _: Path) -> None:
 
 
 def _read_graph(data: bytes, _: Path) -> None:
-    check_self_contained(data, Path("model.onnx"))
+    check_data_alone(data, Path("model.onnx"))
 
 
 _NPZ = archive({"meta.npy": either(as_bytes, as_text), "": as_bytes})

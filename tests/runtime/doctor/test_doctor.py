@@ -12,6 +12,8 @@ from maskrt.cli.calibrate import command as calibrate_command
 from maskrt.core import Bundle, InputSpec, Manifest, Precision
 from maskrt.runtime.doctor import FAILURES, Finding, Level, Probe, doctor, look
 
+from ...built import note_built
+
 RELEASE = "# R36 (release), REVISION: 4.3, GCID: 38968081, BOARD: generic, EABI: aarch64, DATE: x\n"
 DPKG = """Package: libc6
 Version: 2.35
@@ -183,6 +185,7 @@ def _bundle(path: Path, engines: dict[str, Any], fidelity: dict[str, Any] | None
         "test", InputSpec(64, 64), {"count": (1,)}, precision=Precision.INT8,
         fidelity=fidelity or {},
     )  # fmt: skip
+    note_built(b"engine")
     with Bundle.create(path, manifest) as bundle:
         bundle.write("model.onnx", b"graph")
         for name, info in engines.items():
