@@ -133,7 +133,9 @@ class Instances:
         )  # fmt: skip
 
     def above(self, min_score: float) -> "Instances":
-        """Return the instances of that score or more."""
+        """Return the instances of that score or more; 0 keeps all, whatever the engine scored."""
+        if min_score <= 0:
+            return self
         kept = self.scores >= min_score
         return self if kept.all() else self.select(np.flatnonzero(kept))
 
