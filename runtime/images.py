@@ -70,6 +70,11 @@ def read_image(path: Path | str) -> np.ndarray:
             f"{file} is not a picture in a format that Pillow reads: leave it out or save it as "
             "PNG."
         ) from error
+    except MemoryError as error:
+        raise InputError(
+            f"{file} does not fit into this machine's free memory: scale it down, or end other "
+            "programs."
+        ) from error
     except (OSError, SyntaxError, ValueError, EOFError, struct.error) as error:
         if isinstance(error, InputError):
             raise
