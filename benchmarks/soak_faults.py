@@ -10,9 +10,9 @@ that fails; a result that is no number; a device that is lost, which answers not
     right       the frame's result is the undisturbed one, to the bit
     sentences   a fault struck, and the frame ended in a `MaskrtError` of one line
 
-Anything else fails the run: an error without a fault, another exception, another result, a frame that takes two minutes,
-memory that grows by more than 1 % from the second tenth to the last, a thread or file descriptor
-that is left. Linux only: memory and descriptors are read from /proc.
+Anything else fails the run: an error without a fault, another exception, another result, a frame
+that takes two minutes, memory that grows by more than 1 % from the second tenth to the last, a
+thread or file descriptor that is left. Linux only: memory and descriptors are read from /proc.
 """
 
 import argparse
@@ -54,7 +54,10 @@ SIZES = ((48, 64), (64, 48), (40, 64), (90, 70))
 PICTURES, ONE_IN, STREAMED = 12, 8, 10
 GROWTH, HANGS = 1.01, 120.0
 FILES = ("truncated", "empty", "absent", "no picture")
-DECODER = (OSError(5, "Input/output error"), MemoryError(), struct.error("unpack"), SyntaxError())
+DECODER = (  # made anew each time: one that is raised again keeps all its tracebacks
+    lambda: OSError(5, "Input/output error"), MemoryError, lambda: struct.error("unpack"),
+    SyntaxError,
+)  # fmt: skip
 CALLS = ("allocate", "pin", "stream", "upload", "download", "launch", "capture", "replay",
          "synchronise")  # fmt: skip
 OPENING = ("allocate", "pin", "stream")
@@ -206,7 +209,7 @@ def faulty_decoder(faults: Faults) -> Iterator[None]:
 
     def opened(*given: Any, **named: Any) -> Any:
         if faults.strikes("decoder"):
-            raise DECODER[next(turn) % len(DECODER)]
+            raise DECODER[next(turn) % len(DECODER)]()
         return kept(*given, **named)
 
     Image.open = opened
@@ -247,7 +250,7 @@ class Run:
             held.close()
 
     def draw_picture(self) -> tuple[Path, int]:
-        """Return a picture and which it is, -1 for a bad one; one in `ONE_IN` comes with a fault."""
+        """Return a picture and its number, -1 for a bad one; one in `ONE_IN` has a fault."""
         index = int(self._draw.integers(PICTURES))
         if not self.faults.armed and self._draw.integers(ONE_IN) == 0:
             kinds = KINDS[self.kind]

@@ -26,6 +26,6 @@ def check_graph_size(weights: int, what: str) -> None:
     """
     if weights > LARGEST_GRAPH:
         raise UnsupportedModelError(
-            f"{what} has {weights / 1e9:.2f} GB of weights at FP32, and the graph of a bundle holds "
-            f"at most {LARGEST_GRAPH / 1e9:.2f} GB (protobuf's limit): take a smaller backbone."
+            f"{what} has {weights / 1e9:.2f} GB of weights at FP32, and a bundle's graph holds at "
+            f"most {LARGEST_GRAPH / 1e9:.2f} GB (protobuf's limit): take a smaller backbone."
         )
