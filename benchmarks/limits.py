@@ -272,8 +272,8 @@ def main() -> None:
             continue
         rows.append(json.loads(done.stdout.splitlines()[-1]))
         row = rows[-1]
-        print(f"| {name} | {row['peak_mb']:.0f} MB | {row['seconds']:.2f} s | {row['result'][:150]}",
-              flush=True)  # fmt: skip
+        cells = (name, f"{row['peak_mb']:.0f} MB", f"{row['seconds']:.2f} s", row["result"][:150])
+        print("|", " | ".join(cells), "|", flush=True)
     if options.json is not None:
         options.json.write_text(json.dumps(rows, indent=2) + "\n")
 
