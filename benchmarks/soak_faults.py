@@ -342,7 +342,7 @@ class Run:
         memory, done, started = [], 0, time.perf_counter()
         self.counts.clear()
         self.faults.struck.clear()
-        steps = max(frames // 200, 1)
+        steps = max(frames // 200, 10)
         while done < frames:
             faulthandler.dump_traceback_later(HANGS, exit=True)
             done += self.stream() if self._draw.integers(20) == 0 else self.one()
