@@ -1,5 +1,6 @@
 """From a path to an ONNX model with its external data, or a sentence about what is wrong."""
 
+import math
 from pathlib import Path
 
 import onnx
@@ -7,6 +8,7 @@ from google.protobuf.message import DecodeError
 
 from ...core import InputError, UnsupportedModelError, UsageError, command
 from ...core.bundle import MANIFEST
+from ...core.graph_size import check_graph_size
 from ...plugins import DOMAIN
 from .well_formed import malformed
 
@@ -20,7 +22,7 @@ def load_onnx(path: Path | str) -> onnx.ModelProto:
 
     Raises:
         InputError: no such file, not ONNX, or its external data is missing.
-        UnsupportedModelError: an opset that surgery does not know.
+        UnsupportedModelError: an opset that surgery does not know, or too many weights.
         UsageError: the graph is one that maskrt wrote.
     """
     file = Path(path)
@@ -31,8 +33,11 @@ def load_onnx(path: Path | str) -> onnx.ModelProto:
             f"{file} is empty: the export that should have written it failed; export again, and "
             "with torch.onnx.export name dynamo=False, as its default fails on two-stage detectors."
         )
+    check_graph_size(file.stat().st_size, str(file))
     try:
-        model = onnx.load(str(file))
+        model = onnx.load(str(file), load_external_data=False)
+        check_graph_size(_weight_bytes(model), str(file))
+        onnx.load_external_data_for_model(model, str(file.parent))
     except (FileNotFoundError, onnx.checker.ValidationError) as error:
         raise InputError(
             f"{file} keeps its weights in another file, which cannot be read "
@@ -53,6 +58,12 @@ def load_onnx(path: Path | str) -> onnx.ModelProto:
     if (wrong := malformed(model)) is not None:
         raise InputError(f"{file} is damaged ({wrong}): copy or export it again.")
     return model
+
+
+def _weight_bytes(model: onnx.ModelProto) -> int:
+    """Return what the initializers take at FP32, wherever they lie."""
+    floats = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16)
+    return sum(4 * math.prod(t.dims) for t in model.graph.initializer if t.data_type in floats)
 
 
 def _ours(file: Path) -> str:
