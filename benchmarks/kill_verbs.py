@@ -25,11 +25,11 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 os.environ["MASKRT_CACHE"] = "off"  # or the second build would take no time
 
-import numpy as np  # noqa: E402
-from kills import whole  # noqa: E402
-from PIL import Image  # noqa: E402
+import numpy as np
+from kills import whole
+from PIL import Image
 
-from maskrt.core import Bundle  # noqa: E402
+from maskrt.core import Bundle
 
 _MODEL = ["tests.export.detectors:tiny_mask_rcnn", "--input-size", "64", "64"]
 _INT8 = ["--precision", "int8", "--calibration", "pictures"]
@@ -133,7 +133,8 @@ def main() -> None:
     import maskrt.cli.verbs
     import tests.export.detectors
 
-    assert tests.export.detectors and maskrt.cli.verbs
+    assert tests.export.detectors
+    assert maskrt.cli.verbs
     torch.set_num_threads(1)
     dice, whole_count = random.Random(given.seed), Counter[str]()
     print("| verb | seconds | killed | in an edit | lost | left over |\n|---|---|---|---|---|---|")

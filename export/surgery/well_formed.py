@@ -13,6 +13,7 @@ Rules ask for attributes and inputs without looking whether they are there; this
 
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import onnx
 from onnx import AttributeProto, helper, numpy_helper
@@ -112,8 +113,13 @@ def _attribute_faults(node: onnx.NodeProto, schema: OpSchema, label: str) -> Ite
         if attribute is None:
             if declared.required:
                 yield f"{label} lacks its attribute {name}"
-        elif attribute.type != int(declared.type.value) or not _is_set(attribute):
+        elif attribute.type != _number_of(declared.type) or not _is_set(attribute):
             yield f"{label} has an attribute {name} of another type than it takes"
+
+
+def _number_of(kind: Any) -> int:
+    """Return the number of an attribute's type, whose enumeration onnx declares as none."""
+    return int(kind)
 
 
 def _is_set(attribute: AttributeProto) -> bool:

@@ -113,10 +113,8 @@ def build_in_child(
     key = _key(model, complete, version) if cache is not None else ""
     known = cache.get(key) if cache is not None else None
     report = kept_json(known, "report.json", _Report)
-    if known is not None and report is not None and "engine.trt" in known:
-        # The cache's folder may be shared with others, and an engine is machine code.
-        if record.known(_digest(known["engine.trt"])) is not None:
-            return Built(known["engine.trt"], report, report["seconds"], cached=True)
+    if known is not None and report is not None and _built_here(known.get("engine.trt")):
+        return Built(known["engine.trt"], report, report["seconds"], cached=True)
     if cache is not None and known is not None:
         cache.drop(key)
     started = time.perf_counter()
@@ -131,6 +129,11 @@ def build_in_child(
         report = json.dumps(built.report).encode()
         cache.put(key, {"engine.trt": built.plan, "report.json": report})
     return Built(built.plan, built.report, seconds)
+
+
+def _built_here(plan: bytes | None) -> bool:
+    """Whether a kept engine may be used: its folder may be others' too, and it is machine code."""
+    return plan is not None and record.known(_digest(plan)) is not None
 
 
 def _digest(plan: bytes) -> str:

@@ -10,13 +10,13 @@ and is compared with the bundle as it is now. `minisign -Vm signed/manifest.json
 no maskrt.
 """
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ...core import Bundle, InputError, Manifest, UntrustedError, UsageError
-from ...core.bundle_checks import check_files, check_manifest, locate, storing
+from ...core import Bundle, BundleError, InputError, Manifest, UntrustedError, UsageError
+from ...core.bundle_checks import locate, storing
+from ...core.bundle_content import read_manifest
 from .keys import key_name, minisign, read_public, trusted_files
 
 __all__ = ["Signed", "find_signed", "write_signature"]
@@ -142,8 +142,6 @@ def _read(bundle: Bundle, relative: str) -> bytes | None:
 
 def _parsed(raw: bytes, folder: Path) -> tuple[Manifest, dict[str, str]] | None:
     try:
-        data = json.loads(raw)
-        check_manifest(data)
-        return Manifest.from_json(data), check_files(data["files"], folder)
-    except (KeyError, TypeError, AttributeError, ValueError, RecursionError):
+        return read_manifest(raw, folder)
+    except BundleError:
         return None
