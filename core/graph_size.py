@@ -1,7 +1,7 @@
 """How large a graph may be: an ONNX file that holds its weights is one protobuf message.
 
 protobuf carries no message of 2 GiB or more, and a bundle's graphs hold their weights themselves
-(`external_data.py`). What is too large is refused by the weights' size alone, before anything
+(`data_graphs.py`). What is too large is refused by the weights' size alone, before anything
 is traced, folded or copied.
 
 Source: https://protobuf.dev/programming-guides/encoding/#size-limit.

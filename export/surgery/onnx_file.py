@@ -1,6 +1,7 @@
 """From a path to an ONNX model with its external data, or a sentence about what is wrong."""
 
 import math
+from collections.abc import Iterable
 from pathlib import Path
 
 import onnx
@@ -36,7 +37,8 @@ def load_onnx(path: Path | str) -> onnx.ModelProto:
     check_graph_size(file.stat().st_size, str(file))
     try:
         model = onnx.load(str(file), load_external_data=False)
-        check_graph_size(_weight_bytes(model), str(file))
+        elsewhere = [t for t in model.graph.initializer if t.data_location == t.EXTERNAL]
+        check_graph_size(_weight_bytes(elsewhere), str(file))
         onnx.load_external_data_for_model(model, str(file.parent))
     except (FileNotFoundError, onnx.checker.ValidationError) as error:
         raise InputError(
@@ -57,13 +59,14 @@ def load_onnx(path: Path | str) -> onnx.ModelProto:
         )
     if (wrong := malformed(model)) is not None:
         raise InputError(f"{file} is damaged ({wrong}): copy or export it again.")
+    check_graph_size(_weight_bytes(model.graph.initializer), str(file))
     return model
 
 
-def _weight_bytes(model: onnx.ModelProto) -> int:
-    """Return what the initializers take at FP32, wherever they lie."""
+def _weight_bytes(tensors: Iterable[onnx.TensorProto]) -> int:
+    """Return what tensors take at FP32, by their shapes."""
     floats = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16)
-    return sum(4 * math.prod(t.dims) for t in model.graph.initializer if t.data_type in floats)
+    return sum(max(0, 4 * math.prod(t.dims)) for t in tensors if t.data_type in floats)
 
 
 def _ours(file: Path) -> str:
