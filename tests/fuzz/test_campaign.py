@@ -45,7 +45,7 @@ def _raise() -> None:
     (_raise, "exception", "KeyError"),
     (lambda: os.kill(os.getpid(), signal.SIGSEGV), "signal", f"signal {int(signal.SIGSEGV)}"),
     (_spin, "hang", "hang"),
-    (lambda: bytearray(1 << 30), "memory", "MemoryError"),
+    (lambda: bytearray(3 << 29), "memory", "MemoryError"),
 ])  # fmt: skip
 def test_what_may_not_be_is_found(
     fault: Callable[[], object], kind: str, place: str, tmp_path: Path
