@@ -36,7 +36,7 @@ class Shown(NamedTuple):
 
     Attributes:
         box: float `[4]`, xyxy, pixels.
-        caption: a line of text, or "".
+        caption: a line of text.
         colour: RGB.
     """
 
@@ -80,8 +80,7 @@ def draw(image: np.ndarray, shown: Sequence[Shown], crops: Iterable[Crop]) -> np
     font = ImageFont.load_default(letters)
     taken: list[tuple[float, float, float, float]] = []
     for entry in reversed(shown):  # the best chooses its caption's place first
-        if entry.caption:
-            taken.append(_write(pen, entry, font, taken, image.shape[:2]))
+        taken.append(_write(pen, entry, font, taken, image.shape[:2]))
     return np.array(picture)
 
 
@@ -99,7 +98,7 @@ def _fill(canvas: np.ndarray, crop: Crop, colour: np.ndarray, width: int) -> Non
             core &= framed[down + band.start : down + band.stop, right : right + columns]
         blended = pixels.astype(np.uint16)
         blended *= 256 - _FILLED
-        blended += (colour * _FILLED).astype(np.uint16)
+        blended += colour * _FILLED
         blended >>= 8
         np.copyto(pixels, blended, casting="unsafe", where=core[:, :, None])
         pixels[inside & ~core] = colour

@@ -20,6 +20,7 @@ def check(
     *,
     images: Path | str,
     annotations: Path | str,
+    categories: Path | str | None = None,
     target: Target | str | None = None,
     as_target: Target | str | None = None,
     precision: Precision | str | None = None,
@@ -37,6 +38,8 @@ def check(
         bundle: the bundle.
         images: folder of the annotated pictures.
         annotations: COCO instances JSON.
+        categories: JSON file that says which label of the model each category is, where neither
+            names nor numbers do: `{"car": "automobile", "7": 3}`.
         target: None is the best that this machine can run.
         as_target: foretell what an engine for this target, such as `"rtx"`, will compute: its graph
             is evaluated exactly on this CPU, and compared with the engine for `cpu` as well
@@ -60,9 +63,9 @@ def check(
         not be.
     """
     measured = measure(
-        bundle, images=images, annotations=annotations, target=target, as_target=as_target,
-        precision=precision, max_ap_drop=max_ap_drop, weights=weights, model=model, explain=explain,
-        dask=dask, trust=trust, progress=progress,
+        bundle, images=images, annotations=annotations, categories=categories, target=target,
+        as_target=as_target, precision=precision, max_ap_drop=max_ap_drop, weights=weights,
+        model=model, explain=explain, dask=dask, trust=trust, progress=progress,
     )  # fmt: skip
     if measured.unsaved:
         warnings.warn(f"the report is not in the bundle: {measured.unsaved}", stacklevel=2)
@@ -74,6 +77,7 @@ def measure(
     *,
     images: Path | str,
     annotations: Path | str,
+    categories: Path | str | None = None,
     as_target: Target | str | None = None,
     dask: str | None = None,
     **asked: Any,
@@ -89,7 +93,7 @@ def measure(
         from .cluster.check import run_on_cluster
 
         run = partial(run_on_cluster, address=dask)
-    opened, dataset = Bundle.open(bundle), CocoDataset.load(images, annotations)
+    opened, dataset = Bundle.open(bundle), CocoDataset.load(images, annotations, categories)
     return accuracy.measure(opened, dataset, run=run, **asked)
 
 

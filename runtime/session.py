@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 import numpy as np
 
 from ..core import (
-    Bundle,
     InputError,
     InputSpec,
     Instances,
@@ -28,7 +27,7 @@ from ..core import (
 )
 from ..core.closes import Closes
 from ..core.masks import MaskFrame, MaskPaste
-from .backends import Backend, choose_target, open_backend
+from .backends import Backend
 from .in_flight import in_flight
 from .letterbox import Placement, fill_batch, letterbox
 from .packed import PackedMasks
@@ -36,13 +35,12 @@ from .pictures import Picture, load_picture
 from .postprocess import Paste, instances_of
 from .sources import pictures_of
 from .stream import Frame, Letterbox, Placed, prefetched
-from .trust import Trust
 
 if TYPE_CHECKING:
     from .cuda import FrameSlots
     from .cuda.frame import Frames
 
-__all__ = ["STAGES", "Session", "open_session"]
+__all__ = ["STAGES", "Session"]
 
 _OnePicture = TypeVar("_OnePicture", bound=Picture)  # a list[Path] is no list[Picture]
 
@@ -355,61 +353,3 @@ def _check_device(slots: "FrameSlots | None", **others: object) -> None:
             f"a session whose GPU letterboxes and pastes takes no {given[0]}: open it without "
             "on_device."
         )
-
-
-def which_engine(
-    bundle: Bundle, target: Target | str | None, precision: Precision | str | None
-) -> tuple[Target, Precision]:
-    """Return what `open_session` opens for these arguments."""
-    wanted = bundle.manifest.precision if precision is None else Precision.parse(precision)
-    return choose_target(bundle, wanted) if target is None else Target.parse(target), wanted
-
-
-def open_session(
-    bundle: Bundle | Path | str,
-    target: Target | str | None = None,
-    precision: Precision | str | None = None,
-    *,
-    threads: int | None = None,
-    on_device: bool = False,
-    trust: Trust = False,
-) -> Session:
-    """Open an engine of a bundle.
-
-    Args:
-        bundle: the bundle or its folder.
-        target: where to run; None is the best that this machine can run.
-        precision: of the engine; None is the bundle's own.
-        threads: CPU threads an operator may use; None is one a physical core.
-        on_device: letterbox and paste on the GPU, too, in one CUDA graph with the engine. Tested on
-            the CPU, and never yet run on a GPU.
-        trust: True opens an engine for a GPU whoever built it; the path of a public key opens one
-            of a bundle that it signed; see `runtime/trust/`.
-
-    Raises:
-        BundleError: the bundle has no such engine, or a damaged one.
-        UntrustedError: it is machine code that was not built here, and is not trusted.
-        UnsupportedTargetError: this machine cannot run it.
-        MissingDependencyError: what runs it is not installed.
-    """
-    opened = Bundle.open(bundle)
-    manifest = opened.manifest
-    chosen, wanted = which_engine(opened, target, precision)
-    if on_device and not manifest.input.is_plain:
-        raise UsageError(
-            f"pictures of {opened.path} are placed {manifest.input.placing.value} and resized "
-            f"{manifest.input.resampling.value}, and the GPU's letterbox places top_left and "
-            "resizes antialiased: leave on_device out, and the CPU letterboxes."
-        )
-    backend = open_backend(
-        opened, chosen, wanted, threads=threads, on_device=on_device, trust=trust
-    )
-    return Session(
-        backend,
-        manifest.input,
-        class_names=manifest.class_names,
-        target=chosen,
-        precision=wanted,
-        mask_frame=manifest.mask_frame,
-        mask_paste=manifest.mask_paste,
-    )

@@ -8,7 +8,7 @@ from ..core import Bundle, BundleError, Precision, Progress, StorageError, Targe
 from ..core.bundle import REPORT
 from ..runtime.check import BUDGETED, CocoDataset, Report, drop_interval, render_html
 from ..runtime.trust import Trust
-from .category_numbers import BY_NAME, numbered
+from .category_numbers import doubt, numbered
 from .references import check_named
 from .runs import STORED, Ran, Reference, Run, RunRequest, find_reference, run_here
 
@@ -48,13 +48,13 @@ def measure(
     `run` runs both models. The other arguments are those of `maskrt.check`.
     """
     check_named(weights, model)
-    given, dataset = dataset, numbered(bundle.manifest, dataset)
+    dataset = numbered(bundle.manifest, dataset)
     opened = dict(bundle.digests)
     infos = _engine_infos(bundle)  # now: another program may remove the engine while it is measured
     ran = run(RunRequest(bundle, dataset, target, precision, weights, model, trust), progress)
     report = _report(bundle, ran, max_ap_drop, infos)
-    if dataset is not given:
-        report = replace(report, note=f"{report.note} {BY_NAME}".strip())
+    said = (report.note, dataset.numbering, doubt(bundle.manifest, dataset, report.reference or {}))
+    report = replace(report, note=" ".join(filter(None, said)))
     if explain:
         from .explanation import explain as explained
 
@@ -117,6 +117,7 @@ def store_reference(
     *,
     images: Path | str,
     annotations: Path | str,
+    categories: Path | str | None = None,
     weights: Path | str | None = None,
     model: str | None = None,
     progress: Progress = silent,
@@ -130,7 +131,7 @@ def store_reference(
     """
     check_named(weights, model)
     opened = Bundle.open(bundle)
-    dataset = numbered(opened.manifest, CocoDataset.load(images, annotations))
+    dataset = numbered(opened.manifest, CocoDataset.load(images, annotations, categories))
     with opened.edit() as staged:
         staged.remove(STORED)
         reference = find_reference(staged, dataset, weights, progress, model=model)
@@ -144,6 +145,7 @@ def _confidence(ran: Ran) -> dict[str, dict[str, Any]]:
         kind: drop_interval(both[0].tables(kind), both[1].tables(kind), ran.images)
         for kind in BUDGETED
         if all(kind in evaluator.kinds for evaluator in both)
+        and both[0].tables(kind).categories()  # where all annotations are crowds there is no AP
     }
 
 

@@ -59,9 +59,9 @@ def command(
     trust: "Trust",
 ) -> None:
     """Measure an engine of BUNDLE, from picture files to pasted masks."""
+    from ..core.whole_file import write_text
     from ..running.bench import bench
     from ..running.bench_chart import check_chart_name, write_chart
-    from ..runtime.check.report import write_text
 
     if plot is not None:
         check_chart_name(plot)

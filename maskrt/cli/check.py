@@ -31,6 +31,10 @@ __all__ = ["command"]
 @click.option(
     "--annotations", required=True, type=click.Path(path_type=Path), help="COCO instances JSON."
 )
+@click.option(
+    "--categories", type=click.Path(path_type=Path),
+    help="JSON that says which label each category is, where neither names nor numbers do.",
+)  # fmt: skip
 @click.option("--target", help="Default: the best that this machine can run.")
 @click.option(
     "--as", "as_target", metavar="TARGET",
@@ -64,6 +68,7 @@ def command(
     bundle: Path,
     images: Path,
     annotations: Path,
+    categories: Path | None,
     target: str | None,
     as_target: str | None,
     precision: str | None,
@@ -79,16 +84,17 @@ def command(
     trust: "Trust",
 ) -> None:
     """Measure COCO AP of BUNDLE's engine and what it lost against the FP32 reference."""
+    from ..core.whole_file import write_text
     from ..measurement import measure
     from ..runtime.check import enforce, render_junit
-    from ..runtime.check.report import write_text
 
     if store_reference:
-        _store(bundle, images, annotations, weights, model)
+        _store(bundle, images, annotations, categories, weights, model)
         return
     with progress_bars() as progress:
         report, page, unsaved = measure(
-            bundle, images=images, annotations=annotations, target=target, as_target=as_target,
+            bundle, images=images, annotations=annotations, categories=categories,
+            target=target, as_target=as_target,
             precision=precision, max_ap_drop=max_ap_drop, weights=weights, model=model,
             explain=explain, dask=dask, trust=trust, progress=progress,
         )  # fmt: skip
@@ -109,14 +115,19 @@ def command(
 
 
 def _store(
-    bundle: Path, images: Path, annotations: Path, weights: Path | None, model: str | None
+    bundle: Path,
+    images: Path,
+    annotations: Path,
+    categories: Path | None,
+    weights: Path | None,
+    model: str | None,
 ) -> None:
     from ..checking.accuracy import store_reference
 
     with progress_bars() as progress:
         reference = store_reference(
-            bundle, images=images, annotations=annotations, weights=weights, model=model,
-            progress=progress,
+            bundle, images=images, annotations=annotations, categories=categories, weights=weights,
+            model=model, progress=progress,
         )  # fmt: skip
     screen = console()
     for kind, values in reference.evaluator.metrics().items():

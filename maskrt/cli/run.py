@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ..core import counted
+from ..running.mask_files import FORMATS
 from .options import (
     bundle_argument,
     console,
@@ -19,7 +20,6 @@ from .options import (
 if TYPE_CHECKING:
     from ..runtime.trust import Trust
 
-FORMATS = ("png", "coco", "yolo", "labelme", "csv")  # maskrt.running.mask_files has them
 __all__ = ["command"]
 
 
@@ -50,6 +50,7 @@ __all__ = ["command"]
 @click.option(
     "--max-frames", type=click.IntRange(min=1), metavar="N", help="Of each video; default: all."
 )
+@click.option("--recursive", is_flag=True, help="Search the subfolders of folders, too.")
 def command(
     bundle: Path,
     sources: tuple[str, ...],
@@ -63,13 +64,14 @@ def command(
     formats: tuple[str, ...],
     annotations: Path | None,
     max_frames: int | None,
+    recursive: bool,
     trust: "Trust",
 ) -> None:
     """Find instances in pictures and videos with an engine of BUNDLE.
 
-    A video is a file, camera:N, an rtsp:// or http:// address, or a GStreamer pipeline. Ctrl-C ends
-    a camera or a network stream, and what was found until then is written. A picture that cannot be
-    used is left out and named, and the exit status is 1 then.
+    A video is a file, a camera (0, camera:0, /dev/video0), an rtsp:// or http:// address, or a
+    GStreamer pipeline. Ctrl-C ends a camera or a network stream, and what was found until then is
+    written. A picture that cannot be used is left out and named, and the exit status is 1 then.
     """
     from ..running.pictures import run
     from ..runtime.sources import is_video
@@ -79,7 +81,8 @@ def command(
         found = run(
             bundle, sources, output, target=target, precision=precision, min_score=min_score,
             classes=kept, draw=not no_draw, masks=formats, annotations=annotations,
-            on_device=on_device, max_frames=max_frames, trust=trust, progress=progress,
+            on_device=on_device, max_frames=max_frames, recursive=recursive, trust=trust,
+            progress=progress,
         )  # fmt: skip
     shown = [entry for entry in found.annotations if entry["score"] >= min_score]
     count = len(found.images)
@@ -98,6 +101,8 @@ def command(
         said = [f"{names.get(label, f'class {label}')} {n}" for label, n in by_class.most_common()]
         screen.print(", ".join(said))
     screen.print(f"{count / max(found.seconds, 1e-9):.1f} pictures/s, files read and written.")
+    for sentence in found.passed_over:
+        screen.print(f"passed over: {sentence}", markup=False)
     for sentence in found.skipped:
         screen.print(f"left out: {sentence}", style="red")
     if found.skipped:

@@ -18,6 +18,7 @@ _COMPARED = {
     "compared", "pictures", "instances", "violations", "worst_box_iou", "worst_score_difference",
     "worst_mask_iou",
 }  # fmt: skip
+_CLASSES_SHOWN = 12
 _RUN_AGAIN = re.compile(r"\.\d+$")
 
 __all__ = ["engine_layers", "megabytes", "print_bundle", "print_inspection"]
@@ -34,6 +35,12 @@ def print_bundle(bundle: Bundle) -> None:
     from ..inspection import inspect_bundle
 
     print_inspection(inspect_bundle(bundle, whole=False))
+    if bundle.manifest.class_names is None:
+        console().print(
+            "  warning   there are no class names, so labels are matched with a data set's "
+            "categories by number alone: give --class-names FILE",
+            style="yellow",
+        )
 
 
 def print_inspection(found: "Inspection") -> None:
@@ -46,6 +53,7 @@ def print_inspection(found: "Inspection") -> None:
     screen.print(f"  model     {model}, {_weights(manifest.source)}")
     size = f"{spec.batch} x {spec.height} x {spec.width} x 3 uint8 RGB"
     screen.print(f"  input     {size}, {_PLACED[spec.placing]}")
+    screen.print(f"  classes   {_classes(manifest)}", markup=False)
     if "masks" in manifest.outputs:
         screen.print(f"  masks     {_masks(manifest)}")
     screen.print(f"  fidelity  {_fidelity(manifest.fidelity)}")
@@ -71,6 +79,15 @@ def print_inspection(found: "Inspection") -> None:
         screen.print(_engines(found.engines))
     for prepared in found.prepared:
         _print_prepared(bundle, prepared)
+
+
+def _classes(manifest: Manifest) -> str:
+    """Name the classes, the first few of many; label 0 is the background."""
+    if manifest.class_names is None:
+        return "no names"
+    names = manifest.class_names[1:]
+    more = f", and {len(names) - _CLASSES_SHOWN} more" if len(names) > _CLASSES_SHOWN else ""
+    return f"{len(names)}: {', '.join(names[:_CLASSES_SHOWN])}{more}"
 
 
 def _masks(manifest: Manifest) -> str:

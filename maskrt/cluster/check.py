@@ -33,8 +33,8 @@ from ..runtime.check import (
     results_key,
 )
 from ..runtime.check.evaluate import predict_timed, read_picture
+from ..runtime.open import which_engine
 from ..runtime.possible import check_can_exist
-from ..runtime.session import which_engine
 from ..runtime.trust import PLAN, check_trusted
 
 __all__ = ["Model", "Prediction", "cluster", "run_on_cluster", "shards_of", "spread"]

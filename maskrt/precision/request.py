@@ -54,7 +54,7 @@ class RecipeRequest:
         if self.pictures is None and self.precision.is_quantised:
             raise UsageError(
                 f"precision {self.precision} needs calibration pictures: give their folder as "
-                "calibration."
+                "calibration=."
             )
         if self.pictures == ():
             raise UsageError("calibration is empty: give at least one picture.")

@@ -1,6 +1,5 @@
 """Results under the numbers of the user's own annotations, so that COCO's tools can score them."""
 
-from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -17,7 +16,6 @@ class AnnotatedIds:
 
     Attributes:
         categories: COCO's, as they stand there.
-        unknown: instances of labels that no category is, which were left out.
     """
 
     def __init__(self, manifest: Manifest, annotations: Path | str) -> None:
@@ -30,7 +28,6 @@ class AnnotatedIds:
         ours = numbered(manifest, read)
         ours.check_labels(manifest.class_names)
         self.categories = [{"id": number, "name": name} for number, name in read.categories.items()]
-        self.unknown = 0
         self._category = dict(zip(ours.categories, read.categories, strict=True))
         self._source = read.source
         self._ids: dict[str, list[tuple[PurePosixPath, int]]] = {}
@@ -61,8 +58,7 @@ class AnnotatedIds:
             )
         return found[1], str(found[0])
 
-    def renumbered(self, entries: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-        """Return COCO results with the file's category ids; count what has none as `unknown`."""
-        known = [entry for entry in entries if entry["category_id"] in self._category]
-        self.unknown += len(entries) - len(known)
-        return [{**e, "category_id": self._category[e["category_id"]]} for e in known]
+    def renumbered(self, entry: dict[str, Any]) -> dict[str, Any] | None:
+        """Return a COCO result with the file's category id; None if it has no such category."""
+        category = self._category.get(entry["category_id"])
+        return None if category is None else {**entry, "category_id": category}

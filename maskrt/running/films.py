@@ -77,7 +77,7 @@ def film(
                         write(found.draw(frame.image, min_score=kept.min_score))
                     name = f"{output.stem}-{frame.index:06d}"
                     number = first_id + frame.index
-                    kept.add(found, name, f"{video.name}#{frame.index}", None, number)
+                    kept.add(found, name, number, f"{video.name}#{frame.index}", None)
                     any_found = True
                 done = frame.index + 1
                 progress(stage, done, max(min(known), done) if known else done + 1)

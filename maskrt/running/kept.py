@@ -22,9 +22,11 @@ class Kept:
         min_score: instances below it are not drawn, and not in the files for other tools.
         files: writers for other tools.
         labels: the only ones that are kept; None keeps all.
-        ids: numbers of the user's annotations; None numbers pictures from 1.
+        ids: numbers of the user's annotations; None keeps the model's labels.
         images: COCO's, one a picture or frame.
         annotations: COCO results.
+        unknown: how many instances are of labels that no category of the annotations is; they are
+            not in `annotations`.
     """
 
     min_score: float
@@ -33,6 +35,7 @@ class Kept:
     ids: AnnotatedIds | None = None
     images: list[dict[str, Any]] = field(default_factory=list)
     annotations: list[dict[str, Any]] = field(default_factory=list)
+    unknown: int = 0
 
     def chosen(self, found: Instances) -> Instances:
         """Return the instances whose labels are kept."""
@@ -41,29 +44,27 @@ class Kept:
         return found.select(np.flatnonzero(np.isin(found.labels, sorted(self.labels))))
 
     def add(
-        self, found: Instances, name: str, file_name: str, picture: Path | None, image_id: int
-    ) -> list[dict[str, Any]]:
-        """Keep what was found in one picture, and return its COCO results.
+        self, found: Instances, name: str, image_id: int, file_name: str, picture: Path | None
+    ) -> None:
+        """Keep what was found in one picture.
 
         Args:
             found: the instances, `chosen` already.
             name: of files for other tools, without an ending.
-            file_name: COCO's; the annotations' own stands in its place.
+            image_id: COCO's.
+            file_name: COCO's.
             picture: its file; None for a frame.
-            image_id: of a picture that the user's annotations do not number.
         """
-        number = image_id
-        if self.ids is not None and picture is not None:
-            number, file_name = self.ids.of(picture)
         height, width = found.image_size
-        image = {"id": number, "file_name": file_name, "height": height, "width": width}
+        image = {"id": image_id, "file_name": file_name, "height": height, "width": width}
         self.images.append(image)
-        self.files.add(name, image, picture, found.above(self.min_score))
-        entries = found.to_coco(number)
-        if self.ids is not None:
-            entries = self.ids.renumbered(entries)
-        self.annotations += entries
-        return entries
+        results = found.to_coco(image_id)
+        entries = results if self.ids is None else [self.ids.renumbered(one) for one in results]
+        known = [entry for entry in entries if entry is not None]
+        self.annotations += known
+        self.unknown += len(entries) - len(known)
+        sure = np.flatnonzero(found.scores >= self.min_score)
+        self.files.add(name, image, picture, found.select(sure), [entries[i] for i in sure])
 
 
 def labels_of(
@@ -84,9 +85,9 @@ def labels_of(
             labels.add(names.index(word.casefold(), 1))
         elif word.isdecimal() and int(word) > 0 and (not names or int(word) < len(names)):
             labels.add(int(word))
+        elif not names:
+            raise UsageError(f"the model has no class names, so class {word!r} is a number.")
         else:
-            if not names:
-                raise UsageError(f"the model has no class names, so class {word!r} is a number.")
             known = suggestion(word, (class_names or ())[1:])
             raise UsageError(f"the model has no class {word!r}: {known}")
     return frozenset(labels)

@@ -23,8 +23,7 @@ from typing import Any
 import numpy as np
 
 from ..core import Instances, UsageError, require
-from ..core.whole_file import whole_file
-from ..runtime.check.report import write_text
+from ..core.whole_file import whole_file, write_text
 
 __all__ = ["FORMATS", "MaskFiles", "check_formats"]
 
@@ -61,7 +60,14 @@ class MaskFiles:
         """Return the names of the files that `close` writes."""
         return [_TABLES[form] for form in formats if form in _TABLES]
 
-    def add(self, name: str, image: dict[str, Any], picture: Path | None, found: Instances) -> None:
+    def add(
+        self,
+        name: str,
+        image: dict[str, Any],
+        picture: Path | None,
+        found: Instances,
+        entries: Sequence[dict[str, Any] | None],
+    ) -> None:
         """Write what was found in one picture.
 
         Args:
@@ -69,12 +75,14 @@ class MaskFiles:
             image: COCO's entry of the picture.
             picture: its file; None for a film's frame.
             found: the instances to write.
+            entries: their COCO results; None where the user's annotations have no such category.
         """
+        areas = _areas(found) if {"coco", "csv"} & set(self._formats) else []
         for form in self._formats:
             if form == "png":
                 self._write_map(name, found)
             elif form == "coco":
-                self._annotate(image, found)
+                self._annotate(entries, areas)
             elif form == "yolo":
                 self._write("labels", f"{name}.txt", found.to_yolo())
             elif form == "labelme":
@@ -82,10 +90,21 @@ class MaskFiles:
                 text = json.dumps(found.to_labelme(there), indent=2) + "\n"
                 self._write("labelme", f"{name}.json", text)
             else:
-                self._tabulate(image, found)
+                self._tabulate(image, found, areas)
 
-    def close(self, images: Sequence[dict[str, Any]], categories: Sequence[dict[str, Any]]) -> None:
-        """Write the tables: COCO's data set, CSV, and YOLO's names."""
+    def close(
+        self,
+        images: Sequence[dict[str, Any]],
+        categories: Sequence[dict[str, Any]],
+        class_names: Sequence[str] | None,
+    ) -> None:
+        """Write the tables: COCO's data set, CSV, and YOLO's names.
+
+        Args:
+            images: COCO's.
+            categories: COCO's, as the entries are numbered.
+            class_names: of the model's labels, background included, as YOLO's lines are numbered.
+        """
         if "coco" in self._formats:
             known = categories or _numbered(self._annotations)
             whole = {"images": images, "annotations": self._annotations, "categories": known}
@@ -94,12 +113,11 @@ class MaskFiles:
             text = io.StringIO()
             csv.writer(text, lineterminator="\n").writerows([_COLUMNS, *self._rows])
             write_text(self._folder / _TABLES["csv"], text.getvalue())
-        if "yolo" in self._formats and categories:
-            names = [f"  {entry['id'] - 1}: {json.dumps(entry['name'])}" for entry in categories]
+        if "yolo" in self._formats and class_names:
+            names = [f"  {n}: {json.dumps(name)}" for n, name in enumerate(class_names[1:])]
             write_text(self._folder / _TABLES["yolo"], "\n".join(["names:", *names]) + "\n")
 
     def _write(self, folder: str, name: str, text: str) -> None:
-        (self._folder / folder).mkdir(exist_ok=True)
         write_text(self._folder / folder / name, text)
 
     def _write_map(self, name: str, found: Instances) -> None:
@@ -109,28 +127,27 @@ class MaskFiles:
         for index, (top, left, inside) in zip(order, found.each_crop(order), strict=False):
             part = numbers[top : top + inside.shape[0], left : left + inside.shape[1]]
             part[inside] = index + 1
-        (self._folder / "masks").mkdir(exist_ok=True)
         with whole_file(self._folder / "masks" / f"{name}.png") as written:
             image.fromarray(numbers).save(written)
 
-    def _annotate(self, image: dict[str, Any], found: Instances) -> None:
-        for entry, area in zip(found.to_coco(image["id"]), _areas(found), strict=True):
-            number = len(self._annotations) + 1
-            self._annotations.append({"id": number, **entry, "area": area, "iscrowd": 0})
+    def _annotate(self, entries: Sequence[dict[str, Any] | None], areas: Sequence[float]) -> None:
+        for entry, area in zip(entries, areas, strict=True):
+            if entry is not None:
+                number = len(self._annotations) + 1
+                self._annotations.append({"id": number, **entry, "area": area, "iscrowd": 0})
 
-    def _tabulate(self, image: dict[str, Any], found: Instances) -> None:
-        pixels = _areas(found) if found.masks_source is not None else [""] * len(found)
-        for index, count in enumerate(pixels):
+    def _tabulate(self, image: dict[str, Any], found: Instances, areas: Sequence[float]) -> None:
+        for index, area in enumerate(areas):
             label = int(found.labels[index])
             box = (f"{value:.2f}" for value in found.boxes[index])
             score = f"{found.scores[index]:.6f}"
             self._rows.append(
                 (image["file_name"], image["id"], index + 1, label, found.name_of(label), score,
-                 *box, count)
+                 *box, "" if found.masks_source is None else area)
             )  # fmt: skip
 
 
-def _areas(found: Instances) -> list[Any]:
+def _areas(found: Instances) -> list[float]:
     """Return each mask's pixels, or each box's area where there are no masks."""
     if found.masks_source is not None:
         return [int(crop.inside.sum()) for crop in found.each_crop()]

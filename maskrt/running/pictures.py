@@ -10,11 +10,9 @@ import re
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from ..core import (
     Bundle,
@@ -27,9 +25,9 @@ from ..core import (
     require,
     silent,
 )
-from ..core.whole_file import whole_file
+from ..core.whole_file import whole_file, write_text
 from ..runtime import open_session
-from ..runtime.check.report import write_text
+from ..runtime.images import passed_over
 from ..runtime.possible import check_can_exist
 from ..runtime.sources import Video, is_video, list_sources
 from ..runtime.trust import Trust
@@ -56,6 +54,7 @@ class RunResult:
         skipped: a sentence for each picture or frame that cannot be used, and each video that ends
             too early.
         seconds: from the first picture to the last, reading and writing included.
+        passed_over: for each folder, what was in it and is no picture by its name.
     """
 
     output: Path
@@ -64,6 +63,7 @@ class RunResult:
     categories: list[dict[str, Any]]
     skipped: list[str]
     seconds: float = 0.0
+    passed_over: list[str] = field(default_factory=list)
 
 
 def run(
@@ -80,6 +80,7 @@ def run(
     annotations: Path | str | None = None,
     on_device: bool = False,
     max_frames: int | None = None,
+    recursive: bool = False,
     trust: Trust = False,
     progress: Progress = silent,
 ) -> RunResult:
@@ -101,6 +102,7 @@ def run(
             category ids, so that COCO's tools can score it.
         on_device: letterbox and paste on the GPU, too.
         max_frames: of each video; without it a camera runs until it is interrupted.
+        recursive: search the subfolders of folders, too.
         trust: True opens an engine for a GPU whoever built it, a path that of a bundle which this
             public key signed; see `maskrt.load`.
         progress: told how many pictures are done.
@@ -121,14 +123,20 @@ def run(
     given = [sources] if isinstance(sources, str | Path) else sources
     videos = [str(source) for source in given if is_video(source)]
     pictures = [source for source in given if not is_video(source)]
-    files = [file for source in pictures for file in list_sources(source)]
-    names = _distinct_names(files, ".png")
+    files = [file for source in pictures for file in list_sources(source, recursive)]
+    drawings = _distinct_names(files, ".png")
     films = _distinct_names([_as_file(Video(video)) for video in videos], ".mp4")
     folder = Path(output)
     inputs = [*files, *(Path(video) for video in videos if Video(video).is_file)]
-    written = [*names, *films] if draw else []
+    written = [*drawings, *films] if draw else []
     _check_output(folder, [*written, _RESULTS, _IMAGES, *MaskFiles.tables(formats)], inputs)
-    ids = None if annotations is None else _ids(opened, annotations, files, videos)
+    if annotations is not None and videos:
+        raise UsageError(
+            f"{videos[0]} is a video, and annotations number pictures: run it without them."
+        )
+    ids = None if annotations is None else AnnotatedIds(opened.manifest, annotations)
+    numbered = list(enumerate(map(str, files), 1)) if ids is None else [ids.of(f) for f in files]
+    pillow = require("PIL.Image", "write pictures")
     kept = Kept(min_score, MaskFiles(folder, formats), labels, ids)
     skipped: list[str] = []
     stale: list[Path] = []
@@ -139,17 +147,19 @@ def run(
         started = time.perf_counter()
         for frame in session.predict_stream(files):
             progress("run", frame.index + 1, len(files))
-            drawn = folder / names[frame.index]
+            drawn = folder / drawings[frame.index]
             if frame.instances is None or frame.image is None:
                 skipped.append(str(frame.error))
                 stale.append(drawn)
                 continue
-            found, file = kept.chosen(frame.instances), files[frame.index]
+            found = kept.chosen(frame.instances)
             folder.mkdir(parents=True, exist_ok=True)
             _forget_earlier(folder, formats)
             if draw:
-                _write_picture(drawn, found.draw(frame.image, min_score=min_score))
-            kept.add(found, drawn.stem, str(file), file, frame.index + 1)
+                pixels = found.draw(frame.image, min_score=min_score)
+                with whole_file(drawn) as partial:
+                    pillow.fromarray(pixels).save(partial)
+            kept.add(found, drawn.stem, *numbered[frame.index], files[frame.index])
         if skipped and not kept.images:
             raise InputError(skipped[0])
         for drawn in stale if draw else ():  # an earlier run's
@@ -161,40 +171,24 @@ def run(
             )
             _forget_earlier(folder, formats)
         seconds = time.perf_counter() - started
-        categories = [
-            {"id": label, "name": text} for label, text in enumerate(session.class_names or ())
-        ][1:]
+        names = session.class_names
+    categories = [{"id": label, "name": name} for label, name in enumerate(names or ())][1:]
     if ids is not None:
         categories = ids.categories
-        if ids.unknown:
-            skipped.append(
-                f"{counted(ids.unknown, 'instance')} of classes that {annotations} has no category "
-                "for."
-            )
-    result = RunResult(folder, kept.images, kept.annotations, categories, skipped, seconds)
-    _write_results(result)
-    kept.files.close(kept.images, categories)
-    return result
-
-
-def _ids(
-    bundle: Bundle, annotations: Path | str, files: Sequence[Path], videos: Sequence[str]
-) -> AnnotatedIds:
-    """Return the annotations' numbers, once every picture is known to have one."""
-    if videos:
-        raise UsageError(
-            f"{videos[0]} is a video, and annotations number pictures: run it without them."
+    if kept.unknown:
+        skipped.append(
+            f"{counted(kept.unknown, 'instance')} of classes that {annotations} has no category "
+            "for."
         )
-    ids = AnnotatedIds(bundle.manifest, annotations)
-    for file in files:
-        ids.of(file)
-    return ids
-
-
-def _write_picture(file: Path, pixels: np.ndarray) -> None:
-    image = require("PIL.Image", "write pictures")
-    with whole_file(file) as written:
-        image.fromarray(pixels).save(written)
+    over = [
+        f"{source}: {said}"
+        for source in pictures
+        if Path(source).is_dir() and (said := passed_over(source, recursive))
+    ]
+    result = RunResult(folder, kept.images, kept.annotations, categories, skipped, seconds, over)
+    _write_results(result)
+    kept.files.close(kept.images, categories, names)
+    return result
 
 
 def _write_results(found: RunResult) -> None:

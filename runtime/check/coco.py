@@ -8,7 +8,7 @@ Source: https://cocodataset.org/#format-data.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -49,31 +49,47 @@ class CocoDataset:
         images: the pictures, in the file's order.
         categories: category id → name.
         annotations: COCO annotation entries, numbered anew from 1.
+        chosen: category's name or id → class name or label of the model, as the user said.
+        numbering: how categories became the model's labels, a sentence; empty if as they stand.
     """
 
     source: Path
     images: tuple[CocoImage, ...]
     categories: dict[int, str]
     annotations: tuple[dict[str, Any], ...]
+    chosen: Mapping[str, str | int] | None = None
+    numbering: str = ""
 
     @classmethod
-    def load(cls, images: Path | str, annotations: Path | str) -> "CocoDataset":
+    def load(
+        cls,
+        images: Path | str,
+        annotations: Path | str,
+        categories: Path | str | None = None,
+    ) -> "CocoDataset":
         """Read an annotation file, and see that every picture it names is there.
 
         Args:
             images: folder that `file_name` is relative to.
             annotations: COCO instances JSON.
+            categories: JSON object: a category's name or id → a class name or a label's number of
+                the model.
 
         Raises:
             InputError: no file, no JSON, not COCO instances, no annotations, or a missing picture.
         """
-        dataset = cls.read(annotations, images)
+        dataset = cls.read(annotations, images, categories)
         _check_content(dataset)
         _check_files(dataset, Path(images))
         return dataset
 
     @classmethod
-    def read(cls, annotations: Path | str, images: Path | str = "") -> "CocoDataset":
+    def read(
+        cls,
+        annotations: Path | str,
+        images: Path | str = "",
+        categories: Path | str | None = None,
+    ) -> "CocoDataset":
         """Read an annotation file as `load` does, whatever pictures are there, or none.
 
         Raises:
@@ -82,9 +98,10 @@ class CocoDataset:
         source, folder = Path(annotations), Path(images)
         data = _read_json(source)
         pictures = _entries(source, data, "images", lambda entry, _: _image(entry, folder))
-        categories = _entries(source, data, "categories", _category)
+        listed = _entries(source, data, "categories", _category)
         entries = _entries(source, data, "annotations", _annotation)
-        return cls(source, pictures, dict(categories), entries)
+        chosen = None if categories is None else _read_chosen(Path(categories))
+        return cls(source, pictures, dict(listed), entries, chosen)
 
     def share(self, most: int) -> "CocoDataset":
         """Return the data set with at most `most` of its pictures, evenly spread."""
@@ -96,6 +113,11 @@ class CocoDataset:
         return replace(self, images=images, annotations=annotations)
 
     @property
+    def used(self) -> set[int]:
+        """The categories that an annotation has."""
+        return {entry["category_id"] for entry in self.annotations}
+
+    @property
     def has_masks(self) -> bool:
         """Whether any annotation has a segmentation: without one there is no mask AP."""
         return any(entry.get("segmentation") for entry in self.annotations)
@@ -103,9 +125,10 @@ class CocoDataset:
     def check_labels(self, class_names: Sequence[str] | None) -> None:
         """See that the model's labels mean what the category ids mean.
 
-        An id is refused if the model has no such label, or if the category's name stands at another
-        label of the model (ids shifted or shuffled). A name that the model does not know at all is
-        taken for another spelling.
+        Categories without an annotation are not looked at. An id is refused if the model has no
+        such label, or if the category's name stands at another label of the model (ids
+        shifted or shuffled). A name that the model does not know at all is taken for another
+        spelling.
 
         Args:
             class_names: name of each label, index 0 (background) included; None cannot be checked.
@@ -116,18 +139,21 @@ class CocoDataset:
         if class_names is None:
             return
         known = [name.casefold() for name in class_names]
+        used = self.used
         for category, name in self.categories.items():
+            if category not in used:
+                continue
             if not 0 < category < len(known):
                 raise InputError(
                     f"{self.source} has category {category} ({name!r}), and the model's labels are "
-                    f"1 to {len(known) - 1}: number the categories as the model was trained."
+                    f"1 to {len(known) - 1}: {_NUMBER_THEM}"
                 )
             wanted = name.casefold()
             if known[category] != wanted and wanted in known:
                 raise InputError(
                     f"{self.source} calls category {category} {name!r}, which is the model's label "
                     f"{known.index(wanted)} (its label {category} is {class_names[category]!r}): "
-                    "number the categories as the model was trained."
+                    f"{_NUMBER_THEM}"
                 )
 
 
@@ -143,6 +169,26 @@ def _read_json(source: Path) -> Any:
             f"{source} is not valid JSON ({error}): name the COCO annotation file, or make it "
             "again."
         ) from error
+
+
+_NUMBER_THEM = (
+    "number the categories as the model was trained, or say which is which in categories=."
+)
+
+
+def _read_chosen(source: Path) -> dict[str, str | int]:
+    """Read which label of the model each category is."""
+    chosen = _read_json(source)
+    fits = isinstance(chosen, dict) and all(
+        isinstance(value, str | int) and not isinstance(value, bool) for value in chosen.values()
+    )
+    if not fits:
+        raise InputError(
+            f"{source} does not say which label each category is: write a JSON object such as "
+            '{"car": "automobile", "7": 3}, names or ids of the annotations to names or labels of '
+            "the model."
+        )
+    return dict(chosen)
 
 
 _NEEDED = {
@@ -231,21 +277,21 @@ def _check_content(dataset: CocoDataset) -> None:
             )
 
 
+def _is_there(path: Path) -> bool:
+    """Whether a file is there; one whose name no file system can hold is not."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # a name too long, or with a lone surrogate
+        return False
+
+
 def _check_files(dataset: CocoDataset, folder: Path) -> None:
     if not folder.is_dir():
         what = "is a file" if folder.exists() else "does not exist"
         raise InputError(f"{folder} {what}: name the folder of the pictures of {dataset.source}.")
-    missing = [image.path for image in dataset.images if not _is_file(image.path)]
+    missing = [image.path for image in dataset.images if not _is_there(image.path)]
     if missing:
         raise InputError(
             f"{len(missing)} of the {len(dataset.images)} pictures of {dataset.source} are "
             f"missing, the first is {str(missing[0])[:_SHOWN]}: name the folder that holds them."
         )
-
-
-def _is_file(path: Path) -> bool:
-    """Whether a file is there; one of a name that is longer than names can be is not."""
-    try:
-        return path.is_file()
-    except OSError:
-        return False

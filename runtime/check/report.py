@@ -5,8 +5,6 @@ metrics, and `passed` says whether no AP dropped by more than the budget.
 """
 
 import json
-import os
-import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -15,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from ...core import InputError, Precision, UsageError
+from ...core.whole_file import write_text
 from .average_precision import BUDGETED, Metrics
 from .schema import FORMAT_VERSION
 
@@ -167,20 +166,6 @@ def latency_percentiles(samples_ms: Sequence[float]) -> dict[str, float]:
     p50, p90, p99 = np.percentile(samples_ms, (50, 90, 99))
     values = {"p50": p50, "p90": p90, "p99": p99, "mean": np.mean(samples_ms)}
     return {name: float(value) for name, value in values.items()}
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file that nobody ever sees half-written."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, staged = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
-        os.chmod(staged, 0o644)
-        os.replace(staged, path)
-    except BaseException:
-        os.unlink(staged)
-        raise
 
 
 def _minus(reference: float | None, value: float | None) -> float | None:

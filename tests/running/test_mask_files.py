@@ -205,6 +205,36 @@ def test_results_are_scored_against_the_users_own_annotations(
     ]  # fmt: skip
 
 
+def test_files_for_other_tools_go_by_their_own_numbers(
+    bundle: Bundle, pictures: Path, tmp_path: Path
+) -> None:
+    """COCO's go by the user's categories, YOLO's by the model's labels: each with its own names."""
+    file = _annotations(tmp_path, [(77, "a.jpg")])
+    out = tmp_path / "out"
+    run(bundle, pictures / "a.jpg", out, annotations=file, masks=ALL)
+    coco = COCO(str(out / "annotations.json"))
+    named = {c["id"]: c["name"] for c in coco.loadCats(coco.getCatIds())}
+    assert [named[a["category_id"]] for a in coco.loadAnns(coco.getAnnIds([77]))] == ["Ball", "Box"]
+    names = yaml.safe_load((out / "data.yaml").read_text())["names"]
+    lines = (out / "labels" / "a.txt").read_text().splitlines()
+    assert [names[int(line.split()[0])] for line in lines] == ["ball", "box"]
+
+
+def test_an_instance_without_a_category_is_counted_and_left_out(
+    bundle: Bundle, pictures: Path, tmp_path: Path
+) -> None:
+    file = _annotations(tmp_path, [(77, "a.jpg")])
+    known = json.loads(file.read_text())
+    known["categories"] = [entry for entry in known["categories"] if entry["name"] == "Ball"]
+    known["annotations"] = [a for a in known["annotations"] if a["category_id"] == 30]
+    file.write_text(json.dumps(known))
+    out = tmp_path / "out"
+    found = run(bundle, pictures / "a.jpg", out, annotations=file, masks=["coco"])
+    assert {entry["category_id"] for entry in found.annotations} == {30}
+    assert [entry.split(" of ")[0] for entry in found.skipped] == ["1 instance"]
+    assert len(COCO(str(out / "annotations.json")).anns) == 1
+
+
 def test_a_picture_without_an_id_is_named_before_anything_is_written(
     bundle: Bundle, pictures: Path, tmp_path: Path
 ) -> None:
