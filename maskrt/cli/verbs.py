@@ -86,8 +86,8 @@ def run(arguments: list[str]) -> None:
     try:
         result: Any = _group.main(given, prog_name="maskrt", standalone_mode=False)
         sys.exit(result if isinstance(result, int) else 0)
-    except click.Abort as error:  # click's word for an interrupt
-        raise error.__cause__ or KeyboardInterrupt from None
+    except click.Abort as error:  # click's word for an interrupt; before 8.1.4 as context
+        raise error.__cause__ or error.__context__ or KeyboardInterrupt from None
     except click.ClickException as error:
         _report_usage(error)
         sys.exit(2)
