@@ -7,8 +7,8 @@ fail deep inside. Whoever makes the values (`InputSpec`) holds them against the 
 from .typed import Within
 
 __all__ = [
-    "BATCH", "BYTE", "CLASSES", "COUNT", "ENGINE_BYTES", "FORMAT_VERSIONS", "LENGTH", "NAME",
-    "POINTS", "SECONDS", "SIDE", "SM",
+    "BATCH", "BYTE", "CLASSES", "COUNT", "ENGINE_BYTES", "FORMAT_VERSIONS", "LENGTH",
+    "MILLISECONDS", "NAME", "POINTS", "SECONDS", "SIDE", "SM",
 ]  # fmt: skip
 
 SIDE = Within(32, 8192)
@@ -29,6 +29,8 @@ ENGINE_BYTES = Within(0, 1 << 44)
 """Bytes of an engine, or that a frame moves."""
 SECONDS = Within(0, 1e9)
 """How long something took."""
+MILLISECONDS = Within(0, 1e12)
+"""How long a stage took."""
 POINTS = Within(-200, 200)
 """AP, from 0 to 100, and differences of it."""
 SM = Within(10, 999)

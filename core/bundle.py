@@ -6,7 +6,7 @@
       recipe.json          scales and precision per tensor and layer
       search.json          what was tried to keep a budget of accuracy, if there was one
       engines/<target>/    the engine and engine.json
-      report/              report.json, report.html, pictures
+      report/              the newest report, and <target>@<precision>/ with each engine's
 
 Nobody ever sees half a bundle: every change is made in a hidden folder beside it and takes its
 place when it is complete, in one step where the kernel has that (`folders.py`). Files that a change

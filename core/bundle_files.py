@@ -15,6 +15,7 @@ from .bounds import (
     ENGINE_BYTES,
     FORMAT_VERSIONS,
     LENGTH,
+    MILLISECONDS,
     NAME,
     POINTS,
     SECONDS,
@@ -26,8 +27,9 @@ from .masks import MaskFrame, MaskPaste
 from .precision import Precision
 
 __all__ = [
-    "CompleteEngine", "CompletePrepared", "EngineInfo", "ExplainedEngine", "ExplainedPrepared",
-    "Loaded", "ManifestFile", "PreparedInfo", "ReportFile", "SearchFile", "declared",
+    "BenchFile", "CompleteEngine", "CompletePrepared", "EngineInfo", "ExplainedEngine",
+    "ExplainedPrepared", "Loaded", "ManifestFile", "PreparedInfo", "ReportFile", "SearchFile",
+    "declared",
 ]  # fmt: skip
 
 Count = Annotated[int, COUNT]
@@ -240,10 +242,40 @@ class _Metrics(TypedDict):
     AP: Ap
 
 
+class _Digests(TypedDict, total=False):
+    weights: str | None
+    graph: str | None
+    recipe: str | None
+    annotations: str | None
+    data: str | None
+    engine: dict[str, str]
+
+
+class _Machine(TypedDict, total=False):
+    cpu: str | None
+    gpu: str | None
+    system: str | None
+
+
+class _Provenance(TypedDict, total=False):
+    bundle: str
+    model: str
+    family: str
+    sha256: _Digests
+    machine: _Machine
+    versions: dict[str, str]
+    date: str
+    command: str
+
+
 class _Judged(TypedDict, total=False):
     reference_name: str | None
     drop: dict[str, dict[str, Ap]] | None
     budget: float | None
+    note: str
+    latency_ms: dict[str, float]
+    foretold: dict[str, Any] | None
+    provenance: _Provenance
 
 
 class ReportFile(_Judged):
@@ -254,6 +286,23 @@ class ReportFile(_Judged):
     images: Count
     metrics: dict[str, _Metrics]
     passed: bool
+
+
+class _Total(TypedDict):
+    p50: Annotated[float, MILLISECONDS]
+
+
+class _Stages(TypedDict):
+    total: _Total
+
+
+class BenchFile(TypedDict):
+    """What `maskrt bench --json FILE` wrote, as far as it is read back."""
+
+    target: str
+    precision: Precision
+    batch: Annotated[int, BATCH]
+    stages_ms: _Stages
 
 
 _BY_NAME: dict[str, tuple[Any, str]] = {

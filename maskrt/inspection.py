@@ -5,7 +5,7 @@ Of an ONNX file that another exporter wrote, what surgery recognises in it and w
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, overload
 
@@ -19,6 +19,7 @@ from .core.operator_names import operator_of
 from .export.surgery import Examination, examine
 from .runtime.build.prepared_text import build_command
 from .runtime.cuda_device import can_run
+from .side_by_side import reports_of
 
 __all__ = [
     "EngineFacts",
@@ -129,6 +130,7 @@ class Inspection:
         calibration: how ranges were found and improved (`recipe.json`); None without a recipe.
         search: what was tried to keep a budget (`search.json`); None without one.
         report: the last check's report (`report/report.json`); None without one.
+        reports: the last report of each engine, such as `"cpu@int8"`.
         engines: those that are built.
         prepared: those that a device builds.
         graph: None where it was not asked for.
@@ -143,6 +145,7 @@ class Inspection:
     prepared: tuple[PreparedFacts, ...]
     graph: GraphFacts | None = None
     recipe: RecipeFacts | None = None
+    reports: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 @overload
@@ -189,6 +192,7 @@ def inspect_bundle(bundle: Bundle, *, whole: bool) -> Inspection:
         prepared=tuple(_prepared(bundle, name) for name in bundle.prepared()),
         graph=_graph(bundle) if whole else None,
         recipe=_recipe(recipe) if whole and recipe is not None else None,
+        reports=reports_of(bundle),
     )
 
 

@@ -8,6 +8,7 @@ import click
 
 from ..core import counted
 from ..running.mask_files import FORMATS
+from .json_output import json_option, put
 from .options import (
     bundle_argument,
     console,
@@ -25,6 +26,7 @@ __all__ = ["command"]
 
 @click.command("run")
 @bundle_argument
+@json_option
 @click.argument("sources", nargs=-1, required=True, metavar="IMAGE|DIR|PATTERN|VIDEO...")
 @click.option("--target", help="Default: the best that this machine can run.")
 @precision_option
@@ -86,6 +88,18 @@ def command(
         )  # fmt: skip
     shown = [entry for entry in found.annotations if entry["score"] >= min_score]
     count = len(found.images)
+    put(
+        {
+            "output": found.output,
+            "pictures": count,
+            "instances": len(found.annotations),
+            "min_score": min_score,
+            "drawn": len(shown),
+            "seconds": found.seconds,
+            "passed_over": found.passed_over,
+            "skipped": found.skipped,
+        }
+    )
     where = counted(count, "picture")
     if any(map(is_video, sources)):
         where = f"{count} pictures and frames"

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ..core import UsageError
+from .json_output import json_option, put
 from .options import bundle_argument, console, progress_bars, trust_options
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ __all__ = ["command"]
 
 @click.command("sign")
 @bundle_argument
+@json_option
 @click.option(
     "--key", required=True, type=click.Path(path_type=Path), metavar="FILE",
     help="The secret key, as minisign -G writes it; its password is asked for.",
@@ -37,4 +39,5 @@ def command(bundle: Path, key: Path, trust: "Trust") -> None:
         password = click.prompt(f"password of {key}", hide_input=True, err=True)
         with progress_bars():
             number = sign(bundle, key=key, password=password, trust=trust)
+    put({"bundle": bundle, "key": number})
     console().print(f"{bundle} is signed by the key {number}, for those who have its .pub file.")

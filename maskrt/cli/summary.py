@@ -2,12 +2,14 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
 from ..core import Bundle, Manifest, Placing, counted
 from ..core.masks import MaskFrame
+from .json_output import put
 from .options import console
 
 if TYPE_CHECKING:
@@ -21,7 +23,7 @@ _COMPARED = {
 _CLASSES_SHOWN = 12
 _RUN_AGAIN = re.compile(r"\.\d+$")
 
-__all__ = ["engine_layers", "megabytes", "print_bundle", "print_inspection"]
+__all__ = ["engine_layers", "inspected", "megabytes", "print_bundle", "print_inspection"]
 
 _PLACED = {
     Placing.TOP_LEFT: "letterboxed",
@@ -34,13 +36,21 @@ def print_bundle(bundle: Bundle) -> None:
     """Print the bundle's model, fidelity and engines."""
     from ..inspection import inspect_bundle
 
-    print_inspection(inspect_bundle(bundle, whole=False))
+    found = inspect_bundle(bundle, whole=False)
+    put(inspected(found))
+    print_inspection(found)
     if bundle.manifest.class_names is None:
         console().print(
             "  warning   there are no class names, so labels are matched with a data set's "
             "categories by number alone: give --class-names FILE",
             style="yellow",
         )
+
+
+def inspected(found: "Inspection") -> dict[str, Any]:
+    """Return the document of `--json`: the manifest, and what else the bundle holds."""
+    held = {field.name: getattr(found, field.name) for field in fields(found)}
+    return {"manifest": found.bundle.manifest.to_json(), **held}
 
 
 def print_inspection(found: "Inspection") -> None:
@@ -73,8 +83,10 @@ def print_inspection(found: "Inspection") -> None:
         _print_calibration(found.calibration)
     if found.search is not None:
         screen.print(f"  search    {_search(found.search)}")
-    if found.report is not None:
-        screen.print(f"  accuracy  {_accuracy(found.report)}")
+    for name, report in found.reports.items():
+        screen.print(f"  accuracy  {_accuracy(report, name, report == found.report)}")
+        for line in _origin(report):
+            screen.print(f"            {line}")
     if found.engines:
         screen.print(_engines(found.engines))
     for prepared in found.prepared:
@@ -237,22 +249,48 @@ def _search(found: Mapping[str, Any]) -> str:
     )
 
 
-def _accuracy(report: Mapping[str, Any]) -> str:
-    """Return AP and its change in one line, from the last check's report."""
+def _accuracy(report: Mapping[str, Any], name: str, newest: bool) -> str:
+    """Return AP and its change in one line, from an engine's last report."""
+    from ..runtime.check.losses import in_words
+
     drop = report.get("drop") or {}
     parts = []
     for kind in ("box", "mask"):
         if kind in report["metrics"]:
             lost, found = drop.get(kind, {}).get("AP"), report["metrics"][kind]["AP"]
-            against = report.get("reference_name") or "the reference"
-            change = "" if lost is None else f" ({-lost:+.2f} against {against})"
+            change = "" if lost is None else f" ({in_words(lost)})"
             parts.append(f"{kind} AP " + ("undefined" if found is None else f"{found:.2f}{change}"))
+    against = f" against {report['reference_name']}" if report.get("reference_name") else ""
     verdict = ""
     if report.get("budget") is not None:
         place = "inside" if report["passed"] else "outside"
         verdict = f", {place} the budget of {report['budget']:g}"
     where = f"{report['target']} {report['precision']} on {report['images']} pictures"
-    return f"{', '.join(parts)}: {where}{verdict}; report/report.html"
+    file = "report/report.html" if newest else f"report/{name}/report.html"
+    return f"{', '.join(parts)}{against}: {where}{verdict}; {file}"
+
+
+def _origin(report: Mapping[str, Any]) -> list[str]:
+    """Return when and with what a report was made, and of which files, in short."""
+    found = report.get("provenance") or {}
+    if not found:
+        return []
+    digests, machine = found.get("sha256", {}), found.get("machine", {})
+    files = digests.get("engine", {})
+    named = {name: digests.get(name) for name in ("weights", "graph", "recipe")}
+    named["engine"] = next((d for name, d in files.items() if name != "engine.json"), None)
+    named["data"] = digests.get("data")
+    versions = found.get("versions", {})
+    with_what = ", ".join(
+        f"{name} {versions[name]}"
+        for name in ("maskrt", "onnxruntime", "tensorrt", "tensorrt_rtx")
+        if name in versions
+    )
+    return [
+        f"{found.get('date')} on {machine.get('gpu') or machine.get('cpu')}, {with_what}",
+        "SHA-256: " + ", ".join(f"{n} {d[:12]}" for n, d in named.items() if d),
+        found.get("command", ""),
+    ]
 
 
 def _fidelity(found: Mapping[str, Any]) -> str:

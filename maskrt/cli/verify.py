@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from ..core import counted
+from .json_output import json_option, put
 from .options import bundle_argument, console, progress_bars
 
 __all__ = ["command"]
@@ -12,6 +13,7 @@ __all__ = ["command"]
 
 @click.command("verify")
 @bundle_argument
+@json_option
 @click.option(
     "--key", type=click.Path(path_type=Path), metavar="FILE",
     help="The signer's public key; default: those in ~/.config/maskrt/trusted-keys.",
@@ -22,6 +24,7 @@ def command(bundle: Path, key: Path | None) -> None:
 
     with progress_bars():
         found = verify(bundle, key=key)
+    put(found)
     screen = console()
     said = ", ".join(part for part in found.comment.split("\t") if part.startswith("timestamp:"))
     screen.print(f"signed    by the key {found.key} ({said or found.comment})")

@@ -20,6 +20,7 @@ A cache that cannot be written is no reason for a build to fail, so its own erro
 import contextlib
 import hashlib
 import json
+import logging
 import os
 import re
 import shutil
@@ -35,6 +36,7 @@ from ...core.typed_files import parsed, read_typed
 
 __all__ = ["BuildCache", "kept_folder", "kept_json", "key_of", "open_cache"]
 
+_LOG = logging.getLogger(__name__)
 _INDEX = "index.json"
 _FILE = re.compile(r"\w[\w.-]*")  # of an entry, and in its folder
 _DEFAULT_MIB = 4096
@@ -60,10 +62,12 @@ class BuildCache:
         except (OSError, InputError):
             return None
         if any(hashlib.sha256(data).hexdigest() != known[name] for name, data in files.items()):
+            _LOG.warning("%s differs from its checksums and is dropped", place)
             self._drop(place)
             return None
         with contextlib.suppress(OSError):
             os.utime(place)  # the least recently used entry goes first
+        _LOG.info("the build is taken from %s", place)
         return files
 
     def put(self, key: str, files: dict[str, bytes]) -> None:
