@@ -7,10 +7,11 @@ from .checkpoint_readers import CHECKPOINT_READERS
 from .graph_readers import GRAPH_READERS
 from .other_readers import OTHER_READERS
 from .reader import Reader
+from .trust_readers import TRUST_READERS
 
 __all__ = ["READERS"]
 
-_ALL = (*BUNDLE_READERS, *OTHER_READERS, *CHECKPOINT_READERS, *GRAPH_READERS)
+_ALL = (*BUNDLE_READERS, *OTHER_READERS, *CHECKPOINT_READERS, *GRAPH_READERS, *TRUST_READERS)
 READERS: dict[str, Reader] = {
     reader.name: reader
     for reader in _ALL
