@@ -4,7 +4,6 @@ A file that does not fit is refused with what differs; a detector never starts w
 trained and others random.
 """
 
-import hashlib
 import re
 from collections import Counter
 from collections.abc import Mapping
@@ -16,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ..core import InputError, MaskrtError, require
+from .asked import existing_weights
 from .checkpoint.arrays import array_bytes, array_of, is_array
 from .checkpoint.inert_pickle import Name, Record, UnreadablePickleError
 from .checkpoint.parts import Part, weights_part
@@ -23,7 +23,6 @@ from .checkpoint.torch_file import TorchFile, as_tensor_record
 
 __all__ = [
     "Checkpoint",
-    "file_sha256",
     "load_weights",
     "misfit",
     "printable",
@@ -66,7 +65,7 @@ def read_checkpoint(path: Path | str) -> Checkpoint:
     Raises:
         InputError: the file is absent, damaged, or holds no tensors by name.
     """
-    file = _existing(path)
+    file = existing_weights(path)
     if file.suffix == ".safetensors":
         safetensors = require("safetensors.torch", f"read {file.name}")
         try:
@@ -117,23 +116,6 @@ def misfit(model: nn.Module, weights: Mapping[str, Tensor]) -> list[str]:
         *([f"{len(unexpected)} are unknown ({_listed(unexpected)})"] if unexpected else []),
         *([_shape_fault(reshaped, expected, weights)] if reshaped else []),
     ]
-
-
-def file_sha256(path: Path | str) -> str:
-    """Return the SHA-256 of a file as 64 hexadecimal digits.
-
-    Raises:
-        InputError: no such file.
-    """
-    return hashlib.sha256(_existing(path).read_bytes()).hexdigest()
-
-
-def _existing(path: Path | str) -> Path:
-    """Return `path` if a file is there, or raise `InputError`."""
-    file = Path(path)
-    if not file.is_file():
-        raise InputError(f"weights {file} do not exist: give a .safetensors or .pth file.")
-    return file
 
 
 def _from_pickle(opened: TorchFile, file: Path) -> Checkpoint:

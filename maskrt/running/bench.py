@@ -130,9 +130,7 @@ def bench(
     """
     opened = Bundle.open(bundle)
     check_can_exist(opened, target, precision)
-    check_named(weights, model)
-    if weights is not None and not Path(weights).exists():  # before minutes are spent on the engine
-        raise InputError(f"weights {weights} do not exist: give a .safetensors or .pth file.")
+    check_named(opened, weights, model)  # before minutes are spent on the engine
     spec = opened.manifest.input
     with _pictures(images, spec) as files:
         calls = _calls(files, spec.batch)
