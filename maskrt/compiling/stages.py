@@ -50,6 +50,7 @@ __all__ = [
 
 _LOG = logging.getLogger(__name__)
 
+
 def make_export(asked: ModelRequest, progress: Progress) -> "Export | OnnxExport":
     """Export a model to canonical ONNX, with what it is compared with: the model itself."""
     require("onnxruntime", "compare the exported graph with the original")

@@ -30,7 +30,7 @@ from typing import Any
 import numpy as np
 
 from ..checking.references import check_named, pytorch_session
-from ..core import Bundle, InputError, InputSpec, Precision, Progress, Target, require, silent
+from ..core import Bundle, InputSpec, Precision, Progress, Target, require, silent
 from ..runtime import Session, list_images, open_session
 from ..runtime.backends import gpu_of
 from ..runtime.check import latency_percentiles

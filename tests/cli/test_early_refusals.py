@@ -6,7 +6,6 @@ The words run in one child process that has imported what every verb needs, each
 import json
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from PIL import Image
