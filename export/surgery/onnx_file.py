@@ -8,6 +8,7 @@ from google.protobuf.message import DecodeError
 from ...core import InputError, UnsupportedModelError, UsageError, command
 from ...core.bundle import MANIFEST
 from ...plugins import DOMAIN
+from .external_weights import check_external_weights
 
 __all__ = ["load_onnx"]
 
@@ -18,7 +19,7 @@ def load_onnx(path: Path | str) -> onnx.ModelProto:
     """Return the model in the file `path`.
 
     Raises:
-        InputError: no such file, not ONNX, or its external data is missing.
+        InputError: no such file, not ONNX, or its external data is missing or cut short.
         UnsupportedModelError: an opset that surgery does not know.
         UsageError: the graph is one that maskrt wrote.
     """
@@ -31,7 +32,9 @@ def load_onnx(path: Path | str) -> onnx.ModelProto:
             "with torch.onnx.export name dynamo=False, as its default fails on two-stage detectors."
         )
     try:
-        model = onnx.load(str(file))
+        model = onnx.load(str(file), load_external_data=False)
+        check_external_weights(model, file)
+        onnx.load_external_data_for_model(model, str(file.parent))
     except (FileNotFoundError, onnx.checker.ValidationError) as error:
         raise InputError(
             f"{file} keeps its weights in another file, which cannot be read "
