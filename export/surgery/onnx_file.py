@@ -35,6 +35,8 @@ def load_onnx(path: Path | str) -> onnx.ModelProto:
         model = onnx.load(str(file), load_external_data=False)
         check_external_weights(model, file)
         onnx.load_external_data_for_model(model, str(file.parent))
+    except InputError:
+        raise
     except (FileNotFoundError, onnx.checker.ValidationError) as error:
         raise InputError(
             f"{file} keeps its weights in another file, which cannot be read "
