@@ -1,9 +1,9 @@
 """A file in a form that ONNX Runtime has kernels for, meaning what it meant.
 
 From opset 22 on, RoiAlign and MaxRoiPool have no kernel on the CPU
-(findings/roialign_newest_opset.sh). What opsets 22 to 24 changed of the operators that were there is
-types that they take besides, and an attribute of Cast that only one of those types knows; so a graph
-that has neither is, word for word, one of opset 21.
+(findings/roialign_newest_opset.sh). What opsets 22 to 24 changed of the operators that were there
+is types that they take besides, and an attribute of Cast that only one of those types knows; so a
+graph that has neither is, word for word, one of opset 21.
 """
 
 from collections.abc import Iterator

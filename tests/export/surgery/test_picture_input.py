@@ -81,7 +81,7 @@ def test_one_pass_file(
     kind, last = _FORMS[form]
     divided = (255.0,) if kind == _UINT8 else ()
     model = network()
-    # A DETR's float picture is normalised before the file; of bytes this one does no more than / 255.
+    # A DETR's float picture is normalised before the file; this one only divides its bytes.
     bare = kind == _UINT8 and network is detr_file
     float_file = taking(model, _FLOAT, divided=(1.0,)) if bare else model
     plain, plain_path = _made(float_file, tmp_path, "plain")
