@@ -30,6 +30,7 @@ _EXTRA_OF = {
     "cv2": "video",
     "distributed": "dask",
     "timm": "timm",
+    "minisign": "sign",
 }
 _SILENT = {
     "ORT_DISABLE_TELEMETRY": "1",

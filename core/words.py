@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 from pathlib import Path
 
-__all__ = ["command", "counted", "for_terminal", "suggestion"]
+__all__ = ["command", "counted", "for_terminal", "lines_of", "suggestion"]
 
 # Control characters but for tab and newline, what turns the direction of writing, lone surrogates.
 _UNPRINTED = re.compile(
@@ -50,3 +50,13 @@ def for_terminal(text: str) -> str:
     'a ball\\\\x1b[2J'
     """
     return _UNPRINTED.sub(lambda found: ascii(found[0])[1:-1], text)
+
+
+def lines_of(names: Iterable[str]) -> str:
+    """Return names as the lines of a file in which the line's number means something.
+
+    >>> lines_of(["background", "a\\nb"])
+    'background\\na\\\\nb\\n'
+    """
+    plain = (for_terminal(name).replace("\t", "\\t").replace("\n", "\\n") for name in names)
+    return "".join(f"{name}\n" for name in plain)

@@ -9,6 +9,7 @@ import onnx
 from torch import nn
 
 from ..core import InputSpec, Manifest, UsageError
+from ..core.graph_size import check_graph_size
 from ..core.masks import MaskFrame, MaskPaste
 from .asked import check_reference
 from .families.family import Family, Reference
@@ -57,12 +58,14 @@ def export_model(
 
     Raises:
         UsageError, InputError: the arguments or weights are wrong.
-        UnsupportedModelError: no family exports such a model, or a layer has no ONNX form.
+        UnsupportedModelError: no family exports such a model, a layer has no ONNX form, or it has
+            more weights than a graph holds.
     """
     height, width = input_size
     InputSpec(height, width, batch)  # refuse bad sizes before anything is loaded
     source = load_source(model, weights=weights, num_classes=num_classes)
     family = family_of(source.model)
+    check_graph_size(sum(4 * weight.numel() for weight in source.model.parameters()), "the model")
     spec = InputSpec(height, width, batch, family.pad_value(source.model))
     module: Any = family.graph(source.model, spec)
     _check_paste(paste, family.mask_frame(source.model), module.output_names)

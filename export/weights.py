@@ -193,7 +193,7 @@ def _as_float(tensor: Tensor) -> Tensor:
 def _without_weights(content: Any, file: Path) -> str:
     """Say what a file holds in the place of parameters by name, and how to get at those."""
     if _is_weight(content):
-        return f"weights {file} hold one tensor, and no parameters by name: save model.state_dict()."
+        return f"weights {file} hold one tensor, and no names: save model.state_dict()."
     entries = content if isinstance(content, dict) else {}
     objects = {key: value for key, value in entries.items() if isinstance(value, Record)}
     named = (key for key in (*("ema", "model", "state_dict", "net"), *objects) if key in objects)

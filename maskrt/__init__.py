@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from .inspection import Inspection, inspect
     from .measurement import check
     from .packaging.package import Package, package
+    from .packaging.signature import Verification, sign, verify
     from .pipeline import build, calibrate, compile, export_bundle, load
     from .running.bench import Bench, bench
     from .running.pictures import RunResult, run
@@ -58,6 +59,7 @@ __all__ = [
     "Session",
     "Target",
     "TargetFacts",
+    "Verification",
     "bench",
     "build",
     "calibrate",
@@ -74,8 +76,10 @@ __all__ = [
     "run",
     "run_demo",
     "set_precisions",
+    "sign",
     "store_reference",
     "targets",
+    "verify",
     "write_inlined",
 ]
 __version__ = "0.1.0"
@@ -93,6 +97,7 @@ _NAMES_IN = {
     ".export.surgery": "Examination",
     ".inspection": "Inspection inspect",
     ".packaging.package": "Package package",
+    ".packaging.signature": "Verification sign verify",
     ".measurement": "check",
     ".pipeline": "build calibrate compile export_bundle load",
     ".running.bench": "Bench bench",

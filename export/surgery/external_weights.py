@@ -19,14 +19,13 @@ __all__ = ["check_external_weights"]
 def check_external_weights(model: onnx.ModelProto, file: Path) -> None:
     """Raise `InputError` if a tensor of `model`, read from `file`, lies beyond its own file's end.
 
-    Files that are not there are left to whoever reads them.
+    Files that are not there are left to whoever reads them, and so are tensors of no known type.
     """
     for tensor in _elsewhere(model.graph):
         said = {entry.key: entry.value for entry in tensor.external_data}
-        place = file.parent / said.get("location", "")
-        if not place.is_file():
+        place, needed = file.parent / said.get("location", ""), _bytes(tensor)
+        if needed is None or not place.is_file():
             continue
-        needed = _bytes(tensor)
         start, length = int(said.get("offset", 0)), int(said.get("length", needed))
         size = place.stat().st_size
         if length != needed:
@@ -42,10 +41,19 @@ def check_external_weights(model: onnx.ModelProto, file: Path) -> None:
             )
 
 
-def _bytes(tensor: onnx.TensorProto) -> int:
-    """Return what the numbers of `tensor` take, of which those of four bits lie two to a byte."""
+def _bytes(tensor: onnx.TensorProto) -> int | None:
+    """Return what the numbers of `tensor` take, of which those of four bits lie two to a byte.
+
+    Returns:
+        None for a type that is none, and is refused where tensors are read.
+    """
+    if tensor.data_type not in onnx.TensorProto.DataType.values():
+        return None
     bits = 4 if onnx.TensorProto.DataType.Name(tensor.data_type).endswith("INT4") else 0
-    bits = bits or 8 * helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
+    try:
+        bits = bits or 8 * helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
+    except KeyError:  # UNDEFINED
+        return None
     return -(-math.prod(tensor.dims) * bits // 8)
 
 

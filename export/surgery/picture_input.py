@@ -63,7 +63,8 @@ def picture_input(model: onnx.ModelProto) -> PictureInput | None:
     if len(sides) not in _LAST:
         return None
     kind = found[0].type.tensor_type.elem_type
-    dtype = np.dtype(helper.tensor_dtype_to_np_dtype(kind))
+    known = kind != onnx.TensorProto.UNDEFINED
+    dtype = np.dtype(helper.tensor_dtype_to_np_dtype(kind) if known else bool)
     if dtype.kind not in "fiu":
         raise UnsupportedModelError(
             f"the input {found[0].name!r} is of the type {onnx.TensorProto.DataType.Name(kind)}, "

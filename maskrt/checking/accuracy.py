@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from ..core import Bundle, BundleError, Precision, Progress, StorageError, Target, silent
 from ..runtime.check import BUDGETED, CocoDataset, Report, drop_interval, render_html
 from ..runtime.check.confusion import CONFIDENT
+from ..runtime.trust import Trust
 from .category_numbers import doubt, numbered
 from .provenance import provenance
 from .references import check_named
@@ -55,6 +56,7 @@ def measure(
     weights: Path | str | None = None,
     model: str | None = None,
     explain: bool = False,
+    trust: Trust = False,
     run: Run = run_here,
     command: str = "",
     progress: Progress = silent,
@@ -71,7 +73,7 @@ def measure(
     given, dataset = dataset, numbered(bundle.manifest, dataset)
     opened = dict(bundle.digests)
     infos = _engine_infos(bundle)  # now: another program may remove the engine while it is measured
-    ran = run(RunRequest(bundle, dataset, target, precision, weights, model), progress)
+    ran = run(RunRequest(bundle, dataset, target, precision, weights, model, trust), progress)
     budgets = Budgets(max_ap_drop, max_ap75_drop, max_class_drop)
     report = _report(bundle, ran, budgets, infos, given, command)
     said = (report.note, dataset.numbering, doubt(bundle.manifest, dataset, report.reference or {}))
@@ -81,7 +83,7 @@ def measure(
 
         how = explained(
             bundle, dataset, ran.target, ran.precision, weights=weights, words=model,
-            progress=progress,
+            trust=trust, progress=progress,
         )  # fmt: skip
         report = replace(report, **how)
     page = render_html(report, ran.worst.triples())

@@ -16,12 +16,14 @@ from .options import (
     on_device_option,
     precision_option,
     progress_bars,
+    trust_options,
 )  # fmt: skip
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from ..running.bench import Bench
+    from ..runtime.trust import Trust
 
 __all__ = ["command"]
 
@@ -31,6 +33,7 @@ __all__ = ["command"]
 @click.option("--target", help="Default: the best that this machine can run.")
 @precision_option
 @on_device_option
+@trust_options
 @click.option("--runs", type=click.IntRange(min=1), default=30, show_default=True)
 @click.option(
     "--images", type=click.Path(path_type=Path),
@@ -54,6 +57,7 @@ def command(
     model: str | None,
     json_file: Path | None,
     plot: Path | None,
+    trust: "Trust",
 ) -> None:
     """Measure an engine of BUNDLE, from picture files to pasted masks."""
     from ..core.whole_file import write_text
@@ -65,7 +69,7 @@ def command(
     with progress_bars() as progress:
         found = bench(
             bundle, target=target, precision=precision, runs=runs, images=images, weights=weights,
-            model=model, on_device=on_device, progress=progress,
+            model=model, on_device=on_device, trust=trust, progress=progress,
         )  # fmt: skip
     put(found.to_json())
     if json_file is not None:

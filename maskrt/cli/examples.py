@@ -49,6 +49,11 @@ EXAMPLES = {
         "maskrt package street.maskrt --triton models/",
         "maskrt package street.maskrt --deepstream ds/ --target orin-nx",
     ),
+    "sign": ("maskrt sign street.maskrt --key ~/.minisign/minisign.key",),
+    "verify": (
+        "maskrt verify street.maskrt",
+        "maskrt verify street.maskrt --key sender.pub",
+    ),
     "inspect": ("maskrt inspect street.maskrt", "maskrt inspect model.onnx"),
     "models": ("maskrt models", "maskrt models --json"),
     "targets": ("maskrt targets", "maskrt targets --json"),

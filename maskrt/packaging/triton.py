@@ -20,8 +20,9 @@ from pathlib import Path
 from ..core import Bundle, Precision, Target, UnsupportedTargetError, UsageError
 from ..core.folders import check_free, new_folder
 from ..core.masks import MaskFrame
-from ..core.words import command
+from ..core.words import command, lines_of
 from ..runtime.backends.fits import check_files
+from ..runtime.trust import Trust, check_trusted
 
 __all__ = ["package_triton", "triton_command"]
 
@@ -38,6 +39,7 @@ def package_triton(
     target: Target | str = "cpu",
     precision: Precision | str | None = None,
     name: str | None = None,
+    trust: Trust = False,
 ) -> Path:
     """Write an engine into a Triton model repository.
 
@@ -47,6 +49,7 @@ def package_triton(
         target: `"cpu"`, or one whose engine TensorRT made.
         precision: None is the bundle's own.
         name: of the model; None is the bundle's, without its ending.
+        trust: as in `maskrt.load`, of an engine that the server is to run.
 
     Returns:
         The model's folder.
@@ -56,6 +59,7 @@ def package_triton(
         UnsupportedTargetError: Triton has no backend for the engine.
         BundleError: the bundle has no such engine, or one that is not of its graph and recipe, or
             without weights.
+        UntrustedError: the engine is machine code that was not built here, and is not trusted.
     """
     opened, place, wanted = _which(bundle, target, precision)
     model = opened.path.stem if name is None else name
@@ -64,6 +68,7 @@ def package_triton(
     folder = Path(repository) / model
     check_free(folder, "model")
     source, file = _files(opened, place, wanted)
+    check_trusted(opened, place, wanted, trust)
     content = opened.read(source)
     names = opened.manifest.class_names
     config = _config(opened, model, place.backend, has_labels=names is not None)
@@ -71,7 +76,7 @@ def package_triton(
         (staged / "1").mkdir()
         (staged / "1" / file).write_bytes(content)
         if names is not None:
-            (staged / "labels.txt").write_text("\n".join(names) + "\n", encoding="utf-8")
+            (staged / "labels.txt").write_text(lines_of(names), encoding="utf-8")
         (staged / "config.pbtxt").write_text(config, encoding="utf-8")
     return folder
 

@@ -38,6 +38,7 @@ from ..runtime.cuda_memory_use import device_memory
 from ..runtime.open import which_engine
 from ..runtime.possible import check_can_exist
 from ..runtime.power import Power, Rail, find_rails, metered
+from ..runtime.trust import Trust
 
 __all__ = ["STAGES", "Bench", "bench", "bench_schema"]
 
@@ -109,6 +110,7 @@ def bench(
     weights: Path | str | None = None,
     model: str | None = None,
     on_device: bool = False,
+    trust: Trust = False,
     progress: Progress = silent,
 ) -> Bench:
     """Time `runs` calls after three untimed ones.
@@ -122,11 +124,14 @@ def bench(
         weights: the PyTorch weights that the bundle was compiled from: time PyTorch, too.
         model: that model in your own words, if the bundle's are not to be followed; see `check`.
         on_device: letterbox and paste on the GPU, too.
+        trust: True opens an engine for a GPU whoever built it, a path that of a bundle which this
+            public key signed; see `maskrt.load`.
         progress: told after each call.
 
     Raises:
         UsageError: `on_device` for a target without a device.
         InputError: the pictures or the weights cannot be used.
+        UntrustedError: the engine is machine code that was not built here.
     """
     opened = Bundle.open(bundle)
     check_can_exist(opened, target, precision)
@@ -137,7 +142,7 @@ def bench(
         place, wanted = which_engine(opened, target, precision)
         with (
             device_memory(gpu_of(opened, place, wanted)) as taken,
-            open_session(opened, place, wanted, on_device=on_device) as session,
+            open_session(opened, place, wanted, on_device=on_device, trust=trust) as session,
         ):
             found = replace(_bench(session, calls, runs, progress), device_bytes=taken())
             if weights is None:

@@ -30,6 +30,7 @@ from ..runtime import open_session
 from ..runtime.images import passed_over
 from ..runtime.possible import check_can_exist
 from ..runtime.sources import Video, is_video, list_sources
+from ..runtime.trust import Trust
 from .annotated import AnnotatedIds
 from .films import film
 from .kept import Kept, labels_of
@@ -80,6 +81,7 @@ def run(
     on_device: bool = False,
     max_frames: int | None = None,
     recursive: bool = False,
+    trust: Trust = False,
     progress: Progress = silent,
 ) -> RunResult:
     """Run every picture and video of `sources`, and write to the folder `output`.
@@ -101,6 +103,8 @@ def run(
         on_device: letterbox and paste on the GPU, too.
         max_frames: of each video; without it a camera runs until it is interrupted.
         recursive: search the subfolders of folders, too.
+        trust: True opens an engine for a GPU whoever built it, a path that of a bundle which this
+            public key signed; see `maskrt.load`.
         progress: told how many pictures are done.
 
     Raises:
@@ -110,6 +114,7 @@ def run(
             annotations; of those, nothing was written.
         MissingDependencyError: a package is not installed; nothing was written.
         UnsupportedTargetError: no engine of that precision can be had there, or run here.
+        UntrustedError: the engine is machine code that was not built here; nothing was written.
     """
     opened = Bundle.open(bundle)
     formats = check_formats(masks)
@@ -137,7 +142,7 @@ def run(
     stale: list[Path] = []
     with (
         _none_left_empty(folder),
-        open_session(opened, target, precision, on_device=on_device) as session,
+        open_session(opened, target, precision, on_device=on_device, trust=trust) as session,
     ):
         started = time.perf_counter()
         for frame in session.predict_stream(files):

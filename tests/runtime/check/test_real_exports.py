@@ -1,4 +1,4 @@
-"""The COCO files of nine tools: read, matched with a model's labels, and scored by pycocotools, too.
+"""The COCO files of nine tools: read, matched with labels, and scored as pycocotools scores.
 
 The model's detections are drawn about the objects. pycocotools gets the file as the tool wrote it,
 but for annotation ids from 0, of which it loses the first.
