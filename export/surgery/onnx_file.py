@@ -11,6 +11,7 @@ from ...core import InputError, UnsupportedModelError, UsageError, command
 from ...core.bundle import MANIFEST
 from ...core.graph_size import check_graph_size
 from ...plugins import DOMAIN
+from .external_weights import check_external_weights
 from .well_formed import malformed
 
 __all__ = ["load_onnx"]
@@ -22,7 +23,7 @@ def load_onnx(path: Path | str) -> onnx.ModelProto:
     """Return the model in the file `path`.
 
     Raises:
-        InputError: no such file, not ONNX, or its external data is missing.
+        InputError: no such file, not ONNX, or its external data is missing or cut short.
         UnsupportedModelError: an opset that surgery does not know, or too many weights.
         UsageError: the graph is one that maskrt wrote.
     """
@@ -39,7 +40,10 @@ def load_onnx(path: Path | str) -> onnx.ModelProto:
         model = onnx.load(str(file), load_external_data=False)
         elsewhere = [t for t in model.graph.initializer if t.data_location == t.EXTERNAL]
         check_graph_size(_weight_bytes(elsewhere), str(file))
+        check_external_weights(model, file)
         onnx.load_external_data_for_model(model, str(file.parent))
+    except InputError:
+        raise
     except (FileNotFoundError, onnx.checker.ValidationError) as error:
         raise InputError(
             f"{file} keeps its weights in another file, which cannot be read "

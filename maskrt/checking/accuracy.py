@@ -69,7 +69,7 @@ def measure(
     `run` runs both models; `command` is what the user said. The other arguments are those of
     `maskrt.check`.
     """
-    check_named(weights, model)
+    check_named(bundle, weights, model)
     given, dataset = dataset, numbered(bundle.manifest, dataset)
     opened = dict(bundle.digests)
     infos = _engine_infos(bundle)  # now: another program may remove the engine while it is measured
@@ -180,8 +180,8 @@ def store_reference(
     Returns:
         The results and their evaluator, whose `metrics()` are the reference's AP.
     """
-    check_named(weights, model)
     opened = Bundle.open(bundle)
+    check_named(opened, weights, model)
     dataset = numbered(opened.manifest, CocoDataset.load(images, annotations, categories))
     with opened.edit() as staged:
         staged.remove(STORED)

@@ -6,8 +6,8 @@ compare one class's detections with another's annotations: near 0, and of FP32, 
 shows it. A file that names its classes, as a YOLO's does, says which category each label is.
 
 Only categories that an annotation uses count: exports list others (`_background_`, a 0 of
-Roboflow's, `-1 __ignore__`), which nothing is measured of. Where such a one is no label, or the
-label of one that is used, it is left out.
+Roboflow's, `-1 __ignore__`, VisDrone's regions to ignore, which are crowds alone), which nothing is
+measured of. Where such a one is no label, or the label of one that is used, it is left out.
 """
 
 import re
@@ -158,7 +158,9 @@ def _renumbered(dataset: CocoDataset, label: Mapping[int, int], how: str) -> Coc
         dataset,
         categories=names,
         annotations=tuple(
-            {**entry, "category_id": label[entry["category_id"]]} for entry in dataset.annotations
+            {**entry, "category_id": label[entry["category_id"]]}
+            for entry in dataset.annotations
+            if entry["category_id"] in label  # else it is a crowd that is compared with nothing
         ),
         numbering=how,
     )

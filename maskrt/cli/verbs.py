@@ -196,14 +196,21 @@ def _report_usage(error: click.ClickException) -> None:
 def _as_options(sentence: str, given: list[str]) -> str:
     """Say `max_ap_drop` or `mean=`, arguments in Python, as the verb's options say them."""
     verb = next((word for word in given if word in _VERBS), "")
-    command = _group.get_command(click.Context(_group), verb)
-    for parameter in command.params if command is not None else ():
-        if isinstance(parameter, click.Option) and parameter.is_flag:
-            sentence = re.sub(rf"\b{parameter.name}=True\b", parameter.opts[0], sentence)
-        if isinstance(parameter, click.Option):
-            sentence = re.sub(rf"\b{parameter.name}=(?=[ ,.:;])", parameter.opts[0], sentence)
-        if isinstance(parameter, click.Option) and "_" in str(parameter.name):
-            sentence = re.sub(rf"\b{parameter.name}\b", parameter.opts[0], sentence)
+    for name in (verb, "compile"):  # inspect, for one, advises how to compile
+        command = _group.get_command(click.Context(_group), name)
+        for parameter in command.params if command is not None else ():
+            if isinstance(parameter, click.Option):
+                sentence = _as_option(sentence, parameter, own=name == verb)
+    return sentence
+
+
+def _as_option(sentence: str, option: click.Option, own: bool) -> str:
+    """Say one argument as its option; bare words are options only of the user's `own` verb."""
+    if option.is_flag:
+        sentence = re.sub(rf"\b{option.name}=True\b", option.opts[0], sentence)
+    sentence = re.sub(rf"\b{option.name}=(?=[ ,.:;])", option.opts[0], sentence)
+    if own and "_" in str(option.name):
+        sentence = re.sub(rf"\b{option.name}\b", option.opts[0], sentence)
     return sentence
 
 

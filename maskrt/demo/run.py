@@ -12,6 +12,7 @@ from typing import Any
 
 from ..checking.references import evaluate_session, pytorch_session
 from ..core import LAYER_PRECISIONS, Bundle, Precision, Progress, Target, require, silent
+from ..core.bundle import check_destination
 from ..pipeline import build, load
 from ..pipeline import compile as compile_model
 from ..runtime.check import CocoDataset, Evaluation
@@ -57,6 +58,7 @@ def run_demo(
     Returns:
         The bundle, the table's rows, and the drawn pictures (in `<output's folder>/demo-pictures`).
     """
+    check_destination(Path(output))  # before scenes are painted
     folder = Path(output).parent
     annotations = _write_scenes(folder / "demo-scenes", pictures, progress)
     dataset = CocoDataset.load(annotations.parent / "images", annotations)

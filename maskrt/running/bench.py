@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from ..checking.references import check_named, pytorch_session
-from ..core import Bundle, InputError, Precision, Progress, Target, silent
+from ..core import Bundle, Precision, Progress, Target, silent
 from ..runtime import Session, open_session
 from ..runtime.backends import gpu_of
 from ..runtime.check import latency_percentiles
@@ -135,9 +135,7 @@ def bench(
     """
     opened = Bundle.open(bundle)
     check_can_exist(opened, target, precision)
-    check_named(weights, model)
-    if weights is not None and not Path(weights).exists():  # before minutes are spent on the engine
-        raise InputError(f"weights {weights} do not exist: give a .safetensors or .pth file.")
+    check_named(opened, weights, model)  # before minutes are spent on the engine
     spec = opened.manifest.input
     with pictures_for(images, spec) as files:
         calls = calls_of(files, spec.batch)

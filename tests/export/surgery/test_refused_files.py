@@ -57,6 +57,29 @@ def test_missing_external_data(graph: onnx.ModelProto, tmp_path: Path) -> None:
         export_onnx(tmp_path / "m.onnx")
 
 
+@pytest.mark.parametrize("kept", [0, 0.5, 0.999])
+def test_external_data_cut_short(kept: float, graph: onnx.ModelProto, tmp_path: Path) -> None:
+    """A copy that stopped; the message says how far it came."""
+    onnx.save(graph, tmp_path / "m.onnx", save_as_external_data=True, location="m.data",
+              size_threshold=0)  # fmt: skip
+    whole = (tmp_path / "m.data").read_bytes()
+    left = whole[: int(kept * len(whole))]
+    (tmp_path / "m.data").write_bytes(left)
+    with pytest.raises(InputError, match=rf"m\.data, which is cut short: it has {len(left)} bytes"):
+        export_onnx(tmp_path / "m.onnx")
+
+
+def test_external_data_of_another_export(graph: onnx.ModelProto, tmp_path: Path) -> None:
+    onnx.save(graph, tmp_path / "m.onnx", save_as_external_data=True, location="m.data",
+              size_threshold=0)  # fmt: skip
+    bare = onnx.load(tmp_path / "m.onnx", load_external_data=False)
+    tensor = next(t for t in bare.graph.initializer if len(t.dims) == 4)
+    tensor.dims[0] += 1
+    onnx.save(bare, tmp_path / "m.onnx")
+    with pytest.raises(InputError, match=r"which is not the file that .* bytes there and needs"):
+        export_onnx(tmp_path / "m.onnx")
+
+
 def test_old_opset(graph: onnx.ModelProto, tmp_path: Path) -> None:
     graph.opset_import[0].version = 9
     onnx.save(graph, tmp_path / "old.onnx")
