@@ -26,7 +26,7 @@ AARCH64 := $(if $(and $(shell command -v qemu-aarch64-static),$(shell command -v
 # bring an older numpy.
 TRITON := $(if $(filter x86_64,$(shell uname -m)),build/triton)
 
-.PHONY: build/types help demo test test-slow lint types imports wheel format lock clean
+.PHONY: build/types help demo test test-slow lint types imports wheel release-check format lock clean
 
 help:
 	@echo 'make demo     install into .venv, then do the whole job once on the demo model'
@@ -83,12 +83,22 @@ build/aarch64: | $(VENV)/.dev
 		tensorrt-lean-cu13-libs==10.16.1.11 tensorrt-lean-cu13-bindings==10.16.1.11
 	mv $@.part $@
 
+# What the examples need (a server, a tracker, notebooks, a linter of Dockerfiles), over what is
+# installed: the environment sees the packages of the other one.
+build/%/.made: requirements/%.txt | $(VENV)/.dev
+	rm -rf build/$*
+	$(BIN)/python -m venv build/$*
+	$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' \
+		> $$(build/$*/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/beside.pth
+	build/$*/bin/python -m pip install --quiet --no-deps --require-hashes --requirement $<
+	touch $@
+
 build/triton: | $(VENV)/.dev
 	rm -rf $@.part
 	$(BIN)/python -m pip install --quiet --no-deps --target $@.part nvidia-pytriton==0.7.0
 	mv $@.part $@
 
-test-slow: $(VENV)/.dev $(LEAN) $(OLDER) $(AARCH64) $(TRITON)
+test-slow: $(VENV)/.dev $(LEAN) $(OLDER) $(AARCH64) $(TRITON) build/examples/.made
 	$(PYTEST) -m slow $(ARGS)
 
 lint: $(VENV)/.dev
@@ -117,11 +127,20 @@ wheel: $(VENV)/.dev
 	$(BIN)/python -m build --wheel --outdir build/wheel .
 	$(BIN)/python tests/wheel_contents.py build/wheel/*.whl
 
+# All that can be known before a release without making one. PYTHONS="python3.10 python3.12" installs
+# with these as well.
+release-check: $(VENV)/.dev build/release/.made
+	$(BIN)/python tests/release_check.py --tools build/release $(addprefix --python ,$(PYTHONS))
+
 # After a change of dependencies; ARGS=--upgrade takes the newest of all.
 lock: build/uv
 	build/uv/bin/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes \
 		--no-emit-index-url --no-annotate --custom-compile-command 'make lock' --quiet \
 		--output-file requirements/dev.txt $(ARGS)
+	for name in examples release; do build/uv/bin/uv pip compile requirements/$$name.in \
+		--constraint requirements/dev.txt --universal --python-version 3.11 --generate-hashes \
+		--no-emit-index-url --no-annotate --custom-compile-command 'make lock' --quiet \
+		--no-emit-package opencv-python --output-file requirements/$$name.txt $(ARGS) || exit 1; done
 
 build/uv:
 	$(PYTHON) -m venv $@.part

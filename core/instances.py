@@ -18,6 +18,7 @@ _PALETTE = np.array(
     [[230, 60, 50], [40, 130, 240], [60, 180, 75], [250, 165, 20], [145, 70, 215], [20, 190, 200],
      [240, 80, 180], [150, 190, 40], [170, 110, 60], [90, 100, 230]], np.uint8
 )  # fmt: skip
+_NO_TRACK = np.array([128, 128, 128], np.uint8)
 
 
 @dataclass
@@ -166,12 +167,16 @@ class Instances:
             self.boxes, self.scores, self.labels, self._names(), self.masks
         )
 
-    def draw(self, image: np.ndarray, *, min_score: float = 0.5) -> np.ndarray:
+    def draw(
+        self, image: np.ndarray, *, min_score: float = 0.5, track_ids: np.ndarray | None = None
+    ) -> np.ndarray:
         """Return a copy of `image` (uint8 HWC RGB) with masks, boxes and captions drawn.
 
         Args:
             image: the picture, `image_size` large.
             min_score: instances below this score are left out.
+            track_ids: int `[N]`, the number of each instance's track, 0 for none: it gives the
+                colour in place of the instance's rank, and stands in the caption.
 
         Raises:
             InputError: the picture is another one, or no uint8 RGB.
@@ -189,19 +194,25 @@ class Instances:
         for index, (top, left, inside) in zip(shown, self.each_crop(shown), strict=False):
             part = canvas[top : top + inside.shape[0], left : left + inside.shape[1]]
             blended = part[inside].astype(np.uint16)
-            blended += self._colour(index)
+            blended += self._colour(index, track_ids)
             part[inside] = blended >> 1
         picture = Image.fromarray(canvas)
         pen = ImageDraw.Draw(picture)
         for index in shown:
-            _draw_box(pen, self.boxes[index], self._caption(index), tuple(self._colour(index)))
+            colour = tuple(self._colour(index, track_ids))
+            _draw_box(pen, self.boxes[index], self._caption(index, track_ids), colour)
         return np.array(picture)
 
-    def _colour(self, index: int) -> np.ndarray:
-        return _PALETTE[index % len(_PALETTE)]
+    def _colour(self, index: int, track_ids: np.ndarray | None) -> np.ndarray:
+        if track_ids is None:
+            return _PALETTE[index % len(_PALETTE)]
+        track = int(track_ids[index])
+        return _PALETTE[(track - 1) % len(_PALETTE)] if track else _NO_TRACK
 
-    def _caption(self, index: int) -> str:
-        return f"{self.name_of(int(self.labels[index]))} {self.scores[index]:.2f}"
+    def _caption(self, index: int, track_ids: np.ndarray | None) -> str:
+        said = f"{self.name_of(int(self.labels[index]))} {self.scores[index]:.2f}"
+        tracked = track_ids is not None and track_ids[index]
+        return f"#{track_ids[index]} {said}" if track_ids is not None and tracked else said
 
 
 def _draw_box(pen: Any, box: np.ndarray, caption: str, colour: tuple[int, ...]) -> None:

@@ -30,6 +30,8 @@ _EXTRA_OF = {
     "cv2": "video",
     "distributed": "dask",
     "timm": "timm",
+    "trackers": "track",
+    "supervision": "track",
 }
 _SILENT = {
     "ORT_DISABLE_TELEMETRY": "1",

@@ -25,6 +25,7 @@ __all__ = ["command"]
     show_default=True,
     help="Drawn from here up.",
 )
+@click.option("--track", is_flag=True, help="Follow instances through a video: numbers, colours.")
 @click.option(
     "--max-frames", type=click.IntRange(min=1), metavar="N", help="Of each video; default: all."
 )
@@ -36,6 +37,7 @@ def command(
     on_device: bool,
     output: Path,
     min_score: float,
+    track: bool,
     max_frames: int | None,
 ) -> None:
     """Find instances in pictures and videos with an engine of BUNDLE.
@@ -50,7 +52,7 @@ def command(
     with progress_bars() as progress:
         found = run(
             bundle, sources, output, target=target, precision=precision, min_score=min_score,
-            on_device=on_device, max_frames=max_frames, progress=progress,
+            on_device=on_device, max_frames=max_frames, track=track, progress=progress,
         )  # fmt: skip
     shown = sum(entry["score"] >= min_score for entry in found.annotations)
     where = counted(len(found.images), "picture")

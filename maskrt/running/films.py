@@ -16,6 +16,7 @@ import numpy as np
 from ..core import InputError, Progress, require, silent
 from ..runtime import Frame, Session
 from ..runtime.sources import Video
+from .tracks import NO_TRACK, Tracks
 
 __all__ = ["Film", "film"]
 
@@ -29,7 +30,7 @@ class Film:
 
     Attributes:
         images: COCO's, a frame each.
-        annotations: COCO results.
+        annotations: COCO results; those on a track with its number, `track_id`.
         skipped: a sentence for each frame in which nothing could be found, and one if it ended
             before the number of frames that it says it has.
     """
@@ -38,14 +39,24 @@ class Film:
     annotations: list[dict[str, Any]] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
 
-    def add(self, frame: Frame, name: str, first_id: int, min_score: float) -> np.ndarray:
+    def add(
+        self, frame: Frame, name: str, first_id: int, min_score: float, tracks: Tracks | None
+    ) -> np.ndarray:
         """Note what was found in a frame, and return it drawn; raise the frame's error."""
         found, number = frame.result(), first_id + frame.index
         assert frame.image is not None  # its result is there
         height, width = found.image_size
         self.images.append({"id": number, "file_name": name, "height": height, "width": width})
-        self.annotations += found.to_coco(number)
-        return found.draw(frame.image, min_score=min_score)
+        entries = found.to_coco(number)
+        if tracks is None:
+            self.annotations += entries
+            return found.draw(frame.image, min_score=min_score)
+        ids = tracks.follow(found)
+        for entry, track in zip(entries, ids, strict=True):
+            if track != NO_TRACK:
+                entry["track_id"] = int(track)
+        self.annotations += entries
+        return found.draw(frame.image, min_score=min_score, track_ids=ids)
 
 
 def film(
@@ -56,6 +67,7 @@ def film(
     min_score: float = 0.5,
     first_id: int = 1,
     limit: int | None = None,
+    track: bool = False,
     progress: Progress = silent,
 ) -> Film:
     """Run every frame of a video and write the drawn video `output` (.mp4).
@@ -67,15 +79,18 @@ def film(
         min_score: instances below it are not drawn.
         first_id: `image_id` of the first frame.
         limit: stop after so many frames.
+        track: follow instances from frame to frame (`tracks.py`).
         progress: told after each frame; a source without an end is always one frame short of it.
 
     Raises:
         InputError: the video cannot be read; no output is left.
         PrecisionError: the engine's numbers for its first frame are not finite; likewise.
+        MissingDependencyError: `track` without a tracker installed; likewise.
     """
     video = Video(source)
     total, rate = video.describe()
     made, done = Film(), 0
+    tracks = Tracks(rate=rate or _RATE, min_score=min_score) if track else None
     stage = f"run {Path(video.name).name}"
     partial = output.with_name(f".{output.stem}.partial.mp4")
     known = [number for number in (total, limit) if number is not None]
@@ -90,7 +105,8 @@ def film(
                     made.skipped.append(f"{video.name} frame {frame.index}: {frame.error}")
                     write(frame.image)
                 else:  # an engine that fails from the start is no exception
-                    write(made.add(frame, f"{video.name}#{frame.index}", first_id, min_score))
+                    name = f"{video.name}#{frame.index}"
+                    write(made.add(frame, name, first_id, min_score, tracks))
                 done = frame.index + 1
                 progress(stage, done, max(min(known), done) if known else done + 1)
                 if done == limit:

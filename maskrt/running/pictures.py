@@ -20,6 +20,7 @@ from ..runtime.check.report import write_text
 from ..runtime.possible import check_can_exist
 from ..runtime.sources import Video, is_video, list_sources
 from .films import film
+from .tracks import check_tracker
 
 __all__ = ["RunResult", "run"]
 
@@ -57,6 +58,7 @@ def run(
     min_score: float = 0.5,
     on_device: bool = False,
     max_frames: int | None = None,
+    track: bool = False,
     progress: Progress = silent,
 ) -> RunResult:
     """Run every picture and video of `sources`, and write to the folder `output`.
@@ -71,11 +73,13 @@ def run(
         min_score: instances below it are not drawn; `results.json` has them all.
         on_device: letterbox and paste on the GPU, too.
         max_frames: of each video; without it a camera runs until it is interrupted.
+        track: follow instances through each video (`tracks.py`): `results.json` has a `track_id`
+            for those that are followed, from 1 in each video, and a track keeps its colour.
         progress: told how many pictures are done.
 
     Raises:
         UsageError: an output file would overwrite a picture of `sources`, or `on_device` for a
-            target without a device; nothing was written.
+            target without a device, or `track` without a video; nothing was written.
         InputError: no picture can be used, or a video cannot.
         MissingDependencyError: a package is not installed; nothing was written.
         UnsupportedTargetError: no engine of that precision can be had there, or run here.
@@ -85,6 +89,7 @@ def run(
     given = [sources] if isinstance(sources, str | Path) else sources
     videos = [str(source) for source in given if is_video(source)]
     pictures = [source for source in given if not is_video(source)]
+    _check_tracking(track, videos)
     files = [file for source in pictures for file in list_sources(source)]
     names = _distinct_names(files, ".png")
     films = _distinct_names([_as_file(Video(video)) for video in videos], ".mp4")
@@ -124,7 +129,7 @@ def run(
             first_id = max((image["id"] for image in images), default=0) + 1
             filmed = film(
                 session, video, folder / name, min_score=min_score, first_id=first_id,
-                limit=max_frames, progress=progress,
+                limit=max_frames, track=track, progress=progress,
             )  # fmt: skip
             _forget_earlier(folder)
             images += filmed.images
@@ -146,6 +151,17 @@ def _write_results(found: RunResult) -> None:
     }  # fmt: skip
     write_text(found.output / _IMAGES, json.dumps(dataset) + "\n")
     write_text(found.output / _RESULTS, json.dumps(found.annotations) + "\n")
+
+
+def _check_tracking(track: bool, videos: Sequence[str]) -> None:
+    """Raise `UsageError` where there is nothing to track in, before anything is done."""
+    if track and not videos:
+        raise UsageError(
+            "tracks lead from frame to frame, and no video is among what is to be run: name a "
+            "video, or leave tracking out."
+        )
+    if track:
+        check_tracker()
 
 
 def _forget_earlier(folder: Path) -> None:
