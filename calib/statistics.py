@@ -9,14 +9,33 @@ sharded over machines, or stopped and resumed.
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any, TypedDict
 
 from ..core import InputError
-from .histogram import Histogram
+from ..core.bounds import COUNT
+from ..core.typed import Within
+from ..core.typed_files import believed
+from .histogram import BINS, Histogram
 
 __all__ = ["Range", "Statistics"]
 
 FORMAT_VERSION = 3
+
+
+class HistogramFile(TypedDict):
+    """What `Histogram.to_json` writes."""
+
+    bins: list[Annotated[int, Within(0, BINS - 1)]]
+    counts: list[Annotated[int, COUNT]]
+
+
+class StatisticsFile(TypedDict):
+    """What `Statistics.to_json` writes."""
+
+    graph: str
+    pictures: Annotated[int, COUNT]
+    tensors: dict[str, tuple[float, float]]
+    histograms: dict[str, HistogramFile]
 
 
 @dataclass(frozen=True)
@@ -93,14 +112,19 @@ class Statistics:
         Raises:
             InputError: another format version, or a range that is not finite or upside down.
         """
-        if data.get("format_version") != FORMAT_VERSION:
+        version = data.get("format_version") if isinstance(data, dict) else None
+        if version != FORMAT_VERSION:
             raise InputError(
-                f"statistics have format version {data.get('format_version')!r}, and this maskrt "
+                f"statistics have format version {version!r}, and this maskrt "
                 f"reads version {FORMAT_VERSION}: calibrate again."
             )
+        believed(data, StatisticsFile, "statistics", "calibrate again", InputError)
         tensors = {name: Range(*ends) for name, ends in data["tensors"].items()}
         for name, seen in tensors.items():
             if not (math.isfinite(seen.amax) and seen.minimum <= seen.maximum):
                 raise InputError(f"statistics of tensor {name} are not a range: calibrate again.")
+        for name, counted in data["histograms"].items():
+            if len(counted["bins"]) != len(counted["counts"]):
+                raise InputError(f"statistics of tensor {name} lack counts: calibrate again.")
         histograms = {n: Histogram.from_json(h) for n, h in data["histograms"].items()}
         return cls(data["graph"], int(data["pictures"]), tensors, histograms)

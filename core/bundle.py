@@ -6,7 +6,7 @@
       recipe.json          scales and precision per tensor and layer
       search.json          what was tried to keep a budget of accuracy, if there was one
       engines/<target>/    the engine and engine.json
-      report/              report.json, report.html, pictures
+      report/              the newest report, and <target>@<precision>/ with each engine's
 
 Nobody ever sees half a bundle: every change is made in a hidden folder beside it and takes its
 place when it is complete, in one step where the kernel has that (`folders.py`). Files that a change
@@ -27,14 +27,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from .bundle_checks import (
-    check_engine_info,
-    check_files,
-    check_manifest,
-    locate,
-    parse_json,
-    storing,
-)
+from .bundle_checks import locate, storing
+from .bundle_content import read_bundle_json, read_manifest
 from .bundle_place import (
     ATTEMPTS,
     MANIFEST,
@@ -47,9 +41,10 @@ from .bundle_place import (
 from .errors import BundleError, StorageError
 from .external_data import check_self_contained
 from .folders import files_in, link, staging
-from .manifest import VERSIONS, Manifest
+from .manifest import Manifest
 from .precision import Precision
 from .target import TARGETS, Target
+from .typed_files import json_text
 from .words import command
 
 __all__ = ["Bundle", "Manifest", "check_destination", "engine_folder"]
@@ -92,27 +87,10 @@ class Bundle:
             raise BundleError(
                 f"{folder} {fault(folder)}, so it is not a bundle: make one with maskrt compile."
             )
-        try:
-            data = json.loads(raw.decode("utf-8"))
-            version = data["format_version"]
-            if version not in VERSIONS:
-                known = f"{', '.join(map(str, VERSIONS[:-1]))} and {VERSIONS[-1]}"
-                raise BundleError(
-                    f"{file} has format version {version}, and this maskrt reads versions "
-                    f"{known}: compile the model again."
-                )
-            check_manifest(data)
-            files = check_files(data["files"], folder)
-            bundle = cls(folder, Manifest.from_json(data), files)
-            bundle._known = raw
-            return bundle
-        except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
-            if isinstance(error, BundleError):
-                raise
-            raise BundleError(
-                f"{file} is not a valid manifest ({type(error).__name__}: {error}): compile the "
-                "model again."
-            ) from error
+        manifest, files = read_manifest(raw, folder)
+        bundle = cls(folder, manifest, files)
+        bundle._known = raw
+        return bundle
 
     @classmethod
     @contextlib.contextmanager
@@ -161,7 +139,7 @@ class Bundle:
     def write(self, relative: str, data: bytes | str | dict[str, Any]) -> Path:
         """Write one file (a dict as JSON); only inside `create` or `edit`."""
         if isinstance(data, dict):
-            data = json.dumps(data, indent=2) + "\n"
+            data = json_text(data) + "\n"
         raw = data.encode("utf-8") if isinstance(data, str) else data
         file = locate(self.path, relative)
         with storing(f"write {relative} into the bundle"):
@@ -235,11 +213,12 @@ class Bundle:
             return None
 
     def read_json(self, relative: str) -> dict[str, Any]:
-        """Return a JSON file's content, checked like `read`."""
-        data = parse_json(self.read(relative), self.path / relative)
-        if relative.endswith("/engine.json"):
-            check_engine_info(data, self.path / relative)
-        return data
+        """Return a JSON file's content, checked like `read`, and of the declared types.
+
+        Raises:
+            BundleError: the file is absent, altered, or not what maskrt writes there.
+        """
+        return read_bundle_json(self.read(relative), relative, self.path)
 
     def __contains__(self, relative: str) -> bool:
         """Whether the bundle lists a file of that path."""

@@ -1,12 +1,12 @@
 """Where a bundle lies: its manifest's bytes, whether it may be written, where its engines are."""
 
-import json
 from pathlib import Path
 
 from .errors import UsageError
 from .folders import check_not_inside, recover
 from .precision import Precision
 from .target import Target
+from .typed_files import plain_json
 
 __all__ = [
     "ATTEMPTS",
@@ -39,7 +39,7 @@ def check_destination(folder: Path) -> None:
 def _is_bundle(folder: Path) -> bool:
     """Whether `folder` has a manifest of ours, of any version, and not another program's."""
     try:
-        data = json.loads((folder / MANIFEST).read_bytes())
+        data = plain_json((folder / MANIFEST).read_bytes())
     except (OSError, ValueError):
         return False
     return isinstance(data, dict) and {"format_version", "family", "files"} <= data.keys()

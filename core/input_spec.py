@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from .bounds import BATCH, SIDE
 from .errors import UsageError
 
 __all__ = ["FILLING", "InputSpec", "Placing", "Resampling"]
@@ -23,7 +24,6 @@ __all__ = ["FILLING", "InputSpec", "Placing", "Resampling"]
 # The initializer of a canonical graph that holds `pad_value`, float32 [3]: what the graph
 # compares pixels with. Graphs of ONNX files have none, and take the canvas for the picture.
 FILLING = "letterboxed.filling"
-_SMALLEST, _LARGEST = 32, 8192
 
 
 class Placing(Enum):
@@ -76,13 +76,15 @@ class InputSpec:
         """Refuse sizes that no detector takes."""
         for name in ("height", "width"):
             value = getattr(self, name)
-            if not isinstance(value, int) or not _SMALLEST <= value <= _LARGEST:
+            if not isinstance(value, int) or not SIDE.least <= value <= SIDE.most:
                 raise UsageError(
-                    f"input {name} is {value!r}, and must be an integer of {_SMALLEST} to "
-                    f"{_LARGEST} pixels."
+                    f"input {name} is {value!r}, and must be an integer of {SIDE.least} to "
+                    f"{SIDE.most} pixels."
                 )
-        if not isinstance(self.batch, int) or self.batch < 1:
-            raise UsageError(f"batch is {self.batch!r}, and must be an integer of at least 1.")
+        if not isinstance(self.batch, int) or not BATCH.least <= self.batch <= BATCH.most:
+            raise UsageError(
+                f"batch is {self.batch!r}, and must be an integer of {BATCH.least} to {BATCH.most}."
+            )
         if not all(isinstance(value, int) and 0 <= value <= 255 for value in self.pad_value):
             raise UsageError(
                 f"pad_value is {self.pad_value!r}, and must be three integers of 0 to 255."

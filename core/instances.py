@@ -9,16 +9,11 @@ import numpy as np
 from . import rle
 from .errors import InputError
 from .interchange import labelme, supervision_detections
+from .marks import Shown, colour_of, draw
 from .masks import Crop, MaskSource, crops_of
-from .outline import polygons
+from .outline import one_ring, polygons
 
 __all__ = ["Instances"]
-
-_PALETTE = np.array(
-    [[230, 60, 50], [40, 130, 240], [60, 180, 75], [250, 165, 20], [145, 70, 215], [20, 190, 200],
-     [240, 80, 180], [150, 190, 40], [170, 110, 60], [90, 100, 230]], np.uint8
-)  # fmt: skip
-_NO_TRACK = np.array([128, 128, 128], np.uint8)
 
 
 @dataclass
@@ -48,6 +43,30 @@ class Instances:
     def __len__(self) -> int:
         """Return the number of instances."""
         return len(self.scores)
+
+    def __getitem__(self, index: "int | slice | Sequence[int] | np.ndarray") -> "Instances":
+        """Return the instance of that index, or those of a slice, a list or a bool array.
+
+        One instance is `Instances` of length 1, so that it has masks, names and formats as well.
+
+        Raises:
+            IndexError: there is none of that index.
+        """
+        chosen = index if isinstance(index, int | slice) else np.asarray(index)
+        return self.select(np.atleast_1d(np.arange(len(self))[chosen]))
+
+    def __iter__(self) -> "Iterator[Instances]":
+        """Yield each instance, `Instances` of length 1."""
+        return (self[index] for index in range(len(self)))
+
+    def __repr__(self) -> str:
+        """Return size, number, and the first instances, in a line."""
+        height, width = self.image_size
+        first = ", ".join(self._caption(index, None) for index in range(min(len(self), 3)))
+        more = ", …" if len(self) > 3 else ""
+        return (
+            f"<maskrt.Instances: {len(self)} on {height} x {width}{first and ': ' + first}{more}>"
+        )
 
     @property
     def masks(self) -> np.ndarray | None:
@@ -113,6 +132,13 @@ class Instances:
             self.class_names, kept,
         )  # fmt: skip
 
+    def above(self, min_score: float) -> "Instances":
+        """Return the instances of that score or more; 0 keeps all, whatever the engine scored."""
+        if min_score <= 0:
+            return self
+        kept = self.scores >= min_score
+        return self if kept.all() else self.select(np.flatnonzero(kept))
+
     def name_of(self, label: int) -> str:
         """Return the class name of `label`, or the number where no names are known."""
         if self.class_names is not None and 0 <= label < len(self.class_names):
@@ -157,6 +183,27 @@ class Instances:
         rings = None if self.masks_source is None else self.polygons(tolerance)
         return labelme(self.boxes, self.scores, self._names(), rings, self.image_size, image_path)
 
+    def to_yolo(self, *, tolerance: float = 1.0) -> str:
+        """Return the lines of a YOLO segmentation label file, one an instance with a mask.
+
+        A line is the class (label 1 is 0, since YOLO has no background) and the outline's corners
+        in shares of width and height. A mask of several parts is one outline, whose parts are
+        joined by lines without an area. Scores have no place in it.
+
+        Args:
+            tolerance: pixels by which an outline may be wrong; see `polygons`.
+
+        Source: https://docs.ultralytics.com/datasets/segment/.
+        """
+        height, width = self.image_size
+        lines = []
+        for label, rings in zip(self.labels, self.polygons(tolerance), strict=True):
+            if rings:
+                corners = one_ring(rings) / (width, height)
+                numbers = " ".join(f"{value:.6f}" for value in corners.ravel())
+                lines.append(f"{label - 1} {numbers}\n")
+        return "".join(lines)
+
     def to_supervision(self) -> Any:
         """Return `supervision.Detections`, masks pasted.
 
@@ -172,56 +219,33 @@ class Instances:
     ) -> np.ndarray:
         """Return a copy of `image` (uint8 HWC RGB) with masks, boxes and captions drawn.
 
+        Colours go by class, letters and lines by the size of the picture (`marks.py`).
+
         Args:
             image: the picture, `image_size` large.
             min_score: instances below this score are left out.
             track_ids: int `[N]`, the number of each instance's track, 0 for none: it gives the
-                colour in place of the instance's rank, and stands in the caption.
+                colour in place of the class, and stands in the caption.
 
         Raises:
             InputError: the picture is another one, or no uint8 RGB.
         """
-        from PIL import Image, ImageDraw
-
-        shown = np.flatnonzero(self.scores >= min_score)[::-1]
-        canvas = np.array(image)
+        canvas = np.asarray(image)
         if canvas.dtype != np.uint8 or canvas.shape != (*self.image_size, 3):
             raise InputError(
                 f"instances of a picture of {list(self.image_size)} are drawn on its pixels, uint8 "
                 f"{[*self.image_size, 3]} in RGB order, and not on {canvas.dtype} "
                 f"{list(canvas.shape)}: maskrt.runtime.read_image gives those of a file."
             )
-        for index, (top, left, inside) in zip(shown, self.each_crop(shown), strict=False):
-            part = canvas[top : top + inside.shape[0], left : left + inside.shape[1]]
-            blended = part[inside].astype(np.uint16)
-            blended += self._colour(index, track_ids)
-            part[inside] = blended >> 1
-        picture = Image.fromarray(canvas)
-        pen = ImageDraw.Draw(picture)
-        for index in shown:
-            colour = tuple(self._colour(index, track_ids))
-            _draw_box(pen, self.boxes[index], self._caption(index, track_ids), colour)
-        return np.array(picture)
-
-    def _colour(self, index: int, track_ids: np.ndarray | None) -> np.ndarray:
-        if track_ids is None:
-            return _PALETTE[index % len(_PALETTE)]
-        track = int(track_ids[index])
-        return _PALETTE[(track - 1) % len(_PALETTE)] if track else _NO_TRACK
+        chosen = np.flatnonzero(self.scores >= min_score)[::-1]
+        numbers = self.labels if track_ids is None else track_ids
+        shown = [
+            Shown(self.boxes[i], self._caption(i, track_ids), colour_of(int(numbers[i])))
+            for i in chosen
+        ]
+        return draw(canvas, shown, self.each_crop(chosen))
 
     def _caption(self, index: int, track_ids: np.ndarray | None) -> str:
+        track = 0 if track_ids is None else int(track_ids[index])
         said = f"{self.name_of(int(self.labels[index]))} {self.scores[index]:.2f}"
-        tracked = track_ids is not None and track_ids[index]
-        return f"#{track_ids[index]} {said}" if track_ids is not None and tracked else said
-
-
-def _draw_box(pen: Any, box: np.ndarray, caption: str, colour: tuple[int, ...]) -> None:
-    """Draw one box with its caption just above it, moved to lie inside the picture."""
-    x0, y0, x1, y1 = (float(v) for v in box)
-    pen.rectangle((x0, y0, max(x1, x0), max(y1, y0)), outline=colour)
-    _, top, right, bottom = pen.textbbox((0, 0), caption)
-    width, height = right + 4, bottom - top + 4
-    x = max(min(x0, pen.im.size[0] - width), 0)
-    y = max(y0 - height, 0)
-    pen.rectangle((x, y, x + width, y + height), fill=colour)
-    pen.text((x + 2, y + 2 - top), caption, fill=(255, 255, 255))
+        return f"#{track} {said}" if track else said

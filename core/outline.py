@@ -13,7 +13,7 @@ import numpy as np
 
 from .masks import Crop
 
-__all__ = ["polygons"]
+__all__ = ["one_ring", "polygons"]
 
 _Edge = tuple[int, int, int]  # x and y of its start, and its heading
 _STEPS = ((1, 0), (0, 1), (-1, 0), (0, -1))  # east, south, west, north: each right of the last
@@ -34,6 +34,24 @@ def polygons(crop: Crop, tolerance: float = 0.0) -> list[np.ndarray]:
     kept = [_simplify(rings[i], tolerance) for area, i in outer if area > 0]
     offset = np.array([crop.left, crop.top], np.float64)
     return [(ring + offset).astype(np.float32) for ring in kept]
+
+
+def one_ring(rings: list[np.ndarray]) -> np.ndarray:
+    """Return one walk around all of a mask's outlines, for formats that have one polygon a mask.
+
+    Each is entered and left by the shortest line between corners to the walk so far, so the line is
+    walked twice and encloses nothing.
+
+    Args:
+        rings: float `[K, 2]` each, at least one.
+    """
+    walk = rings[0]
+    for ring in rings[1:]:
+        gaps = np.square(walk[:, None] - ring[None]).sum(axis=2)
+        here, there = np.unravel_index(gaps.argmin(), gaps.shape)
+        around = np.concatenate([ring[there:], ring[: there + 1]])
+        walk = np.concatenate([walk[: here + 1], around, walk[here:]])
+    return walk
 
 
 def _rings(inside: np.ndarray) -> list[list[tuple[int, int]]]:

@@ -12,7 +12,7 @@ import numpy as np
 
 from .masks import Crop
 
-__all__ = ["encode", "run_lengths"]
+__all__ = ["compressed", "encode", "mask_of", "merged_runs", "run_lengths"]
 
 
 def encode(crop: Crop, size: tuple[int, int]) -> dict[str, object]:
@@ -22,7 +22,7 @@ def encode(crop: Crop, size: tuple[int, int]) -> dict[str, object]:
         crop: the mask.
         size: `(height, width)` of its picture.
     """
-    return {"size": [size[0], size[1]], "counts": _compress(run_lengths(crop, size))}
+    return {"size": [size[0], size[1]], "counts": compressed(run_lengths(crop, size))}
 
 
 def run_lengths(crop: Crop, size: tuple[int, int]) -> np.ndarray:
@@ -43,7 +43,23 @@ def run_lengths(crop: Crop, size: tuple[int, int]) -> np.ndarray:
     return lengths[:-1] if len(lengths) > 1 and lengths[-1] == 0 else lengths
 
 
-def _compress(lengths: np.ndarray) -> str:
+def mask_of(lengths: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Return bool `[height, width]` of run lengths, zeros first, that add up to it."""
+    inside = np.arange(len(lengths)) % 2 == 1
+    return np.repeat(inside, lengths).reshape(size[1], size[0]).T
+
+
+def merged_runs(lengths: np.ndarray) -> np.ndarray:
+    """Return the same mask's runs, none of which is empty but the first, if the mask starts so."""
+    kept = lengths > 0
+    inside = (np.arange(len(lengths)) % 2 == 1)[kept]
+    starts = np.flatnonzero(np.diff(inside, prepend=not inside[0])) if len(inside) else inside
+    runs = np.add.reduceat(lengths[kept], starts) if len(inside) else lengths[:0]
+    return np.concatenate([[0], runs]) if len(inside) and inside[0] else runs
+
+
+def compressed(lengths: np.ndarray) -> str:
+    """Return run lengths, int64, in COCO's compression."""
     values = lengths.astype(np.int64)
     values[3:] -= lengths[1:-2]
     characters: list[int] = []

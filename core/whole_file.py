@@ -1,4 +1,4 @@
-"""One file that appears whole, or not at all: it is written beside its place and renamed there."""
+"""Files that appear whole, or not at all: written beside their place and renamed there."""
 
 import contextlib
 import os
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from .bundle_checks import storing
 
-__all__ = ["whole_file"]
+__all__ = ["whole_file", "write_text"]
 
 
 @contextlib.contextmanager
@@ -29,3 +29,13 @@ def whole_file(file: Path) -> Iterator[Path]:
         except BaseException:
             Path(name).unlink(missing_ok=True)
             raise
+
+
+def write_text(file: Path, text: str) -> None:
+    """Write a text file, UTF-8, as `whole_file` does.
+
+    Raises:
+        StorageError: the disk is full or read-only; what was at `file` is there still.
+    """
+    with whole_file(file) as written:
+        written.write_text(text, encoding="utf-8")

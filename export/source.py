@@ -215,6 +215,11 @@ def _build(words: str, given: int | None, held: int | None) -> nn.Module:
 
 def _find(words: str) -> tuple[Callable[..., Any], dict[str, Any]]:
     """Return the factory that `words` name, and the arguments that its kind always gets."""
+    if words.lower().endswith((".pth", ".pt", ".ckpt", ".safetensors", ".pkl", ".bin")):
+        raise UsageError(
+            f"model {words!r} is a file of weights, and does not say which network they are of: "
+            "name that, such as torchvision:maskrcnn_resnet50_fpn, and give the file as weights=."
+        )
     scheme, colon, name = words.partition(":")
     if not colon or not name:
         raise UsageError(

@@ -6,13 +6,16 @@
     report = maskrt.check("out.maskrt", images="val/", annotations="val.json")
 
 Each verb of the command line is a function of the same name here, but for two: `maskrt export` is
-`export_bundle`, and `maskrt demo` is for the command line alone. `maskrt.export` and `maskrt.demo`
-are folders, and Python sets a folder's name on the package when something in it is imported.
+`export_bundle`, and `maskrt demo` is `run_demo`. `maskrt.export` and `maskrt.demo` are folders, and
+Python sets a folder's name on the package when something in it is imported.
+
+The library prints nothing: it logs to the logger `maskrt`, silent until a program sets it up.
 
 Importing `maskrt` imports nothing heavy: each name is loaded when it is first used.
 """
 
 import importlib
+import logging
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
     from .compiling.inlined import write_inlined
     from .compiling.recipe_edit import recipe, set_precisions
     from .core import Bundle, InputSpec, Instances, MaskrtError, Precision, Target
+    from .demo.run import run_demo
     from .export.surgery import Examination
     from .inspection import Inspection, inspect
     from .measurement import check
@@ -32,11 +36,13 @@ if TYPE_CHECKING:
     from .runtime.build import BuildOptions
     from .runtime.check import Report
     from .runtime.doctor import Diagnosis, doctor
+    from .side_by_side import Comparison, report
 
 __all__ = [
     "Bench",
     "BuildOptions",
     "Bundle",
+    "Comparison",
     "Diagnosis",
     "Examination",
     "Frame",
@@ -64,13 +70,17 @@ __all__ = [
     "models",
     "package",
     "recipe",
+    "report",
     "run",
+    "run_demo",
     "set_precisions",
     "store_reference",
     "targets",
     "write_inlined",
 ]
 __version__ = "0.1.0"
+
+logging.getLogger(__name__).addHandler(logging.NullHandler())
 
 # Module → the public names that live there. No name may be that of a folder or file of `maskrt/`.
 _NAMES_IN = {
@@ -79,6 +89,7 @@ _NAMES_IN = {
     ".compiling.inlined": "write_inlined",
     ".compiling.recipe_edit": "recipe set_precisions",
     ".core": "Bundle InputSpec Instances MaskrtError Precision Target",
+    ".demo.run": "run_demo",
     ".export.surgery": "Examination",
     ".inspection": "Inspection inspect",
     ".packaging.package": "Package package",
@@ -90,6 +101,7 @@ _NAMES_IN = {
     ".runtime.build": "BuildOptions",
     ".runtime.check": "Report",
     ".runtime.doctor": "Diagnosis doctor",
+    ".side_by_side": "Comparison report",
 }
 _HOME_OF = {name: home for home, names in _NAMES_IN.items() for name in names.split()}
 

@@ -10,7 +10,7 @@ from .core import TARGETS, Target
 from .core.cards import CARDS
 from .core.target import RTX_SMS
 from .export.zoo import TIMM_PREFIX, ZOO
-from .export.zoo.known_weights import ONNX_FILES, TORCHVISION, weights_of
+from .export.zoo.known_weights import ONE_PASS_FILES, ONNX_FILES, TORCHVISION, weights_of
 
 __all__ = ["ModelFacts", "TargetFacts", "models", "targets"]
 
@@ -44,7 +44,7 @@ class ModelFacts:
         kind: `"torchvision"`, `"maskrt"`, `"timm"` (any name of timm's in the place of `NAME`) or
             `"onnx"`.
         model: the words for `compile`; of an ONNX file, who wrote it and how.
-        weights: whose weights fit; of an ONNX file, which opsets, or empty if that does not matter.
+        weights: whose weights fit; of an ONNX file, which of them, or empty if all.
     """
 
     kind: str
@@ -70,6 +70,7 @@ def models() -> tuple[ModelFacts, ...]:
         *(ModelFacts("maskrt", f"maskrt:{name}", weights_of(name)) for name in sorted(ZOO)),
         ModelFacts("timm", f"maskrt:{TIMM_PREFIX}NAME", weights_of(TIMM_PREFIX)),
         *(ModelFacts("onnx", exporter, opsets) for exporter, opsets in ONNX_FILES.items()),
+        *(ModelFacts("onnx", writer, limits) for writer, limits in ONE_PASS_FILES.items()),
     )
 
 

@@ -5,7 +5,7 @@ Of an ONNX file that another exporter wrote, what surgery recognises in it and w
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, overload
 
@@ -13,10 +13,13 @@ from .calib import Recipe
 from .calib.bundled import read_model
 from .core import Bundle, BundleError, Precision, Target
 from .core.bundle import RECIPE, REPORT, SEARCH
+from .core.bundle_content import complete
+from .core.bundle_files import CompleteEngine, CompletePrepared
 from .core.operator_names import operator_of
 from .export.surgery import Examination, examine
 from .runtime.build.prepared_text import build_command
 from .runtime.cuda_device import can_run
+from .side_by_side import reports_of
 
 __all__ = [
     "EngineFacts",
@@ -127,6 +130,7 @@ class Inspection:
         calibration: how ranges were found and improved (`recipe.json`); None without a recipe.
         search: what was tried to keep a budget (`search.json`); None without one.
         report: the last check's report (`report/report.json`); None without one.
+        reports: the last report of each engine, such as `"cpu@int8"`.
         engines: those that are built.
         prepared: those that a device builds.
         graph: None where it was not asked for.
@@ -141,6 +145,7 @@ class Inspection:
     prepared: tuple[PreparedFacts, ...]
     graph: GraphFacts | None = None
     recipe: RecipeFacts | None = None
+    reports: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 @overload
@@ -177,32 +182,24 @@ def inspect(path: Bundle | Path | str) -> Inspection | Examination:
 
 def inspect_bundle(bundle: Bundle, *, whole: bool) -> Inspection:
     """Return what a bundle holds; without `whole`, not what takes a look at the graph."""
-    recipe = bundle.read_json(RECIPE) if RECIPE in bundle else None
+    recipe = Recipe.from_json(bundle.read_json(RECIPE)) if RECIPE in bundle else None
     return Inspection(
         bundle=bundle,
-        calibration=_calibration(recipe),
+        calibration=recipe.calibration if recipe is not None else None,
         search=bundle.read_json(SEARCH) if SEARCH in bundle else None,
         report=bundle.read_json(REPORT) if REPORT in bundle else None,
         engines=tuple(_engine(bundle, name) for name in bundle.engines()),
         prepared=tuple(_prepared(bundle, name) for name in bundle.prepared()),
         graph=_graph(bundle) if whole else None,
         recipe=_recipe(recipe) if whole and recipe is not None else None,
+        reports=reports_of(bundle),
     )
 
 
-def _calibration(recipe: Any) -> Mapping[str, Any] | None:
-    if recipe is None:
-        return None
-    return recipe.get("calibration", {}) if isinstance(recipe, dict) else {}
-
-
 def _engine(bundle: Bundle, name: str) -> EngineFacts:
-    info = bundle.read_json(f"engines/{name}/engine.json")
-    missing = [key for key in ("precision", "bytes", "build_seconds") if key not in info]
-    if missing:
-        raise BundleError(
-            f"engines/{name}/engine.json does not say {missing[0]}: build the engine again."
-        )
+    file = f"engines/{name}/engine.json"
+    info = bundle.read_json(file)
+    complete(info, CompleteEngine, file, bundle.path)
     return EngineFacts(
         name=name,
         precision=Precision.parse(info["precision"]),
@@ -216,7 +213,9 @@ def _engine(bundle: Bundle, name: str) -> EngineFacts:
 
 
 def _prepared(bundle: Bundle, name: str) -> PreparedFacts:
-    info = bundle.read_json(f"engines/{name}/prepared.json")
+    file = f"engines/{name}/prepared.json"
+    info = bundle.read_json(file)
+    complete(info, CompletePrepared, file, bundle.path)
     segments = info["segments"]
     return PreparedFacts(
         name=name,
@@ -236,8 +235,7 @@ def _graph(bundle: Bundle) -> GraphFacts:
     return GraphFacts(len(nodes), dict(kinds.most_common()))
 
 
-def _recipe(data: Any) -> RecipeFacts:
-    recipe = Recipe.from_json(data)
+def _recipe(recipe: Recipe) -> RecipeFacts:
     asked = recipe.precision
     wanted = Precision.INT8 if asked is Precision.MIXED else asked
     return RecipeFacts(

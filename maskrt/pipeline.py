@@ -64,6 +64,8 @@ def compile(
     keep: Mapping[str, Precision | str] | None = None,
     keep_outputs: bool = False,
     max_ap_drop: float | None = None,
+    max_ap75_drop: float | None = None,
+    max_class_drop: float | None = None,
     images: Path | str | None = None,
     annotations: Path | str | None = None,
     class_names: Sequence[str] | None = None,
@@ -107,6 +109,9 @@ def compile(
         max_ap_drop: largest loss of box or mask AP (0 to 100) against FP32 that is accepted, by
             every target that this machine can run; the others are built and not measured. For INT8
             and mixed precision the fastest recipe inside it is searched.
+        max_ap75_drop: the same of AP75, beside `max_ap_drop`: engines are held to it when they are
+            built, and the search is not led by it.
+        max_class_drop: the same of the AP of each class.
         images: folder of the pictures in `annotations`, to measure that loss on.
         annotations: COCO instances JSON.
         class_names: one a label, background included, if the weights do not tell.
@@ -155,7 +160,9 @@ def compile(
         ),
         recipe,
         places,
-        Judged.of(recipe, places, images, annotations, max_ap_drop),
+        Judged.of(
+            recipe, places, images, annotations, max_ap_drop, max_ap75_drop, max_class_drop
+        ),
     )  # fmt: skip
     if asked.judged is None:
         _refuse_idle(images, annotations, "max_ap_drop: give that, too")

@@ -1,6 +1,6 @@
 """Running engines: pictures in, instances out.
 
-    session.py      the engine with everything around it: `open_session`, `Session.predict`
+    session.py      the engine with everything around it: `Session.predict`;  open.py  opening it
     stream.py       pictures read ahead of the engine: `Session.predict_stream`
     in_flight.py    batches of a stream through a device, one uploaded while one is computed
     backends/       what executes an engine; build/ what makes one
@@ -22,9 +22,10 @@ Imported by the rooms of `maskrt/`; imports `plugins` and `core`.
 from .backends import Backend, NullBackend, choose_target, open_backend
 from .images import as_image, list_images, read_image
 from .letterbox import Placement, letterbox, letterbox_batches, placed_batches
+from .open import open_session
 from .paste import paste_masks
 from .pictures import Picture, load_picture
-from .session import STAGES, Session, open_session
+from .session import STAGES, Session
 from .stream import Frame
 
 __all__ = [

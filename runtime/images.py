@@ -13,6 +13,7 @@ Anything else is an `InputError` of one sentence that names the file and what to
 """
 
 import errno
+import functools
 import struct
 import warnings
 from pathlib import Path
@@ -20,14 +21,12 @@ from typing import Any
 
 import numpy as np
 
-from ..core import InputError, require
+from ..core import InputError, counted, require
 
-__all__ = ["SUFFIXES", "as_image", "from_pillow", "list_images", "read_image"]
+__all__ = ["as_image", "from_pillow", "list_images", "passed_over", "read_image", "suffixes"]
 
-SUFFIXES = frozenset(
-    (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
-)
-"""File name endings, in lower case, that `list_images` takes for pictures."""
+_NO_PHOTOGRAPHS = frozenset((".eps", ".ps", ".mpeg", ".mpg"))
+"""Endings of what Pillow knows and opens by another program, or not at all."""
 
 _REFUSALS = (errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.EIO, errno.EMFILE, errno.ENFILE)
 """Of the system, whatever is in the file; a decoder in a damaged one makes other errors."""
@@ -119,11 +118,33 @@ def as_image(array: Any) -> np.ndarray:
     return np.ascontiguousarray(array)
 
 
-def list_images(folder: Path | str) -> list[Path]:
-    """Return the pictures directly inside `folder`, sorted by name.
+@functools.cache
+def suffixes() -> frozenset[str]:
+    """Return the file name endings, in lower case, of the formats that Pillow decodes here.
 
-    Subfolders are not searched, so that results written below a folder are never read as input, and
-    hidden files are left out. Files are known by their ending (see `SUFFIXES`), in any case.
+    Stubs, which only recognise a format, are none of them.
+    """
+    pillow = require("PIL.Image", "read pictures")
+    stub = require("PIL.ImageFile", "read pictures").StubImageFile
+    known = pillow.registered_extensions()
+    decoded = {
+        kind
+        for kind, (factory, _) in pillow.OPEN.items()
+        if not (isinstance(factory, type) and issubclass(factory, stub))
+    }
+    if "JPEG" in decoded:
+        decoded.add("MPO")  # which Pillow's JPEG reader opens, so it has no reader of its own
+    return (
+        frozenset(end.lower() for end, kind in known.items() if kind in decoded) - _NO_PHOTOGRAPHS
+    )
+
+
+def list_images(folder: Path | str, recursive: bool = False) -> list[Path]:
+    """Return the pictures inside `folder`, sorted by name.
+
+    Subfolders are searched only if `recursive`, so that results written below a folder are not read
+    as input; hidden files and folders are left out. Files are known by their ending (`suffixes`),
+    in any case.
 
     Raises:
         InputError: the folder does not exist, is a file, or holds no picture.
@@ -132,15 +153,43 @@ def list_images(folder: Path | str) -> list[Path]:
     if not root.is_dir():
         what = "is a file, not a folder" if root.exists() else "does not exist"
         raise InputError(f"{root} {what}: name a folder of pictures.")
-    files = [f for f in root.iterdir() if f.suffix.lower() in SUFFIXES and f.is_file()]
-    found = sorted(f for f in files if not f.name.startswith("."))
+    found = sorted(file for file in _files(root, recursive) if file.suffix.lower() in suffixes())
     if not found:
-        endings = ", ".join(sorted(SUFFIXES))
+        searched = "subfolders were searched" if recursive else "subfolders are not searched"
         raise InputError(
-            f"{root} holds no picture (a file ending in {endings}; subfolders are not searched): "
-            "name a folder that does."
+            f"{root} holds no picture in a format that Pillow reads here ({searched}; "
+            f"{passed_over(root, recursive) or 'nothing is in it'}): name a folder that does."
         )
     return found
+
+
+def passed_over(folder: Path | str, recursive: bool = False) -> str:
+    """Return what `list_images` passes over in a folder, counted and named; empty if nothing."""
+    root = Path(folder)
+    others = sorted(f.name for f in _files(root, recursive) if f.suffix.lower() not in suffixes())
+    inside = [f.name for f in root.iterdir() if f.is_dir() and not f.name.startswith(".")]
+    parts = [_named(others, "file that is no picture by its ending")]
+    if not recursive:
+        parts.append(_named(sorted(inside), "subfolder that is not searched"))
+    return "; ".join(filter(None, parts))
+
+
+def _named(names: list[str], kind: str) -> str:
+    if not names:
+        return ""
+    noun, _, rest = kind.partition(" that is ")
+    shown = ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
+    return f"{counted(len(names), noun)}, {rest}: {shown}"
+
+
+def _files(root: Path, recursive: bool) -> list[Path]:
+    """Return the files that are not hidden, nor in a hidden folder."""
+    inside = root.rglob("*") if recursive else root.iterdir()
+    return [
+        file
+        for file in inside
+        if file.is_file() and not any(p.startswith(".") for p in file.relative_to(root).parts)
+    ]
 
 
 def _check_file(file: Path) -> None:

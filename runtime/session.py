@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 import numpy as np
 
 from ..core import (
-    Bundle,
     InputError,
     InputSpec,
     Instances,
@@ -28,7 +27,7 @@ from ..core import (
 )
 from ..core.closes import Closes
 from ..core.masks import MaskFrame, MaskPaste
-from .backends import Backend, choose_target, open_backend
+from .backends import Backend
 from .in_flight import in_flight
 from .letterbox import Placement, fill_batch, letterbox
 from .packed import PackedMasks
@@ -41,7 +40,7 @@ if TYPE_CHECKING:
     from .cuda import FrameSlots
     from .cuda.frame import Frames
 
-__all__ = ["STAGES", "Session", "open_session"]
+__all__ = ["STAGES", "Session"]
 
 _OnePicture = TypeVar("_OnePicture", bound=Picture)  # a list[Path] is no list[Picture]
 
@@ -120,22 +119,30 @@ class Session(Closes):
         return timings
 
     @overload
-    def predict(self, images: list[Picture] | tuple[Picture, ...]) -> list[Instances]: ...
+    def predict(
+        self, images: list[Picture] | tuple[Picture, ...], *, min_score: float = 0.0
+    ) -> list[Instances]: ...
 
     @overload
-    def predict(self, images: list[_OnePicture]) -> list[Instances]: ...
+    def predict(self, images: list[_OnePicture], *, min_score: float = 0.0) -> list[Instances]: ...
 
     @overload
-    def predict(self, images: Picture) -> Instances: ...
+    def predict(self, images: Picture, *, min_score: float = 0.0) -> Instances: ...
 
     def predict(
-        self, images: "Picture | list[Picture] | list[_OnePicture] | tuple[Picture, ...]"
+        self,
+        images: "Picture | list[Picture] | list[_OnePicture] | tuple[Picture, ...]",
+        *,
+        min_score: float = 0.0,
     ) -> Instances | list[Instances]:
         """Find the instances in one picture, or in each of a list.
 
         Args:
             images: a path, a uint8 `[H, W, 3]` RGB array, a PIL image, a tensor (`pictures.py`), or
-                a list of them of any length: it is cut into batches of the engine's size.
+                a list of them of any length: it is cut into batches of the engine's size. A tensor
+                may be `[3, H, W]`; floats and `[B, …]` are refused, since nothing says what range
+                or size they were brought to: the engine normalises and resizes.
+            min_score: instances below it are left out.
 
         Returns:
             One `Instances` for one picture, a list for a list, in pixels of the picture.
@@ -147,8 +154,9 @@ class Session(Closes):
         self._local.timings = dict.fromkeys(STAGES, 0.0)
         if isinstance(images, list | tuple):
             groups = range(0, len(images), self.spec.batch)
-            return [r for at in groups for r in self._batch(images[at : at + self.spec.batch])]
-        return self._batch([images])[0]
+            found = [r for at in groups for r in self._batch(images[at : at + self.spec.batch])]
+            return [one.above(min_score) for one in found]
+        return self._batch([images])[0].above(min_score)
 
     def predict_stream(
         self, source: Iterable[Picture] | Path | str, *, prefetch: int = 2
@@ -345,55 +353,3 @@ def _check_device(slots: "FrameSlots | None", **others: object) -> None:
             f"a session whose GPU letterboxes and pastes takes no {given[0]}: open it without "
             "on_device."
         )
-
-
-def which_engine(
-    bundle: Bundle, target: Target | str | None, precision: Precision | str | None
-) -> tuple[Target, Precision]:
-    """Return what `open_session` opens for these arguments."""
-    wanted = bundle.manifest.precision if precision is None else Precision.parse(precision)
-    return choose_target(bundle, wanted) if target is None else Target.parse(target), wanted
-
-
-def open_session(
-    bundle: Bundle | Path | str,
-    target: Target | str | None = None,
-    precision: Precision | str | None = None,
-    *,
-    threads: int | None = None,
-    on_device: bool = False,
-) -> Session:
-    """Open an engine of a bundle.
-
-    Args:
-        bundle: the bundle or its folder.
-        target: where to run; None is the best that this machine can run.
-        precision: of the engine; None is the bundle's own.
-        threads: CPU threads an operator may use; None is one a physical core.
-        on_device: letterbox and paste on the GPU, too, in one CUDA graph with the engine. Tested on
-            the CPU, and never yet run on a GPU.
-
-    Raises:
-        BundleError: the bundle has no such engine, or a damaged one.
-        UnsupportedTargetError: this machine cannot run it.
-        MissingDependencyError: what runs it is not installed.
-    """
-    opened = Bundle.open(bundle)
-    manifest = opened.manifest
-    chosen, wanted = which_engine(opened, target, precision)
-    if on_device and not manifest.input.is_plain:
-        raise UsageError(
-            f"pictures of {opened.path} are placed {manifest.input.placing.value} and resized "
-            f"{manifest.input.resampling.value}, and the GPU's letterbox places top_left and "
-            "resizes antialiased: leave on_device out, and the CPU letterboxes."
-        )
-    backend = open_backend(opened, chosen, wanted, threads=threads, on_device=on_device)
-    return Session(
-        backend,
-        manifest.input,
-        class_names=manifest.class_names,
-        target=chosen,
-        precision=wanted,
-        mask_frame=manifest.mask_frame,
-        mask_paste=manifest.mask_paste,
-    )

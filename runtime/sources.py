@@ -6,7 +6,7 @@
 | folder | paths of the pictures directly inside, by name |
 | pattern with `*`, `?` or `[` | paths of matching pictures, by name; `**` goes into subfolders |
 | video file (by its ending) | its frames, uint8 `[H, W, 3]` RGB |
-| `camera:N`, `/dev/videoN` | frames of a camera, without end |
+| `camera:N`, `/dev/videoN`, `N` (if there is no such file) | frames of a camera, without end |
 | `rtsp://…`, `http://…`, `https://…`, `udp://…` | frames of a network stream |
 | `… ! … ! appsink` | frames of a GStreamer pipeline, as a Jetson's CSI cameras need it |
 
@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 
 from ..core import InputError, require
-from .images import SUFFIXES, as_image, list_images
+from .images import as_image, list_images, suffixes
 from .pictures import Picture, is_picture
 
 __all__ = ["VIDEO_SUFFIXES", "Video", "is_video", "list_sources", "pictures_of"]
@@ -42,7 +42,7 @@ _SECRET = re.compile(r"([a-z]+://)[^/\s]*@", re.IGNORECASE)
 _SECRET_VALUE = re.compile(  # of IP cameras, and of signed addresses
     r"(?<![a-z])((?:pass\w*|pwd?|token|secret|key|auth\w*|sig\w*)=)[^&#/\s]*", re.IGNORECASE
 )
-_CAMERA = re.compile(r"camera:(\d+)")
+_CAMERA = re.compile(r"(?:camera:|/dev/video)?(\d{1,4})")
 
 
 def is_video(source: Path | str) -> bool:
@@ -50,13 +50,19 @@ def is_video(source: Path | str) -> bool:
     name = str(source)
     return bool(
         _is_opened_by_name(name)
-        or _CAMERA.fullmatch(name)
+        or _camera(name) is not None
         or name.startswith("/dev/video")
         or Path(name).suffix.lower() in VIDEO_SUFFIXES
     )
 
 
-def list_sources(source: Path | str) -> list[Path]:
+def _camera(name: str) -> int | None:
+    """Return the number of the camera that a name means; a number alone may also be a file."""
+    found = _CAMERA.fullmatch(name)
+    return None if found is None or (name.isdecimal() and Path(name).exists()) else int(found[1])
+
+
+def list_sources(source: Path | str, recursive: bool = False) -> list[Path]:
     """Return the picture files that a file, folder or pattern names; see the module's table.
 
     Raises:
@@ -64,11 +70,11 @@ def list_sources(source: Path | str) -> list[Path]:
     """
     path = Path(source)
     if path.is_dir():
-        return list_images(path)
+        return list_images(path, recursive)
     if path.exists() or not glob.has_magic(str(source)):
         return [path]
     found = sorted(Path(name) for name in glob.glob(str(source), recursive=True))
-    pictures = [p for p in found if p.suffix.lower() in SUFFIXES and p.is_file()]
+    pictures = [p for p in found if p.suffix.lower() in suffixes() and p.is_file()]
     if not pictures:
         raise InputError(f"no picture matches {source}: check the pattern.")
     return pictures
@@ -110,7 +116,7 @@ class Video:
         """Name a video; nothing is opened yet."""
         self.source = str(source)
         self.name = self.source
-        self.is_file = not (_CAMERA.fullmatch(self.source) or _is_opened_by_name(self.source))
+        self.is_file = not (_camera(self.source) is not None or _is_opened_by_name(self.source))
         if _is_opened_by_name(self.source):
             self.name = _SECRET_VALUE.sub(r"\1***", _SECRET.sub(r"\1", self.source))
 
@@ -150,7 +156,7 @@ class Video:
 
     def _open(self) -> Any:
         cv2 = require("cv2", "read videos")
-        camera, piped = _CAMERA.fullmatch(self.source), _PIPELINE.fullmatch(self.source)
+        camera, piped = _camera(self.source), _PIPELINE.fullmatch(self.source)
         if self.is_file and not Path(self.source).exists():
             raise InputError(f"{self.name} does not exist: check the path of the video.")
         if piped and not cv2.videoio_registry.hasBackend(cv2.CAP_GSTREAMER):
@@ -160,7 +166,7 @@ class Video:
             )
         with _quiet(cv2):
             given = (self.source, cv2.CAP_GSTREAMER) if piped else (self.source,)
-            capture = cv2.VideoCapture(*((int(camera[1]),) if camera else given))
+            capture = cv2.VideoCapture(*(given if camera is None else (camera,)))
         if not capture.isOpened():
             capture.release()
             raise InputError(

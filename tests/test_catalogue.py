@@ -107,5 +107,6 @@ def test_the_verbs_print_all_of_it(capsys: pytest.CaptureFixture[str]) -> None:
     assert ended.value.code == 0
     shown = capsys.readouterr().out
     for facts in maskrt.models():
-        row = rf"{re.escape(facts.model.replace('`', ''))} +{re.escape(facts.weights or '-')}"
+        model, weights = (text.replace("`", "") for text in (facts.model, facts.weights))
+        row = rf"{re.escape(model)} +{re.escape(weights or '-')}"
         assert re.search(row, shown), facts

@@ -4,10 +4,12 @@ Ultralytics writes its class names as a Python dictionary, others as JSON; both 
 """
 
 import ast
-import json
+import contextlib
 from dataclasses import dataclass
 
 import onnx
+
+from ...core.typed_files import plain_json
 
 __all__ = ["Hints", "hints_of"]
 
@@ -58,10 +60,8 @@ def _names(text: str) -> tuple[str, ...] | None:
 
 
 def _read(text: str) -> object:
-    try:
-        return json.loads(text)
-    except ValueError:
-        pass
+    with contextlib.suppress(ValueError):
+        return plain_json(text)
     try:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError, MemoryError, RecursionError, TypeError):

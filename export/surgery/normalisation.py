@@ -5,7 +5,6 @@ runtime does before: among `pipeline.tasks[].transforms[]` a step `Normalize` wi
 of pictures from 0 to 255, and `to_rgb`, false where the network takes blue, green, red.
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,8 @@ from typing import Any
 import numpy as np
 
 from ...core import InputError, UsageError
+from ...core.typed import fault
+from ...core.typed_files import plain_json
 from .declined import Declined
 
 __all__ = [
@@ -107,13 +108,15 @@ def normalisation_beside(path: Path) -> Normalisation | None:
     if not file.is_file():
         return None
     try:
-        steps = list(_steps(json.loads(file.read_text(encoding="utf-8"))))
-        (step,) = steps
+        found = plain_json(file.read_bytes())
+        if (wrong := fault(found, Any)) is not None:  # too deep, for one
+            raise ValueError(wrong)
+        (step,) = _steps(found)
         mean, std = (np.array(step[key], np.float64) for key in ("mean", "std"))
         if mean.shape != (3,) or std.shape != (3,) or not (std > 0).all():
             raise ValueError
         return Normalisation(mean, std, not step.get("to_rgb", True), f"{NAME} beside the file")
-    except (ValueError, KeyError, TypeError, AttributeError, UnicodeDecodeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(
             f"{file} does not say how pictures are normalised: it needs one step of the type "
             "Normalize with three numbers each as mean and std, of pictures from 0 to 255; mend "

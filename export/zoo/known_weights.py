@@ -2,12 +2,13 @@
 
 `TORCHVISION` are torchvision's builders of a known family, `WEIGHTS` the projects whose files load
 into a model of `ZOO` by the longest beginning of its name, `ONNX_FILES` whose ONNX files surgery
-reads. `docs/weights.md` and `docs/surgery.md` say more of each row, and how it was tried.
+reads, `ONE_PASS_FILES` those of networks of one pass. `docs/weights.md` and `docs/surgery.md` say
+more of each row, and how it was tried.
 """
 
 from __future__ import annotations
 
-__all__ = ["ONNX_FILES", "TORCHVISION", "WEIGHTS", "weights_of"]
+__all__ = ["ONE_PASS_FILES", "ONNX_FILES", "TORCHVISION", "WEIGHTS", "weights_of"]
 
 TORCHVISION = (
     "fasterrcnn_mobilenet_v3_large_320_fpn",
@@ -45,6 +46,14 @@ ONNX_FILES: dict[str, str] = {
     "NVIDIA's detectron2 sample (`EfficientNMS_TRT`, `PyramidROIAlign_TRT`)": "",
     "`BatchedNMS_TRT`, `BatchedNMSDynamic_TRT`, `ROIAlign_TRT`, `ResizeNearest_TRT` in such "
     "graphs": "",
+}
+
+# Read by what they compute as well; docs/yolo_seg.md, docs/detr_seg.md.
+ONE_PASS_FILES: dict[str, str] = {
+    "YOLOv8, 9, 11, 12 and 26-seg (Ultralytics)": "static",
+    "YOLOv5-seg, YOLOv7-seg": "static",
+    "RF-DETR Seg": "static",
+    "D-FINE-seg, EC-seg": "static",
 }
 
 

@@ -5,13 +5,28 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..core import Bundle, BundleError, Precision, Progress, StorageError, Target, silent
-from ..core.bundle import REPORT
 from ..runtime.check import BUDGETED, CocoDataset, Report, drop_interval, render_html
-from .category_numbers import BY_NAME, numbered
+from ..runtime.check.confusion import CONFIDENT
+from .category_numbers import doubt, numbered
+from .provenance import provenance
 from .references import check_named
 from .runs import STORED, Ran, Reference, Run, RunRequest, find_reference, run_here
 
-__all__ = ["Measured", "measure", "store_reference"]
+__all__ = ["Budgets", "Measured", "measure", "report_folder", "store_reference"]
+
+
+class Budgets(NamedTuple):
+    """How much may be lost against the reference, points of 0 to 100; None judges nothing.
+
+    Attributes:
+        ap: of box AP, and of mask AP.
+        ap75: of box AP75, and of mask AP75.
+        by_class: of each class's box AP, and of its mask AP.
+    """
+
+    ap: float | None = None
+    ap75: float | None = None
+    by_class: float | None = None
 
 
 class Measured(NamedTuple):
@@ -35,24 +50,32 @@ def measure(
     target: Target | str | None = None,
     precision: Precision | str | None = None,
     max_ap_drop: float | None = None,
+    max_ap75_drop: float | None = None,
+    max_class_drop: float | None = None,
     weights: Path | str | None = None,
     model: str | None = None,
     explain: bool = False,
     run: Run = run_here,
+    command: str = "",
     progress: Progress = silent,
 ) -> Measured:
     """Measure an engine against its reference, and write the report into the bundle.
 
-    `run` runs both models. The other arguments are those of `maskrt.check`.
+    It is written to `report/<target>@<precision>/`, where the report of no other engine is, and
+    again to `report/`, which has the newest of all.
+
+    `run` runs both models; `command` is what the user said. The other arguments are those of
+    `maskrt.check`.
     """
     check_named(weights, model)
     given, dataset = dataset, numbered(bundle.manifest, dataset)
     opened = dict(bundle.digests)
     infos = _engine_infos(bundle)  # now: another program may remove the engine while it is measured
     ran = run(RunRequest(bundle, dataset, target, precision, weights, model), progress)
-    report = _report(bundle, ran, max_ap_drop, infos)
-    if dataset is not given:
-        report = replace(report, note=f"{report.note} {BY_NAME}".strip())
+    budgets = Budgets(max_ap_drop, max_ap75_drop, max_class_drop)
+    report = _report(bundle, ran, budgets, infos, given, command)
+    said = (report.note, dataset.numbering, doubt(bundle.manifest, dataset, report.reference or {}))
+    report = replace(report, note=" ".join(filter(None, said)))
     if explain:
         from .explanation import explain as explained
 
@@ -61,16 +84,23 @@ def measure(
             progress=progress,
         )  # fmt: skip
         report = replace(report, **how)
-    page = render_html(report, ran.worst.pictures())
+    page = render_html(report, ran.worst.triples())
     engine = bundle.engine_folder(ran.target, ran.precision) + "/"
     try:
         with bundle.edit() as staged:
             _check_same_engine(staged, opened, engine)
-            staged.write(REPORT, report.to_json())
-            staged.write("report/report.html", page)
+            for folder in (report_folder(report), "report"):
+                staged.write(f"{folder}/report.json", report.to_json())
+                staged.write(f"{folder}/report.html", page)
     except (BundleError, StorageError) as error:
         return Measured(report, page, str(error))
     return Measured(report, page)
+
+
+def report_folder(report: Report) -> str:
+    """Return where in a bundle the reports of this engine are, such as `report/cpu@int8`."""
+    foretold = "" if report.foretold is None else "-foretold"
+    return f"report/{report.target}@{report.precision}{foretold}"
 
 
 def _check_same_engine(bundle: Bundle, opened: dict[str, str], engine: str) -> None:
@@ -87,7 +117,12 @@ def _check_same_engine(bundle: Bundle, opened: dict[str, str], engine: str) -> N
 
 
 def _report(
-    bundle: Bundle, ran: Ran, max_ap_drop: float | None, infos: dict[str, dict[str, Any]]
+    bundle: Bundle,
+    ran: Ran,
+    budgets: Budgets,
+    infos: dict[str, dict[str, Any]],
+    dataset: CocoDataset,
+    command: str,
 ) -> Report:
     no_engine_ran = ran.foretold is not None
     info = {} if no_engine_ran else infos[bundle.engine_folder(ran.target, ran.precision)]
@@ -99,7 +134,9 @@ def _report(
         latency_ms=ran.latency_ms,
         reference=ran.reference.evaluator.metrics(),
         reference_name=ran.reference.name,
-        budget=max_ap_drop,
+        budget=budgets.ap,
+        ap75_budget=budgets.ap75,
+        class_budget=budgets.by_class,
         note=info.get("note", "") if ran.foretold is None else _foretold_note(ran),
         classes=ran.evaluator.class_metrics(),
         reference_classes=ran.reference.evaluator.class_metrics(),
@@ -107,7 +144,21 @@ def _report(
         confidence=_confidence(ran),
         engine={**ran.about, **_size(info)},
         foretold=ran.foretold,
-    )
+        curves=ran.evaluator.curves(),
+        reference_curves=ran.reference.evaluator.curves(),
+        confusion=ran.evaluator.confusion(),
+        reference_confusion=ran.reference.evaluator.confusion(),
+        reference_latency_ms=dict(ran.reference.latency_ms),
+        labels={name: label for label, name in ran.evaluator.dataset.categories.items()},
+        provenance=provenance(
+            bundle, dataset, ran.target, ran.precision, about=ran.about, info=info,
+            thresholds={
+                "max_ap_drop": budgets.ap, "max_ap75_drop": budgets.ap75,
+                "max_class_drop": budgets.by_class, "confident_score": CONFIDENT,
+            },
+            command=command,
+        ),
+    )  # fmt: skip
 
 
 def store_reference(
@@ -115,6 +166,7 @@ def store_reference(
     *,
     images: Path | str,
     annotations: Path | str,
+    categories: Path | str | None = None,
     weights: Path | str | None = None,
     model: str | None = None,
     progress: Progress = silent,
@@ -128,7 +180,7 @@ def store_reference(
     """
     check_named(weights, model)
     opened = Bundle.open(bundle)
-    dataset = numbered(opened.manifest, CocoDataset.load(images, annotations))
+    dataset = numbered(opened.manifest, CocoDataset.load(images, annotations, categories))
     with opened.edit() as staged:
         staged.remove(STORED)
         reference = find_reference(staged, dataset, weights, progress, model=model)
@@ -142,6 +194,7 @@ def _confidence(ran: Ran) -> dict[str, dict[str, Any]]:
         kind: drop_interval(both[0].tables(kind), both[1].tables(kind), ran.images)
         for kind in BUDGETED
         if all(kind in evaluator.kinds for evaluator in both)
+        and both[0].tables(kind).categories()  # where all annotations are crowds there is no AP
     }
 
 
@@ -159,4 +212,4 @@ def _foretold_note(ran: Ran) -> str:
 
 
 def _size(info: dict[str, Any]) -> dict[str, Any]:
-    return {name: info[name] for name in ("bytes", "layers") if name in info}
+    return {name: info[name] for name in ("bytes", "layers", "kernels") if name in info}

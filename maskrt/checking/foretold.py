@@ -73,7 +73,7 @@ def run_as(request: RunRequest, progress: Progress) -> Ran:
     assert request.target is not None
     bundle, dataset, place = request.bundle, request.dataset, Target.parse(request.target)
     wanted = None if request.precision is None else Precision.parse(request.precision)
-    agreement, beside, worst = Agreement(), Agreement(), Worst()
+    agreement, beside, worst = Agreement(), Agreement(), Worst(dataset)
     with foretold_session(bundle, place, wanted) as session:
         reference = find_reference(bundle, dataset, request.weights, progress)
         engine = _engine_beside(bundle, dataset, wanted, progress)
@@ -81,8 +81,8 @@ def run_as(request: RunRequest, progress: Progress) -> Ran:
 
         def seen(entry: CocoImage, image: np.ndarray, found: Instances) -> None:
             expected = reference.results.of(entry.id, names)
-            bad = agreement.add(expected, found).disagreement
-            worst.add(entry, lambda: image, expected, found, bad)
+            compared = agreement.add(expected, found)
+            worst.add(entry, lambda: image, expected, found, compared)
             if engine is not None:
                 beside.add(found, engine.results.of(entry.id, names))
 

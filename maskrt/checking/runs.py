@@ -6,6 +6,7 @@ PyTorch model, if weights are given; results stored in the bundle for these very
 canonical FP32 graph.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -50,11 +51,13 @@ class Reference(NamedTuple):
         name: such as `"PyTorch FP32"`.
         results: its instances.
         evaluator: holds its metrics.
+        latency_ms: as of an engine; empty if it did not run here.
     """
 
     name: str
     results: StoredResults
     evaluator: CocoEvaluator
+    latency_ms: Mapping[str, float] = {}
 
 
 @dataclass(frozen=True)
@@ -106,14 +109,14 @@ def run_here(request: RunRequest, progress: Progress) -> Ran:
     """Run an engine and its reference on this machine; a `Run`."""
     bundle, dataset = request.bundle, request.dataset
     check_can_exist(bundle, request.target, request.precision)
-    agreement, worst = Agreement(), Worst()
+    agreement, worst = Agreement(), Worst(dataset)
     with open_session(bundle, request.target, request.precision) as session:
         reference = find_reference(bundle, dataset, request.weights, progress, model=request.model)
 
         def seen(entry: CocoImage, image: np.ndarray, found: Instances) -> None:
             expected = reference.results.of(entry.id, session.class_names)
-            bad = agreement.add(expected, found).disagreement
-            worst.add(entry, lambda: image, expected, found, bad)
+            compared = agreement.add(expected, found)
+            worst.add(entry, lambda: image, expected, found, compared)
 
         found = evaluate_session(session, dataset, "check", progress, seen=seen)
         place, asked, about = session.target, session.precision, session.describe()
@@ -145,7 +148,7 @@ def find_reference(
             session, dataset, "reference", progress,
             seen=lambda entry, _, instances: recorder.add(entry.id, instances),
         )  # fmt: skip
-    return Reference(name, recorder.finish(name, key), found.evaluator)
+    return Reference(name, recorder.finish(name, key), found.evaluator, found.latency_ms)
 
 
 def _reference_session(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.table import Table
 
+from .json_output import json_file_option, put
 from .options import (
     OUTPUT_FILE,
     bundle_argument,
@@ -40,7 +41,7 @@ __all__ = ["command"]
     help="The PyTorch weights that BUNDLE was compiled from: time PyTorch, too.",
 )  # fmt: skip
 @model_words_option
-@click.option("--json", "json_file", type=OUTPUT_FILE, help="Write the figures here.")
+@json_file_option(OUTPUT_FILE, "figures")
 @click.option("--plot", type=OUTPUT_FILE, metavar="FILE", help="Draw them: .svg or .png.")
 def command(
     bundle: Path,
@@ -55,9 +56,9 @@ def command(
     plot: Path | None,
 ) -> None:
     """Measure an engine of BUNDLE, from picture files to pasted masks."""
+    from ..core.whole_file import write_text
     from ..running.bench import bench
     from ..running.bench_chart import check_chart_name, write_chart
-    from ..runtime.check.report import write_text
 
     if plot is not None:
         check_chart_name(plot)
@@ -66,6 +67,7 @@ def command(
             bundle, target=target, precision=precision, runs=runs, images=images, weights=weights,
             model=model, on_device=on_device, progress=progress,
         )  # fmt: skip
+    put(found.to_json())
     if json_file is not None:
         write_text(json_file, json.dumps(found.to_json(), indent=2) + "\n")
     if plot is not None:

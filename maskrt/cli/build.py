@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ..core import Bundle, Target, UsageError
+from .json_output import json_option
 from .options import bundle_argument, console, precision_option, progress_bars
 from .summary import print_bundle
 
@@ -17,6 +18,7 @@ __all__ = ["command"]
 
 @click.command("build")
 @bundle_argument
+@json_option
 @click.option("--target", "targets", multiple=True, required=True,
               help="See maskrt targets; may be repeated.")  # fmt: skip
 @precision_option

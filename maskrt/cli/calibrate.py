@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from ..calib import DEFAULT_METHOD, METHODS
+from .json_output import json_option
 from .options import PRECISIONS, bundle_argument, improvement_options, keep_options, progress_bars
 from .summary import print_bundle
 
@@ -15,6 +16,7 @@ __all__ = ["command"]
 
 @click.command("calibrate")
 @bundle_argument
+@json_option
 @click.option(
     "--calibration", type=click.Path(path_type=Path), required=True, help="Folder of pictures."
 )

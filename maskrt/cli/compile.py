@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from ..calib import DEFAULT_METHOD, METHODS
+from .json_output import json_option
 from .made_bundle import make_and_print
 from .options import (
     PRECISIONS,
@@ -18,6 +19,7 @@ __all__ = ["command"]
 
 
 @click.command("compile")
+@json_option
 @model_options
 @click.option(
     "--calibration", type=click.Path(path_type=Path), help="Folder of pictures; INT8 needs it."
@@ -44,6 +46,12 @@ __all__ = ["command"]
     type=float,
     metavar="X",
     help="Largest loss of box or mask AP; the fastest recipe inside it is searched.",
+)
+@click.option(
+    "--max-ap75-drop", type=float, metavar="X", help="Beside it: largest loss of box or mask AP75."
+)
+@click.option(
+    "--max-class-drop", type=float, metavar="X", help="Beside it: largest loss of any class's AP."
 )
 @click.option(
     "--images", type=click.Path(path_type=Path), help="Annotated pictures to measure AP on."

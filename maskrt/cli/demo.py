@@ -7,6 +7,7 @@ import click
 from rich.table import Table
 
 from ..core import command as as_command
+from .json_output import json_option, put
 from .options import console, progress_bars
 from .summary import engine_layers, megabytes
 
@@ -19,6 +20,7 @@ _QUICK, _FULL = 16, 200
 
 
 @click.command("demo")
+@json_option
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), default=Path("build/demo.maskrt"),
     show_default=True, help="The bundle.",
@@ -32,6 +34,8 @@ def command(output: Path, pictures: int | None, quick: bool) -> None:
     count = pictures or (_QUICK if quick else _FULL)
     with progress_bars() as progress:
         bundle, rows, drawn = run_demo(output, pictures=count, progress=progress)
+    scenes = bundle.path.parent / "demo-scenes"
+    put({"bundle": bundle, "rows": rows, "drawn": drawn, "scenes": scenes})
     screen = console()
     screen.print(_table(rows, count))
     screen.print(
@@ -43,7 +47,6 @@ def command(output: Path, pictures: int | None, quick: bool) -> None:
             screen.print(f"{row.name}: {row.note}")
     screen.print(f"bundle    {bundle.path}")
     screen.print(f"pictures  {drawn[0].parent} ({len(drawn)} scenes, drawn by the INT8 engine)")
-    scenes = bundle.path.parent / "demo-scenes"
     check = as_command(
         "maskrt", "check", output, "--images", scenes / "images",
         "--annotations", scenes / "annotations.json",

@@ -1,12 +1,12 @@
 """`maskrt doctor`: what this machine and a bundle are, what is wrong with them, and the remedy."""
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 from rich.table import Table
 
+from .json_output import json_option, put
 from .options import console, progress_bars
 
 if TYPE_CHECKING:
@@ -17,9 +17,9 @@ __all__ = ["command"]
 
 @click.command("doctor")
 @click.argument("bundle", type=click.Path(path_type=Path), required=False)
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 @click.option("--known", is_flag=True, help="List the known failures with cause and fix.")
-def command(bundle: Path | None, as_json: bool, known: bool) -> int:
+def command(bundle: Path | None, known: bool) -> int:
     """Look at this machine, and at BUNDLE if given: what is wrong, why, and what to do.
 
     The exit status is 1 if something is broken.
@@ -27,15 +27,13 @@ def command(bundle: Path | None, as_json: bool, known: bool) -> int:
     from ..runtime.doctor import doctor
 
     if known:
-        _print_known(as_json)
+        _print_known()
         return 0
     with progress_bars():
         diagnosis = doctor(bundle)
-    if as_json:
-        click.echo(json.dumps(diagnosis.to_json(), indent=2))
-    else:
-        _print_machine(diagnosis.machine)
-        _print_findings(diagnosis)
+    put(diagnosis.to_json())
+    _print_machine(diagnosis.machine)
+    _print_findings(diagnosis)
     return 0 if diagnosis.healthy else 1
 
 
@@ -93,14 +91,10 @@ def _print_findings(diagnosis: "Diagnosis") -> None:
             screen.print(f"  run    {finding.command}")
 
 
-def _print_known(as_json: bool) -> None:
-    from dataclasses import asdict
-
+def _print_known() -> None:
     from ..runtime.doctor import FAILURES
 
-    if as_json:
-        click.echo(json.dumps({key: asdict(known) for key, known in FAILURES.items()}, indent=2))
-        return
+    put(FAILURES)
     screen = console()
     for known in FAILURES.values():
         screen.print(known.symptom, style="bold")

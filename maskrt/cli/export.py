@@ -9,6 +9,7 @@ from click.core import ParameterSource
 
 from ..core import Bundle
 from ..core.bundle import MANIFEST
+from .json_output import json_option, put
 from .made_bundle import make_and_print
 from .options import (
     OUTPUT_FILE,
@@ -22,6 +23,7 @@ __all__ = ["command"]
 
 
 @click.command("export")
+@json_option
 @partial(model_options, output_required=False)
 @click.option(
     "--inlined", type=OUTPUT_FILE, metavar="FILE.onnx",
@@ -64,6 +66,7 @@ def command(
     if inlined is not None:
         with progress_bars():
             write_inlined(bundle, inlined, precision=precision or "fp32")
+        put({"bundle": bundle, "inlined": inlined, "precision": precision or "fp32"})
         console().print(f"{inlined}: standard operators alone, at {precision or 'fp32'}.")
 
 
@@ -71,7 +74,7 @@ def _refuse_model_options(context: click.Context) -> None:
     """Raise `UsageError` for an option that says what a model is, where a bundle knows that."""
     for parameter in context.command.params:
         given = context.get_parameter_source(parameter.name or "") is ParameterSource.COMMANDLINE
-        if given and parameter.name not in ("model", "inlined", "precision"):
+        if given and parameter.name not in ("model", "inlined", "precision", "json"):
             raise click.UsageError(
                 f"MODEL is a bundle, which is not changed: leave {parameter.opts[0]} out."
             )

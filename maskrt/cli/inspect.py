@@ -3,18 +3,21 @@
 Of an ONNX file, what surgery recognises in it and where it stops: see `inspect_onnx.py`.
 """
 
+from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.table import Table
 
 from ..core import counted
 from .inspect_onnx import print_onnx
+from .json_output import json_option, put
 from .options import bundle_argument, console, progress_bars
-from .summary import print_inspection
+from .summary import inspected, print_inspection
 
 if TYPE_CHECKING:
+    from ..export.surgery import Examination
     from ..inspection import GraphFacts, RecipeFacts
 
 __all__ = ["command"]
@@ -22,6 +25,7 @@ __all__ = ["command"]
 
 @click.command("inspect")
 @bundle_argument
+@json_option
 def command(bundle: Path) -> None:
     """Show what BUNDLE holds: graph, operators, recipe and engines.
 
@@ -31,6 +35,7 @@ def command(bundle: Path) -> None:
 
     with progress_bars():
         found = inspect(bundle)
+    put(inspected(found) if isinstance(found, Inspection) else _examined(found))
     if not isinstance(found, Inspection):
         print_onnx(bundle, found)
         return
@@ -39,6 +44,12 @@ def command(bundle: Path) -> None:
         _print_graph(found.bundle.manifest.outputs, found.graph)
     if found.recipe is not None:
         _print_recipe(found.recipe)
+
+
+def _examined(found: "Examination") -> dict[str, Any]:
+    """Return what surgery says of a file, without the tensors of its stages."""
+    told = {field.name: getattr(found, field.name) for field in fields(found)}
+    return told | {"stages": found.stages is not None}
 
 
 def _print_graph(outputs: dict[str, tuple[int, ...]], graph: "GraphFacts") -> None:

@@ -5,17 +5,20 @@ from collections.abc import Iterable
 import click
 from rich.table import Table
 
+from .json_output import json_option, put
 from .options import console
 
 __all__ = ["command"]
 
 
 @click.command("models")
+@json_option
 def command() -> None:
     """List what MODEL may be, with the weights that fit."""
     from ..catalogue import models
 
     found, screen = models(), console()
+    put(found)
     named = [(facts.model, facts.weights) for facts in found if facts.kind != "onnx"]
     screen.print(_table(("MODEL", "weights that fit"), named))
     screen.print(
@@ -23,7 +26,7 @@ def command() -> None:
         "package.module:factory,\ncompiles if it is of one of these families."
     )
     files = [
-        (facts.model.replace("`", ""), facts.weights or "-")
+        (facts.model.replace("`", ""), facts.weights.replace("`", "") or "-")
         for facts in found
         if facts.kind == "onnx"
     ]

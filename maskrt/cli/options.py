@@ -23,6 +23,7 @@ from rich.text import Text
 from ..core import Placing, Resampling
 from ..core.masks import MaskPaste
 from ..core.words import for_terminal
+from . import json_output
 from .signs_of_life import SignsOfLife
 
 __all__ = [
@@ -84,8 +85,11 @@ class _Console(Console):
 
 
 def console() -> Console:
-    """Return the console that results are printed on (standard output), wide enough for a table."""
-    screen = _Console(highlight=False, markup=False, soft_wrap=True)
+    """Return the console that results are printed on (standard output), wide enough for a table.
+
+    With `--json` it prints nothing.
+    """
+    screen = _Console(highlight=False, markup=False, soft_wrap=True, quiet=json_output.asked())
     screen.width = max(screen.width, _TABLE_WIDTH)
     return screen
 

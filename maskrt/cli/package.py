@@ -5,6 +5,7 @@ from typing import Any
 
 import click
 
+from .json_output import json_option, put
 from .options import bundle_argument, console, precision_option, progress_bars
 
 __all__ = ["command"]
@@ -12,6 +13,7 @@ __all__ = ["command"]
 
 @click.command("package")
 @bundle_argument
+@json_option
 @click.option(
     "--triton", type=click.Path(path_type=Path), metavar="DIR",
     help="Write a model into this Triton model repository.",
@@ -29,6 +31,7 @@ def command(bundle: Path, **options: Any) -> None:
 
     with progress_bars():
         made = package(bundle, **options)
+    put(made)
     if made.command is not None:
         console().print(f"{made.folder}: serve it with {made.command}")
         return

@@ -6,6 +6,7 @@ import click
 from rich.table import Table
 
 from ..core import Bundle
+from .json_output import json_option, put
 from .options import bundle_argument, console, kept_layers, progress_bars
 
 __all__ = ["command"]
@@ -13,6 +14,7 @@ __all__ = ["command"]
 
 @click.command("recipe")
 @bundle_argument
+@json_option
 @click.option(
     "--set", "choices", multiple=True, metavar="LAYER=PRECISION", callback=kept_layers,
     help="Keep a layer, or all that match a pattern such as 'backbone.*', at fp16 or fp32; int8 "
@@ -31,6 +33,7 @@ def command(bundle: Path, choices: dict[str, str], keep_outputs: bool) -> None:
 
     with progress_bars():
         found = recipe(bundle, choices, keep_outputs=keep_outputs)
+    put({"layers": found.layers, "others": found.others})
     table = Table(box=None, padding=(0, 2), header_style="bold")
     for heading in ("layer", "precision", "reason"):
         table.add_column(heading)

@@ -2,21 +2,28 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
 from ..core import Bundle, Manifest, Placing, counted
 from ..core.masks import MaskFrame
+from .json_output import put
 from .options import console
 
 if TYPE_CHECKING:
     from ..inspection import EngineFacts, Inspection, PreparedFacts
 
 _SKIPPED_SHOWN = 5
+_COMPARED = {
+    "compared", "pictures", "instances", "violations", "worst_box_iou", "worst_score_difference",
+    "worst_mask_iou",
+}  # fmt: skip
+_CLASSES_SHOWN = 12
 _RUN_AGAIN = re.compile(r"\.\d+$")
 
-__all__ = ["engine_layers", "megabytes", "print_bundle", "print_inspection"]
+__all__ = ["engine_layers", "inspected", "megabytes", "print_bundle", "print_inspection"]
 
 _PLACED = {
     Placing.TOP_LEFT: "letterboxed",
@@ -29,7 +36,21 @@ def print_bundle(bundle: Bundle) -> None:
     """Print the bundle's model, fidelity and engines."""
     from ..inspection import inspect_bundle
 
-    print_inspection(inspect_bundle(bundle, whole=False))
+    found = inspect_bundle(bundle, whole=False)
+    put(inspected(found))
+    print_inspection(found)
+    if bundle.manifest.class_names is None:
+        console().print(
+            "  warning   there are no class names, so labels are matched with a data set's "
+            "categories by number alone: give --class-names FILE",
+            style="yellow",
+        )
+
+
+def inspected(found: "Inspection") -> dict[str, Any]:
+    """Return the document of `--json`: the manifest, and what else the bundle holds."""
+    held = {field.name: getattr(found, field.name) for field in fields(found)}
+    return {"manifest": found.bundle.manifest.to_json(), **held}
 
 
 def print_inspection(found: "Inspection") -> None:
@@ -42,6 +63,7 @@ def print_inspection(found: "Inspection") -> None:
     screen.print(f"  model     {model}, {_weights(manifest.source)}")
     size = f"{spec.batch} x {spec.height} x {spec.width} x 3 uint8 RGB"
     screen.print(f"  input     {size}, {_PLACED[spec.placing]}")
+    screen.print(f"  classes   {_classes(manifest)}", markup=False)
     if "masks" in manifest.outputs:
         screen.print(f"  masks     {_masks(manifest)}")
     screen.print(f"  fidelity  {_fidelity(manifest.fidelity)}")
@@ -61,12 +83,23 @@ def print_inspection(found: "Inspection") -> None:
         _print_calibration(found.calibration)
     if found.search is not None:
         screen.print(f"  search    {_search(found.search)}")
-    if found.report is not None:
-        screen.print(f"  accuracy  {_accuracy(found.report)}")
+    for name, report in found.reports.items():
+        screen.print(f"  accuracy  {_accuracy(report, name, report == found.report)}")
+        for line in _origin(report):
+            screen.print(f"            {line}")
     if found.engines:
         screen.print(_engines(found.engines))
     for prepared in found.prepared:
         _print_prepared(bundle, prepared)
+
+
+def _classes(manifest: Manifest) -> str:
+    """Name the classes, the first few of many; label 0 is the background."""
+    if manifest.class_names is None:
+        return "no names"
+    names = manifest.class_names[1:]
+    more = f", and {len(names) - _CLASSES_SHOWN} more" if len(names) > _CLASSES_SHOWN else ""
+    return f"{len(names)}: {', '.join(names[:_CLASSES_SHOWN])}{more}"
 
 
 def _masks(manifest: Manifest) -> str:
@@ -111,8 +144,10 @@ def _payoff(info: Mapping[str, Any]) -> str:
 
 def _program(info: Mapping[str, Any]) -> str:
     """Return what an engine launches, moves and holds, where its builder could count that."""
-    kernels, moved = info.get("kernels"), info.get("traffic_bytes") or {}
-    if not kernels or "floor" not in moved:
+    kernels, moved = info.get("kernels") or {}, info.get("traffic_bytes") or {}
+    if not {"convolution", "gemm", "other"} <= kernels.keys():
+        return ""
+    if not {"frame", "floor"} <= moved.keys():
         return ""
     heavy, other = kernels["convolution"] + kernels["gemm"], kernels["other"]
     held = info.get("device_memory_bytes")
@@ -213,34 +248,63 @@ def _search(found: Mapping[str, Any]) -> str:
     )
 
 
-def _accuracy(report: Mapping[str, Any]) -> str:
-    """Return AP and its change in one line, from the last check's report."""
-    drop = report["drop"] or {}
+def _accuracy(report: Mapping[str, Any], name: str, newest: bool) -> str:
+    """Return AP and its change in one line, from an engine's last report."""
+    from ..runtime.check.losses import in_words
+
+    drop = report.get("drop") or {}
     parts = []
     for kind in ("box", "mask"):
         if kind in report["metrics"]:
-            lost = drop.get(kind, {}).get("AP")
-            change = "" if lost is None else f" ({-lost:+.2f} against {report['reference_name']})"
-            parts.append(f"{kind} AP {report['metrics'][kind]['AP']:.2f}{change}")
+            lost, found = drop.get(kind, {}).get("AP"), report["metrics"][kind]["AP"]
+            change = "" if lost is None else f" ({in_words(lost)})"
+            parts.append(f"{kind} AP " + ("undefined" if found is None else f"{found:.2f}{change}"))
+    against = f" against {report['reference_name']}" if report.get("reference_name") else ""
     verdict = ""
-    if report["budget"] is not None:
+    if report.get("budget") is not None:
         place = "inside" if report["passed"] else "outside"
         verdict = f", {place} the budget of {report['budget']:g}"
     where = f"{report['target']} {report['precision']} on {report['images']} pictures"
-    return f"{', '.join(parts)}: {where}{verdict}; report/report.html"
+    file = "report/report.html" if newest else f"report/{name}/report.html"
+    return f"{', '.join(parts)}{against}: {where}{verdict}; {file}"
+
+
+def _origin(report: Mapping[str, Any]) -> list[str]:
+    """Return when and with what a report was made, and of which files, in short."""
+    found = report.get("provenance") or {}
+    if not found:
+        return []
+    digests, machine = found.get("sha256", {}), found.get("machine", {})
+    files = digests.get("engine", {})
+    named = {name: digests.get(name) for name in ("weights", "graph", "recipe")}
+    named["engine"] = next((d for name, d in files.items() if name != "engine.json"), None)
+    named["data"] = digests.get("data")
+    versions = found.get("versions", {})
+    with_what = ", ".join(
+        f"{name} {versions[name]}"
+        for name in ("maskrt", "onnxruntime", "tensorrt", "tensorrt_rtx")
+        if name in versions
+    )
+    return [
+        f"{found.get('date')} on {machine.get('gpu') or machine.get('cpu')}, {with_what}",
+        "SHA-256: " + ", ".join(f"{n} {d[:12]}" for n, d in named.items() if d),
+        found.get("command", ""),
+    ]
 
 
 def _fidelity(found: Mapping[str, Any]) -> str:
-    if "instances" not in found:
+    if not found.keys() >= _COMPARED:
         return "not measured"
     pictures = counted(found["pictures"], "picture")
     if not found["instances"] and not found["violations"]:
         return f"nothing was found in {pictures}, so nothing was compared"
+    worst = found["worst_box_iou"], found["worst_score_difference"]
+    if None in worst:
+        return f"the worst of {counted(found['instances'], 'instance')} in {pictures} is not told"
     mask = found["worst_mask_iou"]
     masks = "" if mask is None else f", mask IoU {mask:.4f}"
     original = "the original ONNX" if "original ONNX" in found["compared"] else "PyTorch FP32"
     return (
         f"{counted(found['instances'], 'instance')} in {pictures} against {original}: "
-        f"worst box IoU {found['worst_box_iou']:.5f}, score difference "
-        f"{found['worst_score_difference']:.1e}{masks}"
+        f"worst box IoU {worst[0]:.5f}, score difference {worst[1]:.1e}{masks}"
     )

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 import click
 from rich.table import Table
 
+from .json_output import json_option, put
 from .options import console
 
 if TYPE_CHECKING:
@@ -14,6 +15,7 @@ __all__ = ["command"]
 
 
 @click.command("targets")
+@json_option
 def command() -> None:
     """List the targets, and say what this machine can do for each."""
     from ..catalogue import targets
@@ -24,6 +26,7 @@ def command() -> None:
     rows: dict[str, tuple[str, ...]] = {}
     reasons: dict[str, list[str]] = {}
     found = targets()
+    put(found)
     for facts in found:
         row = _row(facts)
         if row[0] not in rows and facts.why_not:

@@ -2,14 +2,18 @@
 
 Exit status 0 means done, 1 that the work failed or a budget was missed, 2 wrong usage, and 130 or
 143 that it was stopped (Ctrl-C, SIGTERM). An error is one sentence on standard error; `--debug`
-(before or after the verb) adds the traceback.
+(before or after the verb) adds the traceback, and `--verbose` what the library logs on its way.
 """
 
 import importlib
+import logging
 import re
 import signal
 import sys
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import click
@@ -17,6 +21,8 @@ import click
 from ..core import MaskrtError, UsageError, suggestion
 from ..core.folders import asked_for
 from ..core.words import for_terminal
+from . import config, json_output
+from .examples import EXAMPLES
 
 __all__ = ["run"]
 
@@ -28,6 +34,7 @@ _VERBS = {
     "build": "build an engine into a bundle",
     "run": "find instances in pictures; draw them and write COCO JSON",
     "check": "measure COCO AP and what was lost against FP32",
+    "report": "lay the checks of several engines or bundles side by side",
     "bench": "measure latency, throughput and memory",
     "package": "write a Triton model repository, or a folder for DeepStream",
     "inspect": "show what a bundle holds, or what surgery recognises in an ONNX file",
@@ -51,7 +58,9 @@ class _Verbs(click.Group):
         """Import `cli/<name>.py` and return its `command`."""
         if name not in _VERBS:
             return None
-        return importlib.import_module(f".{name}", __package__).command
+        command: click.Command = importlib.import_module(f".{name}", __package__).command
+        command.epilog = "\b\nExamples:\n" + "\n".join(f"  {line}" for line in EXAMPLES[name])
+        return command
 
     def resolve_command(
         self, context: click.Context, args: list[str]
@@ -70,22 +79,71 @@ class _Verbs(click.Group):
 @click.command(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="maskrt", message="maskrt %(version)s")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
-def _group(debug: bool) -> None:
+@click.option("--verbose", is_flag=True, help="Show what the library logs.")
+@click.option(
+    "--config", "file", type=click.Path(path_type=Path), metavar="FILE",
+    help=f"Defaults of options, a table a verb; default: {config.NAME}, if it is there.",
+)  # fmt: skip
+@click.pass_context
+def _group(context: click.Context, debug: bool, verbose: bool, file: Path | None) -> None:
     """Compile instance-segmentation models into TensorRT engines, and prove their accuracy."""
+    verb = context.invoked_subcommand or ""
+    command = _group.get_command(context, verb)
+    if command is None:
+        return
+    found, sentence = config.defaults_of(verb, command, tuple(_VERBS), file)
+    context.default_map = {verb: found}
+    if sentence:
+        click.echo(for_terminal(sentence), err=True)
+
+
+class _ToStandardError(logging.Handler):
+    """Writes each record as a line, above the bars of a terminal."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write the record."""
+        click.echo(for_terminal(self.format(record)), err=True)
+
+
+@contextmanager
+def _logged(verbose: bool) -> Iterator[None]:
+    """Show what the library logs: warnings, and with `verbose` every step with its time."""
+    logger, handler = logging.getLogger("maskrt"), _ToStandardError()
+    form = "%(asctime)s %(name)s: %(message)s" if verbose else "%(levelname)s: %(message)s"
+    handler.setFormatter(logging.Formatter(form, datefmt="%H:%M:%S"))
+    before = logger.level
+    logger.setLevel(logging.DEBUG if verbose else logging.WARNING)
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(before)
 
 
 def run(arguments: list[str]) -> None:
     """Run the words after `maskrt`; ends in `SystemExit`, or `KeyboardInterrupt` if stopped."""
     signal.signal(signal.SIGTERM, _stop)  # so that nothing half-written is left then, either
-    debug = "--debug" in arguments
-    given = [word for word in arguments if word != "--debug"]
+    debug, verbose = "--debug" in arguments, "--verbose" in arguments
+    given = [word for word in arguments if word not in ("--debug", "--verbose")]
+    json_output.begin()
+    with _logged(verbose):
+        _run(given, debug)
+
+
+def _run(given: list[str], debug: bool) -> None:
     try:
-        result: Any = _group.main(given, prog_name="maskrt", standalone_mode=False)
+        result: Any = _group.main(given, prog_name="maskrt", standalone_mode=False, obj=given)
+        json_output.finish()
         sys.exit(result if isinstance(result, int) else 0)
+    except SystemExit:  # a verb that says so itself, when part of its work failed
+        json_output.finish()
+        raise
     except click.Abort as error:  # click's word for an interrupt
         raise error.__cause__ or KeyboardInterrupt from None
     except click.ClickException as error:
         _report_usage(error)
+        json_output.finish()
         sys.exit(2)
     except MaskrtError as error:
         _report(_as_options(str(error), given), debug)
@@ -115,6 +173,7 @@ def _report_usage(error: click.ClickException) -> None:
     message = error.format_message()
     if message[1:2].islower():
         message = message[0].lower() + message[1:]
+    json_output.fail(for_terminal(message))
     click.echo(for_terminal(f"error: {message}"), err=True)
 
 
@@ -134,3 +193,5 @@ def _report(sentence: str, debug: bool) -> None:
     if debug:
         click.echo(for_terminal(traceback.format_exc()), err=True, nl=False)
     click.echo(for_terminal(f"error: {sentence}"), err=True)
+    json_output.fail(for_terminal(sentence))
+    json_output.finish()

@@ -33,8 +33,8 @@ from ..runtime.check import (
     results_key,
 )
 from ..runtime.check.evaluate import predict_timed, read_picture
+from ..runtime.open import which_engine
 from ..runtime.possible import check_can_exist
-from ..runtime.session import which_engine
 
 __all__ = ["Model", "Prediction", "cluster", "run_on_cluster", "shards_of", "spread"]
 
@@ -136,10 +136,10 @@ def run_on_cluster(request: RunRequest, progress: Progress, *, address: str) -> 
         model = Model.of(bundle, place, asked)
         found = spread(client, model, dataset, batch, "check", progress)
     results = found.recorder.finish("engine", "")
-    agreement, worst = Agreement(), Worst()
+    agreement, worst = Agreement(), Worst(dataset)
     for entry in dataset.images:
         pair = reference.results.of(entry.id, names), results.of(entry.id, names)
-        worst.add(entry, partial(read_image, entry.path), *pair, agreement.add(*pair).disagreement)
+        worst.add(entry, partial(read_image, entry.path), *pair, agreement.add(*pair))
     return Ran(
         place, asked, found.about, len(dataset.images), evaluate_stored(results, dataset),
         latency_percentiles(found.latencies_ms), reference, agreement, worst,

@@ -4,6 +4,7 @@ This file and `pipeline` are where `export`, `calib` and `runtime` meet, which n
 other.
 """
 
+import logging
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -30,7 +31,7 @@ from ..precision.observation import forget, observe, settled
 from ..precision.payoff import payoff
 from ..precision.request import Judged, RecipeRequest
 from ..runtime.build import WeakTypes, build_engine, is_buildable, prepare
-from ..runtime.check.evaluate import budget_sentence
+from ..runtime.check.losses import budget_sentence
 from .request import EngineRequest, ModelRequest
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ __all__ = [
     "write_recipe",
 ]
 
+_LOG = logging.getLogger(__name__)
 _DEFAULT_SIZE = (512, 512)
 
 
@@ -98,6 +100,7 @@ def write_export(
     """Write the canonical graph, and how close it is to the model that it came from."""
     bundle.write(MODEL, exported.model.SerializeToString())
     fidelity = prove(exported, pictures, progress=progress)
+    _LOG.info("proven on %(pictures)d pictures, %(instances)d instances", fidelity)
     bundle.update(fidelity=fidelity)
 
 
@@ -180,6 +183,7 @@ def write_engine(bundle: Bundle, asked: EngineRequest, progress: Progress) -> No
     model, wanted = read_model(bundle), read_recipe(bundle, precision)
     recipe = calib.recipe_for(model, wanted, target)
     style = calib.Style.ORT if target.backend == "onnxruntime" else calib.Style.TENSORRT
+    _LOG.info("%s at %s: render %d layers", target.name, precision, len(recipe.layers))
     started = time.perf_counter()
     rendered = calib.render(model, recipe, style)
     folder = bundle.engine_folder(target, precision)
@@ -242,8 +246,10 @@ def _weak_types(model: onnx.ModelProto, recipe: calib.Recipe, target: Target) ->
 def hold_to_budget(bundle: Bundle, target: Target, judged: Judged, progress: Progress) -> None:
     """Raise `CheckFailedError` if the engine misses the budget, before the bundle appears."""
     report, _, unsaved = measure(
-        bundle, judged.dataset, target=target, max_ap_drop=judged.budget, progress=progress
-    )
+        bundle, judged.dataset, target=target, max_ap_drop=judged.budget,
+        max_ap75_drop=judged.ap75_budget, max_class_drop=judged.class_budget,
+        command="maskrt.compile", progress=progress,
+    )  # fmt: skip
     if unsaved:
         raise BundleError(unsaved)
     if not report.passed:

@@ -15,13 +15,16 @@ import platform
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, TypedDict
 
 import click
 import numpy as np
 
 from .. import __version__
-from ..core import Bundle, CheckFailedError, MaskrtError, Precision, Target
+from ..core import Bundle, CheckFailedError, InputError, MaskrtError, Precision, Target
+from ..core.bundle_checks import storing
+from ..core.typed import Within
+from ..core.typed_files import read_typed
 from ..core.words import for_terminal
 from .pictures import PICTURES, REFERENCE
 
@@ -31,6 +34,14 @@ _CONFIDENT = 0.5
 _LEAST_FOUND = {Precision.FP32: 0.95, Precision.FP16: 0.9, Precision.BF16: 0.8}
 _LEAST_FOUND_ELSE = 0.5
 Say = Callable[[str, str], None]
+
+
+class _Kit(TypedDict):
+    """What `kit.json` says, as far as it is read back."""
+
+    bundle: Annotated[str, Within(1, 255)]
+    target: str
+    precision: Precision
 
 
 def smoke(kit: Path, say: Say, *, target: str | None = None, runs: int = 20) -> dict[str, Any]:
@@ -46,7 +57,7 @@ def smoke(kit: Path, say: Say, *, target: str | None = None, runs: int = 20) -> 
         MaskrtError: a step failed.
         CheckFailedError: too little of what FP32 finds is found again.
     """
-    about = json.loads((kit / "kit.json").read_text(encoding="utf-8"))
+    about = read_typed(kit / "kit.json", _Kit, "make the kit again with maskrt build --kit")
     bundle, place = Bundle.open(kit / about["bundle"]), Target.parse(target or about["target"])
     precision = Precision.parse(about["precision"])
     say("machine", _machine())
@@ -58,7 +69,10 @@ def smoke(kit: Path, say: Say, *, target: str | None = None, runs: int = 20) -> 
     with load(bundle, place, precision=precision) as session:
         numbers["load_seconds"] = round(time.perf_counter() - started, 2)
         say("load", f"{numbers['load_seconds']} s")
-        pictures = sorted((kit / PICTURES).iterdir())
+        with storing(f"read {kit / PICTURES}"):
+            pictures = sorted((kit / PICTURES).iterdir())
+        if not pictures:
+            raise InputError(f"{kit / PICTURES} is empty: make the kit again with maskrt build.")
         found = [session.predict(picture) for picture in pictures]
         numbers["agreement"] = _agreement(kit, found)
         say("pictures", _sentence(numbers["agreement"]))
@@ -99,7 +113,8 @@ def _agreement(kit: Path, found: list[Any]) -> dict[str, Any]:
     from ..runtime.check.agreement import compare_instances
     from ..runtime.check.stored import StoredResults
 
-    stored = StoredResults.from_bytes((kit / REFERENCE).read_bytes())
+    with storing(f"read {kit / REFERENCE}"):
+        stored = StoredResults.from_bytes((kit / REFERENCE).read_bytes())
     expected = [stored.of(index) for index in range(len(found))]
     compared = [compare_instances(e, f) for e, f in zip(expected, found, strict=True)]
     confident = sum(int((e.scores >= _CONFIDENT).sum()) for e in expected)

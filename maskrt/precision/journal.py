@@ -10,16 +10,17 @@ file that is damaged or of another layout is begun anew.
 import contextlib
 import hashlib
 import json
-import math
 import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, TypedDict
 
 import numpy as np
 
 from .. import __version__
-from ..core import require
+from ..core import MaskrtError, require
+from ..core.bounds import POINTS, SECONDS
+from ..core.typed_files import read_typed
 from ..runtime.build.cache import kept_folder
 
 __all__ = ["Journal", "Measured"]
@@ -36,6 +37,11 @@ class Measured:
 
     ap: dict[str, float]
     latency_ms: float
+
+
+class _Entry(TypedDict):
+    ap: dict[str, Annotated[float, POINTS]]
+    latency_ms: Annotated[float, SECONDS]
 
 
 class Journal:
@@ -70,13 +76,15 @@ class Journal:
 def _read(file: Path) -> dict[str, Measured]:
     """Return what a journal holds; nothing if it is not there, damaged, or of another layout."""
     try:
-        found = {name: Measured(**entry) for name, entry in json.loads(file.read_text()).items()}
-        numbers = [x for entry in found.values() for x in (*entry.ap.values(), entry.latency_ms)]
-        kinds = {frozenset(entry.ap) for entry in found.values()}
-        sound = all(map(math.isfinite, numbers)) and all("box" in kind for kind in kinds)
-    except (OSError, ValueError, TypeError, AttributeError, RecursionError):
+        entries = read_typed(file, dict[str, _Entry], "it is begun anew")
+    except MaskrtError:
         return {}
-    return found if sound and len(kinds) <= 1 else {}
+    kinds = {frozenset(entry["ap"]) for entry in entries.values()}
+    if len(kinds) > 1 or not all("box" in kind for kind in kinds):
+        return {}
+    if any(entry.keys() != _Entry.__required_keys__ for entry in entries.values()):
+        return {}  # another version's
+    return {name: Measured(entry["ap"], entry["latency_ms"]) for name, entry in entries.items()}
 
 
 def _plain(value: Any) -> Any:

@@ -26,7 +26,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, TypedDict
 
 import numpy as np
 import onnx
@@ -34,7 +34,9 @@ import onnx
 from .. import __version__, calib
 from ..calib.fingerprint import fingerprint
 from ..calib.stored import read_statistics, write_statistics
-from ..core import InputError, InputSpec, Progress, require, silent
+from ..core import InputError, InputSpec, MaskrtError, Progress, require, silent
+from ..core.bounds import COUNT
+from ..core.typed_files import parsed
 from ..runtime import letterbox_batches
 from ..runtime.build.cache import kept_folder
 from ..runtime.pictures import load_picture, load_readable
@@ -166,6 +168,12 @@ def _is_plain(image: np.ndarray) -> bool:
     return bool((sparse == image[0, 0]).all() and (image == image[0, 0]).all())
 
 
+class _Head(TypedDict):
+    done: Annotated[int, COUNT]
+    skipped: list[str]
+    plain: Annotated[int, COUNT]
+
+
 class _Checkpoint:
     """The statistics of one pass so far, on disk; a cache, so its own errors are swallowed."""
 
@@ -178,13 +186,12 @@ class _Checkpoint:
 
     def read(self) -> tuple[int, Observed | None]:
         """Return how many pictures are done, and what was seen in them; (0, None) if none are."""
-        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        with contextlib.suppress(OSError, MaskrtError):
             if self._file is not None:
                 head, _, archive = self._file.read_bytes().partition(b"\n")
-                known = json.loads(head)
+                known = parsed(head, _Head, self._file, "it is begun anew")
                 statistics = read_statistics(archive)
-                seen = Observed(statistics, tuple(known["skipped"]), int(known["plain"]))
-                return int(known["done"]), seen
+                return known["done"], Observed(statistics, tuple(known["skipped"]), known["plain"])
         return 0, None
 
     def write_sometimes(

@@ -54,7 +54,7 @@ class RecipeRequest:
         if self.pictures is None and self.precision.is_quantised:
             raise UsageError(
                 f"precision {self.precision} needs calibration pictures: give their folder as "
-                "calibration."
+                "calibration=."
             )
         if self.pictures == ():
             raise UsageError("calibration is empty: give at least one picture.")
@@ -130,11 +130,15 @@ class Judged:
         dataset: annotated pictures, which AP is measured on.
         targets: what engines are wanted for.
         budget: the largest loss of box or mask AP that is accepted, 0 to 100; None for any.
+        ap75_budget: the same of AP75, which finished engines are held to beside it.
+        class_budget: the same of the AP of each class.
     """
 
     dataset: CocoDataset
     targets: tuple[Target, ...]
     budget: float | None = None
+    ap75_budget: float | None = None
+    class_budget: float | None = None
 
     @classmethod
     def of(
@@ -144,12 +148,20 @@ class Judged:
         images: Path | str | None,
         annotations: Path | str | None,
         max_ap_drop: float | None = None,
+        max_ap75_drop: float | None = None,
+        max_class_drop: float | None = None,
     ) -> "Judged | None":
         """Return what to judge by, if a budget or an improvement asks for that.
 
         Raises:
             UsageError: the budget or an improvement could not be measured in the end.
         """
+        for name, value in (("max_ap75_drop", max_ap75_drop), ("max_class_drop", max_class_drop)):
+            if value is None:
+                continue
+            _check_points(name, value)
+            if max_ap_drop is None:
+                raise UsageError(f"{name} is held beside max_ap_drop: give that, too.")
         if max_ap_drop is None and recipe.precision is Precision.MIXED:
             raise UsageError(
                 "precision mixed is INT8 where a budget of AP allows it: give max_ap_drop, with "
@@ -167,7 +179,8 @@ class Judged:
         if max_ap_drop is not None:
             _check_budget(max_ap_drop, recipe.precision, targets)
         require("pycocotools", f"measure AP for {recipe.improved_by or 'max_ap_drop'}")
-        return cls(CocoDataset.load(images, annotations), tuple(targets), max_ap_drop)
+        dataset = CocoDataset.load(images, annotations)
+        return cls(dataset, tuple(targets), max_ap_drop, max_ap75_drop, max_class_drop)
 
     @property
     def measurable(self) -> tuple[Target, ...]:
@@ -187,5 +200,9 @@ def _check_budget(max_ap_drop: float, precision: Precision, targets: Sequence[Ta
             "max_ap_drop cannot be measured: this machine can build and run none of the targets "
             f"({names}); {'add the target cpu or ' if on_cpu else ''}leave the budget out."
         )
-    if not max_ap_drop >= 0:
-        raise UsageError(f"max_ap_drop is {max_ap_drop:g}, and must be 0 or more points of AP.")
+    _check_points("max_ap_drop", max_ap_drop)
+
+
+def _check_points(name: str, value: float) -> None:
+    if not value >= 0:
+        raise UsageError(f"{name} is {value:g}, and must be 0 or more points of AP.")

@@ -9,6 +9,7 @@ What was measured is kept in the user's cache folder (`journal.py`), by graph an
 that was stopped goes on where it was, and one for another device measures nothing again.
 """
 
+import logging
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -39,6 +40,7 @@ __all__ = ["SCORED_PICTURES", "Judge", "fit_recipe", "search_report"]
 
 _SENSITIVITY_PICTURES = 4
 SCORED_PICTURES = 500
+_LOG = logging.getLogger(__name__)
 _FINALISTS, _ROUNDS = 3, 12
 _TINY = 1e-20
 
@@ -154,7 +156,9 @@ class Judge:
             latency_ms = found.latency_ms if target is None else latency_ms
             if drop > self._budget:
                 break
-        return Score(drop, recipe_seconds(recipe, self._seconds) * 1e3, latency_ms)
+        modelled_ms = recipe_seconds(recipe, self._seconds) * 1e3
+        _LOG.info("recipe %s loses %.2f AP, %.2f ms by model", digest(recipe), drop, modelled_ms)
+        return Score(drop, modelled_ms, latency_ms)
 
     def fastest(self, trials: Sequence[Trial]) -> Trial:
         """Return the trial whose engine is the fastest here, timed in turns on one picture."""

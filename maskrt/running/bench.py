@@ -35,9 +35,9 @@ from ..runtime import Session, list_images, open_session
 from ..runtime.backends import gpu_of
 from ..runtime.check import latency_percentiles
 from ..runtime.cuda_memory_use import device_memory
+from ..runtime.open import which_engine
 from ..runtime.possible import check_can_exist
 from ..runtime.power import Power, Rail, find_rails, metered
-from ..runtime.session import which_engine
 
 __all__ = ["STAGES", "Bench", "bench", "bench_schema"]
 

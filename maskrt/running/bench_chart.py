@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..core import UsageError, require
-from ..core.whole_file import whole_file
-from ..runtime.check.report import write_text
+from ..core.whole_file import whole_file, write_text
 from .bench import STAGES, Bench
 
 __all__ = ["check_chart_name", "write_chart"]

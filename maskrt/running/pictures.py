@@ -7,19 +7,33 @@ that cannot be used is left out and named; only if none can is that an error.
 
 import json
 import re
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..core import Bundle, InputError, Precision, Progress, Target, UsageError, require, silent
-from ..core.whole_file import whole_file
+from ..core import (
+    Bundle,
+    InputError,
+    Precision,
+    Progress,
+    Target,
+    UsageError,
+    counted,
+    require,
+    silent,
+)
+from ..core.whole_file import whole_file, write_text
 from ..runtime import open_session
-from ..runtime.check.report import write_text
+from ..runtime.images import passed_over
 from ..runtime.possible import check_can_exist
 from ..runtime.sources import Video, is_video, list_sources
+from .annotated import AnnotatedIds
 from .films import film
+from .kept import Kept, labels_of
+from .mask_files import MaskFiles, check_formats
 from .tracks import check_tracker
 
 __all__ = ["RunResult", "run"]
@@ -39,6 +53,8 @@ class RunResult:
         categories: COCO's `categories`; empty if the labels have no names.
         skipped: a sentence for each picture or frame that cannot be used, and each video that ends
             too early.
+        seconds: from the first picture to the last, reading and writing included.
+        passed_over: for each folder, what was in it and is no picture by its name.
     """
 
     output: Path
@@ -46,6 +62,8 @@ class RunResult:
     annotations: list[dict[str, Any]]
     categories: list[dict[str, Any]]
     skipped: list[str]
+    seconds: float = 0.0
+    passed_over: list[str] = field(default_factory=list)
 
 
 def run(
@@ -56,8 +74,13 @@ def run(
     target: Target | str | None = None,
     precision: Precision | str | None = None,
     min_score: float = 0.5,
+    classes: Sequence[str | int] | None = None,
+    draw: bool = True,
+    masks: Sequence[str] = (),
+    annotations: Path | str | None = None,
     on_device: bool = False,
     max_frames: int | None = None,
+    recursive: bool = False,
     track: bool = False,
     progress: Progress = silent,
 ) -> RunResult:
@@ -70,77 +93,104 @@ def run(
         output: gets a PNG a picture, an MP4 a video, `results.json` and `images.json`.
         target: None is the best that this machine can run.
         precision: None is the bundle's own.
-        min_score: instances below it are not drawn; `results.json` has them all.
+        min_score: instances below it are neither drawn nor in `masks`; `results.json` has them all.
+        classes: names or numbers of the only classes that are kept.
+        draw: write the pictures and videos with masks.
+        masks: formats for other tools, beside `results.json`: "png", "coco", "yolo", "labelme",
+            "csv"; see `mask_files.py`.
+        annotations: COCO instances JSON of the pictures: `results.json` gets its image ids and
+            category ids, so that COCO's tools can score it.
         on_device: letterbox and paste on the GPU, too.
         max_frames: of each video; without it a camera runs until it is interrupted.
+        recursive: search the subfolders of folders, too.
         track: follow instances through each video (`tracks.py`): `results.json` has a `track_id`
             for those that are followed, from 1 in each video, and a track keeps its colour.
         progress: told how many pictures are done.
 
     Raises:
-        UsageError: an output file would overwrite a picture of `sources`, or `on_device` for a
-            target without a device, or `track` without a video; nothing was written.
-        InputError: no picture can be used, or a video cannot.
+        UsageError: an output file would overwrite a picture of `sources`, a class or format that is
+            not known, `on_device` for a target without a device, or `track` without a video;
+            nothing was written.
+        InputError: no picture can be used, or a video cannot, or a picture is not among the
+            annotations; of those, nothing was written.
         MissingDependencyError: a package is not installed; nothing was written.
         UnsupportedTargetError: no engine of that precision can be had there, or run here.
     """
     opened = Bundle.open(bundle)
+    formats = check_formats(masks)
     check_can_exist(opened, target, precision)
+    labels = labels_of(classes, opened.manifest.class_names)
     given = [sources] if isinstance(sources, str | Path) else sources
     videos = [str(source) for source in given if is_video(source)]
     pictures = [source for source in given if not is_video(source)]
     _check_tracking(track, videos)
-    files = [file for source in pictures for file in list_sources(source)]
-    names = _distinct_names(files, ".png")
+    files = [file for source in pictures for file in list_sources(source, recursive)]
+    drawings = _distinct_names(files, ".png")
     films = _distinct_names([_as_file(Video(video)) for video in videos], ".mp4")
     folder = Path(output)
     inputs = [*files, *(Path(video) for video in videos if Video(video).is_file)]
-    _check_output(folder, [*names, *films, _RESULTS, _IMAGES], inputs)
+    written = [*drawings, *films] if draw else []
+    _check_output(folder, [*written, _RESULTS, _IMAGES, *MaskFiles.tables(formats)], inputs)
+    if annotations is not None and videos:
+        raise UsageError(
+            f"{videos[0]} is a video, and annotations number pictures: run it without them."
+        )
+    ids = None if annotations is None else AnnotatedIds(opened.manifest, annotations)
+    numbered = list(enumerate(map(str, files), 1)) if ids is None else [ids.of(f) for f in files]
     pillow = require("PIL.Image", "write pictures")
-    images: list[dict[str, Any]] = []
-    annotations, skipped, stale = [], [], []
+    kept = Kept(min_score, MaskFiles(folder, formats), labels, ids)
+    skipped: list[str] = []
+    stale: list[Path] = []
     with (
         _none_left_empty(folder),
         open_session(opened, target, precision, on_device=on_device) as session,
     ):
+        started = time.perf_counter()
         for frame in session.predict_stream(files):
-            number = frame.index + 1
-            progress("run", number, len(files))
+            progress("run", frame.index + 1, len(files))
+            drawn = folder / drawings[frame.index]
             if frame.instances is None or frame.image is None:
                 skipped.append(str(frame.error))
-                stale.append(folder / names[frame.index])
+                stale.append(drawn)
                 continue
-            instances = frame.instances
+            found = kept.chosen(frame.instances)
             folder.mkdir(parents=True, exist_ok=True)
-            _forget_earlier(folder)
-            drawn = instances.draw(frame.image, min_score=min_score)
-            with whole_file(folder / names[frame.index]) as written:
-                pillow.fromarray(drawn).save(written)
-            height, width = instances.image_size
-            row = {"file_name": str(files[frame.index]), "height": height, "width": width}
-            images.append({"id": number, **row})
-            annotations += instances.to_coco(number)
-        if skipped and not images:
+            _forget_earlier(folder, formats)
+            if draw:
+                pixels = found.draw(frame.image, min_score=min_score)
+                with whole_file(drawn) as partial:
+                    pillow.fromarray(pixels).save(partial)
+            kept.add(found, drawn.stem, *numbered[frame.index], files[frame.index])
+        if skipped and not kept.images:
             raise InputError(skipped[0])
-        for file in stale:  # an earlier run's
-            file.unlink(missing_ok=True)
+        for drawn in stale if draw else ():  # an earlier run's
+            drawn.unlink(missing_ok=True)
         for video, name in zip(videos, films, strict=True):
             folder.mkdir(parents=True, exist_ok=True)
-            first_id = max((image["id"] for image in images), default=0) + 1
-            filmed = film(
-                session, video, folder / name, min_score=min_score, first_id=first_id,
-                limit=max_frames, track=track, progress=progress,
+            skipped += film(
+                session, video, folder / name, kept, draw=draw, limit=max_frames, track=track,
+                progress=progress,
             )  # fmt: skip
-            _forget_earlier(folder)
-            images += filmed.images
-            annotations += filmed.annotations
-            skipped += filmed.skipped
-        categories = [
-            {"id": label, "name": text} for label, text in enumerate(session.class_names or ())
-        ]
-    found = RunResult(folder, images, annotations, categories[1:], skipped)
-    _write_results(found)
-    return found
+            _forget_earlier(folder, formats)
+        seconds = time.perf_counter() - started
+        names = session.class_names
+    categories = [{"id": label, "name": name} for label, name in enumerate(names or ())][1:]
+    if ids is not None:
+        categories = ids.categories
+    if kept.unknown:
+        skipped.append(
+            f"{counted(kept.unknown, 'instance')} of classes that {annotations} has no category "
+            "for."
+        )
+    over = [
+        f"{source}: {said}"
+        for source in pictures
+        if Path(source).is_dir() and (said := passed_over(source, recursive))
+    ]
+    result = RunResult(folder, kept.images, kept.annotations, categories, skipped, seconds, over)
+    _write_results(result)
+    kept.files.close(kept.images, categories, names)
+    return result
 
 
 def _write_results(found: RunResult) -> None:
@@ -164,9 +214,9 @@ def _check_tracking(track: bool, videos: Sequence[str]) -> None:
         check_tracker()
 
 
-def _forget_earlier(folder: Path) -> None:
+def _forget_earlier(folder: Path, formats: Sequence[str]) -> None:
     """Remove the results of an earlier run, whose pictures are being overwritten."""
-    for earlier in (_RESULTS, _IMAGES):
+    for earlier in (_RESULTS, _IMAGES, *MaskFiles.tables(formats)):
         (folder / earlier).unlink(missing_ok=True)
 
 

@@ -20,18 +20,24 @@ A cache that cannot be written is no reason for a build to fail, so its own erro
 import contextlib
 import hashlib
 import json
+import logging
 import os
+import re
 import shutil
 import tempfile
 import time
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
-from ...core import UsageError, cache_folder
+from ...core import InputError, UsageError, cache_folder
+from ...core.typed_files import parsed, read_typed
 
-__all__ = ["BuildCache", "kept_folder", "key_of", "open_cache"]
+__all__ = ["BuildCache", "kept_folder", "kept_json", "key_of", "open_cache"]
 
+_LOG = logging.getLogger(__name__)
 _INDEX = "index.json"
+_FILE = re.compile(r"\w[\w.-]*")  # of an entry, and in its folder
 _DEFAULT_MIB = 4096
 _ABANDONED = 24 * 3600.0  # seconds after which an unfinished entry is nobody's
 
@@ -48,15 +54,19 @@ class BuildCache:
         """Return the files of an entry, or None if there is none or it is damaged."""
         place = self._folder / key
         try:
-            known = json.loads((place / _INDEX).read_text(encoding="utf-8"))
+            known = read_typed(place / _INDEX, dict[str, str], "it is built anew", InputError)
+            if not all(_FILE.fullmatch(name) for name in known):
+                return None
             files = {name: (place / name).read_bytes() for name in known}
-        except (OSError, ValueError):
+        except (OSError, InputError):
             return None
         if any(hashlib.sha256(data).hexdigest() != known[name] for name, data in files.items()):
+            _LOG.warning("%s differs from its checksums and is dropped", place)
             self._drop(place)
             return None
         with contextlib.suppress(OSError):
             os.utime(place)  # the least recently used entry goes first
+        _LOG.info("the build is taken from %s", place)
         return files
 
     def put(self, key: str, files: dict[str, bytes]) -> None:
@@ -122,6 +132,16 @@ def open_cache(wanted: bool = True) -> BuildCache | None:
     if not asked.isdecimal():
         raise UsageError(f"MASKRT_CACHE_MIB is {asked!r}, and must be a number of MiB.")
     return BuildCache(folder / "builds", int(asked) << 20)
+
+
+def kept_json(files: dict[str, bytes] | None, name: str, kind: Any) -> Any:
+    """Return what a JSON file of an entry says; None without one that is of the declared kind."""
+    if files is None or name not in files:
+        return None
+    try:
+        return parsed(files[name], kind, name, "it is built anew", InputError)
+    except InputError:
+        return None
 
 
 def key_of(parts: Iterable[bytes]) -> str:

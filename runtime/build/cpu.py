@@ -23,13 +23,14 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, TypedDict
 
 import onnx
 
 from ...core import Precision, Target, UnsupportedTargetError, require
+from ...core.bounds import SECONDS
 from ..integer_kernels import stored_form
-from .cache import key_of, open_cache
+from .cache import kept_json, key_of, open_cache
 from .capabilities import capabilities_of
 from .engine import Engine, Found, operator_info, precision_info, unread, verify, verify_graph
 from .float_layers import keep_float_layers
@@ -46,6 +47,11 @@ _HALF_NOTE = (
     "FP16 storage and rounding, computed in FP32: ONNX Runtime's CPU provider has no FP16 "
     "convolution."
 )
+
+
+class _Kept(TypedDict):
+    found: dict[str, Precision | None]
+    seconds: Annotated[float, SECONDS]
 
 
 @dataclass(frozen=True)
@@ -109,8 +115,8 @@ def _known_or_read(
     cache = open_cache(options.cache)
     key = "" if cache is None else _key(runtime.__version__, engine, layers)
     known = None if cache is None else cache.get(key)
-    if known is not None:
-        kept = json.loads(known["found.json"])
+    kept = kept_json(known, "found.json", _Kept)
+    if kept is not None:
         found = {n: None if p is None else Precision(p) for n, p in kept["found"].items()}
         return _Reading(found, kept["seconds"], True)
     started = time.perf_counter()

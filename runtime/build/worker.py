@@ -17,14 +17,16 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, TypedDict
 
 import onnx
 
-from ...core import Target, UnsupportedTargetError
+from ...core import MaskrtError, Precision, Target, UnsupportedTargetError
+from ...core.bounds import ENGINE_BYTES, SECONDS
+from ...core.typed_files import read_typed
 from ...plugins.sources import operators_of, sources_digest
 from ..cuda_device import compute_capabilities, gpu_names
-from .cache import kept_folder, key_of, open_cache
+from .cache import kept_folder, kept_json, key_of, open_cache
 from .capabilities import BUILDER_NAMES
 from .options import BuildOptions
 from .worker_main import PROGRESS
@@ -38,6 +40,22 @@ Step = Callable[[int, int], None]
 _WORKER = [sys.executable, "-m", "maskrt.runtime.build.worker_main"]
 _STOPS = (signal.SIGINT, signal.SIGTERM)
 _GRACE = 5.0  # seconds between asking the child to end and ending it
+
+
+class _Written(TypedDict):
+    """What the child reports, whatever came of the build; see `worker_main.py`."""
+
+    version: str
+    errors: list[dict[str, str]]
+    messages: list[tuple[str, str]]
+    network: dict[str, Precision]
+    layers: list[Any]
+    peak_memory_bytes: Annotated[int, ENGINE_BYTES]
+
+
+class _Report(_Written):
+    seconds: Annotated[float, SECONDS]
+    user_allocation: bool
 
 
 def no_step(done: int, total: int) -> None:
@@ -90,8 +108,8 @@ def build_in_child(
     cache = open_cache(asked.cache) if version else None
     key = _key(model, complete, version) if cache is not None else ""
     known = cache.get(key) if cache is not None else None
-    if known is not None:
-        report = json.loads(known["report.json"])
+    report = kept_json(known, "report.json", _Report)
+    if known is not None and report is not None and "engine.trt" in known:
         return Built(known["engine.trt"], report, report["seconds"], cached=True)
     started = time.perf_counter()
     built = _build(model, target, complete, step)
@@ -136,9 +154,10 @@ def _build(model: onnx.ModelProto, target: Target, request: dict[str, Any], step
         told = {**request, "parent": os.getpid()}
         (folder / "request.json").write_text(json.dumps(told), encoding="utf-8")
         status, output = _run([*_WORKER, str(folder)], folder, step)
-        if not (folder / "report.json").exists():
-            raise UnsupportedTargetError(_crash(status, output, target, name_of))
-        report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+        try:
+            report = read_typed(folder / "report.json", _Written, "build again")
+        except MaskrtError as error:  # none, or half of one
+            raise UnsupportedTargetError(_crash(status, output, target, name_of)) from error
         if status != 0 or not (folder / "engine.trt").exists():
             raise UnsupportedTargetError(_failure(report["errors"], target, name_of))
         return Built((folder / "engine.trt").read_bytes(), report)

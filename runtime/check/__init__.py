@@ -10,17 +10,18 @@ report.py     what a check found, as versioned JSON (report.schema.json); html.p
               junit.py for CI
 """
 
-from .agreement import Agreement
+from .agreement import Agreement, PictureAgreement
 from .average_precision import BUDGETED, METRICS
 from .bootstrap import drop_interval
 from .coco import CocoDataset, CocoImage
 from .evaluate import Evaluation, enforce, evaluate
 from .evaluator import CocoEvaluator, coco_metrics
 from .fidelity import Limits, Match, combine, compare, few_instances, violations
-from .html import render_html
 from .junit import render_junit
+from .page import render_html
 from .report import Report, latency_percentiles
 from .stored import Recorder, StoredResults, evaluate_stored, results_key
+from .triples import Triple, make_triple
 
 __all__ = [
     "BUDGETED",
@@ -32,9 +33,11 @@ __all__ = [
     "Evaluation",
     "Limits",
     "Match",
+    "PictureAgreement",
     "Recorder",
     "Report",
     "StoredResults",
+    "Triple",
     "coco_metrics",
     "combine",
     "compare",
@@ -44,6 +47,7 @@ __all__ = [
     "evaluate_stored",
     "few_instances",
     "latency_percentiles",
+    "make_triple",
     "render_html",
     "render_junit",
     "results_key",

@@ -39,6 +39,10 @@ class PictureAgreement(NamedTuple):
         invented: scores of those that the engine alone has.
         changed: `(reference's label, engine's label)` of each changed label.
         sure: both labels of each pair of confident instances.
+        score_shift: of the matched pairs, engine minus reference.
+        box_shift: of the matched pairs, pixels: the farthest that one of a box's sides moved.
+        pairs: intp `[P, 2]`, the places of both sides' paired instances, whatever their labels.
+        labels: int64 of the matched pairs, of the missed and of the invented.
     """
 
     box_iou: np.ndarray
@@ -48,6 +52,10 @@ class PictureAgreement(NamedTuple):
     invented: np.ndarray
     changed: list[tuple[int, int]]
     sure: list[tuple[int, int]]
+    score_shift: np.ndarray
+    box_shift: np.ndarray
+    pairs: np.ndarray
+    labels: tuple[np.ndarray, np.ndarray, np.ndarray]
 
     @property
     def disagreement(self) -> float:
@@ -76,14 +84,20 @@ def compare_instances(reference: Instances, found: Instances) -> PictureAgreemen
     if reference.masks_source is not None and found.masks_source is not None:
         both = zip(reference.each_crop(kept), found.each_crop(twins), strict=True)
         masks = np.array([mask_iou(a, b) for a, b in both], np.float64)
+    shift = found.scores[twins].astype(np.float64) - reference.scores[kept]
+    sides = np.abs(found.boxes[twins].astype(np.float64) - reference.boxes[kept])
     return PictureAgreement(
         overlaps[kept, twins],
-        np.abs(reference.scores[kept].astype(np.float64) - found.scores[twins]),
+        np.abs(shift),
         masks,
         reference.scores[left].astype(np.float64),
         found.scores[right].astype(np.float64),
         [(a, b) for a, b in labels if a != b],
         labels[: len(tiers[0][0]) + len(tiers[1][0])],
+        shift,
+        sides.max(axis=1, initial=0.0),
+        np.stack([first, second], axis=1),
+        (reference.labels[kept], reference.labels[left], found.labels[right]),
     )
 
 
@@ -103,7 +117,8 @@ class Agreement:
         """Return JSON data: counts, distributions, changed labels and swapped ones.
 
         `confident` counts only what has a score of 0.5 or more; a distribution is `min`, `p1`,
-        `p10`, `p50`, `mean` and a histogram of 20 bins, or None without pairs.
+        `p10`, `p50`, `mean` and a histogram of 20 bins, or None without pairs. `score_shift` is
+        engine minus reference, `box_shift` is in pixels; `by_label` counts by the reference's name.
         """
         missed = _joined([p.missed for p in self._pictures])
         invented = _joined([p.invented for p in self._pictures])
@@ -111,18 +126,25 @@ class Agreement:
         changed = Counter(pair for p in self._pictures for pair in p.changed)
         sure = Counter(pair for p in self._pictures for pair in p.sure)
         gaps = _joined([p.score_difference for p in self._pictures])
+        shifts = _joined([p.score_shift for p in self._pictures])
+        moved = _joined([p.box_shift for p in self._pictures])
+        widest = _reach(shifts)
         return {
             "matched": sum(len(p.box_iou) for p in self._pictures),
             "missed": len(missed),
             "invented": len(invented),
             "label_changed": sum(changed.values()),
             "confident": {
+                "score": _CONFIDENT,
                 "missed": int((missed >= _CONFIDENT).sum()),
                 "invented": int((invented >= _CONFIDENT).sum()),
             },
             "box_iou": _distribution(_joined([p.box_iou for p in self._pictures]), 0.5),
             "mask_iou": _distribution(_joined(masks), 0.0),
             "score_difference": _distribution(gaps, 0.0),
+            "score_shift": _distribution(shifts, -widest, widest),
+            "box_shift": _distribution(moved, 0.0, _reach(moved)),
+            "by_label": self._by_label(class_names),
             "changed_labels": [
                 {"reference": _name(a, class_names), "engine": _name(b, class_names), "count": n}
                 for (a, b), n in changed.most_common()
@@ -130,6 +152,20 @@ class Agreement:
             "swapped_labels": [
                 [_name(a, class_names), _name(b, class_names)] for a, b in _swaps(sure)
             ],
+        }
+
+    def _by_label(self, class_names: Sequence[str] | None) -> dict[str, dict[str, int]]:
+        counts: dict[int, Counter] = {}
+        for picture in self._pictures:
+            for what, labels in zip(("matched", "missed", "invented"), picture.labels, strict=True):
+                for label in labels.tolist():
+                    counts.setdefault(label, Counter())[what] += 1
+            for label, _ in picture.changed:
+                counts.setdefault(label, Counter())["label_changed"] += 1
+        whats = ("matched", "missed", "invented", "label_changed")
+        return {
+            _name(label, class_names): {what: counts[label][what] for what in whats}
+            for label in sorted(counts)
         }
 
 
@@ -154,13 +190,18 @@ def _joined(parts: Sequence[np.ndarray]) -> np.ndarray:
     return np.concatenate(parts) if parts else np.empty(0)
 
 
-def _distribution(values: np.ndarray, low: float) -> dict[str, Any] | None:
+def _reach(values: np.ndarray) -> float:
+    """Return how far a histogram has to reach to show all but the outermost percent of values."""
+    return max(float(np.percentile(np.abs(values), 99)), 1e-6) if len(values) else 1.0
+
+
+def _distribution(values: np.ndarray, low: float, high: float = 1.0) -> dict[str, Any] | None:
     if not len(values):
         return None
     p1, p10, p50 = np.percentile(values, (1, 10, 50))
-    counts, _ = np.histogram(values, _BINS, (low, 1.0))
+    counts, _ = np.histogram(np.clip(values, low, high), _BINS, (low, high))
     return {
         "min": float(values.min()), "p1": float(p1), "p10": float(p10), "p50": float(p50),
         "mean": float(values.mean()), "max": float(values.max()),
-        "histogram": {"low": low, "high": 1.0, "counts": counts.tolist()},
+        "histogram": {"low": low, "high": high, "counts": counts.tolist()},
     }  # fmt: skip

@@ -7,18 +7,22 @@ from 1: pycocotools takes one with id 0 for never found.
 Source: https://cocodataset.org/#format-data.
 """
 
-import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 from ...core import InputError
+from ...core.bundle_checks import storing
+from ...core.typed_files import plain_json
 
 __all__ = ["CocoDataset", "CocoImage"]
 
 _Entry = TypeVar("_Entry")
+_BEYOND = 1 << 63
+_SHOWN = 300  # letters of a path
+_FARTHEST = 1e9  # pixels; what is farther away would overflow in areas
 
 
 @dataclass(frozen=True)
@@ -45,33 +49,59 @@ class CocoDataset:
         images: the pictures, in the file's order.
         categories: category id → name.
         annotations: COCO annotation entries, numbered anew from 1.
+        chosen: category's name or id → class name or label of the model, as the user said.
+        numbering: how categories became the model's labels, a sentence; empty if as they stand.
     """
 
     source: Path
     images: tuple[CocoImage, ...]
     categories: dict[int, str]
     annotations: tuple[dict[str, Any], ...]
+    chosen: Mapping[str, str | int] | None = None
+    numbering: str = ""
 
     @classmethod
-    def load(cls, images: Path | str, annotations: Path | str) -> "CocoDataset":
+    def load(
+        cls,
+        images: Path | str,
+        annotations: Path | str,
+        categories: Path | str | None = None,
+    ) -> "CocoDataset":
         """Read an annotation file, and see that every picture it names is there.
 
         Args:
             images: folder that `file_name` is relative to.
             annotations: COCO instances JSON.
+            categories: JSON object: a category's name or id → a class name or a label's number of
+                the model.
 
         Raises:
             InputError: no file, no JSON, not COCO instances, no annotations, or a missing picture.
         """
+        dataset = cls.read(annotations, images, categories)
+        _check_content(dataset)
+        _check_files(dataset, Path(images))
+        return dataset
+
+    @classmethod
+    def read(
+        cls,
+        annotations: Path | str,
+        images: Path | str = "",
+        categories: Path | str | None = None,
+    ) -> "CocoDataset":
+        """Read an annotation file as `load` does, whatever pictures are there, or none.
+
+        Raises:
+            InputError: no file, no JSON, or not COCO instances.
+        """
         source, folder = Path(annotations), Path(images)
         data = _read_json(source)
         pictures = _entries(source, data, "images", lambda entry, _: _image(entry, folder))
-        categories = _entries(source, data, "categories", _category)
+        listed = _entries(source, data, "categories", _category)
         entries = _entries(source, data, "annotations", _annotation)
-        dataset = cls(source, pictures, dict(categories), entries)
-        _check_content(dataset)
-        _check_files(dataset, folder)
-        return dataset
+        chosen = None if categories is None else _read_chosen(Path(categories))
+        return cls(source, pictures, dict(listed), entries, chosen)
 
     def share(self, most: int) -> "CocoDataset":
         """Return the data set with at most `most` of its pictures, evenly spread."""
@@ -83,6 +113,11 @@ class CocoDataset:
         return replace(self, images=images, annotations=annotations)
 
     @property
+    def used(self) -> set[int]:
+        """The categories that an annotation has."""
+        return {entry["category_id"] for entry in self.annotations}
+
+    @property
     def has_masks(self) -> bool:
         """Whether any annotation has a segmentation: without one there is no mask AP."""
         return any(entry.get("segmentation") for entry in self.annotations)
@@ -90,9 +125,10 @@ class CocoDataset:
     def check_labels(self, class_names: Sequence[str] | None) -> None:
         """See that the model's labels mean what the category ids mean.
 
-        An id is refused if the model has no such label, or if the category's name stands at another
-        label of the model (ids shifted or shuffled). A name that the model does not know at all is
-        taken for another spelling.
+        Categories without an annotation are not looked at. An id is refused if the model has no
+        such label, or if the category's name stands at another label of the model (ids
+        shifted or shuffled). A name that the model does not know at all is taken for another
+        spelling.
 
         Args:
             class_names: name of each label, index 0 (background) included; None cannot be checked.
@@ -103,18 +139,21 @@ class CocoDataset:
         if class_names is None:
             return
         known = [name.casefold() for name in class_names]
+        used = self.used
         for category, name in self.categories.items():
+            if category not in used:
+                continue
             if not 0 < category < len(known):
                 raise InputError(
                     f"{self.source} has category {category} ({name!r}), and the model's labels are "
-                    f"1 to {len(known) - 1}: number the categories as the model was trained."
+                    f"1 to {len(known) - 1}: {_NUMBER_THEM}"
                 )
             wanted = name.casefold()
             if known[category] != wanted and wanted in known:
                 raise InputError(
                     f"{self.source} calls category {category} {name!r}, which is the model's label "
                     f"{known.index(wanted)} (its label {category} is {class_names[category]!r}): "
-                    "number the categories as the model was trained."
+                    f"{_NUMBER_THEM}"
                 )
 
 
@@ -123,7 +162,8 @@ def _read_json(source: Path) -> Any:
         what = "is a folder" if source.is_dir() else "does not exist"
         raise InputError(f"{source} {what}: name the COCO annotation file.")
     try:
-        return json.loads(source.read_text(encoding="utf-8"))
+        with storing(f"read {source}"):
+            return plain_json(source.read_bytes(), finite=False)
     except ValueError as error:  # of the JSON, or of the UTF-8
         raise InputError(
             f"{source} is not valid JSON ({error}): name the COCO annotation file, or make it "
@@ -131,9 +171,29 @@ def _read_json(source: Path) -> Any:
         ) from error
 
 
+_NUMBER_THEM = (
+    "number the categories as the model was trained, or say which is which in categories=."
+)
+
+
+def _read_chosen(source: Path) -> dict[str, str | int]:
+    """Read which label of the model each category is."""
+    chosen = _read_json(source)
+    fits = isinstance(chosen, dict) and all(
+        isinstance(value, str | int) and not isinstance(value, bool) for value in chosen.values()
+    )
+    if not fits:
+        raise InputError(
+            f"{source} does not say which label each category is: write a JSON object such as "
+            '{"car": "automobile", "7": 3}, names or ids of the annotations to names or labels of '
+            "the model."
+        )
+    return dict(chosen)
+
+
 _NEEDED = {
-    "images": "an id, a file_name, a height and a width",
-    "categories": "an id and a name",
+    "images": "an id, a file_name, a height and a width, whole numbers of 64 bits",
+    "categories": "an id, a whole number of 64 bits, and a name",
     "annotations": "an image_id, a category_id and a bbox of four finite numbers",
 }
 
@@ -152,7 +212,7 @@ def _entries(
     for place, entry in enumerate(listed):
         try:
             found.append(read(entry, place + 1))
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             shown = f" (id {entry['id']})" if isinstance(entry, dict) and "id" in entry else ""
             raise InputError(
                 f"entry {place} of {name}{shown} in {source} cannot be read: it needs "
@@ -161,28 +221,38 @@ def _entries(
     return tuple(found)
 
 
+def _whole(value: Any) -> int:
+    """Return a whole number of 64 bits, which some programs write as 7.0 or "7"."""
+    number = int(value)
+    if not -_BEYOND <= number < _BEYOND or (isinstance(value, float) and number != value):
+        raise ValueError("no whole number of 64 bits")
+    return number
+
+
 def _category(entry: dict[str, Any], _number: int) -> tuple[int, str]:
-    return int(entry["id"]), str(entry["name"])
+    return _whole(entry["id"]), str(entry["name"])
 
 
 def _image(entry: dict[str, Any], folder: Path) -> CocoImage:
-    size = (int(entry["height"]), int(entry["width"]))
-    return CocoImage(int(entry["id"]), folder / entry["file_name"], size)
+    size = (_whole(entry["height"]), _whole(entry["width"]))
+    if min(size) < 1 or not entry["file_name"] or "\0" in entry["file_name"]:
+        raise ValueError("no size, or no name")
+    return CocoImage(_whole(entry["id"]), folder / entry["file_name"], size)
 
 
 def _annotation(entry: dict[str, Any], number: int) -> dict[str, Any]:
     """Return what AP needs of an annotation; `area` and `iscrowd` may be absent."""
     x, y, width, height = (float(value) for value in entry["bbox"])
     area = float(entry.get("area", width * height))
-    if not all(map(math.isfinite, (x, y, width, height, area))):
-        raise ValueError("the box or area is not finite")
+    if not all(abs(value) <= _FARTHEST for value in (x, y, width, height, math.sqrt(abs(area)))):
+        raise ValueError("the box or area is not finite, or of no picture")
     return {
         "id": number,
-        "image_id": int(entry["image_id"]),
-        "category_id": int(entry["category_id"]),
+        "image_id": _whole(entry["image_id"]),
+        "category_id": _whole(entry["category_id"]),
         "bbox": [x, y, width, height],
         "area": area,
-        "iscrowd": int(entry.get("iscrowd", 0)),
+        "iscrowd": _whole(entry.get("iscrowd", 0)),
         "segmentation": entry.get("segmentation"),
     }
 
@@ -207,13 +277,21 @@ def _check_content(dataset: CocoDataset) -> None:
             )
 
 
+def _is_there(path: Path) -> bool:
+    """Whether a file is there; one whose name no file system can hold is not."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # a name too long, or with a lone surrogate
+        return False
+
+
 def _check_files(dataset: CocoDataset, folder: Path) -> None:
     if not folder.is_dir():
         what = "is a file" if folder.exists() else "does not exist"
         raise InputError(f"{folder} {what}: name the folder of the pictures of {dataset.source}.")
-    missing = [image.path for image in dataset.images if not image.path.is_file()]
+    missing = [image.path for image in dataset.images if not _is_there(image.path)]
     if missing:
         raise InputError(
             f"{len(missing)} of the {len(dataset.images)} pictures of {dataset.source} are "
-            f"missing, the first is {missing[0]}: name the folder that holds them."
+            f"missing, the first is {str(missing[0])[:_SHOWN]}: name the folder that holds them."
         )

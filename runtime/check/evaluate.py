@@ -22,6 +22,7 @@ from ..images import read_image
 from .average_precision import IouType, Metrics
 from .coco import CocoDataset, CocoImage
 from .evaluator import CocoEvaluator
+from .losses import budget_sentence
 from .report import Report, latency_percentiles
 
 __all__ = [
@@ -124,34 +125,25 @@ def evaluate(
     )
 
 
-def enforce(report: Report, max_ap_drop: float) -> Report:
-    """Hold a report against a budget.
+def enforce(report: Report, max_ap_drop: float | None = None) -> Report:
+    """Hold a report against its budgets.
 
     Args:
         report: with a reference.
-        max_ap_drop: how much box AP, and how much mask AP, may be lost, in points of 0 to 100.
+        max_ap_drop: how much box AP, and how much mask AP, may be lost, in points of 0 to 100, in
+            the place of the report's own; None keeps that.
 
     Returns:
         The report with the budget in it.
 
     Raises:
-        CheckFailedError: the budget is missed.
+        CheckFailedError: a budget is missed.
         UsageError: the report has no reference.
     """
-    judged = replace(report, budget=max_ap_drop)
+    judged = report if max_ap_drop is None else replace(report, budget=max_ap_drop)
     if not judged.passed:
         raise CheckFailedError(budget_sentence(judged))
     return judged
-
-
-def budget_sentence(report: Report) -> str:
-    """Return the one sentence that says which budget a report misses, and by what."""
-    drops = " and ".join(f"{kind} AP by {drop:.2f}" for kind, drop in report.missed())
-    return (
-        f"{report.precision} on {report.target} drops {drops} against {report.reference_name}, and "
-        f"the budget is {report.budget:g}: choose another precision or calibration, or a wider "
-        "budget."
-    )
 
 
 def _batches(

@@ -21,8 +21,10 @@ from .boundary import (
     region,
 )
 from .coco import CocoDataset
+from .confusion import Confusion
+from .curves import class_curves
 from .records import Records, Tables
-from .segmentation import check_segmentations, truth_rle
+from .segmentation import proven_segmentations, truth_rle
 
 __all__ = ["CocoEvaluator", "coco_metrics"]
 
@@ -46,11 +48,12 @@ class CocoEvaluator:
         """
         self._coco = require("pycocotools.mask", "compute COCO AP")
         if "mask" in kinds or "boundary" in kinds:
-            check_segmentations(dataset)
+            dataset = proven_segmentations(dataset)
         self.dataset = dataset
         self.kinds = tuple(kinds)
         self.detections = 0
         self._records: dict[str, Records] = {kind: Records() for kind in kinds}
+        self._confusion = Confusion(dataset.categories)
         self._contours: list[float] = []
         self._found: dict[int, _Outline] = {}  # of the picture and category at hand
         self._true: dict[int, _Outline] = {}
@@ -76,6 +79,7 @@ class CocoEvaluator:
         _check_finite(image_id, entries)
         self.detections += len(entries)
         truth = self._truth.get(image_id, {})
+        self._confusion.add(entries, [entry for of_one in truth.values() for entry in of_one])
         found: dict[int, list[dict[str, Any]]] = {}
         for entry in entries:
             found.setdefault(entry["category_id"], []).append(entry)
@@ -100,6 +104,17 @@ class CocoEvaluator:
         """Return the same for each category, by its name."""
         names = self.dataset.categories
         return {str(kind): class_metrics(self.tables(kind), names) for kind in self.kinds}
+
+    def curves(self) -> dict[str, dict[str, Any]]:
+        """Return the curves of each category by kind and name, boundaries left out."""
+        names = self.dataset.categories
+        return {k: class_curves(self.tables(k), names) for k in self.kinds if k != "boundary"}
+
+    def confusion(self) -> dict[str, Any]:
+        """Return the confusion matrix of the labels, see `confusion.py`."""
+        for image_id in sorted(self._waiting):
+            self.add(image_id, ())
+        return self._confusion.to_json()
 
     def _assign(
         self,

@@ -1,4 +1,4 @@
-"""Records: what AP needs to know of a data set's detections, 31 bytes each.
+"""Records: what AP needs to know of a data set's detections, 35 bytes each.
 
 Once a picture's detections are assigned, its masks are no longer needed. So large sets stream, and
 AP over any weighting of the pictures (`bootstrap.py`) needs no second assignment.
@@ -19,13 +19,13 @@ class Tables:
 
     Attributes:
         image: int32 `[N]`, place of the picture in the order of ascending ids.
-        category: int32 `[N]`, COCO's id.
+        category: int64 `[N]`, COCO's id.
         score: float64 `[N]`.
         rank: int16 `[N]`, place among the picture's detections of that category, best first.
         matched: uint64 `[N]`, see `assignment.py`.
         ignored: uint64 `[N]`.
         truth_image: int32 `[M]`: a row for each picture and category that is annotated.
-        truth_category: int32 `[M]`.
+        truth_category: int64 `[M]`.
         truth_count: int32 `[M, 4]`, annotations that count, by area range.
     """
 
@@ -70,20 +70,20 @@ class Records:
         """Return everything added so far."""
         sizes = [len(scores) for _, _, scores, _ in self._found]
         return Tables(
-            image=np.repeat(_column(self._found, 0), sizes),
-            category=np.repeat(_column(self._found, 1), sizes),
+            image=np.repeat(_column(self._found, 0, np.int32), sizes),
+            category=np.repeat(_column(self._found, 1, np.int64), sizes),
             score=_joined([scores for _, _, scores, _ in self._found], np.float64),
             rank=_joined([np.arange(size) for size in sizes], np.int16),
             matched=_joined([a.matched for *_, a in self._found], np.uint64),
             ignored=_joined([a.ignored for *_, a in self._found], np.uint64),
-            truth_image=_column(self._truth, 0),
-            truth_category=_column(self._truth, 1),
+            truth_image=_column(self._truth, 0, np.int32),
+            truth_category=_column(self._truth, 1, np.int64),
             truth_count=np.array([c for *_, c in self._truth], np.int32).reshape(-1, len(AREAS)),
         )
 
 
-def _column(rows: list, index: int) -> np.ndarray:
-    return np.array([row[index] for row in rows], np.int32)
+def _column(rows: list, index: int, kind: type) -> np.ndarray:
+    return np.array([row[index] for row in rows], kind)
 
 
 def _joined(parts: list[np.ndarray], kind: type) -> np.ndarray:

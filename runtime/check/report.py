@@ -1,12 +1,11 @@
 """The report of a check: accuracy, what it lost against a reference, latency, and the verdict.
 
 Only what was measured is stored. What follows from it is derived: `drop` is reference minus
-metrics, and `passed` says whether no AP dropped by more than the budget.
+metrics (above 0 is a loss, below 0 a gain), and `passed` says whether nothing that a budget covers
+lost more than it allows (`losses.py`).
 """
 
 import json
-import os
-import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -15,12 +14,16 @@ from typing import Any
 import numpy as np
 
 from ...core import InputError, Precision, UsageError
+from ...core.whole_file import write_text
 from .average_precision import BUDGETED, Metrics
+from .losses import broken, in_words
 from .schema import FORMAT_VERSION
 
 __all__ = ["Report", "latency_percentiles"]
 
-_ROUNDING = 1e-9  # a drop of exactly the budget, computed as a difference of floats, is inside it
+# What older reports do not have, and no reader needs.
+_LATER = ("foretold", "ap75_budget", "class_budget", "curves", "reference_curves", "confusion",
+          "reference_confusion", "reference_latency_ms", "labels", "provenance")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,7 @@ class Report:
         latency_ms: milliseconds a picture: `p50`, `p90`, `p99`, `mean`.
         reference: metrics of the model that this one is compared with, in the same shape, or None.
         reference_name: what that model is, such as `"PyTorch FP32"`.
-        budget: how much AP may be lost against the reference, or None.
+        budget: how much box AP, and how much mask AP, may be lost against the reference, or None.
         note: what a reader of the numbers has to know, one sentence or empty.
         classes: metrics of each category, by kind and name.
         reference_classes: the same of the reference.
@@ -49,6 +52,16 @@ class Report:
         engine: backend, version, bytes, and how many layers compute in what.
         foretold: for an evaluation as another target: `engine`, the name of what ran beside it, its
             `metrics`, and its `agreement` with the evaluation; None for an engine's own check.
+        ap75_budget: how much box AP75, and how much mask AP75, may be lost, or None.
+        class_budget: how much of its box AP, and of its mask AP, any class may lose, or None.
+        curves: by kind and class's name, see `curves.class_curves`.
+        reference_curves: the same of the reference.
+        confusion: of the engine's labels, see `Confusion.to_json`; None if not counted.
+        reference_confusion: the same of the reference.
+        reference_latency_ms: as `latency_ms`, of the reference; empty if it did not run here.
+        labels: of each category's name, the model's number, which its colour goes by.
+        provenance: what was checked, with what, where and when, see
+            `maskrt.checking.provenance`.
     """
 
     target: str
@@ -68,14 +81,25 @@ class Report:
     divergence: dict[str, Any] | None = None
     engine: dict[str, Any] = field(default_factory=dict)
     foretold: dict[str, Any] | None = None
+    ap75_budget: float | None = None
+    class_budget: float | None = None
+    curves: dict[str, dict[str, Any]] = field(default_factory=dict)
+    reference_curves: dict[str, dict[str, Any]] = field(default_factory=dict)
+    confusion: dict[str, Any] | None = None
+    reference_confusion: dict[str, Any] | None = None
+    reference_latency_ms: dict[str, float] = field(default_factory=dict)
+    labels: dict[str, int] = field(default_factory=dict)
+    provenance: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Refuse a budget that nothing can be held against."""
-        if self.budget is None:
+        stated = (self.budget, self.ap75_budget, self.class_budget)
+        first = next((value for value in stated if value is not None), None)
+        if first is None:
             return
         if self.reference is None:
             raise UsageError(
-                f"a budget of {self.budget:g} AP was stated, and there is no reference to lose it "
+                f"a budget of {first:g} AP was stated, and there is no reference to lose it "
                 "against: name a reference or leave the budget out."
             )
         for kind, values in self.reference.items():
@@ -101,25 +125,22 @@ class Report:
 
     @property
     def passed(self) -> bool:
-        """Whether every AP is inside the budget; true without a budget."""
-        return not self.missed()
+        """Whether everything that a budget covers is inside it; true without a budget."""
+        return not broken(self)
 
     def noise_sentences(self) -> list[str]:
         """Return what the confidence intervals say, a sentence a kind."""
         return [
-            f"The {kind} AP drop lies between {c['low']:.2f} and {c['high']:.2f} (95 %, "
-            f"{c['pictures']} pictures): "
-            + ("it is within noise." if c["within_noise"] else "it is more than noise.")
+            f"{kind.capitalize()} AP: between {in_words(c['low'])} and {in_words(c['high'])} "
+            f"(95 %, {c['pictures']} pictures): "
+            + ("within noise." if c["within_noise"] else "more than noise.")
             for kind, c in self.confidence.items()
         ]
 
     def missed(self) -> list[tuple[str, float]]:
-        """Return `(kind, drop)` of each AP that misses the budget, the worst first."""
-        if self.budget is None or self.drop is None:
-            return []
-        drops = ((kind, self.drop[kind]["AP"]) for kind in BUDGETED if kind in self.drop)
-        beyond = [(k, d) for k, d in drops if d is not None and not d <= self.budget + _ROUNDING]
-        return sorted(beyond, key=lambda item: -item[1])
+        """Return `(kind, drop)` of each AP over all classes that misses the budget, worst first."""
+        missed = (loss for loss in broken(self) if loss.metric == "AP" and loss.category is None)
+        return [(loss.kind, loss.lost) for loss in missed]
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON data, the derived `drop` and `passed` included."""
@@ -143,8 +164,8 @@ class Report:
         """
         try:
             version = data["format_version"]
-            fields = {k: data[k] for k in cls.__dataclass_fields__ if k != "foretold"}
-            fields["foretold"] = data.get("foretold")
+            fields = {k: data[k] for k in cls.__dataclass_fields__ if k not in _LATER}
+            fields |= {name: data[name] for name in _LATER if name in data}
             fields["precision"] = Precision.parse(fields["precision"])
         except (KeyError, TypeError) as error:
             raise InputError(f"the report lacks {error}: run maskrt check again.") from error
@@ -167,20 +188,6 @@ def latency_percentiles(samples_ms: Sequence[float]) -> dict[str, float]:
     p50, p90, p99 = np.percentile(samples_ms, (50, 90, 99))
     values = {"p50": p50, "p90": p90, "p99": p99, "mean": np.mean(samples_ms)}
     return {name: float(value) for name, value in values.items()}
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file that nobody ever sees half-written."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, staged = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
-        os.chmod(staged, 0o644)
-        os.replace(staged, path)
-    except BaseException:
-        os.unlink(staged)
-        raise
 
 
 def _minus(reference: float | None, value: float | None) -> float | None:

@@ -5,29 +5,39 @@ Runtime checks its engine against them. They belong to one data set and one cano
 which (`key`).
 
 File format: a NumPy `.npz` without pickles: the fields of `StoredResults`, and `meta`, UTF-8 JSON
-with `format_version`, `name` and `key`.
+with `format_version`, `name` and `key`. A file may come from anywhere, so what is read back is
+proven first, each mask's runs included.
 """
 
 import hashlib
 import io
+import itertools
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 
-from ...core import InputError, Instances, require
+from ...core import InputError, Instances
 from ...core.masks import Crop, crops_of
+from ...core.rle import mask_of
+from ...core.rle_text import MOST_PIXELS, read_runs
+from ...core.typed import fault
+from ...core.typed_arrays import Declared, read_archive
+from ...core.typed_files import plain_json
 from .coco import CocoDataset
 from .evaluator import CocoEvaluator
 
 __all__ = ["Recorder", "StoredResults", "evaluate_stored", "results_key"]
 
 FORMAT_VERSION = 1
+_MOST_LABELS = 1 << 31
 _ARRAYS = {
-    "image_ids": np.int64, "sizes": np.int32, "starts": np.int64, "boxes": np.float32,
-    "scores": np.float32, "labels": np.int64, "runs": np.uint8, "run_starts": np.int64,
+    "image_ids": Declared("int64", (None,)), "sizes": Declared("int32", (None, 2)),
+    "starts": Declared("int64", (None,)), "boxes": Declared("float32", (None, 4)),
+    "scores": Declared("float32", (None,)), "labels": Declared("int64", (None,)),
+    "runs": Declared("uint8", (None,)), "run_starts": Declared("int64", (None,)),
 }  # fmt: skip
 
 
@@ -98,22 +108,69 @@ class StoredResults:
         Raises:
             InputError: it is something else, or of another format version.
         """
+        remedy = "store it again with maskrt check --store-reference"
         try:
-            with np.load(io.BytesIO(data), allow_pickle=False) as file:
-                meta = json.loads(file["meta"].tobytes())
-                arrays = {name: file[name].astype(kind) for name, kind in _ARRAYS.items()}
-            version, name, key = meta["format_version"], meta["name"], meta["key"]
-        except Exception as error:  # zipfile, NumPy and JSON each have errors of their own
-            raise InputError(
-                f"the stored reference cannot be read ({type(error).__name__}: {error}): store it "
-                "again with maskrt check --store-reference."
-            ) from error
+            meta, arrays = _read(data)
+            version = meta["format_version"]
+            if version == FORMAT_VERSION:
+                _check(**arrays)
+        except ValueError as error:
+            raise InputError(f"the stored reference cannot be read ({error}): {remedy}.") from error
         if version != FORMAT_VERSION:
             raise InputError(
                 f"the stored reference has format version {version}, and this maskrt reads version "
-                f"{FORMAT_VERSION}: store it again with maskrt check --store-reference."
+                f"{FORMAT_VERSION}: {remedy}."
             )
-        return cls(name, key, **arrays)
+        return cls(meta["name"], meta["key"], **arrays)
+
+
+class _Meta(TypedDict):
+    format_version: int
+    name: str
+    key: str
+
+
+def _read(data: bytes) -> tuple[_Meta, dict[str, np.ndarray]]:
+    """Return what an archive holds, of the declared types."""
+    arrays = read_archive(data, {"meta": Declared("uint8", (None,)), **_ARRAYS})
+    meta = plain_json(arrays.pop("meta").tobytes())
+    if (wrong := fault(meta, _Meta)) is not None:
+        raise ValueError(f"in its meta {wrong}")
+    return meta, arrays
+
+
+def _check(
+    image_ids: np.ndarray, sizes: np.ndarray, starts: np.ndarray, boxes: np.ndarray,
+    scores: np.ndarray, labels: np.ndarray, runs: np.ndarray, run_starts: np.ndarray,
+) -> None:  # fmt: skip
+    """Raise `ValueError` unless the arrays belong together, and every mask fills its picture."""
+    pictures, instances = len(image_ids), len(boxes)
+    if len(sizes) != pictures or (np.diff(image_ids) <= 0).any():
+        raise ValueError("its pictures are not numbered upwards, with a size each")
+    pixels = sizes.astype(np.int64).prod(axis=1)
+    if (sizes < 1).any() or (pixels > MOST_PIXELS).any():
+        raise ValueError("a picture has a size that no picture has")
+    if not len(scores) == len(labels) == instances or not _are_starts(starts, pictures, instances):
+        raise ValueError("its instances are not as many as it says")
+    if not (np.isfinite(boxes).all() and np.isfinite(scores).all()):
+        raise ValueError("a box or score is not finite")
+    if (labels < 0).any() or (labels >= _MOST_LABELS).any():
+        raise ValueError("a label is none")
+    if not len(run_starts) and not len(runs):
+        return
+    if not _are_starts(run_starts, instances, len(runs)):
+        raise ValueError("its masks are not as many as its instances")
+    text, ends = runs.tobytes(), run_starts.tolist()
+    texts = [text[a:b] for a, b in itertools.pairwise(ends)]
+    if not all(some.valid.all() for some in read_runs(texts, np.repeat(pixels, np.diff(starts)))):
+        raise ValueError("a mask does not fill its picture")
+
+
+def _are_starts(starts: np.ndarray, parts: int, total: int) -> bool:
+    """Whether `starts` divide `total` things into `parts`."""
+    if len(starts) != parts + 1 or starts[0] != 0 or starts[-1] != total:
+        return False
+    return bool((np.diff(starts) >= 0).all())
 
 
 @dataclass(frozen=True)
@@ -137,8 +194,8 @@ class _StoredMasks:
         return _StoredMasks([self.runs[i] for i in np.arange(len(self.runs))[keep]], self.size)
 
     def _decoded(self, run: bytes) -> np.ndarray:
-        coco_mask = require("pycocotools.mask", "read stored masks")
-        return coco_mask.decode({"size": list(self.size), "counts": run}).astype(bool)
+        (runs,) = read_runs([run], [self.size[0] * self.size[1]])
+        return mask_of(runs.of(0), self.size)
 
 
 @dataclass
@@ -194,6 +251,13 @@ def results_key(dataset: CocoDataset, model_sha256: str) -> str:
 def evaluate_stored(stored: StoredResults, dataset: CocoDataset) -> CocoEvaluator:
     """Return what the stored results are worth on the data set that they belong to."""
     masks = bool(len(stored.run_starts)) and dataset.has_masks
+    sizes = dict(zip(stored.image_ids.tolist(), stored.sizes.tolist(), strict=True))
+    for image in dataset.images:
+        if sizes.get(image.id, list(image.size)) != list(image.size):
+            raise InputError(
+                f"the stored reference has picture {image.id} in another size than "
+                f"{dataset.source}: store it again with maskrt check --store-reference."
+            )
     evaluator = CocoEvaluator(dataset, ("box", "mask", "boundary") if masks else ("box",))
     for image in dataset.images:
         evaluator.add(image.id, stored.of(image.id).to_coco(image.id))

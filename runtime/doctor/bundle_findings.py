@@ -4,19 +4,27 @@ Nothing is deserialised: what an engine is stands in `engine.json`.
 """
 
 import contextlib
+import itertools
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from ...core import Bundle, MaskrtError, Target, command, counted
 from ...core.bundle import RECIPE
+from ...core.bundle_content import complete
+from ...core.bundle_files import ExplainedEngine, ExplainedPrepared, ManifestFile
+from ...core.bundle_place import MANIFEST
+from ...core.manifest import VERSIONS
+from ...core.recipe_file import RecipeFile
+from ...core.typed import faults
+from ...core.typed_files import plain_json
 from .failures import Finding, Level
 from .machine import Machine
 
 __all__ = ["diagnose_bundle"]
 
 _FEW_PICTURES = 32
-_UNREADABLE = (MaskrtError, KeyError, TypeError, AttributeError, ValueError)
+_MOST_FAULTS = 20  # of a manifest
 _DISTRIBUTION_OF = {"tensorrt": "tensorrt", "tensorrt_rtx": "tensorrt-rtx"}
 _WIDER_THAN = {
     "fp16": ("fp32",), "bf16": ("fp32",), "int8": ("fp16", "bf16", "fp32"),
@@ -29,29 +37,38 @@ def diagnose_bundle(path: Path, machine: Machine) -> list[Finding]:
     try:
         bundle = Bundle.open(path)
     except (MaskrtError, OSError) as error:
-        return [Finding("damaged-bundle", Level.ERROR, str(error))]
+        seen = dict.fromkeys((str(error), *_manifest_faults(path)))
+        return [Finding("damaged-bundle", Level.ERROR, one) for one in seen]
     found = [*_files(bundle), *_fidelity(bundle)]
-    found += _guarded(RECIPE, _recipe, bundle)
+    found += _guarded(_recipe, bundle)
     if not bundle.engines() and not bundle.prepared():
         build = bundle.build_command("cpu")
         found.append(Finding("no-engine", Level.NOTE, f"{path} has no engine.", build))
     for name in bundle.prepared():
-        found += _guarded(f"engines/{name}", _prepared, bundle, name, machine)
+        found += _guarded(_prepared, bundle, name, machine)
     for name in bundle.engines():
-        found += _guarded(f"engines/{name}", _engine, bundle, name, machine)
+        found += _guarded(_engine, bundle, name, machine)
     found += _elsewhere(bundle, machine)
     return list(dict.fromkeys(found))  # an altered file is seen by `_files` and by its reader
 
 
-def _guarded(what: str, look: Callable[..., Iterator[Finding]], *given: Any) -> list[Finding]:
+def _manifest_faults(path: Path) -> Iterator[str]:
+    """Yield what else is wrong with a manifest of the version that this maskrt writes."""
+    try:
+        data = plain_json((path / MANIFEST).read_bytes())
+    except (OSError, ValueError):
+        return
+    if isinstance(data, dict) and data.get("format_version") in VERSIONS:
+        for wrong in itertools.islice(faults(data, ManifestFile), 1, _MOST_FAULTS):
+            yield f"{path / MANIFEST} is not what maskrt writes ({wrong})."
+
+
+def _guarded(look: Callable[..., Iterator[Finding]], *given: Any) -> list[Finding]:
     """Return what `look` finds; JSON of another form than maskrt writes is a finding, too."""
     try:
         return list(look(*given))
     except MaskrtError as error:
         return [Finding("damaged-bundle", Level.ERROR, str(error))]
-    except _UNREADABLE as error:
-        seen = f"{what} is not what maskrt writes ({type(error).__name__}: {error})."
-        return [Finding("damaged-bundle", Level.ERROR, seen)]
 
 
 def _files(bundle: Bundle) -> Iterator[Finding]:
@@ -80,7 +97,7 @@ def _fidelity(bundle: Bundle) -> Iterator[Finding]:
 def _recipe(bundle: Bundle) -> Iterator[Finding]:
     if RECIPE not in bundle:
         return
-    recipe = bundle.read_json(RECIPE)
+    recipe = _recipe_at(bundle, RECIPE)
     pictures = recipe["calibration"].get("pictures")
     if recipe["tensors"] and pictures is not None and pictures < _FEW_PICTURES:
         seen = f"the recipe was calibrated on {counted(pictures, 'picture')}."
@@ -90,8 +107,16 @@ def _recipe(bundle: Bundle) -> Iterator[Finding]:
         yield Finding("few-calibration-pictures", Level.WARNING, seen, again)
 
 
+def _recipe_at(bundle: Bundle, path: str) -> dict[str, Any]:
+    recipe = bundle.read_json(path)
+    complete(recipe, RecipeFile, path, bundle.path)
+    return recipe
+
+
 def _prepared(bundle: Bundle, name: str, machine: Machine) -> Iterator[Finding]:
-    info = bundle.read_json(f"engines/{name}/prepared.json")
+    file = f"engines/{name}/prepared.json"
+    info = bundle.read_json(file)
+    complete(info, ExplainedPrepared, file, bundle.path)
     seen = f"{name} is prepared and not built."
     yield Finding("prepared-only", Level.NOTE, seen, _build_there(info, bundle))
     needed, free = info["build_memory_mib"] * 2**20 / 1e9, machine.memory_free_gb
@@ -101,7 +126,9 @@ def _prepared(bundle: Bundle, name: str, machine: Machine) -> Iterator[Finding]:
 
 
 def _engine(bundle: Bundle, name: str, machine: Machine) -> Iterator[Finding]:
-    info = bundle.read_json(f"engines/{name}/engine.json")
+    file = f"engines/{name}/engine.json"
+    info = bundle.read_json(file)
+    complete(info, ExplainedEngine, file, bundle.path)
     target = Target.parse(name.partition("@")[0])
     rebuild = bundle.build_command(target.name, info["precision"])
     yield from _precisions(name, info, rebuild, _kept_back(bundle, name, info["precision"]))
@@ -130,7 +157,7 @@ def _kept_back(bundle: Bundle, name: str, precision: str) -> set[str]:
     path = suited if suited in bundle else RECIPE
     if path not in bundle:
         return set()
-    recipe = bundle.read_json(path)
+    recipe = _recipe_at(bundle, path)
     own = recipe["precision"] == precision
     return {
         name
@@ -210,7 +237,7 @@ def _elsewhere(bundle: Bundle, machine: Machine) -> Iterator[Finding]:
     present = {gpu.sm for gpu in machine.gpus}
     engines: dict[tuple[int, ...], list[str]] = {}
     for name in bundle.engines():
-        with contextlib.suppress(*_UNREADABLE):  # `_engine` says so
+        with contextlib.suppress(MaskrtError):  # `_engine` says so
             sms = _needed_sms(name, bundle.read_json(f"engines/{name}/engine.json"))
             if sms and not present & set(sms):
                 engines.setdefault(sms, []).append(name)

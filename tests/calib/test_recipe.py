@@ -108,9 +108,9 @@ def test_damaged_recipes_are_refused(recipe: Recipe) -> None:
     data = recipe.to_json()
     with pytest.raises(InputError, match="format version 0"):
         Recipe.from_json({**data, "format_version": 0})
-    with pytest.raises(InputError, match="damaged"):
+    with pytest.raises(InputError, match="lacks layers"):
         Recipe.from_json({key: value for key, value in data.items() if key != "layers"})
     name = next(iter(data["tensors"]))
     broken = {**data["tensors"][name], "scales": {"minmax": 0.0}}
-    with pytest.raises(InputError, match=f"tensor {name} is not positive"):
+    with pytest.raises(InputError, match=r"scales\.minmax is 0\.0"):
         Recipe.from_json({**data, "tensors": {**data["tensors"], name: broken}})

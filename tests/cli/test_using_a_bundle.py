@@ -61,7 +61,8 @@ def test_printed_commands_follow_a_copied_bundle(
     shutil.copytree(work / "tiny.maskrt", tmp_path / "one.maskrt")
     with Bundle.open(tmp_path / "one.maskrt").edit() as staged:
         staged.write("engines/orin-nx/prepared.json", {
-            "bundle": "one.maskrt", "precision": "int8", "segments": [], "build_memory_mib": 1,
+            "bundle": "one.maskrt", "precision": "int8", "segments": [], "note": "",
+            "build_memory_mib": 1,
             "commands": {"build": "~/maskrt/bin/maskrt build one.maskrt --target orin-nx --here"},
         })  # fmt: skip
     shutil.move(tmp_path / "one.maskrt", tmp_path / "so lo.maskrt")

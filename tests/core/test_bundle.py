@@ -141,10 +141,10 @@ def test_a_file_is_no_bundle(tmp_path: Path) -> None:
     ("content", "words"),
     [
         (None, "does not exist"),
-        ("", "not a valid manifest"),
-        ("[]", "not a valid manifest"),
+        ("", "not valid JSON"),
+        ("[]", "not what maskrt writes .it is a list of 0"),
         ('{"format_version": 99, "files": {}}', "format version 99"),
-        ('{"format_version": 1, "files": {}}', "not a valid manifest"),
+        ('{"format_version": 1, "files": {}}', "not what maskrt writes .it lacks class_names"),
     ],
 )
 def test_what_is_no_bundle_is_refused(tmp_path: Path, content: str | None, words: str) -> None:

@@ -167,3 +167,9 @@ def test_weights_that_cannot_be_read_are_told_in_our_words(
         read_weights(file)
     assert words in str(refused.value)
     assert str(refused.value).endswith((".pth.", "alone."))
+
+
+@pytest.mark.parametrize("name", ["last.pth", "best.PT", "epoch=3.ckpt", "runs/model.safetensors"])
+def test_weights_given_as_the_model(name: str) -> None:
+    with pytest.raises(UsageError, match=r"is a file of weights, .* give the file as weights=\."):
+        load_source(name)

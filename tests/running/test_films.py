@@ -18,6 +18,8 @@ from maskrt.core import (
     Target,
 )
 from maskrt.running.films import film
+from maskrt.running.kept import Kept
+from maskrt.running.mask_files import MaskFiles
 from maskrt.running.pictures import run
 from maskrt.runtime import Session, open_session
 from maskrt.runtime.sources import Video
@@ -42,9 +44,9 @@ def test_a_run_over_pictures_and_a_video(empty_bundle: Bundle, video: Path, tmp_
 
 def test_a_limited_film(empty_bundle: Bundle, video: Path, tmp_path: Path) -> None:
     with open_session(empty_bundle, NOTHING) as session:
-        found = film(session, video, tmp_path / "out.mp4", limit=4)
-    assert len(found.images) == 4
-    assert found.skipped == []
+        kept = Kept(0.5, MaskFiles(tmp_path, ()))
+        assert film(session, video, tmp_path / "out.mp4", kept, limit=4) == []
+    assert len(kept.images) == 4
     assert len(list(Video(tmp_path / "out.mp4"))) == 4
 
 
@@ -156,7 +158,7 @@ def film_at_once(empty_bundle: Bundle, output: Path, monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(Session, "predict_stream", stopped)
     with open_session(empty_bundle, NOTHING) as session:
-        film(session, "camera:0", output)
+        film(session, "camera:0", output, Kept(0.5, MaskFiles(output.parent, ())))
 
 
 def test_ctrl_c_leaves_nothing_of_a_file(empty_bundle: Bundle, video: Path, tmp_path: Path) -> None:

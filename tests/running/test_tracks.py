@@ -4,6 +4,7 @@ The tracker lies in the environment of the examples (`make build/examples/.made`
 seen after everything else.
 """
 
+import csv
 import json
 import sys
 from pathlib import Path
@@ -91,30 +92,48 @@ class TestTracks:
     def test_a_film_has_numbers_in_its_results_and_colours_that_stay(
         self, empty_bundle: Bundle, video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """Two things change places by score in every frame; without tracks, colours do, too."""
-        shades: dict[bool, list[list[int]]] = {}
+        """Two things of one class change places by score in every frame."""
         for track in (True, False):
             monkeypatch.setattr(Session, "_instances", _scripted())
             out = tmp_path / str(track)
-            found = run(empty_bundle, [video], out, target=NOTHING, track=track)
-            frames = list(Video(out / "clip.mp4"))
-            shades[track] = [frame[24, 8].astype(int).tolist() for frame in frames]
+            found = run(
+                empty_bundle, [video], out, target=NOTHING, track=track, masks=["csv", "coco"]
+            )
+            frames = np.array([f.astype(int) for f in Video(out / "clip.mp4")])
+            left, right = frames[1:, 24, 8], frames[1:, 24, 50]
+            apart = np.abs(left - right).max(axis=1)
+            # a mask is half its colour
+            assert (apart > 60).all() if track else (apart < 30).all()
+            assert np.ptp(left - right, axis=0).max() < 30
+
             entries = json.loads((out / "results.json").read_text())
             assert entries == found.annotations
-            ids = [
-                [e.get("track_id") for e in entries if e["image_id"] == n and e["bbox"][0] < 30]
-                for n in range(1, 11)
-            ]
-            (one,) = {number for (number,) in ids[1:]}
-            assert ids[0] == [None]
-            assert (one in (1, 2)) is track
-        spread = {track: np.ptp(np.array(shades[track])[1:], axis=0).max() for track in shades}
-        assert (
-            spread[True] < 90 < spread[False]
-        )  # the film's own brightness grows, by half of 20 * 9
+            numbers = {
+                place: [e.get("track_id") for e in entries if (e["bbox"][0] < 30) is place]
+                for place in (True, False)
+            }
+            assert numbers[True][0] is numbers[False][0] is None  # seen once
+            expected = {1, 2} if track else {None}
+            assert {*numbers[True][1:], *numbers[False][1:]} == expected
+            assert len(set(numbers[True][1:])) == len(set(numbers[False][1:])) == 1
+            with (out / "instances.csv").open(newline="") as file:
+                rows = [row["track_id"] for row in csv.DictReader(file)]
+            assert rows == [str(e.get("track_id", "")) for e in entries]
+            kept = json.loads((out / "annotations.json").read_text())["annotations"]
+            assert [e.get("track_id") for e in kept] == [e.get("track_id") for e in entries]
+
+    def test_classes_that_are_left_out_have_no_number(
+        self, empty_bundle: Bundle, video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(Session, "_instances", _scripted(labels=(1, 2)))
+        found = run(
+            empty_bundle, [video], tmp_path, target=NOTHING, track=True, classes=["2"], draw=False
+        )
+        assert {e["category_id"] for e in found.annotations} == {2}
+        assert {e.get("track_id") for e in found.annotations} == {None, 1}
 
 
-def _scripted() -> Any:
+def _scripted(labels: tuple[int, int] = (1, 1)) -> Any:
     """Return what stands for a session's postprocessing: two masks, whose scores take turns."""
     state = {"frame": 0}
 
@@ -126,9 +145,9 @@ def _scripted() -> Any:
         masks = np.zeros((2, 48, 64), bool)
         for at, (x0, y0, x1, y1) in enumerate(boxes[order].astype(int)):
             masks[at, y0:y1, x0:x1] = True
-        labels = np.array([1, 1], np.int64)
         scores = np.array([0.9, 0.8], np.float32)
-        return Instances(boxes[order], scores, labels, (48, 64), None, masks)
+        numbers = np.array(labels, np.int64)[order]
+        return Instances(boxes[order], scores, numbers, (48, 64), None, masks)
 
     return instances
 

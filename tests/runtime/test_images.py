@@ -12,6 +12,7 @@ from PIL import Image
 
 from maskrt.core import InputError
 from maskrt.runtime import as_image, list_images, read_image
+from maskrt.runtime.images import passed_over
 
 RAMP = np.arange(12 * 20, dtype=np.uint8).reshape(12, 20)
 COLOUR = np.stack([RAMP, 255 - RAMP, RAMP // 2], axis=2)
@@ -259,6 +260,34 @@ def test_list_images_sorts_and_filters(tmp_path: Path) -> None:
     (tmp_path / "sub.png" / "deep.png").touch()
     assert [f.name for f in list_images(tmp_path)] == ["a.jpg", "b.PNG"]
     assert list_images(str(tmp_path)) == list_images(tmp_path)
+
+
+@pytest.mark.parametrize("ending", ["avif", "jp2", "mpo", "jfif", "jpe", "tga", "pnm"])
+def test_every_format_that_pillow_decodes_is_a_picture(tmp_path: Path, ending: str) -> None:
+    file = tmp_path / f"a.{ending}"
+    kind = {"jfif": "JPEG", "jpe": "JPEG", "pnm": "PPM", "jp2": "JPEG2000"}.get(ending, ending)
+    try:
+        Image.fromarray(np.full((16, 16, 3), 90, np.uint8)).save(file, kind.upper())
+    except (KeyError, OSError):
+        pytest.skip(f"this Pillow has no {kind}")
+    assert list_images(tmp_path) == [file]
+    assert abs(int(read_image(file).mean()) - 90) <= 2
+
+
+def test_what_is_passed_over_is_named(tmp_path: Path) -> None:
+    for name in ("a.jpg", "notes.txt", "film.mpg", "data.h5", ".hidden", "page.pdf"):
+        (tmp_path / name).touch()
+    (tmp_path / "sub" / ".git").mkdir(parents=True)
+    for name in ("sub/b.png", "sub/.git/c.png"):
+        (tmp_path / name).touch()
+    said = passed_over(tmp_path)
+    assert said == (
+        "4 files, no picture by its ending: data.h5, film.mpg, notes.txt, …; "
+        "1 subfolder, not searched: sub"
+    )
+    assert [f.name for f in list_images(tmp_path)] == ["a.jpg"]
+    assert [f.name for f in list_images(tmp_path, recursive=True)] == ["a.jpg", "b.png"]
+    assert "sub" not in passed_over(tmp_path, recursive=True)
 
 
 def test_list_images_refuses(tmp_path: Path) -> None:

@@ -223,3 +223,17 @@ def test_opencv_is_silent_of_what_we_say(
     assert cv2.utils.logging.getLogLevel() == level
     cv2.VideoCapture(99)
     assert "video99" in capfd.readouterr().err  # what it would have said
+
+
+@pytest.mark.parametrize("name", ["0", "2", "camera:0", "/dev/video0"])
+def test_a_number_and_a_device_mean_the_camera(name: str) -> None:
+    assert is_video(name)
+    assert not Video(name).is_file
+
+
+def test_a_file_called_like_a_number_is_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "0").mkdir()
+    assert not is_video("0")

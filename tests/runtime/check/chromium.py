@@ -1,8 +1,10 @@
 """A headless Chromium, driven over its debugging pipe: no port, no driver, no package.
 
-The browser is `$MASKRT_CHROMIUM`, or the first of the usual names on the PATH.
+The browser is `$MASKRT_CHROMIUM`, or that of `make build/chromium`, or the first of the usual names
+on the PATH.
 """
 
+import base64
 import json
 import os
 import shutil
@@ -12,16 +14,22 @@ from pathlib import Path
 from typing import Any
 
 _NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome-headless-shell")
+_BUILT = Path(__file__).parents[3] / "build" / "chromium" / "chromium"
 _FLAGS = (
     "--headless=shell", "--no-sandbox", "--no-zygote", "--disable-gpu", "--disable-dev-shm-usage",
-    "--remote-debugging-pipe",
+    "--no-first-run", "--disable-background-networking", "--disable-component-update",
+    "--disable-sync", "--remote-debugging-pipe",
 )  # fmt: skip
 
 
 def find_chromium() -> str | None:
     """Return the browser's path, or None."""
     given = os.environ.get("MASKRT_CHROMIUM")
-    return given or next(filter(None, map(shutil.which, _NAMES)), None)
+    if given:
+        return given
+    if _BUILT.is_file():
+        return str(_BUILT)
+    return next(filter(None, map(shutil.which, _NAMES)), None)
 
 
 class Chromium:
@@ -67,6 +75,23 @@ class Chromium:
         self.call("Page.navigate", url=page.as_uri())
         while self.evaluate("document.readyState") != "complete":
             time.sleep(0.05)
+
+    def emulate(self, **media: str) -> None:
+        """Set CSS media features, such as `prefers_color_scheme="dark"`."""
+        features = [{"name": k.replace("_", "-"), "value": v} for k, v in media.items()]
+        self.call("Emulation.setEmulatedMedia", features=features)
+
+    def key(self, key: str) -> None:
+        """Press a key."""
+        text = {"text": key} if len(key) == 1 else {}
+        self.call("Input.dispatchKeyEvent", type="keyDown", key=key, **text)
+        self.call("Input.dispatchKeyEvent", type="keyUp", key=key)
+
+    def screenshot(self, file: Path, clip: dict[str, float] | None = None) -> None:
+        """Write what is shown, or a part of the page (x, y, width, height), as a PNG."""
+        part = {"clip": {**clip, "scale": 1}, "captureBeyondViewport": True} if clip else {}
+        shot = self.call("Page.captureScreenshot", format="png", **part)
+        file.write_bytes(base64.b64decode(shot["data"]))
 
     def evaluate(self, expression: str) -> Any:
         """Return the value of a JavaScript expression."""

@@ -46,12 +46,20 @@ def test_each_fate() -> None:
     assert (summary["matched"], summary["missed"], summary["invented"]) == (2, 1, 1)
     assert summary["label_changed"] == 1
     assert summary["changed_labels"] == [{"reference": "dog", "engine": "cat", "count": 1}]
-    assert summary["confident"] == {"missed": 1, "invented": 0}
+    assert summary["confident"] == {"score": 0.5, "missed": 1, "invented": 0}
     assert summary["box_iou"]["min"] == pytest.approx(0.6)
     assert summary["mask_iou"]["min"] == pytest.approx(0.6)
     assert summary["box_iou"]["mean"] == pytest.approx(0.8)
     assert summary["score_difference"]["max"] == pytest.approx(0.1)
     assert sum(summary["box_iou"]["histogram"]["counts"]) == 2
+    assert summary["score_shift"]["min"] == pytest.approx(-0.1)  # engine minus reference
+    assert summary["score_shift"]["max"] == pytest.approx(0.0)
+    assert summary["box_shift"]["max"] == pytest.approx(5.0)
+    assert sum(summary["score_shift"]["histogram"]["counts"]) == 2
+    assert summary["by_label"] == {
+        "cat": {"matched": 2, "missed": 0, "invented": 0, "label_changed": 0},
+        "dog": {"matched": 0, "missed": 1, "invented": 1, "label_changed": 1},
+    }
     assert summary["swapped_labels"] == []
 
 

@@ -69,6 +69,13 @@ def test_box_only_annotations(folder: Path) -> None:
         (lambda d: d["annotations"][0].update(image_id=99), "annotates picture 99"),
         (lambda d: d["annotations"][0].update(category_id=5), "uses category 5"),
         (lambda d: d["images"][1].update(id=7), "same id"),
+        (lambda d: d["annotations"][0].update(image_id=2**64), "entry 0 of annotations"),
+        (lambda d: d["images"][0].update(id=2**63), "entry 0 of images"),
+        (lambda d: d["categories"][0].update(id=-(2**70)), "entry 0 of categories"),
+        (lambda d: d["annotations"][0].update(category_id=float("inf")), "entry 0 of annotations"),
+        (lambda d: d["images"][1].update(file_name="x" * 5000), "1 of the 4 pictures"),
+        (lambda d: d["images"][1].update(file_name="\ud800.png"), "lone surrogate"),
+        (lambda d: d["images"][1].update(file_name="a\0.png"), "entry 1 of images"),
         (lambda d: d["images"][1].update(file_name="x.png"), r"1 of the 4 pictures .*x\.png"),
     ],
 )
@@ -123,3 +130,29 @@ def test_labels_that_agree(dataset: CocoDataset, names: tuple[str, ...] | None) 
 def test_labels_that_disagree(dataset: CocoDataset, names: tuple[str, ...], why: str) -> None:
     with pytest.raises(InputError, match=why):
         dataset.check_labels(names)
+
+
+def test_json_with_a_byte_order_mark_is_read(folder: Path) -> None:
+    """As PowerShell and .NET's tools write it."""
+    marked = folder / "marked.json"
+    marked.write_bytes(b"\xef\xbb\xbf" + (folder / "val.json").read_bytes())
+    assert len(CocoDataset.load(folder / "pictures", marked).images) == 4
+
+
+def test_nested_too_deep(folder: Path) -> None:
+    (folder / "deep.json").write_text("[" * 100_000 + "]" * 100_000)
+    with pytest.raises(InputError, match=r"deep\.json .*nested too deeply"):
+        CocoDataset.load(folder / "pictures", folder / "deep.json")
+
+
+@pytest.mark.parametrize("content", ["[]", "3", '{"car": null}', '{"car": true}', '{"car": [1]}'])
+def test_a_file_of_categories_that_says_nothing(folder: Path, content: str) -> None:
+    (folder / "categories.json").write_text(content)
+    with pytest.raises(InputError, match="does not say which label each category is"):
+        CocoDataset.load(folder / "pictures", folder / "val.json", folder / "categories.json")
+
+
+def test_a_file_of_categories(folder: Path) -> None:
+    (folder / "categories.json").write_text('{"disc": "ball", "2": 7}')
+    loaded = CocoDataset.load(folder / "pictures", folder / "val.json", folder / "categories.json")
+    assert loaded.chosen == {"disc": "ball", "2": 7}

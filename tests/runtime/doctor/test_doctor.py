@@ -171,6 +171,13 @@ INFO: dict[str, Any] = {
 }  # fmt: skip
 
 
+RECIPE: dict[str, Any] = {
+    "format_version": 3, "graph": "0123", "precision": "int8", "rest": "fp32", "method": "minmax",
+    "calibration": {"pictures": 4}, "layers": {},
+    "tensors": {"x": {"min": 0.0, "max": 1.0, "scales": {"minmax": 0.5}}},
+}  # fmt: skip
+
+
 def _bundle(path: Path, engines: dict[str, Any], fidelity: dict[str, Any] | None = None) -> Path:
     manifest = Manifest(
         "test", InputSpec(64, 64), {"count": (1,)}, precision=Precision.INT8,
@@ -228,7 +235,7 @@ def test_layers_that_the_recipe_keeps_back_need_no_note(tmp_path: Path) -> None:
     path = _bundle(tmp_path / "b.maskrt", {"cpu": {**INFO, **change}})
     kept = {"precision": "fp32", "reason": "3 input channels", "refuses": {"int8": "3 channels"}}
     asked = {"precision": "int8", "reason": "as asked", "refuses": {}}
-    recipe = {"calibration": {}, "tensors": {}, "precision": "int8"}
+    recipe = {**RECIPE, "calibration": {}, "tensors": {}}
 
     def findings(layers: dict[str, Any]) -> list[Finding]:
         with Bundle.open(path).edit() as staged:
@@ -273,8 +280,7 @@ def test_commands_can_be_pasted(tmp_path: Path) -> None:
             "build": "~/maskrt/bin/maskrt build old.maskrt --target orin-nx --here"},
     }  # fmt: skip
     with Bundle.open(path).edit() as staged:
-        staged.write("recipe.json", {"calibration": {"pictures": 1}, "tensors": {"x": {}},
-                                     "precision": "int8", "layers": {}})  # fmt: skip
+        staged.write("recipe.json", RECIPE)
         staged.write("engines/orin-nx/prepared.json", prepared)
     found = doctor(path, probe=_desktop(tmp_path / "root")).findings
     words = {f.failure: shlex.split(f.command) for f in found}
@@ -302,8 +308,7 @@ def test_fidelity_and_files(tmp_path: Path) -> None:
 def test_recipe_and_missing_engine(tmp_path: Path) -> None:
     path = _bundle(tmp_path / "b.maskrt", {})
     with Bundle.open(path).edit() as staged:
-        recipe = {"calibration": {"pictures": 4}, "tensors": {"x": {}}, "precision": "int8"}
-        staged.write("recipe.json", recipe)
+        staged.write("recipe.json", RECIPE)
     found = _found(_desktop(tmp_path / "root"), path)
     assert found == {"no-engine", "few-calibration-pictures"}
 
