@@ -150,8 +150,12 @@ wheel: $(VENV)/.dev
 	$(BIN)/python -m build --wheel --outdir build/wheel .
 	$(BIN)/python tests/wheel_contents.py build/wheel/*.whl
 
-# All that can be known before a release without making one. PYTHONS="python3.10 python3.12" installs
-# with these as well.
+# All that can be known before a release without making one, with each other Python that is supported and
+# found here, by its name or by pyenv; PYTHONS= names others, or none.
+PYTHONS ?= $(foreach version,3.10 3.12 3.13,$(firstword $(shell \
+	ls -r $$(pyenv root 2>/dev/null)/versions/$(version).*/bin/python$(version) 2>/dev/null; \
+	command -v python$(version))))
+
 release-check: $(VENV)/.dev build/release/.made
 	$(BIN)/python tests/release_check.py --tools build/release $(addprefix --python ,$(PYTHONS))
 

@@ -7,8 +7,8 @@ the version is one in pyproject.toml, CHANGELOG.md and CITATION.cff, which is va
 the sdist is the wheel. The wheel is then installed where maskrt has never been, outside the clone:
 by itself, with `cpu`, and with `export`, whose packages, gigabytes of them, are those of the
 environment that runs this. With `export` a model is compiled, with `cpu` it is run, by itself it is
-looked at, and `maskrt demo` says in one sentence where its weights are. `--python` does the first
-of these with other interpreters.
+looked at, and `maskrt demo` says in one sentence where its weights are. `--python` does the last
+two with another interpreter, and what pip takes for it today; `export` would be PyTorch once more.
 
 What remains for a person is printed at the end.
 """
@@ -19,7 +19,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import venv
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -61,18 +60,18 @@ def main() -> int:
             ("one version everywhere", lambda: check_version(version)),
             ("CITATION.cff", lambda: check_citation(ROOT / "CITATION.cff", away / "cff")),
             ("wheel and sdist are built", lambda: build(folder)),
-            ("what the wheel holds", lambda: check_contents(one(folder, "*.whl"))),
+            ("what the wheel holds", lambda: check_contents(_wheel(folder))),
             ("sizes", lambda: check_sizes(folder)),
             ("twine check", lambda: twine(options.tools, folder)),
             ("the sdist gives the same wheel", lambda: check_sdist(folder, away / "again")),
-            ("with export: compile", lambda: check_export(one(folder, "*.whl"), away)),
-            ("with cpu: run", lambda: check_cpu(one(folder, "*.whl"), away)),
-            ("by itself", lambda: check_base(one(folder, "*.whl"), away, sys.executable)),
-            *(
-                (f"by itself in {python}", lambda p=python: check_base(_wheel(folder), away, p))
-                for python in options.python
-            ),
+            ("with export: compile", lambda: check_export(_wheel(folder), away)),
         ]
+        for python in (sys.executable, *options.python):
+            name = Path(python).name
+            checks += [
+                (f"with cpu: run, {name}", lambda p=python: check_cpu(_wheel(folder), away, p)),
+                (f"by itself, {name}", lambda p=python: check_base(_wheel(folder), away, p)),
+            ]
         for title, check in checks:
             started = time.perf_counter()
             try:
@@ -163,17 +162,17 @@ def check_sdist(folder: Path, away: Path) -> None:
 def check_export(wheel: Path, away: Path) -> None:
     """Compile a model with the wheel, and packages that are here already."""
     python = _environment(away / "export", sys.executable, beside=True)
-    _run(python, "-m", "pip", "install", "--quiet", "--no-deps", "--force-reinstall", wheel)
+    _pip(python, "install", "--no-deps", "--force-reinstall", wheel)
     _satisfied(python, f"{wheel}[export]")
     _maskrt(
         python, away, "compile", *MODEL, "--weights", WEIGHTS, "-o", away / "scenes.maskrt",
     )  # fmt: skip
 
 
-def check_cpu(wheel: Path, away: Path) -> str:
+def check_cpu(wheel: Path, away: Path, interpreter: str) -> str:
     """Run what `check_export` compiled where there is no PyTorch."""
-    python = _environment(away / "cpu", sys.executable)
-    _install(python, f"{wheel}[cpu]")
+    python = _environment(away / f"cpu-{Path(interpreter).name}", interpreter)
+    _install(python, f"{wheel}[cpu]", locked=interpreter == sys.executable)
     if _installed(python) & {"torch", "torchvision", "tensorrt-rtx"}:
         raise CheckError("the extra cpu brings more than it should")
     said = _maskrt(
@@ -182,7 +181,7 @@ def check_cpu(wheel: Path, away: Path) -> str:
     found = re.search(r"(\d+) instances", said)
     if found is None or int(found[1]) == 0:
         raise CheckError(f"the engine found nothing: {said}")
-    return f"{found[1]} instances"
+    return f"{found[1]} instances, Python {_python_version(python)}"
 
 
 def check_base(wheel: Path, away: Path, interpreter: str) -> str:
@@ -197,7 +196,7 @@ def check_base(wheel: Path, away: Path, interpreter: str) -> str:
     sentence = " ".join((demo.stdout + demo.stderr).split())
     if demo.returncode != 1 or "clone the repository" not in sentence or "Traceback" in sentence:
         raise CheckError(f"maskrt demo exits {demo.returncode} and says {sentence[:300]}")
-    return _call(python, "-V").stdout.strip()
+    return f"Python {_python_version(python)}"
 
 
 def one(folder: Path, pattern: str) -> Path:
@@ -216,17 +215,18 @@ def _version() -> str:
     return found[1]
 
 
+def _python_version(python: Path) -> str:
+    return _run(python, "-V").split()[1]
+
+
 def _contents(wheel: Path) -> dict[str, bytes]:
     with zipfile.ZipFile(wheel) as archive:
         return {n: archive.read(n) for n in archive.namelist() if ".dist-info/" not in n}
 
 
 def _environment(folder: Path, interpreter: str, *, beside: bool = False) -> Path:
-    """Make an environment, and return its Python; `beside` lets it see this one's packages."""
-    if interpreter == sys.executable:
-        venv.create(folder, with_pip=True)
-    else:
-        _run(interpreter, "-m", "venv", folder)
+    """Make an environment without pip, and return its Python; `beside` shows it our packages."""
+    _run(interpreter, "-m", "venv", "--without-pip", folder)
     if beside:
         own = f"python{sys.version_info[0]}.{sys.version_info[1]}"
         place = folder / "lib" / own / "site-packages" / "beside.pth"
@@ -243,23 +243,26 @@ def _install(python: Path, what: str, *, locked: bool = True) -> None:
         file = python.parent / "constraints.txt"
         file.write_text("\n".join(pins) + "\n")
         given = ["--constraint", file]
-    _run(python, "-m", "pip", "install", "--quiet", *given, what)
+    _pip(python, "install", *given, what)
 
 
 def _satisfied(python: Path, what: str) -> None:
     """Refuse if pip would install anything for it."""
-    said = _run(python, "-m", "pip", "install", "--dry-run", "--no-deps", what)
-    missing = _run(python, "-m", "pip", "install", "--dry-run", what)
-    if said.count("Would install") and "Would install maskrt" not in said:
-        raise CheckError(said)
-    more = re.findall(r"^Would install (.+)$", missing, re.MULTILINE)
+    said = _pip(python, "install", "--dry-run", what)
+    more = re.findall(r"^Would install (.+)$", said, re.MULTILINE)
     if any(not word.startswith("maskrt-") for line in more for word in line.split()):
         raise CheckError(f"the lock lacks {more}")
 
 
 def _installed(python: Path) -> set[str]:
-    said = _run(python, "-m", "pip", "list", "--format", "freeze")
+    said = _pip(python, "list", "--format", "freeze")
     return {line.partition("==")[0].lower().replace("_", "-") for line in said.splitlines()}
+
+
+def _pip(python: Path, *words: object) -> str:
+    """Let this environment's pip work on another one."""
+    quiet = () if "--dry-run" in words else ("--quiet",)
+    return _run(sys.executable, "-m", "pip", "--python", python, *words, *quiet)
 
 
 def _maskrt(python: Path, away: Path, *words: object) -> str:
