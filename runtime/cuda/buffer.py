@@ -1,7 +1,7 @@
 """A block of device memory, with page-locked host memory of the same size where the host sees it.
 
-A buffer only grows. It is empty again after a `reserve` that failed, and holds nothing then. Several
-things lie in one of them one after the other, each aligned as `cudaMalloc` aligns.
+A buffer only grows. It is empty again after a `reserve` that failed, and holds nothing then. Things
+lie in it one after the other, each aligned as `cudaMalloc` aligns.
 """
 
 from collections.abc import Sequence
