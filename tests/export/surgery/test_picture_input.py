@@ -145,7 +145,7 @@ def test_a_network_of_doubles_is_computed_in_single_precision(
         np.testing.assert_allclose(found[name], value, atol=1e-3, err_msg=name)
     proof = prove(made, [picture])
     assert proof["violations"] == []
-    assert "its double precision computed in FP32" in made.reference.name  # type: ignore[union-attr]
+    assert "its FP64 weights computed in FP32" in made.reference.name  # type: ignore[union-attr]
 
 
 def test_a_picture_of_another_type_is_refused(tmp_path: Path) -> None:
