@@ -101,6 +101,10 @@ def test_check_takes_the_categories_of_a_file(
     shown = " ".join(capsys.readouterr().out.split())
     assert BY_FILE in shown
     assert json.loads(report.read_text())["reference"]["box"]["AP"] == pytest.approx(100, abs=0.1)
+    wrong = {**which, "formica": "wasp"}
+    (tmp_path / "categories.json").write_text(json.dumps(wrong))
+    assert run(*said, tmp_path / "named") == 1
+    assert "--categories says that 'formica' is 'wasp'" in capsys.readouterr().err
     shutil.copytree(made / "nameless", tmp_path / "nameless")
     data = json.loads(file.read_text())
     for entry in data["annotations"]:
@@ -114,10 +118,6 @@ def test_check_takes_the_categories_of_a_file(
     assert (
         "compile with --class-names, or say which category is which label in --categories" in asked
     )
-    wrong = {**which, "formica": "wasp"}
-    (tmp_path / "categories.json").write_text(json.dumps(wrong))
-    assert run(*said, tmp_path / "named") == 1
-    assert "--categories says that 'formica' is 'wasp'" in capsys.readouterr().err
 
 
 def test_run_searches_subfolders_where_it_is_told_to(
