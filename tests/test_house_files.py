@@ -18,6 +18,7 @@ _COMMANDS: dict[str, click.Command] = {
 }  # fmt: skip
 ROOT = Path(__file__).resolve().parent.parent
 LOCK = ROOT / "requirements" / "dev.txt"
+TRACKER = {"trackers"}  # its OpenCV would replace the headless one: locked with the examples
 YAML = [
     ROOT / ".pre-commit-config.yaml",
     *sorted(p for folder in (".github", "examples") for p in (ROOT / folder).rglob("*.y*ml")),
@@ -73,21 +74,39 @@ def test_the_gate_for_users_is_parsed_by_the_verbs_themselves() -> None:
     assert context.params["junit_file"].name == "report.xml"
 
 
-def test_the_lock_holds_every_dependency_of_a_developer_by_hash() -> None:
-    text = LOCK.read_text(encoding="utf-8")
+def _locked(file: Path) -> set[str]:
+    """Return the packages of a lock, each of which has hashes; no registry stands in it."""
+    text = file.read_text(encoding="utf-8")
     entries = re.findall(r"^([a-z0-9.-]+)==(\S+)(.*(?:\n    --hash=.*)+)", text, re.MULTILINE)
     assert len(entries) == len(re.findall(r"^[a-z0-9]", text, re.MULTILINE))
-    locked = {name for name, _, _ in entries}
-    wanted = {_normal(one.name) for one in _locked_dependencies()} - {"maskrt"}
-    assert wanted <= locked, wanted - locked
     assert not re.search(r"https?://|--(extra-)?index-url|--find-links| @ ", text)
+    return {name for name, _, _ in entries}
+
+
+def test_the_lock_holds_every_dependency_of_a_developer_by_hash() -> None:
+    wanted = {_normal(one.name) for one in _locked_dependencies()} - {"maskrt"}
+    assert wanted - TRACKER <= _locked(LOCK), wanted - _locked(LOCK)
+
+
+@pytest.mark.parametrize("name", ["examples", "release"])
+def test_what_else_ci_installs_is_locked_and_agrees_with_the_lock_of_a_developer(name: str) -> None:
+    file = LOCK.with_name(f"{name}.txt")
+    asked = set(re.findall(r"^([a-z0-9-]+)", file.with_suffix(".in").read_text(), re.MULTILINE))
+    assert asked <= _locked(file)
+    assert _locked(LOCK.with_name("examples.txt")) >= TRACKER
+    versions = [
+        dict(re.findall(r"^([a-z0-9.-]+)==(\S+)", lock.read_text(), re.MULTILINE))
+        for lock in (LOCK, file)
+    ]
+    both = versions[0].keys() & versions[1].keys()
+    assert {n: versions[0][n] for n in both} == {n: versions[1][n] for n in both}
 
 
 def test_what_is_locked_is_inside_the_bounds() -> None:
     text = LOCK.read_text(encoding="utf-8")
     locked = dict(re.findall(r"^([a-z0-9.-]+)==(\S+)", text, re.MULTILINE))
     for one in _locked_dependencies():
-        if one.name != "maskrt":
+        if one.name not in ("maskrt", *TRACKER):
             assert one.specifier.contains(locked[_normal(one.name)]), one
 
 

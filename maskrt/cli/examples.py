@@ -44,6 +44,7 @@ EXAMPLES = {
     "bench": (
         "maskrt bench street.maskrt --images val/ --runs 100",
         "maskrt bench street.maskrt --json bench.json --plot bench.svg",
+        "maskrt bench street.maskrt --engine cpu@int8 --engine cpu@fp32",
     ),
     "package": (
         "maskrt package street.maskrt --triton models/",

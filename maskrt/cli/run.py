@@ -49,6 +49,7 @@ __all__ = ["command"]
               help="Write what is found for other tools, too; can be repeated.")  # fmt: skip
 @click.option("--annotations", type=click.Path(path_type=Path), metavar="JSON",
               help="COCO file of the pictures: results.json gets its ids.")  # fmt: skip
+@click.option("--track", is_flag=True, help="Follow instances through a video: numbers, colours.")
 @click.option(
     "--max-frames", type=click.IntRange(min=1), metavar="N", help="Of each video; default: all."
 )
@@ -65,6 +66,7 @@ def command(
     no_draw: bool,
     formats: tuple[str, ...],
     annotations: Path | None,
+    track: bool,
     max_frames: int | None,
     recursive: bool,
     trust: "Trust",
@@ -83,8 +85,8 @@ def command(
         found = run(
             bundle, sources, output, target=target, precision=precision, min_score=min_score,
             classes=kept, draw=not no_draw, masks=formats, annotations=annotations,
-            on_device=on_device, max_frames=max_frames, recursive=recursive, trust=trust,
-            progress=progress,
+            on_device=on_device, max_frames=max_frames, recursive=recursive, track=track,
+            trust=trust, progress=progress,
         )  # fmt: skip
     shown = [entry for entry in found.annotations if entry["score"] >= min_score]
     count = len(found.images)

@@ -143,8 +143,8 @@ def _run(given: list[str], debug: bool) -> None:
     except SystemExit:  # a verb that says so itself, when part of its work failed
         json_output.finish()
         raise
-    except click.Abort as error:  # click's word for an interrupt
-        raise error.__cause__ or KeyboardInterrupt from None
+    except click.Abort as error:  # click's word for an interrupt; before 8.1.4 as context
+        raise error.__cause__ or error.__context__ or KeyboardInterrupt from None
     except click.ClickException as error:
         _report_usage(error)
         json_output.finish()

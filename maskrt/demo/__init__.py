@@ -2,9 +2,14 @@
 
 In: nothing. Out: a bundle of the demo model, checked.
 Imported by the command line; imports `pipeline` and what is below it.
+
+The weights are 24 MB and lie in the repository alone: an installed maskrt has the code, and is told
+where they are.
 """
 
 from pathlib import Path
+
+from ..core import InputError
 
 __all__ = ["weights_path"]
 
@@ -14,5 +19,15 @@ def weights_path(model: str = "maskrcnn_scenes") -> Path:
 
     Made by `examples/scenes/train.py` and `train_family.py`, whose docstrings hold the commands and
     the accuracy reached.
+
+    Raises:
+        InputError: this maskrt was installed without them.
     """
-    return Path(__file__).with_name(f"{model}.safetensors")
+    file = Path(__file__).with_name(f"{model}.safetensors")
+    if not file.is_file():
+        raise InputError(
+            f"the trained weights {file.name} are in maskrt's repository and not in an installed "
+            "package: clone the repository and run make demo there, or pip install --editable . in "
+            "it."
+        )
+    return file

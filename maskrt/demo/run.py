@@ -58,12 +58,12 @@ def run_demo(
     Returns:
         The bundle, the table's rows, and the drawn pictures (in `<output's folder>/demo-pictures`).
     """
-    check_destination(Path(output))  # before scenes are painted
+    weights = weights_path()  # both before scenes are painted
+    check_destination(Path(output))
     folder = Path(output).parent
     annotations = _write_scenes(folder / "demo-scenes", pictures, progress)
     dataset = CocoDataset.load(annotations.parent / "images", annotations)
-    bundle = _compile(output, progress)
-    weights = weights_path()
+    bundle = _compile(output, weights, progress)
     with pytorch_session(bundle, weights) as session:
         found = evaluate_session(session, dataset, "run PyTorch fp32", progress)
     parameters = _parameter_bytes(weights)
@@ -96,11 +96,11 @@ def _write_scenes(folder: Path, count: int, progress: Progress) -> Path:
     )
 
 
-def _compile(output: Path | str, progress: Progress) -> Bundle:
+def _compile(output: Path | str, weights: Path, progress: Progress) -> Bundle:
     bundle = compile_model(
         MODEL,
         output,
-        weights=weights_path(),
+        weights=weights,
         input_size=SIZE,
         calibration=[
             scene(index, split="train", size=SIZE).image for index in range(_CALIBRATION_SCENES)

@@ -19,7 +19,8 @@ from ..core import MissingDependencyError
 __all__ = ["write_own_wheel"]
 
 _FOLDERS = ("core", "export", "calib", "plugins", "runtime")  # as maskrt.<folder>
-_KINDS = (".py", ".cu", ".cuh", ".h", ".cpp", ".json", ".safetensors", ".typed")
+# No weights of the demo: they stay in the repository.
+_KINDS = (".py", ".cu", ".cuh", ".h", ".cpp", ".json", ".css", ".js", ".typed")
 _WHEEL = "Wheel-Version: 1.0\nGenerator: maskrt\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
 _TIME = (1980, 1, 1, 0, 0, 0)
 

@@ -6,7 +6,8 @@
     <repository>/<model>/1/model.plan        for its backend `tensorrt`
 
 The server takes what `Session.run` takes, letterboxed pictures, and gives what it gives: masks are
-for the client to paste, and the parameters `mask_frame` and `mask_paste` say how. Shapes are static
+for the client to paste, and the parameters `mask_frame` and `mask_paste` say how; `pad_value` is
+what the canvas is filled with, by which the graph sees where its picture ends. Shapes are static
 and the batch is one of them, so `max_batch_size` is 0, with which Triton reads `dims` as whole
 shapes.
 
@@ -143,16 +144,16 @@ def _config(bundle: Bundle, model: str, backend: str, *, has_labels: bool) -> st
 
 
 def _parameters(bundle: Bundle) -> list[str]:
-    """Return what a client has to know of masks: the manifest's words. The backends skip them."""
+    """Return what a client has to know: the manifest's words. The backends skip them."""
     manifest = bundle.manifest
-    if "masks" not in manifest.outputs:
-        return []
-    said = {"mask_frame": manifest.mask_frame.value}
+    said = {"pad_value": " ".join(map(str, manifest.input.pad_value))}
     if not manifest.input.is_plain:
         said["placing"] = manifest.input.placing.value
         said["resampling"] = manifest.input.resampling.value
-    if manifest.mask_frame is MaskFrame.BOX:
-        said["mask_paste"] = manifest.mask_paste.value
+    if "masks" in manifest.outputs:
+        said["mask_frame"] = manifest.mask_frame.value
+        if manifest.mask_frame is MaskFrame.BOX:
+            said["mask_paste"] = manifest.mask_paste.value
     return [
         f"parameters {{ key: {json.dumps(key)} value {{ string_value: {json.dumps(value)} }} }}"
         for key, value in said.items()

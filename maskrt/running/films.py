@@ -16,6 +16,7 @@ from ..core import InputError, Progress, require, silent
 from ..runtime import Session
 from ..runtime.sources import Video
 from .kept import Kept
+from .tracks import Tracks
 
 __all__ = ["film"]
 
@@ -31,6 +32,7 @@ def film(
     *,
     draw: bool = True,
     limit: int | None = None,
+    track: bool = False,
     progress: Progress = silent,
 ) -> list[str]:
     """Run every frame of a video and write the drawn video `output` (.mp4).
@@ -42,6 +44,7 @@ def film(
         kept: gets what is found, an image a frame, numbered on from what it has.
         draw: write the video; without it only `kept` has what was found.
         limit: stop after so many frames.
+        track: follow instances from frame to frame (`tracks.py`).
         progress: told after each frame; a source without an end is always one frame short of it.
 
     Returns:
@@ -51,11 +54,13 @@ def film(
     Raises:
         InputError: the video cannot be read; no output is left.
         PrecisionError: the engine's numbers for its first frame are not finite; likewise.
+        MissingDependencyError: `track` without a tracker installed; likewise.
     """
     video = Video(source)
     total, rate = video.describe()
     skipped: list[str] = []
     done, any_found = 0, False
+    tracks = Tracks(rate=rate or _RATE, min_score=kept.min_score) if track else None
     first_id = max((image["id"] for image in kept.images), default=0) + 1
     stage = f"run {Path(video.name).name}"
     partial = output.with_name(f".{output.stem}.partial.mp4")
@@ -73,11 +78,13 @@ def film(
                 else:  # an engine that fails from the start is no exception
                     found = kept.chosen(frame.result())
                     assert frame.image is not None  # its result is there
+                    ids = None if tracks is None else tracks.follow(found)
                     if draw:
-                        write(found.draw(frame.image, min_score=kept.min_score))
+                        score = kept.min_score
+                        write(found.draw(frame.image, min_score=score, track_ids=ids))
                     name = f"{output.stem}-{frame.index:06d}"
                     number = first_id + frame.index
-                    kept.add(found, name, number, f"{video.name}#{frame.index}", None)
+                    kept.add(found, name, number, f"{video.name}#{frame.index}", None, ids)
                     any_found = True
                 done = frame.index + 1
                 progress(stage, done, max(min(known), done) if known else done + 1)

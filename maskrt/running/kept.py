@@ -10,6 +10,7 @@ import numpy as np
 from ..core import Instances, UsageError, suggestion
 from .annotated import AnnotatedIds
 from .mask_files import MaskFiles
+from .tracks import NO_TRACK
 
 __all__ = ["Kept", "labels_of"]
 
@@ -44,7 +45,13 @@ class Kept:
         return found.select(np.flatnonzero(np.isin(found.labels, sorted(self.labels))))
 
     def add(
-        self, found: Instances, name: str, image_id: int, file_name: str, picture: Path | None
+        self,
+        found: Instances,
+        name: str,
+        image_id: int,
+        file_name: str,
+        picture: Path | None,
+        track_ids: np.ndarray | None = None,
     ) -> None:
         """Keep what was found in one picture.
 
@@ -54,11 +61,16 @@ class Kept:
             image_id: COCO's.
             file_name: COCO's.
             picture: its file; None for a frame.
+            track_ids: int `[N]`, the number of each instance's track; results that are on one have
+                it as `track_id`.
         """
         height, width = found.image_size
         image = {"id": image_id, "file_name": file_name, "height": height, "width": width}
         self.images.append(image)
         results = found.to_coco(image_id)
+        for entry, track in zip(results, () if track_ids is None else track_ids, strict=False):
+            if track != NO_TRACK:
+                entry["track_id"] = int(track)
         entries = results if self.ids is None else [self.ids.renumbered(one) for one in results]
         known = [entry for entry in entries if entry is not None]
         self.annotations += known

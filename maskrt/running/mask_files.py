@@ -7,7 +7,7 @@
 | `yolo` | `labels/NAME.txt`, `data.yaml` with the names | one outline, to a pixel, holes filled |
 | `labelme` | `labelme/NAME.json` | outlines, to a pixel, holes filled |
 | `labelme-mask` | `labelme-mask/NAME.json` | exact: LabelMe's shape `mask` |
-| `csv` | `instances.csv` | their number of pixels |
+| `csv` | `instances.csv` | their number of pixels; of a film, each one's track, too |
 
 NAME is that of the drawn picture; a film's frames are `NAME-000000` and on. An instance's number is
 its line, from 1, in the picture's part of `instances.csv`.
@@ -30,7 +30,7 @@ __all__ = ["FORMATS", "MaskFiles", "check_formats"]
 
 FORMATS = ("png", "coco", "yolo", "labelme", "labelme-mask", "csv")
 _COLUMNS = ("file_name", "image_id", "instance", "label", "name", "score", "x0", "y0", "x1", "y1",
-            "mask_pixels")  # fmt: skip
+            "mask_pixels", "track_id")  # fmt: skip
 _TABLES = {"coco": "annotations.json", "csv": "instances.csv", "yolo": "data.yaml"}
 _MOST_IN_A_MAP = 65535
 
@@ -91,7 +91,7 @@ class MaskFiles:
                 made = found.to_labelme(there, exact=form == "labelme-mask")
                 self._write(form, f"{name}.json", json.dumps(made, indent=2) + "\n")
             else:
-                self._tabulate(image, found, areas)
+                self._tabulate(image, found, areas, entries)
 
     def close(
         self,
@@ -137,14 +137,21 @@ class MaskFiles:
                 number = len(self._annotations) + 1
                 self._annotations.append({"id": number, **entry, "area": area, "iscrowd": 0})
 
-    def _tabulate(self, image: dict[str, Any], found: Instances, areas: Sequence[float]) -> None:
-        for index, area in enumerate(areas):
+    def _tabulate(
+        self,
+        image: dict[str, Any],
+        found: Instances,
+        areas: Sequence[float],
+        entries: Sequence[dict[str, Any] | None],
+    ) -> None:
+        for index, (area, entry) in enumerate(zip(areas, entries, strict=True)):
             label = int(found.labels[index])
             box = (f"{value:.2f}" for value in found.boxes[index])
             score = f"{found.scores[index]:.6f}"
             self._rows.append(
                 (image["file_name"], image["id"], index + 1, label, found.name_of(label), score,
-                 *box, "" if found.masks_source is None else area)
+                 *box, "" if found.masks_source is None else area,
+                 (entry or {}).get("track_id", ""))
             )  # fmt: skip
 
 

@@ -35,6 +35,7 @@ from .annotated import AnnotatedIds
 from .films import film
 from .kept import Kept, labels_of
 from .mask_files import MaskFiles, check_formats
+from .tracks import check_tracker
 
 __all__ = ["RunResult", "run"]
 
@@ -81,6 +82,7 @@ def run(
     on_device: bool = False,
     max_frames: int | None = None,
     recursive: bool = False,
+    track: bool = False,
     trust: Trust = False,
     progress: Progress = silent,
 ) -> RunResult:
@@ -103,13 +105,16 @@ def run(
         on_device: letterbox and paste on the GPU, too.
         max_frames: of each video; without it a camera runs until it is interrupted.
         recursive: search the subfolders of folders, too.
+        track: follow instances through each video (`tracks.py`): `results.json` has a `track_id`
+            for those that are followed, from 1 in each video, and a track keeps its colour.
         trust: True opens an engine for a GPU whoever built it, a path that of a bundle which this
             public key signed; see `maskrt.load`.
         progress: told how many pictures are done.
 
     Raises:
         UsageError: an output file would overwrite a picture of `sources`, a class or format that is
-            not known, or `on_device` for a target without a device; nothing was written.
+            not known, `on_device` for a target without a device, or `track` without a video;
+            nothing was written.
         InputError: no picture can be used, or a video cannot, or a picture is not among the
             annotations; of those, nothing was written.
         MissingDependencyError: a package is not installed; nothing was written.
@@ -123,6 +128,7 @@ def run(
     given = [sources] if isinstance(sources, str | Path) else sources
     videos = [str(source) for source in given if is_video(source)]
     pictures = [source for source in given if not is_video(source)]
+    _check_tracking(track, videos)
     files = [file for source in pictures for file in list_sources(source, recursive)]
     drawings = _distinct_names(files, ".png")
     films = _distinct_names([_as_file(Video(video)) for video in videos], ".mp4")
@@ -167,8 +173,9 @@ def run(
         for video, name in zip(videos, films, strict=True):
             folder.mkdir(parents=True, exist_ok=True)
             skipped += film(
-                session, video, folder / name, kept, draw=draw, limit=max_frames, progress=progress
-            )
+                session, video, folder / name, kept, draw=draw, limit=max_frames, track=track,
+                progress=progress,
+            )  # fmt: skip
             _forget_earlier(folder, formats)
         seconds = time.perf_counter() - started
         names = session.class_names
@@ -199,6 +206,17 @@ def _write_results(found: RunResult) -> None:
     }  # fmt: skip
     write_text(found.output / _IMAGES, json.dumps(dataset) + "\n")
     write_text(found.output / _RESULTS, json.dumps(found.annotations) + "\n")
+
+
+def _check_tracking(track: bool, videos: Sequence[str]) -> None:
+    """Raise `UsageError` where there is nothing to track in, before anything is done."""
+    if track and not videos:
+        raise UsageError(
+            "tracks lead from frame to frame, and no video is among what is to be run: name a "
+            "video, or leave tracking out."
+        )
+    if track:
+        check_tracker()
 
 
 def _forget_earlier(folder: Path, formats: Sequence[str]) -> None:

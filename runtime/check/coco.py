@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 from ...core import InputError
 from ...core.bundle_checks import storing
 from ...core.typed_files import plain_json
+from ...core.words import quoted
 
 __all__ = ["CocoDataset", "CocoImage"]
 
@@ -150,15 +151,15 @@ class CocoDataset:
                 continue
             if not 0 < category < len(known):
                 raise InputError(
-                    f"{self.source} has category {category} ({name!r}), and the model's labels are "
-                    f"1 to {len(known) - 1}: {_NUMBER_THEM}"
+                    f"{self.source} has category {category} ({quoted(name)}), and the model's "
+                    f"labels are 1 to {len(known) - 1}: {_NUMBER_THEM}"
                 )
             wanted = name.casefold()
             if known[category] != wanted and wanted in known:
                 raise InputError(
-                    f"{self.source} calls category {category} {name!r}, which is the model's label "
-                    f"{known.index(wanted)} (its label {category} is {class_names[category]!r}): "
-                    f"{_NUMBER_THEM}"
+                    f"{self.source} calls category {category} {quoted(name)}, which is the "
+                    f"model's label {known.index(wanted)} (its label {category} is "
+                    f"{quoted(class_names[category])}): {_NUMBER_THEM}"
                 )
 
 
@@ -218,7 +219,8 @@ def _entries(
         try:
             found.append(read(entry, place + 1))
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-            shown = f" (id {entry['id']})" if isinstance(entry, dict) and "id" in entry else ""
+            known = isinstance(entry, dict) and "id" in entry
+            shown = f" (id {quoted(entry['id'])})" if known else ""
             raise InputError(
                 f"entry {place} of {name}{shown} in {source} cannot be read: it needs "
                 f"{_NEEDED[name]}; mend the entry or make the file again."

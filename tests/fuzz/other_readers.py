@@ -81,7 +81,7 @@ def _read_run_text(data: bytes, _: Path) -> None:
     parts = data.split(b"|")
     with contextlib.suppress(ValueError):  # its own word for a text that is none
         for runs in read_runs(parts, [600] * len(parts)):
-            for index in range(len(parts)):
+            for index in range(len(runs.valid)):  # some at a time
                 runs.of(index)
 
 

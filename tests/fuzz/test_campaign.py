@@ -1,5 +1,6 @@
-"""The fuzzer finds what it is for: other exceptions, signals, hangs, memory."""
+"""The fuzzer finds what it is for: other exceptions, signals, hangs, memory, a lost guard."""
 
+import json
 import os
 import signal
 from collections.abc import Callable
@@ -9,9 +10,11 @@ from random import Random
 import pytest
 
 from maskrt.core import InputError
+from maskrt.core.words import for_terminal
 
 from .campaign import input_of, run
 from .reader import Reader
+from .table import READERS
 
 
 def _count(data: bytes, _: Random) -> bytes:
@@ -75,3 +78,20 @@ def test_an_error_that_is_no_sentence_is_one(words: str) -> None:
 
 def test_time_is_kept() -> None:
     assert run(_numbered(-2, _raise), range(10**9), seconds=0.5).inputs < 10**8
+
+
+@pytest.mark.parametrize(("name", "guard", "without"), [
+    ("manifest.json", "maskrt.core.typed_files.fault", lambda *_: None),
+    ("statistics.json", "maskrt.calib.statistics.believed", lambda *_: None),
+    ("weights elsewhere", "maskrt.core.data_graphs._text", for_terminal),
+    ("engine inspector", f"{__package__}.other_readers.inspected_layers", json.loads),
+])  # fmt: skip
+def test_a_reader_that_loses_a_guard_is_found(
+    name: str, guard: str, without: Callable[..., object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each of the real readers, with one check of ours taken out; whole, it has no finding."""
+    reader, numbers = READERS[name], range(1500)
+    assert run(reader, numbers).findings == ()
+    monkeypatch.setattr(guard, without)
+    found = run(reader, numbers).findings
+    assert [one for one in found if one.kind == "exception"] != []

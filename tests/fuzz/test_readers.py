@@ -7,8 +7,10 @@ import contextlib
 import json
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -64,6 +66,22 @@ def test_any_json(name: str, data: object, key: int) -> None:
         _read(READERS[name], json.dumps(content).encode())
 
 
+@pytest.mark.parametrize("name", OF_JSON)
+def test_a_refusal_quotes_no_value_whole(name: str) -> None:
+    """Whichever value or key it is that is long."""
+    content, long = json.loads(READERS[name].seeds()[0]), "x" * 50_000
+    for place in range(len(list(_places(content)))):
+        for change in ("value", "key", "list"):
+            data = json.loads(json.dumps(content))
+            holder, key = list(_places(data))[place]
+            if change == "key" and isinstance(holder, dict):
+                holder[long] = holder.pop(key)
+            else:
+                holder[key] = long if change == "value" else [long]
+            said = _refusal(READERS[name], json.dumps(data).encode())
+            assert len(said) < 5_000, f"{key} {change}: {said[:200]}"
+
+
 @pytest.mark.parametrize("name", [n for n in READERS if READERS[n].cost < 50])
 def test_valid_inputs_are_read(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Or nothing of a reader would be tried behind its first check."""
@@ -78,6 +96,24 @@ def test_valid_inputs_are_read(name: str, tmp_path: Path, monkeypatch: pytest.Mo
     assert read
 
 
+def _places(content: Any) -> Iterator[tuple[Any, Any]]:
+    """Yield what holds each value, and at which key or index."""
+    inside = content.items() if isinstance(content, dict) else enumerate(content)
+    for key, value in list(inside):
+        yield content, key
+        if isinstance(value, dict | list):
+            yield from _places(value)
+
+
 def _read(reader: Reader, data: bytes) -> None:
-    with tempfile.TemporaryDirectory() as folder, contextlib.suppress(MaskrtError):
-        reader.read(data, Path(folder))
+    _refusal(reader, data)
+
+
+def _refusal(reader: Reader, data: bytes) -> str:
+    """Return the sentence that refuses an input; nothing of one that is taken."""
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            reader.read(data, Path(folder))
+        except MaskrtError as error:
+            return str(error)
+    return ""

@@ -123,17 +123,19 @@ def test_a_name_with_a_line_break_does_not_shift_the_labels(tmp_path: Path) -> N
     [(MaskFrame.BOX, {"mask_frame": "box", "mask_paste": "detectron2"}),
      (MaskFrame.CANVAS, {"mask_frame": "canvas"})],
 )  # fmt: skip
-def test_a_client_is_told_how_to_paste(
+def test_a_client_is_told_how_to_letterbox_and_to_paste(
     bundle: Bundle, tmp_path: Path, frame: MaskFrame, said: dict[str, str]
 ) -> None:
     plain = package_triton(bundle, tmp_path / "models", name="plain")
-    assert "parameters" not in (plain / "config.pbtxt").read_text()
+    config = text_format.Parse((plain / "config.pbtxt").read_text(), _schema()())
+    told = {p.key: p.value.string_value for p in config.parameters}
+    assert told == {"pad_value": "124 116 104"}
     outputs = {**bundle.manifest.outputs, "masks": (2, 4, 16, 24)}
     with bundle.edit() as staged:
         staged.update(outputs=outputs, mask_frame=frame, mask_paste=MaskPaste.DETECTRON2)
     folder = package_triton(bundle, tmp_path / "models")
     config = text_format.Parse((folder / "config.pbtxt").read_text(), _schema()())
-    assert {p.key: p.value.string_value for p in config.parameters} == said
+    assert {p.key: p.value.string_value for p in config.parameters} == said | told
 
 
 def test_the_schema_refuses_an_unknown_field(bundle: Bundle, tmp_path: Path) -> None:

@@ -1,0 +1,30 @@
+# maskrt for x86-64, from this clone:
+#
+#     docker build -f examples/docker/x86_64.Dockerfile -t maskrt .
+#     docker run --rm -v "$PWD:/data" maskrt run street.maskrt pictures/ -o out/
+#
+# With an NVIDIA GPU (driver 580 or later and the container toolkit), TensorRT-RTX's engines as well:
+#
+#     docker build -f examples/docker/x86_64.Dockerfile --build-arg EXTRAS=cpu,video,rtx -t maskrt .
+#     docker run --rm --gpus all -v "$PWD:/data" maskrt run street.maskrt pictures/ --target rtx -o out/
+#
+# EXTRAS=demo has PyTorch, too, and compiles models; that image has several gigabytes.
+ARG PYTHON=3.12
+
+FROM python:${PYTHON}-slim AS wheel
+WORKDIR /source
+COPY . .
+RUN pip wheel --no-cache-dir --no-deps --wheel-dir /wheel .
+
+FROM python:${PYTHON}-slim
+ARG EXTRAS=cpu,video
+COPY --from=wheel /wheel /wheel
+# The wheel's own bounds say what is taken.
+# hadolint ignore=DL3013
+RUN set -eu; wheel="$(ls /wheel/maskrt-*.whl)"; \
+    pip install --no-cache-dir "${wheel}[${EXTRAS}]"; \
+    useradd --create-home --uid 1000 user
+USER 1000
+WORKDIR /data
+ENTRYPOINT ["maskrt"]
+CMD ["--help"]

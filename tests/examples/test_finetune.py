@@ -1,0 +1,50 @@
+"""The notebook, executed from its first cell to its last in a folder of its own."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+import maskrt
+
+from .painted import ROOT, with_examples
+
+pytestmark = [pytest.mark.slow, pytest.mark.torch, pytest.mark.usefixtures("packages")]
+NOTEBOOK = ROOT / "examples" / "finetune.ipynb"
+
+
+def test_the_notebook_runs_and_ends_in_an_engine_that_finds_the_new_classes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import nbformat
+    from jupyter_client import AsyncKernelManager
+    from jupyter_client.kernelspec import KernelSpec
+    from nbclient import NotebookClient
+
+    monkeypatch.undo()  # the kernel is spoken to over sockets of this machine
+    path = with_examples([])
+    assert path is not None
+    monkeypatch.setattr(sys, "path", [*sys.path, *path])
+    launch = (
+        f"import sys; sys.path += {path!r}; from ipykernel.kernelapp import launch_new_instance"
+    )
+    launch += "; launch_new_instance()"
+    manager = AsyncKernelManager()
+    manager._kernel_spec = KernelSpec(
+        argv=[sys.executable, "-c", launch, "-f", "{connection_file}"], language="python"
+    )
+    book = nbformat.read(NOTEBOOK, as_version=4)
+    assert not any(cell.get("outputs") for cell in book.cells)  # it is kept without
+    client = NotebookClient(
+        book, km=manager, timeout=900, resources={"metadata": {"path": str(tmp_path)}}
+    )
+    client.execute()
+    printed = "".join(
+        output.get("text", "") for cell in book.cells for output in cell.get("outputs", ())
+    )
+    print(printed)
+    bundle = maskrt.Bundle.open(tmp_path / "round.maskrt")
+    report = json.loads((bundle.path / "report" / "report.json").read_text())
+    print(json.dumps(report)[:3000])
+    raise AssertionError
