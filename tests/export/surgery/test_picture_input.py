@@ -155,6 +155,15 @@ def test_a_picture_of_another_type_is_refused(tmp_path: Path) -> None:
         _made(model, tmp_path, "text")
 
 
+@pytest.mark.parametrize("side", [0, -1])
+def test_a_side_that_is_none_is_not_fixed(
+    side: int, graph: onnx.ModelProto, tmp_path: Path
+) -> None:
+    graph.graph.input[0].type.tensor_type.shape.dim[1].dim_value = side
+    with pytest.raises(UnsupportedModelError, match="size of its picture is not fixed"):
+        _made(graph, tmp_path, "side")
+
+
 @pytest.mark.parametrize("opset", [22, pytest.param(23, marks=pytest.mark.slow), 24])
 def test_opset_without_a_kernel_for_roi_align(
     opset: int, graph: onnx.ModelProto, photos: list[np.ndarray], tmp_path: Path
