@@ -158,6 +158,7 @@ def check_reference(manifest: Manifest, weights: Path | str, model: str | None =
         InputError: another file, or a bundle whose model was not given by name.
         UsageError: the words name nothing, or the manifest's name other code.
     """
+    existing_weights(weights)
     words, recorded = manifest.source.get("model"), manifest.source.get("weights")
     if not isinstance(words, str) or not isinstance(recorded, dict) or ":" not in words:
         raise InputError(
