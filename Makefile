@@ -52,7 +52,7 @@ $(VENV)/.dev: pyproject.toml requirements/dev.txt
 demo: $(VENV)/.demo
 	$(BIN)/maskrt demo --output build/demo.maskrt $(ARGS)
 
-test: $(VENV)/.dev $(LEAN)
+test: $(VENV)/.dev $(LEAN) build/examples/.made
 	$(PYTEST) -m 'not slow' $(ARGS)
 
 build/lean/%: | $(VENV)/.dev

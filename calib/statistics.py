@@ -15,6 +15,7 @@ from ..core import InputError
 from ..core.bounds import COUNT
 from ..core.typed import Within
 from ..core.typed_files import believed
+from ..core.words import quoted
 from .histogram import BINS, Histogram
 
 __all__ = ["Range", "Statistics"]
@@ -115,14 +116,16 @@ class Statistics:
         version = data.get("format_version") if isinstance(data, dict) else None
         if version != FORMAT_VERSION:
             raise InputError(
-                f"statistics have format version {version!r}, and this maskrt "
+                f"statistics have format version {quoted(version)}, and this maskrt "
                 f"reads version {FORMAT_VERSION}: calibrate again."
             )
         believed(data, StatisticsFile, "statistics", "calibrate again", InputError)
         tensors = {name: Range(*ends) for name, ends in data["tensors"].items()}
         for name, seen in tensors.items():
             if not (math.isfinite(seen.amax) and seen.minimum <= seen.maximum):
-                raise InputError(f"statistics of tensor {name} are not a range: calibrate again.")
+                raise InputError(
+                    f"statistics of tensor {name[:80]} are not a range: calibrate again."
+                )
         for name, counted in data["histograms"].items():
             if len(counted["bins"]) != len(counted["counts"]):
                 raise InputError(f"statistics of tensor {name} lack counts: calibrate again.")

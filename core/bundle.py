@@ -38,8 +38,8 @@ from .bundle_place import (
     found_manifest,
     manifest_in,
 )
+from .data_graphs import check_data_alone
 from .errors import BundleError, StorageError
-from .external_data import check_self_contained
 from .folders import files_in, link, staging
 from .manifest import Manifest
 from .precision import Precision
@@ -164,7 +164,7 @@ class Bundle:
         """
         raw = self._read_beside_others(relative)
         if relative.endswith(".onnx"):
-            check_self_contained(raw, self.path / relative)
+            check_data_alone(raw, self.path / relative)
         return raw
 
     def _read_beside_others(self, relative: str) -> bytes:
@@ -258,9 +258,13 @@ class Bundle:
             )
         return f"build it with {build}"
 
-    def _write_manifest(self) -> bytes:
+    def manifest_bytes(self) -> bytes:
+        """Return the content of `manifest.json` for what this object holds."""
         data = {**self.manifest.to_json(), "files": dict(sorted(self.digests.items()))}
-        self._known = (json.dumps(data, indent=2) + "\n").encode("utf-8")
+        return (json.dumps(data, indent=2) + "\n").encode("utf-8")
+
+    def _write_manifest(self) -> bytes:
+        self._known = self.manifest_bytes()
         with storing(f"write {MANIFEST} into the bundle"):
             (self.path / MANIFEST).write_bytes(self._known)
         return self._known

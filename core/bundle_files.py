@@ -27,9 +27,9 @@ from .masks import MaskFrame, MaskPaste
 from .precision import Precision
 
 __all__ = [
-    "BenchFile", "CompleteEngine", "CompletePrepared", "EngineInfo", "ExplainedEngine",
-    "ExplainedPrepared", "Loaded", "ManifestFile", "PreparedInfo", "ReportFile", "SearchFile",
-    "declared",
+    "BenchFile", "BenchesFile", "CompleteEngine", "CompletePrepared", "EngineInfo",
+    "ExplainedEngine", "ExplainedPrepared", "Loaded", "ManifestFile", "PreparedInfo", "ReportFile",
+    "SearchFile", "declared",
 ]  # fmt: skip
 
 Count = Annotated[int, COUNT]
@@ -303,6 +303,12 @@ class BenchFile(TypedDict):
     precision: Precision
     batch: Annotated[int, BATCH]
     stages_ms: _Stages
+
+
+class BenchesFile(TypedDict):
+    """The same of several engines in turn."""
+
+    engines: list[BenchFile]
 
 
 _BY_NAME: dict[str, tuple[Any, str]] = {

@@ -9,18 +9,24 @@ __all__ = [
     "CheckFailedError",
     "InputError",
     "MaskrtError",
+    "MaskrtWarning",
     "MissingDependencyError",
     "PrecisionError",
     "StorageError",
     "UnknownTargetError",
     "UnsupportedModelError",
     "UnsupportedTargetError",
+    "UntrustedError",
     "UsageError",
 ]
 
 
 class MaskrtError(Exception):
     """Base of all errors that maskrt raises on purpose."""
+
+
+class MaskrtWarning(UserWarning):
+    """What was done, but not wholly, in one sentence; the command line prints it as such."""
 
 
 class UsageError(MaskrtError, ValueError):
@@ -37,6 +43,10 @@ class BundleError(MaskrtError, ValueError):
 
 class StorageError(MaskrtError, OSError):
     """A disk that is full or read-only, or a file that may not be read or written."""
+
+
+class UntrustedError(MaskrtError, PermissionError):
+    """An engine of which neither this machine, the user nor a signature says who built it."""
 
 
 class UnsupportedModelError(MaskrtError, TypeError):

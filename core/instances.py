@@ -171,17 +171,25 @@ class Instances:
         for crop in self.each_crop():
             yield rle.encode(crop, self.image_size)
 
-    def to_labelme(self, image_path: str = "", *, tolerance: float = 1.0) -> dict[str, Any]:
+    def to_labelme(
+        self, image_path: str = "", *, tolerance: float = 1.0, exact: bool = False
+    ) -> dict[str, Any]:
         """Return a LabelMe annotation: a polygon a part of a mask, or a rectangle without masks.
 
         Args:
             image_path: the picture's file, as LabelMe finds it from the annotation's.
             tolerance: pixels by which a polygon may be wrong; see `polygons`.
+            exact: write each mask as it is, holes and all, as LabelMe's shape `mask`, whose points
+                cannot be moved there.
 
         Source: `LabelFile.save` in labelme, labelme/label_file.py.
         """
+        about = (self.boxes, self.scores, self._names())
+        if self.masks_source is not None and exact:
+            crops = list(self.each_crop())
+            return labelme(*about, None, self.image_size, image_path, crops)
         rings = None if self.masks_source is None else self.polygons(tolerance)
-        return labelme(self.boxes, self.scores, self._names(), rings, self.image_size, image_path)
+        return labelme(*about, rings, self.image_size, image_path)
 
     def to_yolo(self, *, tolerance: float = 1.0) -> str:
         """Return the lines of a YOLO segmentation label file, one an instance with a mask.

@@ -1,11 +1,14 @@
 """Instances in the formats of other tools: LabelMe's JSON, and supervision's `Detections`."""
 
+import base64
+import io
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from .lazy import require
+from .masks import Crop
 
 __all__ = ["labelme", "supervision_detections"]
 
@@ -19,6 +22,7 @@ def labelme(
     rings: Sequence[Sequence[np.ndarray]] | None,
     image_size: tuple[int, int],
     image_path: str,
+    crops: Sequence[Crop] | None = None,
 ) -> dict[str, Any]:
     """Return a LabelMe annotation; parts of one mask share a `group_id`.
 
@@ -29,10 +33,14 @@ def labelme(
         rings: the outlines of each instance's mask, float `[K, 2]`; None without masks.
         image_size: `(height, width)`.
         image_path: the picture's file.
+        crops: the masks themselves, which are then written in the place of outlines.
     """
-    shapes = []
+    shapes: list[dict[str, Any]] = []
     for index, name in enumerate(names):
         note = f"score {scores[index]:.3f}"
+        if crops is not None:
+            shapes += _mask_shapes(crops[index], name, note)
+            continue
         if rings is None:
             corners = boxes[index].reshape(2, 2)
             shapes.append(_shape("rectangle", corners, name, None, note))
@@ -49,6 +57,24 @@ def labelme(
         "imageHeight": height,
         "imageWidth": width,
     }
+
+
+def _mask_shapes(crop: Crop, label: str, note: str) -> list[dict[str, Any]]:
+    """Return one shape of LabelMe's type `mask`: the corners of a box, both in it, and its pixels.
+
+    Pixels are a PNG of zeros and ones in base64, as LabelMe writes them. A mask without pixels is
+    no shape.
+    """
+    top, left, inside = crop
+    if not inside.any():
+        return []
+    image = require("PIL.Image", "write masks for LabelMe")
+    with io.BytesIO() as file:
+        image.fromarray(inside.astype(np.uint8)).save(file, "PNG")
+        pixels = base64.b64encode(file.getvalue()).decode("ascii")
+    height, width = inside.shape
+    corners = np.array([[left, top], [left + width - 1, top + height - 1]])
+    return [{**_shape("mask", corners, label, None, note), "mask": pixels}]
 
 
 def _shape(

@@ -30,6 +30,7 @@ _EXTRA_OF = {
     "cv2": "video",
     "distributed": "dask",
     "timm": "timm",
+    "minisign": "sign",
     "trackers": "track",
     "supervision": "track",
 }

@@ -27,6 +27,7 @@ _ROUNDS = ((0.0, 0), (0.45, 255), (0.45, 0))  # how much of which grey is mixed 
 _FILLED = 115  # of 256 parts of a mask's inside are its colour, the rest the picture
 _BOX_WIDTH = 1 / 400  # of the picture's shorter side
 _LETTERS = 1 / 45  # likewise, their height
+_BAND = 1 << 18  # pixels blended at a time: a mask may be as large as its picture
 _SMALLEST_LETTERS, _LARGEST_LETTERS = 11, 96
 
 
@@ -88,14 +89,19 @@ def _fill(canvas: np.ndarray, crop: Crop, colour: np.ndarray, width: int) -> Non
     rows, columns = crop.inside.shape
     part = canvas[crop.top : crop.top + rows, crop.left : crop.left + columns]
     framed = np.pad(crop.inside, width)
-    core = crop.inside.copy()
-    for down, right in ((0, width), (2 * width, width), (width, 0), (width, 2 * width)):
-        core &= framed[down : down + rows, right : right + columns]
-    blended = part[core].astype(np.uint16)
-    blended *= 256 - _FILLED
-    blended += colour * _FILLED
-    part[core] = blended >> 8
-    part[crop.inside & ~core] = colour
+    step = max(1, _BAND // max(columns, 1))
+    for top in range(0, rows, step):
+        band = slice(top, min(top + step, rows))
+        inside, pixels = crop.inside[band], part[band]
+        core = inside.copy()
+        for down, right in ((0, width), (2 * width, width), (width, 0), (width, 2 * width)):
+            core &= framed[down + band.start : down + band.stop, right : right + columns]
+        blended = pixels.astype(np.uint16)
+        blended *= 256 - _FILLED
+        blended += colour * _FILLED
+        blended >>= 8
+        np.copyto(pixels, blended, casting="unsafe", where=core[:, :, None])
+        pixels[inside & ~core] = colour
 
 
 def _write(

@@ -29,12 +29,13 @@ def run_lengths(crop: Crop, size: tuple[int, int]) -> np.ndarray:
     """Return the lengths of the runs of the whole picture, int64, zeros first."""
     height, width = size
     rows, columns = crop.inside.shape
-    # A zero below each column separates it from the next one.
-    padded = np.zeros((columns, rows + 1), np.int8)
-    padded[:, :rows] = crop.inside.T
-    edges = np.flatnonzero(np.diff(padded.ravel(), prepend=np.int8(0)))
-    column, row = np.divmod(edges, rows + 1)
-    places = (crop.left + column) * height + crop.top + row
+    # Where a column changes, zeros above and below it; row by row, as a crop lies in memory.
+    changes = np.zeros((rows + 1, columns), bool)
+    if rows:
+        changes[0], changes[rows] = crop.inside[0], crop.inside[-1]
+        np.not_equal(crop.inside[1:], crop.inside[:-1], out=changes[1:rows])
+    row, column = np.divmod(np.flatnonzero(changes), max(columns, 1))
+    places = np.sort((crop.left + column) * height + crop.top + row)
     # Where a column's run ends at the picture's edge and the next one's starts there, it is one.
     joined = np.flatnonzero(places[1:-1:2] == places[2::2]) * 2 + 1
     places = np.delete(places, np.concatenate([joined, joined + 1]))

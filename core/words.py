@@ -6,7 +6,9 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 from pathlib import Path
 
-__all__ = ["command", "counted", "for_terminal", "suggestion"]
+__all__ = ["command", "counted", "for_terminal", "lines_of", "quoted", "suggestion"]
+
+_LONGEST = 80  # letters of a value that a sentence quotes
 
 # Control characters but for tab and newline, what turns the direction of writing, lone surrogates.
 _UNPRINTED = re.compile(
@@ -43,6 +45,17 @@ def suggestion(name: str, known: Iterable[str]) -> str:
     return f"did you mean {close[0]}?" if close else f"choose one of {', '.join(names)}."
 
 
+def quoted(value: object) -> str:
+    """Return what stands in a file as a sentence quotes it: no longer than a name is.
+
+    >>> quoted("car"), quoted("a" * 100)
+    ("'car'", "'aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa…'")
+    """
+    text = value if isinstance(value, str) else str(value)
+    cut = text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
+    return repr(cut) if isinstance(value, str) else cut
+
+
 def for_terminal(text: str) -> str:
     """Return `text` with what a terminal would obey written out, whoever put it into a name.
 
@@ -50,3 +63,13 @@ def for_terminal(text: str) -> str:
     'a ball\\\\x1b[2J'
     """
     return _UNPRINTED.sub(lambda found: ascii(found[0])[1:-1], text)
+
+
+def lines_of(names: Iterable[str]) -> str:
+    """Return names as the lines of a file in which the line's number means something.
+
+    >>> lines_of(["background", "a\\nb"])
+    'background\\na\\\\nb\\n'
+    """
+    plain = (for_terminal(name).replace("\t", "\\t").replace("\n", "\\n") for name in names)
+    return "".join(f"{name}\n" for name in plain)

@@ -21,13 +21,14 @@ import torchvision
 from torch import Tensor, nn
 
 from ..core import InputError, MaskrtError, UnsupportedModelError, UsageError, suggestion
+from .asked import check_model, check_num_classes, file_sha256, split_words
 from .cause import cause_of
 from .families.registry import classes_in, refusal, remark, translate
 from .prefixes import Unwrapped, unwrapped
-from .weights import file_sha256, load_weights, misfit, printable, read_checkpoint
+from .weights import load_weights, misfit, printable, read_checkpoint
 from .zoo import TIMM_PREFIX, ZOO
 
-__all__ = ["Source", "check_follows", "load_source"]
+__all__ = ["Source", "load_source"]
 
 # torchvision sets the epsilon of these models' batch norms to 0 for these weights; a state dict
 # does not say so, and loading them without it costs AP (torchvision's overwrite_eps).
@@ -35,7 +36,6 @@ _ZERO_EPSILON = {
     ("fasterrcnn_resnet50_fpn", "COCO_V1"),
     ("maskrcnn_resnet50_fpn", "COCO_V1"),
 }
-_OWN_SCHEMES = ("torchvision", "maskrt")  # looked up in a list of names, never imported by name
 _EPSILON_WARNING = (
     "the weights come from frozen batch norms and are not a file that torchvision publishes, so "
     "their epsilon (0 if fine-tuned from COCO_V1, taken here as 1e-5) is unknown: check the AP "
@@ -78,14 +78,11 @@ def load_source(
         UsageError: the words name nothing, their factory fails, or `num_classes` makes no sense.
         InputError: the weights are absent, damaged, or another model's.
     """
-    _check_num_classes(num_classes, model)
+    check_model(model)
+    check_num_classes(num_classes, model)
     versions = {"torch": torch.__version__, "torchvision": torchvision.__version__}
     checkpoint = None if weights is None else read_checkpoint(weights)
     held = None if checkpoint is None else _told(checkpoint.tensors)
-    if not isinstance(model, str | nn.Module):
-        raise UsageError(
-            f"model is {model!r}, and must be words such as torchvision:NAME or a torch.nn.Module."
-        )
     if isinstance(model, nn.Module):
         built, words = _untouchable(model, held), f"a {type(model).__name__} object"
     else:
@@ -107,34 +104,6 @@ def load_source(
             if names is None and _epsilon_in_doubt(built, state.tensors, name):
                 about["warning"] = _EPSILON_WARNING
     return Source(built.eval(), names, about)
-
-
-def check_follows(words: str) -> None:
-    """Raise `UsageError` if words that a bundle's manifest holds name code of another package.
-
-    Importing that would run whatever lies under the name, the working folder included.
-    """
-    if words.partition(":")[0] in _OWN_SCHEMES:
-        return
-    raise UsageError(
-        f"the bundle names {words!r} as its model, which is code that a bundle cannot have run: "
-        "if you trust that code, name it yourself (--model package.module:factory; in Python, "
-        "model=), or leave the weights out."
-    )
-
-
-def _check_num_classes(num_classes: int | None, model: str | nn.Module) -> None:
-    if num_classes is None:
-        return
-    if isinstance(model, nn.Module):
-        raise UsageError(
-            f"num_classes is {num_classes}, and a {type(model).__name__} object already has its "
-            "classes: leave it out."
-        )
-    if num_classes < 2:
-        raise UsageError(
-            f"num_classes is {num_classes}, and must be at least 2: the background counts as one."
-        )
 
 
 def _told(tensors: Mapping[str, Tensor]) -> Unwrapped:
@@ -215,17 +184,7 @@ def _build(words: str, given: int | None, held: int | None) -> nn.Module:
 
 def _find(words: str) -> tuple[Callable[..., Any], dict[str, Any]]:
     """Return the factory that `words` name, and the arguments that its kind always gets."""
-    if words.lower().endswith((".pth", ".pt", ".ckpt", ".safetensors", ".pkl", ".bin")):
-        raise UsageError(
-            f"model {words!r} is a file of weights, and does not say which network they are of: "
-            "name that, such as torchvision:maskrcnn_resnet50_fpn, and give the file as weights=."
-        )
-    scheme, colon, name = words.partition(":")
-    if not colon or not name:
-        raise UsageError(
-            f"model {words!r} is not understood: give torchvision:NAME, maskrt:NAME or "
-            "package.module:factory."
-        )
+    scheme, name = split_words(words)
     if scheme == "torchvision":
         return _torchvision_builder(name), {"weights": None, "weights_backbone": None}
     if scheme == "maskrt":

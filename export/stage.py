@@ -8,13 +8,14 @@ from typing import Any
 import onnx
 from torch import nn
 
-from ..core import InputError, InputSpec, Manifest, UsageError
+from ..core import InputSpec, Manifest, UsageError
+from ..core.graph_size import check_graph_size
 from ..core.masks import MaskFrame, MaskPaste
+from .asked import check_reference
 from .families.family import Family, Reference
 from .families.registry import family_of
-from .source import check_follows, load_source
+from .source import load_source
 from .trace import trace
-from .weights import file_sha256
 
 __all__ = ["Export", "Reference", "export_model", "load_reference"]
 
@@ -57,12 +58,14 @@ def export_model(
 
     Raises:
         UsageError, InputError: the arguments or weights are wrong.
-        UnsupportedModelError: no family exports such a model, or a layer has no ONNX form.
+        UnsupportedModelError: no family exports such a model, a layer has no ONNX form, or it has
+            more weights than a graph holds.
     """
     height, width = input_size
     InputSpec(height, width, batch)  # refuse bad sizes before anything is loaded
     source = load_source(model, weights=weights, num_classes=num_classes)
     family = family_of(source.model)
+    check_graph_size(sum(4 * weight.numel() for weight in source.model.parameters()), "the model")
     spec = InputSpec(height, width, batch, family.pad_value(source.model))
     module: Any = family.graph(source.model, spec)
     _check_paste(paste, family.mask_frame(source.model), module.output_names)
@@ -92,20 +95,8 @@ def load_reference(manifest: Manifest, weights: Path | str, model: str | None = 
         InputError: another file, or a bundle whose model was not given by name.
         UsageError: the manifest names other code, and the user did not.
     """
-    words, recorded = manifest.source.get("model"), manifest.source.get("weights")
-    if not isinstance(words, str) or not isinstance(recorded, dict) or ":" not in words:
-        raise InputError(
-            f"the bundle was compiled from {words} without a weights file, so its PyTorch model "
-            "cannot be rebuilt: check against the canonical graph by leaving weights out."
-        )
-    if model is None:
-        check_follows(words)
-    if file_sha256(weights) != recorded.get("sha256"):
-        raise InputError(
-            f"weights {weights} are not the file that the bundle was compiled from "
-            f"({recorded.get('file')}): give that one."
-        )
-    rebuilt = load_source(model or words, weights=weights).model
+    words = check_reference(manifest, weights, model)
+    rebuilt = load_source(words, weights=weights).model
     return family_of(rebuilt).reference(rebuilt, manifest.input)
 
 

@@ -4,7 +4,6 @@ A file that does not fit is refused with what differs; a detector never starts w
 trained and others random.
 """
 
-import hashlib
 import re
 from collections import Counter
 from collections.abc import Mapping
@@ -16,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ..core import InputError, MaskrtError, require
+from .asked import existing_weights
 from .checkpoint.arrays import array_bytes, array_of, is_array
 from .checkpoint.inert_pickle import Name, Record, UnreadablePickleError
 from .checkpoint.parts import Part, weights_part
@@ -23,7 +23,6 @@ from .checkpoint.torch_file import TorchFile, as_tensor_record
 
 __all__ = [
     "Checkpoint",
-    "file_sha256",
     "load_weights",
     "misfit",
     "printable",
@@ -66,7 +65,7 @@ def read_checkpoint(path: Path | str) -> Checkpoint:
     Raises:
         InputError: the file is absent, damaged, or holds no tensors by name.
     """
-    file = _existing(path)
+    file = existing_weights(path)
     if file.suffix == ".safetensors":
         safetensors = require("safetensors.torch", f"read {file.name}")
         try:
@@ -117,23 +116,6 @@ def misfit(model: nn.Module, weights: Mapping[str, Tensor]) -> list[str]:
         *([f"{len(unexpected)} are unknown ({_listed(unexpected)})"] if unexpected else []),
         *([_shape_fault(reshaped, expected, weights)] if reshaped else []),
     ]
-
-
-def file_sha256(path: Path | str) -> str:
-    """Return the SHA-256 of a file as 64 hexadecimal digits.
-
-    Raises:
-        InputError: no such file.
-    """
-    return hashlib.sha256(_existing(path).read_bytes()).hexdigest()
-
-
-def _existing(path: Path | str) -> Path:
-    """Return `path` if a file is there, or raise `InputError`."""
-    file = Path(path)
-    if not file.is_file():
-        raise InputError(f"weights {file} do not exist: give a .safetensors or .pth file.")
-    return file
 
 
 def _from_pickle(opened: TorchFile, file: Path) -> Checkpoint:
@@ -210,6 +192,8 @@ def _as_float(tensor: Tensor) -> Tensor:
 
 def _without_weights(content: Any, file: Path) -> str:
     """Say what a file holds in the place of parameters by name, and how to get at those."""
+    if _is_weight(content):
+        return f"weights {file} hold one tensor, and no names: save model.state_dict()."
     entries = content if isinstance(content, dict) else {}
     objects = {key: value for key, value in entries.items() if isinstance(value, Record)}
     named = (key for key in (*("ema", "model", "state_dict", "net"), *objects) if key in objects)

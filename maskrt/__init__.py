@@ -29,8 +29,10 @@ if TYPE_CHECKING:
     from .inspection import Inspection, inspect
     from .measurement import check
     from .packaging.package import Package, package
+    from .packaging.signature import Verification, sign, verify
     from .pipeline import build, calibrate, compile, export_bundle, load
     from .running.bench import Bench, bench
+    from .running.bench_engines import Benches, bench_engines
     from .running.pictures import RunResult, run
     from .runtime import Frame, Session
     from .runtime.build import BuildOptions
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Bench",
+    "Benches",
     "BuildOptions",
     "Bundle",
     "Comparison",
@@ -58,7 +61,9 @@ __all__ = [
     "Session",
     "Target",
     "TargetFacts",
+    "Verification",
     "bench",
+    "bench_engines",
     "build",
     "calibrate",
     "check",
@@ -74,8 +79,10 @@ __all__ = [
     "run",
     "run_demo",
     "set_precisions",
+    "sign",
     "store_reference",
     "targets",
+    "verify",
     "write_inlined",
 ]
 __version__ = "0.1.0"
@@ -93,9 +100,11 @@ _NAMES_IN = {
     ".export.surgery": "Examination",
     ".inspection": "Inspection inspect",
     ".packaging.package": "Package package",
+    ".packaging.signature": "Verification sign verify",
     ".measurement": "check",
     ".pipeline": "build calibrate compile export_bundle load",
     ".running.bench": "Bench bench",
+    ".running.bench_engines": "Benches bench_engines",
     ".running.pictures": "RunResult run",
     ".runtime": "Frame Session",
     ".runtime.build": "BuildOptions",

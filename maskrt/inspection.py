@@ -222,7 +222,7 @@ def _prepared(bundle: Bundle, name: str) -> PreparedFacts:
         precision=Precision.parse(info["precision"]),
         segments=None if segments is None else tuple(part["nodes"] for part in segments),
         build_memory_mib=info["build_memory_mib"],
-        command=build_command(info, bundle.path.resolve().name),
+        command=build_command(info, bundle.path.resolve().name, name),
         info=info,
     )
 

@@ -11,6 +11,7 @@ from .checking.provenance import stated
 from .checking.runs import Run, run_here
 from .core import Bundle, Precision, Progress, Target, UsageError, silent
 from .runtime.check import CocoDataset, Report
+from .runtime.trust import Trust
 
 __all__ = ["check", "measure"]
 
@@ -31,6 +32,7 @@ def check(
     model: str | None = None,
     explain: bool = False,
     dask: str | None = None,
+    trust: Trust = False,
     progress: Progress = silent,
 ) -> Report:
     """Measure COCO AP of an engine, and what it lost against the FP32 reference.
@@ -58,6 +60,8 @@ def check(
             set about ten times more.
         dask: address of a Dask scheduler whose workers run the pictures; they must see the same
             files. The numbers are the same.
+        trust: True opens an engine for a GPU whoever built it, a path that of a bundle which this
+            public key signed; see `maskrt.load`.
         progress: told what goes on.
 
     Returns:
@@ -68,7 +72,7 @@ def check(
         bundle, images=images, annotations=annotations, categories=categories, target=target,
         as_target=as_target, precision=precision, max_ap_drop=max_ap_drop,
         max_ap75_drop=max_ap75_drop, max_class_drop=max_class_drop, weights=weights, model=model,
-        explain=explain, dask=dask, progress=progress,
+        explain=explain, dask=dask, trust=trust, progress=progress,
     )  # fmt: skip
     if measured.unsaved:
         warnings.warn(f"the report is not in the bundle: {measured.unsaved}", stacklevel=2)

@@ -39,6 +39,7 @@ from .precision.request import Judged, Pictures, RecipeRequest
 from .runtime import Session, open_session
 from .runtime.build import BuildOptions
 from .runtime.possible import check_can_exist, is_measurable
+from .runtime.trust import Trust
 
 if TYPE_CHECKING:
     from torch import nn
@@ -311,11 +312,16 @@ def load(
     *,
     precision: Precision | str | None = None,
     on_device: bool = False,
+    trust: Trust = False,
 ) -> Session:
     """Open an engine of a bundle; `target=None` is the best that this machine can run.
 
     With `on_device`, pictures are letterboxed and masks pasted on the GPU, too; a target without
     a device is refused with a `UsageError`.
+
+    An engine for a GPU is machine code. It is opened if this machine built it, or if the bundle is
+    signed by a key that you trust; else it is refused with an `UntrustedError`. `trust=True` opens
+    it all the same, `trust="vendor.pub"` trusts one more key in this call (`SECURITY.md`).
     """
     check_can_exist(bundle, target, precision)
-    return open_session(bundle, target, precision, on_device=on_device)
+    return open_session(bundle, target, precision, on_device=on_device, trust=trust)

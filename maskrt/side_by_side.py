@@ -12,8 +12,8 @@ from typing import Any
 
 from .core import Bundle, InputError
 from .core.bundle import REPORT
-from .core.bundle_files import BenchFile
-from .core.typed_files import read_typed
+from .core.bundle_files import BenchesFile, BenchFile
+from .core.typed_files import believed, read_typed
 from .runtime.check import Report
 
 __all__ = ["ComparedEngine", "Comparison", "report", "reports_of"]
@@ -103,7 +103,7 @@ def report(
         InputError: a report or a bench in it cannot be read.
     """
     given = [bundles] if isinstance(bundles, Bundle | Path | str) else list(bundles)
-    measured = dict(map(_bench, benches))
+    measured = {name: found for file in benches for name, found in _benches(file).items()}
     rows = [row for bundle in given for row in _rows(Bundle.open(bundle), measured)]
     found = Comparison(tuple(rows))
     if html is not None:
@@ -190,8 +190,13 @@ def _note(bundle: Bundle, folder: str, checked: Report) -> str:
     return "built anew since its check: check it again." if then and now != then else checked.note
 
 
-def _bench(file: Path | str) -> tuple[str, float]:
-    """Return `target@precision` and the median of a bench, milliseconds a picture."""
-    data = read_typed(Path(file), BenchFile, "name a file that maskrt bench --json wrote")
-    total = data["stages_ms"]["total"]["p50"]
-    return f"{data['target']}@{data['precision']}", total / data["batch"]
+def _benches(file: Path | str) -> dict[str, float]:
+    """Return by `target@precision` the median of a bench, milliseconds a picture."""
+    remedy = "name a file that maskrt bench --json wrote"
+    data = read_typed(Path(file), dict[str, Any], remedy)
+    kind = BenchesFile if "engines" in data else BenchFile
+    data = believed(data, kind, file, remedy, InputError)
+    return {
+        f"{one['target']}@{one['precision']}": one["stages_ms"]["total"]["p50"] / one["batch"]
+        for one in data.get("engines", [data])
+    }

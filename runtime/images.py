@@ -7,7 +7,8 @@ What a file becomes:
     * 16 bits a channel: scaled by 255/65535 and rounded, never clipped (of 16-bit *colour* Pillow
       itself keeps the upper byte, which is the same to within one level);
     * EXIF orientation: applied, so that results are in the pixels that a viewer shows;
-    * several frames: the first.
+    * several frames: the first;
+    * more than 16384 x 16384 pixels: refused before any is decoded.
 
 Anything else is an `InputError` of one sentence that names the file and what to do.
 """
@@ -15,7 +16,10 @@ Anything else is an `InputError` of one sentence that names the file and what to
 import errno
 import functools
 import struct
+import threading
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +34,12 @@ _NO_PHOTOGRAPHS = frozenset((".eps", ".ps", ".mpeg", ".mpg"))
 
 _REFUSALS = (errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.EIO, errno.EMFILE, errno.ENFILE)
 """Of the system, whatever is in the file; a decoder in a damaged one makes other errors."""
+
+_MOST_PIXELS = 16384 * 16384
+_PILLOWS = 1024 * 1024 * 1024 // 4 // 3  # its MAX_IMAGE_PIXELS, where nobody chose another
+_guard_turn = threading.Lock()
+
+_BAND = 1 << 22  # pixels copied at a time
 
 _SHOWN = 200  # letters of a name, which may be a picture in base64
 
@@ -47,17 +57,22 @@ def read_image(path: Path | str) -> np.ndarray:
         with warnings.catch_warnings():
             # Pillow warns from 90 megapixels on and refuses from 179 on: phones make the former.
             warnings.simplefilter("ignore", pillow.DecompressionBombWarning)
-            with pillow.open(file) as picture:
-                return _to_rgb(picture, file)
+            with _opened(pillow, file) as picture:
+                return _to_rgb(picture, file, own=True)
     except pillow.DecompressionBombError as error:
         raise InputError(
-            f"{file} unpacks to more pixels than any camera takes ({error}): scale it down, or "
-            "leave it out if you did not make it."
+            f"{file} unpacks to more than the {_MOST_PIXELS} pixels (16384 x 16384) that a picture "
+            f"may have ({error}): scale it down, or leave it out if you did not make it."
         ) from error
     except pillow.UnidentifiedImageError as error:
         raise InputError(
             f"{file} is not a picture in a format that Pillow reads: leave it out or save it as "
             "PNG."
+        ) from error
+    except MemoryError as error:
+        raise InputError(
+            f"{file} does not fit into this machine's free memory: scale it down, or end other "
+            "programs."
         ) from error
     except (OSError, SyntaxError, ValueError, EOFError, struct.error) as error:
         if isinstance(error, InputError):
@@ -202,10 +217,40 @@ def _check_file(file: Path) -> None:
         raise InputError(f"{file} is empty (0 bytes): copy the picture again or leave it out.")
 
 
-def _to_rgb(picture: Any, file: Path | str) -> np.ndarray:
-    """Decode an open Pillow picture to upright uint8 `[H, W, 3]`."""
+@contextmanager
+def _opened(pillow: Any, file: Path) -> Iterator[Any]:
+    """Open a picture whose pixels are not decoded yet, of at most `_MOST_PIXELS`.
+
+    Pillow's own guard is the process's, and half as high. It is raised for the one picture that
+    meets it, and not at all if the program chose another.
+    """
+    try:
+        picture = pillow.open(file)
+    except pillow.DecompressionBombError:
+        if pillow.MAX_IMAGE_PIXELS != _PILLOWS:
+            raise
+        with _guard_turn, _raised_guard(pillow), pillow.open(file) as large:
+            large.load()
+            yield large
+        return
+    with picture:
+        yield picture
+
+
+@contextmanager
+def _raised_guard(pillow: Any) -> Iterator[None]:
+    before = pillow.MAX_IMAGE_PIXELS
+    pillow.MAX_IMAGE_PIXELS = _MOST_PIXELS // 2  # Pillow refuses from twice as much on
+    try:
+        yield
+    finally:
+        pillow.MAX_IMAGE_PIXELS = before
+
+
+def _to_rgb(picture: Any, file: Path | str, *, own: bool = False) -> np.ndarray:
+    """Decode an open Pillow picture to upright uint8 `[H, W, 3]`; one of our `own` is not kept."""
     image_ops = require("PIL.ImageOps", "turn pictures upright")
-    upright = image_ops.exif_transpose(picture)
+    upright = image_ops.exif_transpose(picture, in_place=own) or picture
     if upright.mode == "F":
         raise InputError(
             f"{file} holds floating-point pixels: save it with 8 or 16 bits a channel."
@@ -214,7 +259,20 @@ def _to_rgb(picture: Any, file: Path | str) -> np.ndarray:
         return _grey_16_to_rgb(np.asarray(upright), file)
     if upright.mode == "P" and "transparency" in upright.info:
         upright = upright.convert("RGBA")
-    return np.array(upright.convert("RGB"))
+    return _pixels(upright if upright.mode == "RGB" else upright.convert("RGB"))
+
+
+def _pixels(picture: Any) -> np.ndarray:
+    """Return an RGB picture as uint8 `[H, W, 3]`, in bands: Pillow's way needs it three times."""
+    width, height = picture.size
+    if width * height <= _BAND:
+        return np.array(picture)
+    found = np.empty((height, width, 3), np.uint8)
+    step = max(1, _BAND // width)
+    for top in range(0, height, step):
+        bottom = min(top + step, height)
+        found[top:bottom] = np.asarray(picture.crop((0, top, width, bottom)))
+    return found
 
 
 def _grey_16_to_rgb(grey: np.ndarray, file: Path | str) -> np.ndarray:

@@ -5,6 +5,7 @@ from pathlib import Path
 from ..core import Bundle, Precision, Target, UsageError
 from .backends import choose_target, open_backend
 from .session import Session
+from .trust import Trust
 
 __all__ = ["open_session", "which_engine"]
 
@@ -24,6 +25,7 @@ def open_session(
     *,
     threads: int | None = None,
     on_device: bool = False,
+    trust: Trust = False,
 ) -> Session:
     """Open an engine of a bundle.
 
@@ -34,9 +36,12 @@ def open_session(
         threads: CPU threads an operator may use; None is one a physical core.
         on_device: letterbox and paste on the GPU, too, in one CUDA graph with the engine. Tested on
             the CPU, and never yet run on a GPU.
+        trust: True opens an engine for a GPU whoever built it; the path of a public key opens one
+            of a bundle that it signed; see `runtime/trust/`.
 
     Raises:
         BundleError: the bundle has no such engine, or a damaged one.
+        UntrustedError: it is machine code that was not built here, and is not trusted.
         UnsupportedTargetError: this machine cannot run it.
         MissingDependencyError: what runs it is not installed.
     """
@@ -49,7 +54,9 @@ def open_session(
             f"{manifest.input.resampling.value}, and the GPU's letterbox places top_left and "
             "resizes antialiased: leave on_device out, and the CPU letterboxes."
         )
-    backend = open_backend(opened, chosen, wanted, threads=threads, on_device=on_device)
+    backend = open_backend(
+        opened, chosen, wanted, threads=threads, on_device=on_device, trust=trust
+    )
     return Session(
         backend,
         manifest.input,

@@ -4,7 +4,7 @@ import errno
 import importlib.util
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,23 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def _no_build_cache(monkeypatch: pytest.MonkeyPatch) -> None:
     """A test builds for itself: what another one built proves nothing."""
     monkeypatch.setenv("MASKRT_CACHE", "off")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_record(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What the tests build is noted in a record of theirs, not in the user's."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("MASKRT_RECORD", str(tmp_path_factory.mktemp("record")))
+        yield
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Make this another machine than the one that built: its record, the folder, is empty."""
+    monkeypatch.setattr("maskrt.runtime.trust.record._noted", {})
+    monkeypatch.setenv("MASKRT_RECORD", str(tmp_path / "record"))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    return tmp_path / "record"
 
 
 @pytest.fixture(autouse=True)

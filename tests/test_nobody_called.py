@@ -1,10 +1,11 @@
-"""What maskrt leaves behind and whom it calls: nothing outside its own cache, and nobody.
+"""What maskrt leaves behind and whom it calls: only its own cache and record, and nobody.
 
 All verbs run in a process whose home and temporary folders are empty ones of ours. Their files are
 listed after each verb, and `strace`, where there is one, lists the sockets of every thread and
 child, native code's too, which Python cannot see.
 """
 
+import importlib.util
 import os
 import re
 import shutil
@@ -39,6 +40,7 @@ for words in (
     ["calibrate", "b.maskrt", "--calibration", "pictures"],
     ["recipe", "b.maskrt"],
     ["build", "b.maskrt", "--target", "cpu"],
+    *{rtx},
     ["run", "b.maskrt", "pictures", "-o", "out"],
     ["bench", "b.maskrt", "--runs", "1"],
     ["package", "b.maskrt", "--triton", "triton"],
@@ -90,13 +92,17 @@ def test_no_verb_leaves_a_file_outside_the_cache_or_calls_anybody(tmp_path: Path
         noise = np.random.default_rng(index).integers(0, 256, (48, 64, 3), np.uint8)
         Image.fromarray(noise).save(tmp_path / "pictures" / f"{index}.png")
     (tmp_path / "a.json").write_text(_ANNOTATIONS)
-    printed, sockets = _in_empty_home(tmp_path, _VERBS.format(wait=0.2))
+    has_rtx = importlib.util.find_spec("tensorrt_rtx") is not None
+    rtx = [["build", "b.maskrt", "--target", "rtx", "--precision", "fp32"]] if has_rtx else []
+    printed, sockets = _in_empty_home(tmp_path, _VERBS.format(wait=0.2, rtx=rtx))
     ended = dict(re.findall(r"VERB (\S+) (\S+)", printed))
     assert len(ended) == 13
     failed = {verb for verb, status in ended.items() if status != "0"}
     assert failed <= {"doctor"}
     left = re.findall(r"LEFT (\S+) home/(\S+)", printed)
-    assert [(verb, file) for verb, file in left if not file.startswith("cache/maskrt/")] == []
+    own = ("cache/maskrt/", "state/maskrt/record/")  # the record of engines, which is no cache
+    assert [(verb, file) for verb, file in left if not file.startswith(own)] == []
+    assert any(file.startswith(own[1]) for _, file in left) is has_rtx
     assert any(file.startswith("cache/maskrt/") for _, file in left)
     assert [line for line in sockets.splitlines() if _NETWORK.search(line)] == []
 

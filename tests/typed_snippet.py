@@ -37,6 +37,7 @@ def compiled(files: list[Path], array: np.ndarray, picture: Image.Image) -> None
 def verbs(bundle: Bundle) -> None:
     assert_type(maskrt.inspect(bundle), Inspection)
     assert_type(maskrt.bench(bundle), maskrt.Bench)
+    assert_type(maskrt.bench_engines(bundle, ["cpu@int8"]), maskrt.Benches)
     assert_type(maskrt.run(bundle, "pictures/", "out").annotations, list[dict[str, Any]])
     assert_type(maskrt.package(bundle, triton="models").folder, Path)
     assert_type(maskrt.targets()[0].target, maskrt.Target)

@@ -101,7 +101,10 @@ def _bytes(value: Any) -> bytes | bytearray:
         parts = value.arguments if isinstance(value.arguments, tuple) else ()
         value = parts[0] if len(parts) == 2 and parts[1] == "latin1" else None
     if isinstance(value, str):  # Python 2's bytes, and what Python 3 encodes for it
-        return value.encode("latin1")
+        try:
+            return value.encode("latin1")
+        except UnicodeEncodeError:
+            raise UnreadablePickleError("an array has letters in the place of bytes") from None
     if isinstance(value, bytes | bytearray):
         return value
     held = str(value) if isinstance(value, Name) else type(value).__name__

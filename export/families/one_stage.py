@@ -31,6 +31,7 @@ from ...core.masks import MaskFrame, MaskPaste
 from .checkpoints import Layout, classes_told, renamed
 from .layers import ConvNorm
 from .letterboxed import Letterboxed
+from .normalisation import maps_of, normalisation_of
 
 __all__ = [
     "Detections",
@@ -67,7 +68,7 @@ class OneStage(nn.Module):
         backbone: pictures → an ordered mapping of maps.
         num_classes: background included.
         max_detections: in a picture.
-        image_mean, image_std: RGB, of pictures from 0 to 1, and of its training.
+        image_mean, image_std: RGB, of pictures from 0 to 1 (or to 255), and of its training.
         step: pictures are padded to a multiple of it.
         mask_frame: how masks lie over the picture.
         warning: what its checkpoint's project does otherwise and cannot be followed, a sentence.
@@ -134,7 +135,10 @@ class OneStageGraph(nn.Module):
             if isinstance(module, ConvNorm):
                 module.fold()
         self.spec = spec
-        self.letterboxed = Letterboxed(spec, model.image_mean, model.image_std)
+        how = normalisation_of(model.image_mean, model.image_std)
+        self.letterboxed = Letterboxed(spec, how.mean, how.std)
+        with torch.no_grad():  # or it says which channels it takes
+            maps_of(self.model.backbone, padded(torch.zeros(1, 3, *spec.shape[1:3]), model.step))
 
     @property
     def output_names(self) -> list[str]:
@@ -179,10 +183,8 @@ class OneStageReference:
             sizes: `(height, width)` of the picture on each canvas; None reads it from the canvas.
         """
         seen = sizes or self._spec.picture_sizes(images)
-        mean, std = (
-            torch.tensor(values).reshape(3, 1, 1)
-            for values in (self._model.image_mean, self._model.image_std)
-        )
+        how = normalisation_of(self._model.image_mean, self._model.image_std)
+        mean, std = (torch.tensor(values).reshape(3, 1, 1) for values in (how.mean, how.std))
         batch = torch.zeros(len(images), 3, self._spec.height, self._spec.width)
         for target, image, (height, width) in zip(batch, images, seen, strict=True):
             picture = torch.from_numpy(image[:height, :width]).permute(2, 0, 1).float() / 255
@@ -233,8 +235,7 @@ class OneStageFamily:
 
     def pad_value(self, model: Any) -> tuple[int, int, int]:
         """Return the RGB filling of the letterbox: the mean of the model's normalisation."""
-        red, green, blue = (round(255 * m) for m in model.image_mean)
-        return red, green, blue
+        return normalisation_of(model.image_mean, model.image_std).filling
 
     def mask_frame(self, model: Any) -> MaskFrame:
         """Return what the model's masks are spread over."""

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from torchvision.models.detection.image_list import ImageList
 
 from ...core import InputSpec
-from .fixed_size import at_fixed_size
+from .fixed_size import at_fixed_size, transform_of
+from .normalisation import normalisation_of
 
 __all__ = ["PyTorchReference"]
 
@@ -27,6 +28,8 @@ class PyTorchReference:
         """Copy `model`, with its resizing fixed to `spec`."""
         self._model = at_fixed_size(model, spec)
         self._spec = spec
+        how = transform_of(model)
+        self._white = normalisation_of(how.image_mean, how.image_std).white
 
     def run(
         self, images: np.ndarray, sizes: Sequence[tuple[int, int]] | None = None
@@ -59,7 +62,9 @@ class PyTorchReference:
         """Return the batch that torchvision makes of the pictures."""
         transform = self._model.transform
         pictures = [
-            transform.normalize(torch.from_numpy(image[:h, :w]).permute(2, 0, 1).float() / 255)
+            transform.normalize(
+                torch.from_numpy(image[:h, :w]).permute(2, 0, 1).float() / (255 / self._white)
+            )
             for image, (h, w) in zip(images, sizes, strict=True)
         ]
         # One more, as large as the canvas: torchvision pads to the largest.

@@ -41,6 +41,7 @@ from . import detectron2_rcnn as detectron2
 from .family import Reference
 from .fixed_size import at_fixed_size, transform_of
 from .letterboxed import Letterboxed, clip_boxes
+from .normalisation import ModelNormalisation, maps_of, normalisation_of
 from .own_class_masks import own_class_logits, simplify_upscale
 
 __all__ = ["FAMILY", "TwoStage", "TwoStageFamily"]
@@ -74,8 +75,7 @@ class TwoStageFamily:
 
     def pad_value(self, model: Any) -> tuple[int, int, int]:
         """Return the RGB filling of the letterbox: the mean of the model's normalisation."""
-        red, green, blue = (round(255 * m) for m in transform_of(model).image_mean)
-        return red, green, blue
+        return _normalisation(model).filling
 
     def mask_frame(self, _model: Any) -> MaskFrame:
         """Return what masks are spread over."""
@@ -108,6 +108,16 @@ class TwoStageFamily:
         return PyTorchReference(model, spec)
 
 
+def _by_name(features: Any) -> OrderedDict[str, Tensor]:
+    """Return a backbone's maps as torchvision has them: a single one is called 0."""
+    return OrderedDict([("0", features)]) if isinstance(features, Tensor) else features
+
+
+def _normalisation(model: Any) -> ModelNormalisation:
+    transform = transform_of(model)
+    return normalisation_of(transform.image_mean, transform.image_std)
+
+
 class TwoStage(nn.Module):
     """`images uint8 [B, H, W, 3]` → boxes, scores, labels, (masks,) count."""
 
@@ -122,8 +132,8 @@ class TwoStage(nn.Module):
         _check_parts(model)
         self.model: Any = at_fixed_size(model, spec)
         self.spec = spec
-        transform = self.model.transform
-        self.letterboxed = Letterboxed(spec, transform.image_mean, transform.image_std)
+        how = _normalisation(self.model)
+        self.letterboxed = Letterboxed(spec, how.mean, how.std)
         self._probe()
         self.has_masks = self.model.roi_heads.has_mask()
         simplify_upscale(self.model.roi_heads.mask_predictor)
@@ -151,15 +161,14 @@ class TwoStage(nn.Module):
         return nn.functional.pad(x, padding) if any(padding) else x
 
     def _features(self, x: Tensor) -> OrderedDict[str, Tensor]:
-        features = self.model.backbone(x)
-        return OrderedDict([("0", features)]) if isinstance(features, Tensor) else features
+        return _by_name(self.model.backbone(x))
 
     def _probe(self) -> None:
         """Run once to learn anchors, pyramid scales and level mappings from torchvision itself."""
         size = (self.spec.height, self.spec.width)
         with torch.no_grad():
             x = self._padded(torch.zeros(1, 3, *size))
-            features = self._features(x)
+            features = _by_name(maps_of(self.model.backbone, x))
             levels = list(features.values())
             anchors = self.model.rpn.anchor_generator(ImageList(x, [size]), levels)[0]
             box = [torch.tensor([[0.0, 0.0, 8.0, 8.0]])]

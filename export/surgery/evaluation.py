@@ -73,7 +73,12 @@ def proto_of(node: Node) -> onnx.NodeProto:
     """Return `node` as ONNX writes it."""
     domain, _, op_type = node.op.rpartition("::")
     attributes = {k: v for k, v in node.attributes.items() if v is not None}
-    return helper.make_node(op_type, node.inputs, node.outputs, domain=domain, **attributes)
+    empty = [key for key, value in attributes.items() if isinstance(value, list) and not value]
+    for key in empty:  # whose type the values do not tell; all of ONNX's lists of numbers are ints
+        attributes.pop(key)
+    made = helper.make_node(op_type, node.inputs, node.outputs, domain=domain, **attributes)
+    made.attribute.extend(onnx.AttributeProto(name=k, type=onnx.AttributeProto.INTS) for k in empty)
+    return made
 
 
 def constant_of(node: Node) -> np.ndarray:

@@ -87,7 +87,7 @@ class OnePass:
         outside: how the picture comes to it.
         class_names: without a background, as the file says; None if it does not.
         writer: who wrote it, as the file says.
-        half: whether its weights are FP16.
+        precision: what its file computes in, if that is not FP32: "FP16" or "double precision".
     """
 
     head: YoloHead | DetrHead
@@ -96,7 +96,7 @@ class OnePass:
     outside: Outside
     class_names: tuple[str, ...] | None
     writer: str
-    half: bool
+    precision: str
 
     @property
     def family(self) -> str:
@@ -130,7 +130,7 @@ def one_pass_detector(
     outside: Normalisation | None = None,
     outputs: Sequence[str] | None = None,
     given: Mapping[str, Any] | None = None,
-    half: bool = False,
+    precision: str = "",
 ) -> OnePass:
     """Return the detector of one pass that `graph` is.
 
@@ -141,14 +141,14 @@ def one_pass_detector(
         outside: how pictures are normalised before it; None is the family's own way.
         outputs: a form of `FORMS` and the names of its tensors; None finds them.
         given: what of `Choice` and of `Outside` is not the family's own.
-        half: whether the file is FP16.
+        precision: what the file computes in, if that is not FP32.
 
     Raises:
         Declined: it is none.
         UsageError: something of `given` does not go with it.
     """
-    if half:
-        notes.add("precision", "its weights are FP16, and are computed in FP32 here", ())
+    if precision:
+        notes.add("precision", f"the file is of {precision}, which is computed in FP32 here", ())
     size = _size(graph)
     form, names = (None, None) if not outputs else (outputs[0], tuple(outputs[1:]))
     head = _head(graph, size, notes, form, names)
@@ -163,7 +163,7 @@ def one_pass_detector(
     names_said = hints.names
     if names_said is not None and len(names_said) != head.classes:
         names_said = None
-    return OnePass(head, preprocessing, choice, placed, names_said, hints.writer, half)
+    return OnePass(head, preprocessing, choice, placed, names_said, hints.writer, precision)
 
 
 def _size(graph: Graph) -> tuple[int, int]:

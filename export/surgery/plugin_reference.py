@@ -15,9 +15,11 @@ from onnx import helper
 from ...core import InputError, require
 from .graph import Node, outer_names
 from .onnx_file import load_onnx
+from .picture_input import PictureInput, picture_input
 from .plugin_behaviour import behave
 from .plugin_graph import PluginDetector
 from .plugin_shapes import KNOWN, kind
+from .runnable import runnable
 
 __all__ = ["PluginReference"]
 
@@ -33,6 +35,7 @@ class PluginReference:
         """Remember what to run; the file is loaded when it is first needed."""
         self._path, self._found = path, found
         self._parts: list[_Part] = []
+        self._taken: PictureInput | None = None
 
     def describe(self) -> dict[str, str]:
         """Say what runs: for reports."""
@@ -50,7 +53,7 @@ class PluginReference:
         x = x[::-1] if how.bgr else x
         if how.outside:
             x = x * how.scale[:, None, None] + how.shift[:, None, None]
-        values = self._values(np.float32(x[None] if how.batched else x))
+        values = self._values(x)
         if kind(last) == "TRTBatchedNMS":
             dets, labels = (values[name] for name in last.outputs[:2])
             boxes, scores, count = dets[..., :4], dets[..., 4], (labels >= 0).sum(1)
@@ -68,8 +71,11 @@ class PluginReference:
 
     def _values(self, picture: np.ndarray) -> dict[str, np.ndarray]:
         if not self._parts:
-            self._parts = _parts(load_onnx(self._path), self._found)
-        values: dict[str, np.ndarray] = {"": picture}
+            model = runnable(load_onnx(self._path), self._path)
+            self._taken = picture_input(model)
+            self._parts = _parts(model, self._found)
+        assert self._taken is not None
+        values: dict[str, np.ndarray] = {"": self._taken.fed(picture)}
         for part in self._parts:
             part.run(values, self._path)
         return values

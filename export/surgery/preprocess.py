@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from onnx import TensorProto
+from onnx import TensorProto, helper
 
 from .declined import Declined
 from .emitter import Emitter
@@ -123,13 +123,14 @@ def read_preprocessing(graph: Graph, outside: Normalisation | None = None) -> Pr
                        "size", graph.maker(output))  # fmt: skip
     padded = (int(shape[2] or 0), int(shape[3] or 0))
     before = output if resize is None else resize.inputs[0]
-    scale, shift, white, inner = _normalisation(graph, picture, before, size, batched)
+    integer = _is_integer(graph, picture)
+    scale, shift, white, inner = _normalisation(graph, picture, before, size, batched, integer)
     nodes = [n for n in nodes_between(graph, [output], [picture]) if n.op not in ("Gather",)]
     if resize is not None:
         inner = _inner(graph, resize, output)
     bgr = bool(np.allclose(-shift / scale, _IMAGENET[::-1], atol=_NEAR))
     told: str | None = ""
-    raw = batched and resize is None and not nodes
+    raw = batched and resize is None and not integer and all(n.op == "Transpose" for n in nodes)
     if raw:
         scale, shift, bgr, told = _outside(outside)
     elif outside is not None and outside.mean is None and outside.bgr is not None:
@@ -202,7 +203,12 @@ def _resize(graph: Graph, output: str, picture: str) -> Node | None:
 
 
 def _normalisation(
-    graph: Graph, picture: str, before: str, size: tuple[int, int], batched: bool
+    graph: Graph,
+    picture: str,
+    before: str,
+    size: tuple[int, int],
+    batched: bool,
+    integer: bool,
 ) -> tuple[np.ndarray, np.ndarray, float, tuple[int, int]]:
     """Return scale, shift, what white is, and the size of what is not padding."""
     shape = (1, 3, *size) if batched else (3, *size)
@@ -222,8 +228,16 @@ def _normalisation(
                        graph.maker(before))  # fmt: skip
     shift = black[:, 0, 0].astype(np.float64)
     scale = (white[:, 0, 0].astype(np.float64) - shift) / _BRIGHT
-    _hold_against_formula(graph, through, (shape, height, width), scale, shift, before)
-    return *_rounded(scale, shift), (height, width)
+    noise = np.random.default_rng(0).random(shape, np.float32)
+    noise = np.floor(256 * noise) if integer else noise
+    _hold_against_formula(graph, through, (noise, height, width), scale, shift, before)
+    return *_rounded(scale, shift, integer), (height, width)
+
+
+def _is_integer(graph: Graph, picture: str) -> bool:
+    """Whether the picture is of whole numbers, which then go from 0 to 255."""
+    kind, _ = graph.types[picture]
+    return bool(helper.tensor_dtype_to_np_dtype(kind).kind in "iu")
 
 
 def graph_size(graph: Graph, name: str) -> tuple[int, int]:
@@ -237,29 +251,31 @@ def graph_size(graph: Graph, name: str) -> tuple[int, int]:
 def _hold_against_formula(
     graph: Graph,
     through: Callable[[np.ndarray], np.ndarray],
-    sizes: tuple[tuple[int, ...], int, int],
+    shown: tuple[np.ndarray, int, int],
     scale: np.ndarray,
     shift: np.ndarray,
     before: str,
 ) -> None:
-    shape, height, width = sizes
-    noise = np.random.default_rng(0).random(shape, np.float32)
+    noise, height, width = shown
     found = through(noise)[:, :height, :width]
-    plain = noise.reshape(3, *shape[-2:])
+    plain = noise.reshape(3, *noise.shape[-2:])
     expected = plain * scale[:, None, None] + shift[:, None, None]
     if found.shape != expected.shape or not np.allclose(found, expected, atol=1e-4, rtol=1e-4):
         raise Declined(RULE, "the picture is not normalised channel by channel",
                        graph.maker(before))  # fmt: skip
 
 
-def _rounded(scale: np.ndarray, shift: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
+def _rounded(
+    scale: np.ndarray, shift: np.ndarray, integer: bool
+) -> tuple[np.ndarray, np.ndarray, float]:
     """Return both, and what white is, from means and deviations of the digits that people write.
 
-    A graph that takes pictures from 0 to 255 has large means; both are for pictures from 0 to 1.
+    A graph that takes pictures from 0 to 255 has large means, or takes integers; both are for
+    pictures from 0 to 1.
     """
     mean = np.array([float(f"{m:.6g}") for m in -shift / scale])
     std = np.array([float(f"{s:.6g}") for s in 1 / scale])
-    white = 255.0 if np.abs(mean).max() > 2 or std.max() > 2 else 1.0
+    white = 255.0 if integer or np.abs(mean).max() > 2 or std.max() > 2 else 1.0
     mean, std = mean / white, std / white
     return 1 / std, -mean / std, white
 

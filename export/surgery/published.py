@@ -7,20 +7,16 @@ the canonical graph stands in between.
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import onnx
 
-from ...core import InputError, Instances, require
+from ...core import Instances, require
 from .detr import DetrHead
 from .one_pass import OnePass
-from .single_precision import in_float32
+from .original import Original
 from .yolo import YoloHead
 
 __all__ = ["PublishedReference"]
-
-_ERRORS_ONLY = 3
 
 
 class PublishedReference:
@@ -29,13 +25,14 @@ class PublishedReference:
     def __init__(self, path: Path, found: OnePass) -> None:
         """Remember what to run; the file is loaded when it is first needed."""
         self._path, self._found = path, found
-        self._session: Any = None
+        self._original: Original | None = None
 
     @property
     def name(self) -> str:
         """What is compared with, as a report says it."""
-        half = ", its FP16 weights computed in FP32," if self._found.half else ""
-        return f"the original ONNX{half} and its family's postprocessing"
+        kind = self._found.precision
+        other = f", its {kind} computed in FP32," if kind else ""
+        return f"the original ONNX{other} and its family's postprocessing"
 
     def predict(self, images: Sequence[np.ndarray]) -> list[Instances]:
         """Return the instances of each picture, uint8 `[H, W, 3]` of exactly the input's size."""
@@ -119,7 +116,8 @@ class PublishedReference:
         return full
 
     def _run(self, image: np.ndarray, *names: str) -> list[np.ndarray]:
-        session = self._open(names)
+        if self._original is None:
+            self._original = Original(self._path, names)
         how = self._found.preprocessing
         x = image.transpose(2, 0, 1).astype(np.float32) / 255
         x = x[::-1] if how.bgr else x
@@ -128,46 +126,7 @@ class PublishedReference:
             x = (x - mean) / std
         else:
             x = x * how.white
-        taken = session.get_inputs()[0]
-        feed = {taken.name: np.ascontiguousarray(x[None], np.float32)}
-        try:
-            found: list[np.ndarray] = session.run(list(names), feed)
-        except Exception as error:  # ONNX Runtime's own errors share no narrower base
-            raise InputError(
-                f"{self._path} itself fails in ONNX Runtime on a picture "
-                f"({' '.join(str(error).split())}), so surgery could not be compared with it: "
-                "export the model anew."
-            ) from error
-        return found
-
-    def _open(self, names: Sequence[str]) -> Any:
-        if self._session is None:
-            runtime = require("onnxruntime", "compare the canonical graph with the original ONNX")
-            options = runtime.SessionOptions()
-            options.log_severity_level = _ERRORS_ONLY
-            try:
-                self._session = runtime.InferenceSession(
-                    self._model(names), options, ["CPUExecutionProvider"]
-                )
-            except Exception as error:  # ONNX Runtime's own errors share no narrower base
-                raise InputError(
-                    f"ONNX Runtime does not load {self._path} ({' '.join(str(error).split())}), so "
-                    "surgery could not be compared with it: export the model anew."
-                ) from error
-        return self._session
-
-    def _model(self, names: Sequence[str]) -> str | bytes:
-        """Return the file, or the bytes of one that gives `names`, and computes in FP32."""
-        model = onnx.load(str(self._path), load_external_data=False)
-        given = {output.name for output in model.graph.output}
-        if not self._found.half and given >= set(names):
-            return str(self._path)
-        model = onnx.load(str(self._path))
-        model = in_float32(model) if self._found.half else model
-        for name in names:
-            if name not in given:
-                model.graph.output.add().name = name
-        return model.SerializeToString()
+        return self._original.run(x)
 
 
 def _suppressed(boxes: np.ndarray, labels: np.ndarray, threshold: float, most: int) -> list[int]:

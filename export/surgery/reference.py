@@ -6,17 +6,16 @@ and answers in instances, its own pasted masks included, so nothing of ours stan
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from ...core import InputError, InputSpec, Instances, require
+from ...core import InputSpec, Instances, require
+from .original import Original
 from .two_stage import TwoStage
 
 __all__ = ["OnnxReference"]
 
 _MASK_THRESHOLD = 0.5
-_ERRORS_ONLY = 3
 
 
 class OnnxReference:
@@ -24,10 +23,9 @@ class OnnxReference:
 
     def __init__(self, path: Path, stages: TwoStage, spec: InputSpec) -> None:
         """Remember what to run; the file is loaded when it is first needed."""
-        self._path = path
+        self._original = Original(path)
         self._stages = stages
         self._spec = spec
-        self._session: Any = None
 
     def predict(self, images: Sequence[np.ndarray]) -> list[Instances]:
         """Return the instances of each picture, uint8 `[H, W, 3]` of exactly the input's size."""
@@ -90,37 +88,9 @@ class OnnxReference:
         return found
 
     def _run(self, image: np.ndarray) -> list[np.ndarray]:
-        session = self._open()
         how = self._stages.preprocessing
         x = image.transpose(2, 0, 1).astype(np.float32) / 255 * how.white
         x = x[::-1] if how.bgr else x
         if how.outside:
             x = x * how.scale[:, None, None] + how.shift[:, None, None]
-        taken = session.get_inputs()[0]
-        kind = np.uint8 if taken.type == "tensor(uint8)" else np.float32
-        x = np.round(x) if kind is np.uint8 else x
-        feed = {taken.name: (x[None] if how.batched else x).astype(kind)}
-        try:
-            found: list[np.ndarray] = session.run(None, feed)
-        except Exception as error:  # ONNX Runtime's own errors share no narrower base
-            raise InputError(
-                f"{self._path} itself fails in ONNX Runtime on a picture "
-                f"({' '.join(str(error).split())}), so surgery could not be compared with it: "
-                "export the model anew, with another exporter."
-            ) from error
-        return found
-
-    def _open(self) -> Any:
-        if self._session is None:
-            runtime = require("onnxruntime", "compare the canonical graph with the original ONNX")
-            options = runtime.SessionOptions()
-            options.log_severity_level = _ERRORS_ONLY
-            providers = ["CPUExecutionProvider"]
-            try:
-                self._session = runtime.InferenceSession(str(self._path), options, providers)
-            except Exception as error:  # ONNX Runtime's own errors share no narrower base
-                raise InputError(
-                    f"ONNX Runtime does not load {self._path} ({' '.join(str(error).split())}), so "
-                    "surgery could not be compared with it: export the model anew."
-                ) from error
-        return self._session
+        return self._original.run(x)

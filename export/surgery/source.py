@@ -9,7 +9,9 @@ from ...core import UsageError
 from .hints import Hints, hints_of
 from .one_pass import FORMS
 from .onnx_file import load_onnx
-from .single_precision import in_float32, is_half
+from .picture_input import channels_first, picture_input
+from .quantised import check_not_quantised
+from .single_precision import in_float32, other_precision, precision_words
 
 __all__ = ["Source", "load_source"]
 
@@ -23,14 +25,14 @@ class Source:
     Attributes:
         model: FP32, for one picture.
         hints: what it says of itself.
-        half: whether its weights are FP16.
+        precision: what it computes in, "FP16" or "double precision"; "" for FP32.
         outputs: a form of `FORMS` and the tensors that it names, if they are declared.
         free: the input that takes any number of pictures; "" if the file is for one.
     """
 
     model: onnx.ModelProto
     hints: Hints
-    half: bool
+    precision: str
     outputs: tuple[str, ...] = ()
     free: str = ""
 
@@ -51,8 +53,11 @@ def load_source(path: Path | str, outputs: str | None = None) -> Source:
         UsageError: `outputs` names no form, or tensors that the file has not.
     """
     model = load_onnx(path)
-    hints, half = hints_of(model), is_half(model)
-    model = in_float32(model) if half else model
+    check_not_quantised(model, path)
+    hints, kind = hints_of(model), other_precision(model)
+    model = in_float32(model, kind) if kind else model
+    taken = picture_input(model)
+    model = model if taken is None else channels_first(model, taken)
     domains = {node.domain for node in model.graph.node}
     pooled = any(node.op_type in _FOR_BOXES for node in model.graph.node)
     free = "" if pooled or not domains <= {"", "ai.onnx"} else _free_input(model)
@@ -61,7 +66,7 @@ def load_source(path: Path | str, outputs: str | None = None) -> Source:
     if declared:
         del model.graph.output[:]
         model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in declared[1:])
-    return Source(model, hints, half, declared, free)
+    return Source(model, hints, precision_words(kind), declared, free)
 
 
 def _declared(outputs: str, model: onnx.ModelProto, path: Path) -> tuple[str, ...]:

@@ -125,7 +125,7 @@ def _recognised(
         check_not_chosen(graph)
         return one_pass_detector(
             graph, notes, source.hints, outside=outside, outputs=source.outputs, given=given,
-            half=source.half,
+            precision=source.precision,
         )  # fmt: skip
     check_one_pass(graph, source.hints)
     return recognise(graph, notes, outside)

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from ..core import Bundle, BundleError, Precision, Progress, StorageError, Target, silent
 from ..runtime.check import BUDGETED, CocoDataset, Report, drop_interval, render_html
 from ..runtime.check.confusion import CONFIDENT
+from ..runtime.trust import Trust
 from .category_numbers import doubt, numbered
 from .provenance import provenance
 from .references import check_named
@@ -55,6 +56,7 @@ def measure(
     weights: Path | str | None = None,
     model: str | None = None,
     explain: bool = False,
+    trust: Trust = False,
     run: Run = run_here,
     command: str = "",
     progress: Progress = silent,
@@ -67,11 +69,11 @@ def measure(
     `run` runs both models; `command` is what the user said. The other arguments are those of
     `maskrt.check`.
     """
-    check_named(weights, model)
+    check_named(bundle, weights, model)
     given, dataset = dataset, numbered(bundle.manifest, dataset)
     opened = dict(bundle.digests)
     infos = _engine_infos(bundle)  # now: another program may remove the engine while it is measured
-    ran = run(RunRequest(bundle, dataset, target, precision, weights, model), progress)
+    ran = run(RunRequest(bundle, dataset, target, precision, weights, model, trust), progress)
     budgets = Budgets(max_ap_drop, max_ap75_drop, max_class_drop)
     report = _report(bundle, ran, budgets, infos, given, command)
     said = (report.note, dataset.numbering, doubt(bundle.manifest, dataset, report.reference or {}))
@@ -81,7 +83,7 @@ def measure(
 
         how = explained(
             bundle, dataset, ran.target, ran.precision, weights=weights, words=model,
-            progress=progress,
+            trust=trust, progress=progress,
         )  # fmt: skip
         report = replace(report, **how)
     page = render_html(report, ran.worst.triples())
@@ -178,8 +180,8 @@ def store_reference(
     Returns:
         The results and their evaluator, whose `metrics()` are the reference's AP.
     """
-    check_named(weights, model)
     opened = Bundle.open(bundle)
+    check_named(opened, weights, model)
     dataset = numbered(opened.manifest, CocoDataset.load(images, annotations, categories))
     with opened.edit() as staged:
         staged.remove(STORED)

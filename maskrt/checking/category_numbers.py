@@ -6,8 +6,8 @@ compare one class's detections with another's annotations: near 0, and of FP32, 
 shows it. A file that names its classes, as a YOLO's does, says which category each label is.
 
 Only categories that an annotation uses count: exports list others (`_background_`, a 0 of
-Roboflow's, `-1 __ignore__`), which nothing is measured of. Where such a one is no label, or the
-label of one that is used, it is left out.
+Roboflow's, `-1 __ignore__`, VisDrone's regions to ignore, which are crowds alone), which nothing is
+measured of. Where such a one is no label, or the label of one that is used, it is left out.
 """
 
 import re
@@ -17,6 +17,7 @@ from typing import Any
 
 from ..core import InputError
 from ..core.bundle import Manifest
+from ..core.words import quoted
 from ..runtime.check import CocoDataset
 
 __all__ = ["BY_FILE", "BY_NAME", "NO_NAMES_AP", "doubt", "numbered"]
@@ -54,8 +55,9 @@ def numbered(manifest: Manifest, dataset: CocoDataset) -> CocoDataset:
     for category in sorted(dataset.used):
         if not 0 < category <= labels:
             raise InputError(
-                f"{dataset.source} has category {category} ({dataset.categories[category]!r}), and "
-                f"the model's labels are 1 to {labels}: {_REMEDY}"
+                f"{dataset.source} has category {category} "
+                f"({quoted(dataset.categories[category])}), and the model's labels are 1 to "
+                f"{labels}: {_REMEDY}"
             )
     return dataset
 
@@ -83,7 +85,7 @@ def doubt(
         return ""
     if ap is None or ap >= NO_NAMES_AP:
         return ""
-    shown = ", ".join(f"{n} {dataset.categories[n]!r}" for n in sorted(dataset.used)[:4])
+    shown = ", ".join(f"{n} {quoted(dataset.categories[n])}" for n in sorted(dataset.used)[:4])
     return (
         f"Are the model's labels numbered as the data set's categories ({shown})? The model has no "
         f"class names, and FP32 itself has a box AP of {ap:.2f}: compile with class_names=, or say "
@@ -119,15 +121,15 @@ def _by_file(
         category = by_name.get(said, int(said) if re.fullmatch(r"-?\d{1,18}", said) else None)
         if category not in dataset.categories:
             raise InputError(
-                f"categories= names {said!r}, which is no category of {dataset.source}: give the "
-                "names or ids that it lists."
+                f"categories= names {quoted(said)}, which is no category of {dataset.source}: give "
+                "the names or ids that it lists."
             )
         label[category] = _label(names, said, meant)
     for category, number in label.items():
         if number < 1 or (most is not None and number > most):
             raise InputError(
-                f"category {category} ({dataset.categories[category]!r}) of {dataset.source} would "
-                f"be label {number}, and the model's labels are 1 to {most or '...'}: say in "
+                f"category {category} ({quoted(dataset.categories[category])}) of {dataset.source} "
+                f"would be label {number}, and the model's labels are 1 to {most or '...'}: say in "
                 "categories= which label it is."
             )
     return label
@@ -139,8 +141,8 @@ def _label(names: Sequence[str] | None, said: str, meant: str | int) -> int:
     known = [] if names is None else [name.casefold() for name in names]
     if meant.casefold() not in known[1:]:
         raise InputError(
-            f"categories= says that {said!r} is {meant!r}, which is no class of the model: give a "
-            "name that maskrt inspect shows, or a label's number."
+            f"categories= says that {quoted(said)} is {quoted(meant)}, which is no class of the "
+            "model: give a name that maskrt inspect shows, or a label's number."
         )
     return known.index(meant.casefold(), 1)
 
@@ -156,7 +158,9 @@ def _renumbered(dataset: CocoDataset, label: Mapping[int, int], how: str) -> Coc
         dataset,
         categories=names,
         annotations=tuple(
-            {**entry, "category_id": label[entry["category_id"]]} for entry in dataset.annotations
+            {**entry, "category_id": label[entry["category_id"]]}
+            for entry in dataset.annotations
+            if entry["category_id"] in label  # else it is a crowd that is compared with nothing
         ),
         numbering=how,
     )

@@ -15,6 +15,7 @@ from ..runtime.build import build_engine
 from ..runtime.build.marked import mark_outputs
 from ..runtime.check import CocoDataset
 from ..runtime.possible import is_measurable
+from ..runtime.trust import Trust
 from .attribution import attribute_loss
 from .divergence import Run, layer_tensors, measure_divergence
 from .references import pytorch_backend
@@ -32,9 +33,13 @@ def explain(
     *,
     weights: Path | str | None = None,
     words: str | None = None,
+    trust: Trust = False,
     progress: Progress = silent,
 ) -> dict[str, Any]:
-    """Return `attribution` and `divergence` for a report; `words` name the PyTorch model."""
+    """Return `attribution` and `divergence` for a report.
+
+    `words` name the PyTorch model, and `trust` is as in `maskrt.load`.
+    """
     model = onnx.load_model_from_string(bundle.read(MODEL))
     open_reference = None if weights is None else lambda: pytorch_backend(bundle, weights, words)
     return {
@@ -45,7 +50,7 @@ def explain(
             dataset,
             target=target,
             precision=precision,
-            open_engine=lambda: open_backend(bundle, target, precision),
+            open_engine=lambda: open_backend(bundle, target, precision, trust=trust),
             open_reference=open_reference,
             progress=progress,
         ),

@@ -11,6 +11,7 @@ import numpy as np
 
 from ..core import Bundle, Manifest, Progress, UsageError
 from ..core.bundle import MODEL
+from ..export.asked import check_reference
 from ..runtime import Backend, Session
 from ..runtime.backends.cpu import CpuBackend
 from ..runtime.check import CocoDataset, Evaluation, evaluate
@@ -71,13 +72,20 @@ def pytorch_backend(bundle: Bundle, weights: Path | str, model: str | None = Non
     return ReferenceBackend(load_reference(bundle.manifest, weights, model))
 
 
-def check_named(weights: Path | str | None, model: str | None) -> None:
-    """Raise `UsageError` if the PyTorch model is named and its weights are not."""
+def check_named(bundle: Bundle, weights: Path | str | None, model: str | None) -> None:
+    """Refuse what keeps the PyTorch model from being rebuilt, before torch is imported for it.
+
+    Raises:
+        UsageError: the model is named and its weights are not, or its words name nothing.
+        InputError: the weights are not those that `bundle` was compiled from.
+    """
     if model is not None and weights is None:
         raise UsageError(
             f"model is {model!r}, and says nothing without the weights that the bundle was "
             "compiled from: give these, too."
         )
+    if weights is not None:
+        check_reference(bundle.manifest, weights, model)
 
 
 def bare_session(backend: Backend, manifest: Manifest, **stages: Any) -> Session:

@@ -27,6 +27,7 @@ from ..runtime.check import (
     results_key,
 )
 from ..runtime.possible import check_can_exist
+from ..runtime.trust import Trust
 from .references import canonical_session, evaluate_session, pytorch_session
 from .worst import Worst
 
@@ -87,6 +88,7 @@ class RunRequest:
         precision: None is the bundle's own.
         weights: of the PyTorch model, which is the reference then; see the module's text.
         model: that model in the user's own words, if the bundle's are not to be followed.
+        trust: whether an engine that is machine code is opened whoever built it; see `maskrt.load`.
     """
 
     bundle: Bundle
@@ -95,6 +97,7 @@ class RunRequest:
     precision: Precision | str | None = None
     weights: Path | str | None = None
     model: str | None = None
+    trust: Trust = False
 
 
 class Run(Protocol):
@@ -110,7 +113,7 @@ def run_here(request: RunRequest, progress: Progress) -> Ran:
     bundle, dataset = request.bundle, request.dataset
     check_can_exist(bundle, request.target, request.precision)
     agreement, worst = Agreement(), Worst(dataset)
-    with open_session(bundle, request.target, request.precision) as session:
+    with open_session(bundle, request.target, request.precision, trust=request.trust) as session:
         reference = find_reference(bundle, dataset, request.weights, progress, model=request.model)
 
         def seen(entry: CocoImage, image: np.ndarray, found: Instances) -> None:

@@ -15,12 +15,14 @@ from .options import (
     model_words_option,
     precision_option,
     progress_bars,
+    trust_options,
 )  # fmt: skip
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from ..runtime.check import Report
+    from ..runtime.trust import Trust
 
 __all__ = ["command"]
 
@@ -70,6 +72,7 @@ _SHOWN = ("AP", "AP50", "AP75", "APS", "APM", "APL")
     "--store-reference", is_flag=True,
     help="Only run the reference, and store its results in BUNDLE for a device that cannot.",
 )  # fmt: skip
+@trust_options
 @json_file_option(OUTPUT_FILE, "report")
 @click.option("--html", "html_file", type=OUTPUT_FILE, help="Write the page here.")
 @click.option("--junit", "junit_file", type=OUTPUT_FILE, help="Write JUnit XML here, for CI.")
@@ -92,6 +95,7 @@ def command(
     json_file: Path | None,
     html_file: Path | None,
     junit_file: Path | None,
+    trust: "Trust",
 ) -> None:
     """Measure COCO AP of BUNDLE's engine and what it lost against the FP32 reference."""
     from ..checking.accuracy import report_folder
@@ -107,7 +111,7 @@ def command(
             bundle, images=images, annotations=annotations, categories=categories, target=target,
             as_target=as_target, precision=precision, max_ap_drop=max_ap_drop,
             max_ap75_drop=max_ap75_drop, max_class_drop=max_class_drop, weights=weights,
-            model=model, explain=explain, dask=dask,
+            model=model, explain=explain, dask=dask, trust=trust,
             command=as_command("maskrt", *click.get_current_context().obj), progress=progress,
         )  # fmt: skip
     put(report.to_json())

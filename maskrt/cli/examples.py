@@ -44,10 +44,16 @@ EXAMPLES = {
     "bench": (
         "maskrt bench street.maskrt --images val/ --runs 100",
         "maskrt bench street.maskrt --json bench.json --plot bench.svg",
+        "maskrt bench street.maskrt --engine cpu@int8 --engine cpu@fp32",
     ),
     "package": (
         "maskrt package street.maskrt --triton models/",
         "maskrt package street.maskrt --deepstream ds/ --target orin-nx",
+    ),
+    "sign": ("maskrt sign street.maskrt --key ~/.minisign/minisign.key",),
+    "verify": (
+        "maskrt verify street.maskrt",
+        "maskrt verify street.maskrt --key sender.pub",
     ),
     "inspect": ("maskrt inspect street.maskrt", "maskrt inspect model.onnx"),
     "models": ("maskrt models", "maskrt models --json"),

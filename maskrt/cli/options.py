@@ -1,5 +1,6 @@
 """Options that several verbs share, and the progress bar that all of them show."""
 
+import functools
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -38,6 +39,7 @@ __all__ = [
     "on_device_option",
     "precision_option",
     "progress_bars",
+    "trust_options",
 ]
 
 _TABLE_WIDTH = 108
@@ -56,6 +58,25 @@ model_words_option = click.option(
     "--model", metavar="MODEL",
     help="With --weights: the model in your own words, if it is neither torchvision: nor maskrt:.",
 )  # fmt: skip
+
+
+def trust_options(function: _Function) -> _Function:
+    """Add whose engines are opened: what both options say is one argument, `trust`."""
+
+    @click.option(
+        "--trust",
+        is_flag=True,
+        help="Open an engine for a GPU, machine code, though it was not built here.",
+    )
+    @click.option(
+        "--trust-key", type=click.Path(path_type=Path), metavar="FILE",
+        help="Open it if BUNDLE is signed by this public key; see maskrt sign.",
+    )  # fmt: skip
+    @functools.wraps(function)
+    def trusting(*words: Any, trust: bool, trust_key: Path | None, **options: Any) -> Any:
+        return function(*words, trust=trust or trust_key or False, **options)
+
+    return trusting
 
 
 class _OutputFile(click.Path):

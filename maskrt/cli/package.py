@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from .json_output import json_option, put
-from .options import bundle_argument, console, precision_option, progress_bars
+from .options import bundle_argument, console, precision_option, progress_bars, trust_options
 
 __all__ = ["command"]
 
@@ -25,6 +25,7 @@ __all__ = ["command"]
 @click.option("--target", help="See maskrt targets; default: cpu for Triton, gpu for DeepStream.")
 @precision_option
 @click.option("--name", help="Of the model in Triton; default: the bundle's.")
+@trust_options
 def command(bundle: Path, **options: Any) -> None:
     """Package BUNDLE for Triton Inference Server or DeepStream."""
     from ..packaging.package import package

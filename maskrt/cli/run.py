@@ -2,13 +2,24 @@
 
 from collections import Counter
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from ..core import counted
 from ..running.mask_files import FORMATS
 from .json_output import json_option, put
-from .options import bundle_argument, console, on_device_option, precision_option, progress_bars
+from .options import (
+    bundle_argument,
+    console,
+    on_device_option,
+    precision_option,
+    progress_bars,
+    trust_options,
+)
+
+if TYPE_CHECKING:
+    from ..runtime.trust import Trust
 
 __all__ = ["command"]
 
@@ -20,6 +31,7 @@ __all__ = ["command"]
 @click.option("--target", help="Default: the best that this machine can run.")
 @precision_option
 @on_device_option
+@trust_options
 @click.option("-o", "--output", type=click.Path(path_type=Path), default=Path("maskrt-run"),
               show_default=True, help="Folder for the pictures and results.json.")  # fmt: skip
 @click.option(
@@ -57,6 +69,7 @@ def command(
     track: bool,
     max_frames: int | None,
     recursive: bool,
+    trust: "Trust",
 ) -> None:
     """Find instances in pictures and videos with an engine of BUNDLE.
 
@@ -73,7 +86,7 @@ def command(
             bundle, sources, output, target=target, precision=precision, min_score=min_score,
             classes=kept, draw=not no_draw, masks=formats, annotations=annotations,
             on_device=on_device, max_frames=max_frames, recursive=recursive, track=track,
-            progress=progress,
+            trust=trust, progress=progress,
         )  # fmt: skip
     shown = [entry for entry in found.annotations if entry["score"] >= min_score]
     count = len(found.images)

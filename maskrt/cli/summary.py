@@ -241,9 +241,10 @@ def _improvements(found: Mapping[str, Any]) -> str:
 
 def _search(found: Mapping[str, Any]) -> str:
     best = found["best"]
+    lost = "undefined" if best["drop"] is None else f"{max(best['drop'], 0):.2f}"
     return (
         f"{best['int8_layers']} of {best['layers']} layers in INT8 with the scales of "
-        f"{best['method']} lose {max(best['drop'], 0):.2f} AP of the {found['budget']:g} allowed; "
+        f"{best['method']} lose {lost} AP of the {found['budget']:g} allowed; "
         f"the fastest of {counted(len(found['trials']), 'recipe')} tried"
     )
 

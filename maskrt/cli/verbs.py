@@ -11,6 +11,7 @@ import re
 import signal
 import sys
 import traceback
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,7 +19,7 @@ from typing import Any
 
 import click
 
-from ..core import MaskrtError, UsageError, suggestion
+from ..core import MaskrtError, MaskrtWarning, UsageError, suggestion
 from ..core.folders import asked_for
 from ..core.words import for_terminal
 from . import config, json_output
@@ -37,6 +38,8 @@ _VERBS = {
     "report": "lay the checks of several engines or bundles side by side",
     "bench": "measure latency, throughput and memory",
     "package": "write a Triton model repository, or a folder for DeepStream",
+    "sign": "sign a bundle, for those who trust your key",
+    "verify": "say whether a bundle is as its signer had it",
     "inspect": "show what a bundle holds, or what surgery recognises in an ONNX file",
     "models": "list what compiles by name, and whose weights fit",
     "targets": "list what engines can be built for",
@@ -123,6 +126,7 @@ def _logged(verbose: bool) -> Iterator[None]:
 
 def run(arguments: list[str]) -> None:
     """Run the words after `maskrt`; ends in `SystemExit`, or `KeyboardInterrupt` if stopped."""
+    warnings.showwarning = _warned(warnings.showwarning)
     signal.signal(signal.SIGTERM, _stop)  # so that nothing half-written is left then, either
     debug, verbose = "--debug" in arguments, "--verbose" in arguments
     given = [word for word in arguments if word not in ("--debug", "--verbose")]
@@ -139,8 +143,8 @@ def _run(given: list[str], debug: bool) -> None:
     except SystemExit:  # a verb that says so itself, when part of its work failed
         json_output.finish()
         raise
-    except click.Abort as error:  # click's word for an interrupt
-        raise error.__cause__ or KeyboardInterrupt from None
+    except click.Abort as error:  # click's word for an interrupt; before 8.1.4 as context
+        raise error.__cause__ or error.__context__ or KeyboardInterrupt from None
     except click.ClickException as error:
         _report_usage(error)
         json_output.finish()
@@ -156,6 +160,18 @@ def _run(given: list[str], debug: bool) -> None:
         reason = f"{type(error).__name__}: {error}".splitlines()[0][:200]
         _report(f"a defect in maskrt ({reason}): run again with --debug and report it.", debug)
         sys.exit(1)
+
+
+def _warned(otherwise: Any) -> Any:
+    """Return what shows warnings: ours as one sentence, like an error."""
+
+    def show(message: Any, category: type[Warning], *more: Any, **rest: Any) -> None:
+        if issubclass(category, MaskrtWarning):
+            click.echo(for_terminal(f"warning: {message}"), err=True)
+        else:
+            otherwise(message, category, *more, **rest)
+
+    return show
 
 
 def _stop(number: int, frame: Any) -> None:
@@ -180,12 +196,21 @@ def _report_usage(error: click.ClickException) -> None:
 def _as_options(sentence: str, given: list[str]) -> str:
     """Say `max_ap_drop` or `mean=`, arguments in Python, as the verb's options say them."""
     verb = next((word for word in given if word in _VERBS), "")
-    command = _group.get_command(click.Context(_group), verb)
-    for parameter in command.params if command is not None else ():
-        if isinstance(parameter, click.Option):
-            sentence = re.sub(rf"\b{parameter.name}=(?=[ ,.:;])", parameter.opts[0], sentence)
-        if isinstance(parameter, click.Option) and "_" in str(parameter.name):
-            sentence = re.sub(rf"\b{parameter.name}\b", parameter.opts[0], sentence)
+    for name in (verb, "compile"):  # inspect, for one, advises how to compile
+        command = _group.get_command(click.Context(_group), name)
+        for parameter in command.params if command is not None else ():
+            if isinstance(parameter, click.Option):
+                sentence = _as_option(sentence, parameter, own=name == verb)
+    return sentence
+
+
+def _as_option(sentence: str, option: click.Option, own: bool) -> str:
+    """Say one argument as its option; bare words are options only of the user's `own` verb."""
+    if option.is_flag:
+        sentence = re.sub(rf"\b{option.name}=True\b", option.opts[0], sentence)
+    sentence = re.sub(rf"\b{option.name}=(?=[ ,.:;])", option.opts[0], sentence)
+    if own and "_" in str(option.name):
+        sentence = re.sub(rf"\b{option.name}\b", option.opts[0], sentence)
     return sentence
 
 

@@ -35,6 +35,7 @@ from ..runtime.check import (
 from ..runtime.check.evaluate import predict_timed, read_picture
 from ..runtime.open import which_engine
 from ..runtime.possible import check_can_exist
+from ..runtime.trust import PLAN, check_trusted
 
 __all__ = ["Model", "Prediction", "cluster", "run_on_cluster", "shards_of", "spread"]
 
@@ -54,6 +55,9 @@ class Model(NamedTuple):
         content: what the files held, so that a worker does not go on with those that it opened
             before they were replaced.
         words: of the PyTorch reference, the user's own; None follows the bundle's.
+        vouched: SHA-256 of `engine.json` and of the engine, for whose origin the client has asked
+            its own record, keys and user (`runtime/trust/`); a worker takes its word, as it does
+            for the code that it runs.
     """
 
     bundle: str
@@ -62,6 +66,7 @@ class Model(NamedTuple):
     weights: str | None = None
     content: str = ""
     words: str | None = None
+    vouched: tuple[str | None, ...] = ()
 
     @classmethod
     def of(
@@ -83,6 +88,7 @@ class Model(NamedTuple):
             None if weights is None else str(Path(weights).resolve()),
             digest.hexdigest(),
             words,
+            () if target is None else _code_of(bundle, target, precision),
         )
 
 
@@ -125,6 +131,7 @@ def run_on_cluster(request: RunRequest, progress: Progress, *, address: str) -> 
     names, batch = bundle.manifest.class_names, bundle.manifest.input.batch
     dataset.check_labels(names)
     place, asked = which_engine(bundle, request.target, request.precision)
+    check_trusted(bundle, place, asked, request.trust)
     with cluster(address) as client:
         reference = stored_reference(bundle, dataset) if weights is None else None
         if reference is None:
@@ -169,6 +176,11 @@ def spread(
     return Prediction(total, latencies, about)
 
 
+def _code_of(bundle: Bundle, target: Target, precision: Precision | None) -> tuple[str | None, ...]:
+    folder = bundle.engine_folder(target, precision)
+    return tuple(bundle.digests.get(f"{folder}/{name}") for name in ("engine.json", PLAN))
+
+
 def _predict(model: Model, source: str, images: tuple[CocoImage, ...]) -> Prediction:
     """Run one shard, on a worker."""
     recorder, latencies = Recorder(), []
@@ -198,7 +210,8 @@ def _open(model: Model) -> Session:
     bundle = Bundle.open(model.bundle)
     if model.target is not None and model.precision is not None:
         target, precision = Target.parse(model.target), Precision.parse(model.precision)
-        return open_session(bundle, target, precision)
+        trust = model.vouched == _code_of(bundle, target, precision)
+        return open_session(bundle, target, precision, trust=trust)
     if model.weights is not None:
         return pytorch_session(bundle, model.weights, model.words)
     return canonical_session(bundle)

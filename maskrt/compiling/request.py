@@ -5,15 +5,26 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..core import Placing, Precision, Resampling, Target, UsageError
+from ..core import InputSpec, Placing, Precision, Resampling, Target, UsageError
 from ..core.masks import MaskPaste
+from ..export.asked import check_model, check_num_classes, existing_weights
 from ..precision.request import Judged, RecipeRequest
 from ..runtime.build import BuildOptions, check_buildable
 
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["CompileRequest", "EngineRequest", "HeadRequest", "ModelRequest", "parse_targets"]
+__all__ = [
+    "DEFAULT_SIZE",
+    "CompileRequest",
+    "EngineRequest",
+    "HeadRequest",
+    "ModelRequest",
+    "parse_targets",
+]
+
+DEFAULT_SIZE = (512, 512)
+"""Height and width that a PyTorch model is compiled for if none are given."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +72,7 @@ class ModelRequest:
 
     Raises:
         UsageError: a part cannot be, or says nothing of this kind of model.
+        InputError: the weights are not there.
     """
 
     model: "str | Path | nn.Module"
@@ -80,6 +92,7 @@ class ModelRequest:
         size = self.input_size
         if size is not None and (not isinstance(size, tuple | list) or len(size) != 2):
             raise UsageError(f"input_size is {size!r}, and must be (height, width) in pixels.")
+        InputSpec(*(size or DEFAULT_SIZE), self.batch)  # said before anything is loaded
         if self.is_onnx:
             for name in ("weights", "num_classes"):
                 if getattr(self, name) is not None:
@@ -97,6 +110,16 @@ class ModelRequest:
                 f"{' and '.join(self.head.said)} is for an ONNX file of one pass, as YOLO and DETR "
                 "are, and a PyTorch model has its own: leave it out."
             )
+        else:
+            self._check_pytorch()
+
+    def _check_pytorch(self) -> None:
+        """Refuse what can be told to be wrong before torch is imported."""
+        model = str(self.model) if isinstance(self.model, Path) else self.model
+        check_model(model)
+        check_num_classes(self.num_classes, model)
+        if self.weights is not None:
+            existing_weights(self.weights)
 
     @property
     def is_onnx(self) -> bool:

@@ -32,7 +32,7 @@ from ..precision.payoff import payoff
 from ..precision.request import Judged, RecipeRequest
 from ..runtime.build import WeakTypes, build_engine, is_buildable, prepare
 from ..runtime.check.losses import budget_sentence
-from .request import EngineRequest, ModelRequest
+from .request import DEFAULT_SIZE, EngineRequest, ModelRequest
 
 if TYPE_CHECKING:
     from ..export import Export
@@ -49,7 +49,6 @@ __all__ = [
 ]
 
 _LOG = logging.getLogger(__name__)
-_DEFAULT_SIZE = (512, 512)
 
 
 def make_export(asked: ModelRequest, progress: Progress) -> "Export | OnnxExport":
@@ -69,7 +68,7 @@ def _trace(asked: ModelRequest) -> "Export":
         str(model) if isinstance(model, Path) else model,
         weights=asked.weights,
         num_classes=asked.num_classes,
-        input_size=asked.input_size or _DEFAULT_SIZE,
+        input_size=asked.input_size or DEFAULT_SIZE,
         batch=asked.batch,
         class_names=asked.class_names,
         paste=asked.paste,

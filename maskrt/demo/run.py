@@ -12,6 +12,7 @@ from typing import Any
 
 from ..checking.references import evaluate_session, pytorch_session
 from ..core import LAYER_PRECISIONS, Bundle, Precision, Progress, Target, require, silent
+from ..core.bundle import check_destination
 from ..pipeline import build, load
 from ..pipeline import compile as compile_model
 from ..runtime.check import CocoDataset, Evaluation
@@ -57,7 +58,8 @@ def run_demo(
     Returns:
         The bundle, the table's rows, and the drawn pictures (in `<output's folder>/demo-pictures`).
     """
-    weights = weights_path()  # before anything is drawn, where they are not
+    weights = weights_path()  # both before scenes are painted
+    check_destination(Path(output))
     folder = Path(output).parent
     annotations = _write_scenes(folder / "demo-scenes", pictures, progress)
     dataset = CocoDataset.load(annotations.parent / "images", annotations)

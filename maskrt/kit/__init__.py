@@ -30,6 +30,7 @@ from pathlib import Path
 
 from ..core import Bundle, Precision, Progress, Target, UsageError, silent
 from ..core.folders import check_free, new_folder
+from ..runtime.trust import Trust, check_trusted
 from .own_wheel import write_own_wheel
 from .pictures import COUNT, write_pictures
 from .place import Place, places_of
@@ -47,6 +48,7 @@ def make_kit(
     images: Path | str,
     precision: Precision | str | None = None,
     places: Sequence[Place] | None = None,
+    trust: Trust = False,
     progress: Progress = silent,
 ) -> Path:
     """Write a kit for a device.
@@ -58,6 +60,8 @@ def make_kit(
         images: folder of pictures; the first three that can be read go into the kit.
         precision: of the engine; None is the bundle's own.
         places: Pythons and platforms to bring packages for; None is what the target has.
+        trust: as in `maskrt.load`, of an engine that goes into the kit: on the device its scripts
+            open it on the word of whoever made the kit.
         progress: told what goes on.
 
     Returns:
@@ -65,11 +69,13 @@ def make_kit(
 
     Raises:
         UsageError: the folder exists, or there are too few pictures.
+        UntrustedError: the engine was not built here, and is not trusted.
         MissingDependencyError: pip found no such wheels, or is not here.
     """
     opened, device, into = Bundle.open(bundle), Target.parse(target), Path(folder)
     check_free(into, "folder")
     wanted = opened.manifest.precision if precision is None else Precision.parse(precision)
+    check_trusted(opened, device, wanted, trust)
     chosen = list(places_of(device) if places is None else places)
     name, total = opened.path.resolve().name, len(chosen) + 2
     if name in ("venv", "wheels", "pictures"):

@@ -44,7 +44,9 @@ class _Kit(TypedDict):
     precision: Precision
 
 
-def smoke(kit: Path, say: Say, *, target: str | None = None, runs: int = 20) -> dict[str, Any]:
+def smoke(
+    kit: Path, say: Say, *, target: str | None = None, runs: int = 20, trust: bool = False
+) -> dict[str, Any]:
     """Build, load and test; return the numbers.
 
     Args:
@@ -52,6 +54,7 @@ def smoke(kit: Path, say: Say, *, target: str | None = None, runs: int = 20) -> 
         say: told each step's name and what came of it.
         target: another one than the kit's, such as `cpu`.
         runs: predictions that are timed.
+        trust: open an engine that the kit brings along and this machine did not build.
 
     Raises:
         MaskrtError: a step failed.
@@ -66,7 +69,7 @@ def smoke(kit: Path, say: Say, *, target: str | None = None, runs: int = 20) -> 
     from ..pipeline import load
 
     started = time.perf_counter()
-    with load(bundle, place, precision=precision) as session:
+    with load(bundle, place, precision=precision, trust=trust) as session:
         numbers["load_seconds"] = round(time.perf_counter() - started, 2)
         say("load", f"{numbers['load_seconds']} s")
         with storing(f"read {kit / PICTURES}"):
@@ -171,16 +174,18 @@ def _check(found: dict[str, Any], precision: Precision) -> None:
 @click.argument("kit", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--target", help="Another target than the kit's, such as cpu.")
 @click.option("--runs", type=click.IntRange(min=1), default=20, help="Predictions that are timed.")
-def main(kit: Path, target: str | None, runs: int) -> None:
+@click.option("--trust", is_flag=True, help="Open an engine that the kit brings along.")
+def main(kit: Path, target: str | None, runs: int, trust: bool) -> None:
     """Build and test the engine of KIT; the last line says whether it passed."""
 
     def say(step: str, what: str) -> None:
         click.echo(for_terminal(f"{step:10}{what}"))
 
     try:
-        numbers = smoke(kit, say, target=target, runs=runs)
+        numbers = smoke(kit, say, target=target, runs=runs, trust=trust)
     except MaskrtError as error:
-        click.echo(for_terminal(f"FAILED: {error}"))
+        said = str(error).replace("trust=True", "--trust")
+        click.echo(for_terminal(f"FAILED: {said}"))
         raise SystemExit(1) from None
     (kit / "smoke.json").write_text(json.dumps(numbers, indent=1), encoding="utf-8")
     click.echo("PASSED")

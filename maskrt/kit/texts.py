@@ -30,7 +30,12 @@ def scripts(
     install, smoke = ("install.cmd", "smoke.cmd") if windows else ("sh install.sh", "sh smoke.sh")
     program = r"venv\Scripts\maskrt" if windows else "./venv/bin/maskrt"
     name = bundle.path.resolve().name
-    run = f"{program} run {name} pictures -o out --target {target.name} --precision {precision}"
+    brought = target.backend == "tensorrt_rtx"  # so that the device has no record of building it
+    run = (
+        f"{program} run {name} pictures {'--trust' if brought else '-o out'} "
+        f"--target {target.name} --precision {precision}"
+    )
+    trusting = "\n`--trust`: the engine is machine code, built by whoever made this kit.\n"
     readme = f"""# {bundle.path.stem} at {precision} for {target.description}
 
 Everything that the device needs is in this folder. It needs no network.
@@ -44,7 +49,7 @@ Everything that the device needs is in this folder. It needs no network.
 3. The last line is `PASSED`, with the numbers above it. Then use it:
 
        {run}
-
+{trusting if brought else ""}
 Needed on the device:
 
 {_needs(target, places)}
@@ -143,13 +148,14 @@ def _install_cmd(place: Place) -> str:
 
 _SMOKE_SH = """#!/bin/sh
 # Builds this kit's engine where it is missing, and tests it; the last line says whether it passed.
+# --trust: whoever starts this script, which is the kit's, has decided to trust the kit.
 set -eu
 cd "$(dirname "$0")"
-exec venv/bin/python -m maskrt.kit.smoke . "$@"
+exec venv/bin/python -m maskrt.kit.smoke . --trust "$@"
 """
 _SMOKE_CMD = (
     "@echo off\r\n"
     "rem Builds this kit's engine where it is missing, and tests it.\r\n"
     'cd /d "%~dp0"\r\n'
-    "venv\\Scripts\\python -m maskrt.kit.smoke . %*\r\n"
+    "venv\\Scripts\\python -m maskrt.kit.smoke . --trust %*\r\n"
 )

@@ -29,6 +29,7 @@ from ..core import (
 from ..core.folders import check_free, new_folder
 from ..core.jetpack import TRTEXEC
 from ..core.masks import MaskFrame, MaskPaste
+from ..core.words import lines_of
 
 __all__ = ["PARSER", "package_deepstream"]
 
@@ -89,7 +90,7 @@ def package_deepstream(
     model = nvinfer_graph(rendered, place, opened.manifest.mask_frame)
     texts = {
         "config_infer_primary.txt": _configuration(opened, wanted, len(names), min_score),
-        "labels.txt": "\n".join(names) + "\n",
+        "labels.txt": lines_of(names),
         _SOURCE: Path(__file__).with_name(_SOURCE).read_text(encoding="utf-8"),
         "Makefile": _makefile(),
         "README.md": _readme(

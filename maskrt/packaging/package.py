@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..core import Bundle, Precision, Target, UsageError
+from ..runtime.trust import Trust
 from .deepstream import package_deepstream
 from .triton import package_triton, triton_command
 
@@ -31,6 +32,7 @@ def package(
     target: Target | str | None = None,
     precision: Precision | str | None = None,
     name: str | None = None,
+    trust: Trust = False,
 ) -> Package:
     """Package a bundle for Triton Inference Server or DeepStream, one of the two.
 
@@ -41,16 +43,19 @@ def package(
         target: None is `"cpu"` for Triton and `"gpu"` for DeepStream.
         precision: None is the bundle's own.
         name: of the model in Triton; None is the bundle's.
+        trust: as in `load`, of an engine that Triton is to run.
 
     Raises:
         UsageError: not one of `triton` and `deepstream`; `name` for DeepStream; the folder exists,
             or the name is none for a folder.
-        UnsupportedTargetError, UnsupportedModelError, BundleError: see `package_triton` and
-            `package_deepstream`.
+        UnsupportedTargetError, UnsupportedModelError, BundleError, UntrustedError: see
+            `package_triton` and `package_deepstream`.
     """
     if triton is not None and deepstream is None:
         where = target or "cpu"
-        folder = package_triton(bundle, triton, target=where, precision=precision, name=name)
+        folder = package_triton(
+            bundle, triton, target=where, precision=precision, name=name, trust=trust
+        )
         served = triton_command(bundle, triton, target=where, precision=precision)
         return Package(folder, served)
     if triton is not None or deepstream is None:

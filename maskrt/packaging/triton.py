@@ -6,8 +6,8 @@
     <repository>/<model>/1/model.plan        for its backend `tensorrt`
 
 The server takes what `Session.run` takes, letterboxed pictures, and gives what it gives: masks are
-for the client to paste, and the parameters `mask_frame` and `mask_paste` say how; `pad_value` is what
-the canvas is filled with, by which the graph sees where its picture ends. Shapes are static
+for the client to paste, and the parameters `mask_frame` and `mask_paste` say how; `pad_value` is
+what the canvas is filled with, by which the graph sees where its picture ends. Shapes are static
 and the batch is one of them, so `max_batch_size` is 0, with which Triton reads `dims` as whole
 shapes.
 
@@ -21,8 +21,9 @@ from pathlib import Path
 from ..core import Bundle, Precision, Target, UnsupportedTargetError, UsageError
 from ..core.folders import check_free, new_folder
 from ..core.masks import MaskFrame
-from ..core.words import command
+from ..core.words import command, lines_of
 from ..runtime.backends.fits import check_files
+from ..runtime.trust import Trust, check_trusted
 
 __all__ = ["package_triton", "triton_command"]
 
@@ -39,6 +40,7 @@ def package_triton(
     target: Target | str = "cpu",
     precision: Precision | str | None = None,
     name: str | None = None,
+    trust: Trust = False,
 ) -> Path:
     """Write an engine into a Triton model repository.
 
@@ -48,6 +50,7 @@ def package_triton(
         target: `"cpu"`, or one whose engine TensorRT made.
         precision: None is the bundle's own.
         name: of the model; None is the bundle's, without its ending.
+        trust: as in `maskrt.load`, of an engine that the server is to run.
 
     Returns:
         The model's folder.
@@ -57,6 +60,7 @@ def package_triton(
         UnsupportedTargetError: Triton has no backend for the engine.
         BundleError: the bundle has no such engine, or one that is not of its graph and recipe, or
             without weights.
+        UntrustedError: the engine is machine code that was not built here, and is not trusted.
     """
     opened, place, wanted = _which(bundle, target, precision)
     model = opened.path.stem if name is None else name
@@ -65,6 +69,7 @@ def package_triton(
     folder = Path(repository) / model
     check_free(folder, "model")
     source, file = _files(opened, place, wanted)
+    check_trusted(opened, place, wanted, trust)
     content = opened.read(source)
     names = opened.manifest.class_names
     config = _config(opened, model, place.backend, has_labels=names is not None)
@@ -72,7 +77,7 @@ def package_triton(
         (staged / "1").mkdir()
         (staged / "1" / file).write_bytes(content)
         if names is not None:
-            (staged / "labels.txt").write_text("\n".join(names) + "\n", encoding="utf-8")
+            (staged / "labels.txt").write_text(lines_of(names), encoding="utf-8")
         (staged / "config.pbtxt").write_text(config, encoding="utf-8")
     return folder
 

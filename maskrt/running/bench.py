@@ -17,35 +17,35 @@ The figures are data of one shape, `bench.schema.json`.
 """
 
 import json
-import resource
-import sys
-import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from ..checking.references import check_named, pytorch_session
-from ..core import Bundle, InputError, InputSpec, Precision, Progress, Target, require, silent
-from ..runtime import Session, list_images, open_session
+from ..core import Bundle, Precision, Progress, Target, silent
+from ..runtime import Session, open_session
 from ..runtime.backends import gpu_of
 from ..runtime.check import latency_percentiles
 from ..runtime.cuda_memory_use import device_memory
 from ..runtime.open import which_engine
 from ..runtime.possible import check_can_exist
 from ..runtime.power import Power, Rail, find_rails, metered
+from ..runtime.trust import Trust
+from .timed_calls import (
+    STAGES,
+    WARM_UP,
+    Samples,
+    calls_of,
+    peak_bytes,
+    pictures_for,
+    streamed,
+    timed_call,
+)
 
-__all__ = ["STAGES", "Bench", "bench", "bench_schema"]
+__all__ = ["STAGES", "Bench", "bench", "bench_schema", "of_samples"]
 
-STAGES = ("decode", "preprocess", "engine", "postprocess", "paste", "total")
 FORMAT_VERSION = 1
-_OF_SESSION = {"read": "decode", "letterbox": "preprocess"}
-_WARM_UP = 3
-_DRAWN = 8
 _IDLE_SECONDS = 1.0
 _REFERENCE_RUNS = 10
 
@@ -60,7 +60,8 @@ class Bench:
         batch: pictures a call.
         runs: timed calls.
         backend: what executed the engine, as `Session.describe` says.
-        stages_ms: stage → percentiles in milliseconds a call; see the module's table.
+        stages_ms: stage → percentiles in milliseconds a call; see the module's table. There is no
+            `p90` of fewer than 10 calls, and no `p99` of fewer than 100.
         samples_ms: of `total`, one a call, in their order.
         pictures_per_second: at that batch, one call after another.
         stream_pictures_per_second: the same with `predict_stream`, which reads ahead.
@@ -109,6 +110,7 @@ def bench(
     weights: Path | str | None = None,
     model: str | None = None,
     on_device: bool = False,
+    trust: Trust = False,
     progress: Progress = silent,
 ) -> Bench:
     """Time `runs` calls after three untimed ones.
@@ -122,24 +124,25 @@ def bench(
         weights: the PyTorch weights that the bundle was compiled from: time PyTorch, too.
         model: that model in your own words, if the bundle's are not to be followed; see `check`.
         on_device: letterbox and paste on the GPU, too.
+        trust: True opens an engine for a GPU whoever built it, a path that of a bundle which this
+            public key signed; see `maskrt.load`.
         progress: told after each call.
 
     Raises:
         UsageError: `on_device` for a target without a device.
         InputError: the pictures or the weights cannot be used.
+        UntrustedError: the engine is machine code that was not built here.
     """
     opened = Bundle.open(bundle)
     check_can_exist(opened, target, precision)
-    check_named(weights, model)
-    if weights is not None and not Path(weights).exists():  # before minutes are spent on the engine
-        raise InputError(f"weights {weights} do not exist: give a .safetensors or .pth file.")
+    check_named(opened, weights, model)  # before minutes are spent on the engine
     spec = opened.manifest.input
-    with _pictures(images, spec) as files:
-        calls = _calls(files, spec.batch)
+    with pictures_for(images, spec) as files:
+        calls = calls_of(files, spec.batch)
         place, wanted = which_engine(opened, target, precision)
         with (
             device_memory(gpu_of(opened, place, wanted)) as taken,
-            open_session(opened, place, wanted, on_device=on_device) as session,
+            open_session(opened, place, wanted, on_device=on_device, trust=trust) as session,
         ):
             found = replace(_bench(session, calls, runs, progress), device_bytes=taken())
             if weights is None:
@@ -147,64 +150,40 @@ def bench(
             return _beside_pytorch(found, opened, session, calls, (weights, model), progress)
 
 
-@dataclass
-class _Samples:
-    """Milliseconds of each timed call, by stage, and instances found."""
-
-    stages: dict[str, list[float]] = field(default_factory=lambda: {s: [] for s in STAGES})
-    instances: int = 0
-
-
 def _bench(session: Session, calls: list[list[Path]], runs: int, progress: Progress) -> Bench:
-    rails, samples, batch = find_rails(), _Samples(), session.spec.batch
+    rails, samples, batch = find_rails(), Samples(), session.spec.batch
     progress("bench", 0, runs)
-    for number in range(_WARM_UP):
-        _call(session, calls[number % len(calls)], _Samples())
+    for number in range(WARM_UP):
+        timed_call(session, calls[number % len(calls)], Samples())
     before = _at_rest(rails)
     with metered(rails) as busy:
         for number in range(runs):
-            _call(session, calls[number % len(calls)], samples)
+            timed_call(session, calls[number % len(calls)], samples)
             progress("bench", number + 1, runs)
     idle = (before, _at_rest(rails))
-    about = session.describe()
+    found = of_samples(session, samples, streamed(session, calls, runs))
+    power = _power(idle, busy, batch * runs) if rails else None
+    return replace(found, power=power)
+
+
+def of_samples(session: Session, samples: Samples, stream: float) -> Bench:
+    """Return the figures of a session's timed calls; `stream` is in pictures a second."""
+    about, batch = session.describe(), session.spec.batch
+    totals = samples.stages["total"]
+    pictures = batch * len(totals)
     return Bench(
         target=about["target"],
         precision=about["precision"],
         batch=batch,
-        runs=runs,
+        runs=len(totals),
         backend=about,
         stages_ms={stage: latency_percentiles(v) for stage, v in samples.stages.items()},
-        samples_ms=samples.stages["total"],
-        pictures_per_second=batch * runs / (sum(samples.stages["total"]) / 1e3),
-        stream_pictures_per_second=_stream(session, calls, runs),
-        instances=samples.instances / (batch * runs),
-        peak_bytes=_peak_bytes(),
-        power=_power(idle, busy, batch * runs) if rails else None,
+        samples_ms=totals,
+        pictures_per_second=pictures / (sum(totals) / 1e3),
+        stream_pictures_per_second=stream,
+        instances=samples.instances / pictures,
+        peak_bytes=peak_bytes(),
     )
-
-
-def _call(session: Session, files: list[Path], into: _Samples) -> None:
-    """Predict and paste once, and note how long it took."""
-    started = time.perf_counter()
-    found = session.predict(files)
-    predicted = time.perf_counter()
-    for instances in found:
-        _ = instances.masks
-    ended = time.perf_counter()
-    for stage, value in session.timings.items():
-        into.stages[_OF_SESSION.get(stage, stage)].append(value)
-    into.stages["paste"].append((ended - predicted) * 1e3)
-    into.stages["total"].append((ended - started) * 1e3)
-    into.instances += sum(map(len, found))
-
-
-def _stream(session: Session, calls: list[list[Path]], runs: int) -> float:
-    """Return the pictures a second of as many calls' pictures, read ahead of the engine."""
-    files = [file for number in range(runs) for file in calls[number % len(calls)]]
-    started = time.perf_counter()
-    for frame in session.predict_stream(files):
-        _ = frame.result().masks
-    return len(files) / (time.perf_counter() - started)
 
 
 def _beside_pytorch(
@@ -217,13 +196,13 @@ def _beside_pytorch(
 ) -> Bench:
     """Time the engine and the PyTorch model in turn, so that a busy machine hurts both alike."""
     rounds = min(found.runs, _REFERENCE_RUNS)
-    ours, theirs = _Samples(), _Samples()
+    ours, theirs = Samples(), Samples()
     progress("bench PyTorch", 0, rounds)
     with pytorch_session(bundle, *original) as reference:
-        _call(reference, calls[0], _Samples())
+        timed_call(reference, calls[0], Samples())
         for number in range(rounds):
-            _call(session, calls[number % len(calls)], ours)
-            _call(reference, calls[number % len(calls)], theirs)
+            timed_call(session, calls[number % len(calls)], ours)
+            timed_call(reference, calls[number % len(calls)], theirs)
             progress("bench PyTorch", number + 1, rounds)
         about = reference.describe()
     totals = [latency_percentiles(samples.stages["total"]) for samples in (ours, theirs)]
@@ -263,32 +242,3 @@ def _power(idle: tuple[Power, Power], busy: Power, pictures: int) -> dict[str, A
         "joules_per_picture": joules,
         "joules_per_picture_above_idle": above,
     }
-
-
-def _calls(files: Sequence[Path], batch: int) -> list[list[Path]]:
-    """Return the pictures of each call; all calls have a full batch."""
-    rounds = -(-len(files) // batch)
-    repeated = [files[index % len(files)] for index in range(rounds * batch)]
-    return [repeated[at : at + batch] for at in range(0, len(repeated), batch)]
-
-
-@contextmanager
-def _pictures(images: Path | str | None, spec: InputSpec) -> Iterator[list[Path]]:
-    """Yield the user's pictures, or JPEG files of smooth noise as large as the input."""
-    if images is not None:
-        yield list_images(Path(images))
-        return
-    pillow = require("PIL.Image", "draw pictures")
-    generator = np.random.default_rng(0)
-    coarse = (spec.height // 16 + 1, spec.width // 16 + 1, 3)
-    with tempfile.TemporaryDirectory(prefix="maskrt-bench-") as folder:
-        files = [Path(folder) / f"{index}.jpg" for index in range(_DRAWN)]
-        for file in files:
-            noise = pillow.fromarray(generator.integers(0, 256, coarse, np.uint8))
-            noise.resize((spec.width, spec.height), pillow.Resampling.BICUBIC).save(file)
-        yield files
-
-
-def _peak_bytes() -> int:
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

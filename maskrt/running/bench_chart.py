@@ -12,6 +12,7 @@ from typing import NamedTuple
 from ..core import UsageError, require
 from ..core.whole_file import whole_file, write_text
 from .bench import STAGES, Bench
+from .bench_engines import Benches
 
 __all__ = ["check_chart_name", "write_chart"]
 
@@ -47,8 +48,8 @@ def check_chart_name(file: Path | str) -> None:
         raise UsageError(f"{file} is no name for a chart: end it in .svg or .png.")
 
 
-def write_chart(found: Bench, file: Path | str) -> None:
-    """Draw a bench into an `.svg` or `.png` file.
+def write_chart(found: Bench | Benches, file: Path | str) -> None:
+    """Draw a bench, of one engine or of several, into an `.svg` or `.png` file.
 
     Raises:
         UsageError: another ending.
@@ -56,7 +57,28 @@ def write_chart(found: Bench, file: Path | str) -> None:
     check_chart_name(file)
     path = Path(file)
     write = _svg if path.suffix.lower() == ".svg" else _png
-    write(_shapes(found), path)
+    write(_shapes(found) if isinstance(found, Bench) else _side_by_side(found), path)
+
+
+def _side_by_side(found: Benches) -> list[_Shape]:
+    """Return a bar of each stage's median behind the other, a row an engine, and the total."""
+    first = found.engines[0]
+    title = f"{len(found.engines)} engines in turn, batch {first.batch}, {first.runs} calls of each"
+    longest = max(one.stages_ms["total"]["p50"] for one in found.engines) or 1.0
+    scale = (_RIGHT - _LEFT) / longest
+    step = min(40.0, 300 / len(found.engines))
+    shapes: list[_Shape] = [_Text(12, 20, title)]
+    for number, (name, one) in enumerate(zip(found.names, found.engines, strict=True)):
+        y, total = 44 + step * number, one.stages_ms["total"]["p50"]
+        engine = one.stages_ms["engine"]["p50"]
+        shapes += [
+            _Text(_LEFT - 8, y + step / 2, name, "end"),
+            _Rectangle(_LEFT, y, max(total * scale, 1), step * 0.7, _OTHER),
+            _Rectangle(_LEFT, y, max(min(engine, total) * scale, 1), step * 0.7, _ENGINE),
+            _Text(_LEFT + total * scale + 8, y + step / 2, f"{total:.2f} ms"),
+        ]
+    below = 44 + step * len(found.engines) + 16
+    return [*shapes, _Text(_LEFT, below, "medians: the engine, and what is before and after it")]
 
 
 def _shapes(found: Bench) -> list[_Shape]:
@@ -71,23 +93,25 @@ def _bars(found: Bench, top: float) -> list[_Shape]:
     rows = {stage: found.stages_ms[stage] for stage in STAGES}
     if found.pytorch is not None:
         rows["PyTorch total"] = found.pytorch["total_ms"]
-    longest = max(row["p90"] for row in rows.values()) or 1.0
+    longest = max(row.get("p90", row["p50"]) for row in rows.values()) or 1.0
     shapes: list[_Shape] = []
     for number, (name, row) in enumerate(rows.items()):
         y = top + 25 * number
-        p50, p90 = (row[key] / longest * (_RIGHT - _LEFT) for key in ("p50", "p90"))
+        p50, end = (row.get(key, row["p50"]) / longest * (_RIGHT - _LEFT) for key in ("p50", "p90"))
         colour = _ENGINE if name == "engine" else _OTHER
         shapes += [
             _Text(_LEFT - 8, y + 14, name, "end"),
             _Rectangle(_LEFT, y + 2, max(p50, 1), 16, colour),
-            _Rectangle(_LEFT + p90, y, 1.5, 20, _MARK),
-            _Text(_LEFT + p90 + 8, y + 14, f"{row['p50']:.2f} ms"),
+            _Text(_LEFT + end + 8, y + 14, f"{row['p50']:.2f} ms"),
         ]
-    return [*shapes, _Text(_LEFT, top + 25 * len(rows) + 12, "bars: median; marks: p90")]
+        if "p90" in row:
+            shapes.append(_Rectangle(_LEFT + end, y, 1.5, 20, _MARK))
+    marked = "; marks: p90" if any("p90" in row for row in rows.values()) else ""
+    return [*shapes, _Text(_LEFT, top + 25 * len(rows) + 12, f"bars: median{marked}")]
 
 
 def _calls(found: Bench, top: float, height: float) -> list[_Shape]:
-    """Return a column a call, as high as its total, and lines at the median and p99."""
+    """Return a column a call, as high as its total, and lines at the median and p99 (or p90)."""
     total = found.stages_ms["total"]
     highest = max(found.samples_ms) or 1.0
     step = (_RIGHT - _LEFT) / len(found.samples_ms)
@@ -97,7 +121,7 @@ def _calls(found: Bench, top: float, height: float) -> list[_Shape]:
         x = _LEFT + number * step
         shapes.append(_Rectangle(x, top + height - tall, max(step - 1, 0.5), tall, _PALE))
     previous = float("inf")
-    for key in ("p50", "p99"):
+    for key in [key for key in ("p99", "p90", "p50") if key in total][:2][::-1]:
         y = top + height * (1 - min(total[key] / highest, 1.0))
         shapes.append(_Rectangle(_LEFT, y, _RIGHT - _LEFT, 1, _MARK))
         written = min(y + 4, previous - _FONT - 1)  # the two never lie on each other

@@ -6,6 +6,7 @@
 | `coco` | `annotations.json`, a data set | exact: RLE |
 | `yolo` | `labels/NAME.txt`, `data.yaml` with the names | one outline, to a pixel, holes filled |
 | `labelme` | `labelme/NAME.json` | outlines, to a pixel, holes filled |
+| `labelme-mask` | `labelme-mask/NAME.json` | exact: LabelMe's shape `mask` |
 | `csv` | `instances.csv` | their number of pixels; of a film, each one's track, too |
 
 NAME is that of the drawn picture; a film's frames are `NAME-000000` and on. An instance's number is
@@ -27,7 +28,7 @@ from ..core.whole_file import whole_file, write_text
 
 __all__ = ["FORMATS", "MaskFiles", "check_formats"]
 
-FORMATS = ("png", "coco", "yolo", "labelme", "csv")
+FORMATS = ("png", "coco", "yolo", "labelme", "labelme-mask", "csv")
 _COLUMNS = ("file_name", "image_id", "instance", "label", "name", "score", "x0", "y0", "x1", "y1",
             "mask_pixels", "track_id")  # fmt: skip
 _TABLES = {"coco": "annotations.json", "csv": "instances.csv", "yolo": "data.yaml"}
@@ -85,10 +86,10 @@ class MaskFiles:
                 self._annotate(entries, areas)
             elif form == "yolo":
                 self._write("labels", f"{name}.txt", found.to_yolo())
-            elif form == "labelme":
-                there = name if picture is None else _from(self._folder / "labelme", picture)
-                text = json.dumps(found.to_labelme(there), indent=2) + "\n"
-                self._write("labelme", f"{name}.json", text)
+            elif form in ("labelme", "labelme-mask"):
+                there = name if picture is None else _from(self._folder / form, picture)
+                made = found.to_labelme(there, exact=form == "labelme-mask")
+                self._write(form, f"{name}.json", json.dumps(made, indent=2) + "\n")
             else:
                 self._tabulate(image, found, areas, entries)
 

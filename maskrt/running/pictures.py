@@ -30,6 +30,7 @@ from ..runtime import open_session
 from ..runtime.images import passed_over
 from ..runtime.possible import check_can_exist
 from ..runtime.sources import Video, is_video, list_sources
+from ..runtime.trust import Trust
 from .annotated import AnnotatedIds
 from .films import film
 from .kept import Kept, labels_of
@@ -82,6 +83,7 @@ def run(
     max_frames: int | None = None,
     recursive: bool = False,
     track: bool = False,
+    trust: Trust = False,
     progress: Progress = silent,
 ) -> RunResult:
     """Run every picture and video of `sources`, and write to the folder `output`.
@@ -105,6 +107,8 @@ def run(
         recursive: search the subfolders of folders, too.
         track: follow instances through each video (`tracks.py`): `results.json` has a `track_id`
             for those that are followed, from 1 in each video, and a track keeps its colour.
+        trust: True opens an engine for a GPU whoever built it, a path that of a bundle which this
+            public key signed; see `maskrt.load`.
         progress: told how many pictures are done.
 
     Raises:
@@ -115,6 +119,7 @@ def run(
             annotations; of those, nothing was written.
         MissingDependencyError: a package is not installed; nothing was written.
         UnsupportedTargetError: no engine of that precision can be had there, or run here.
+        UntrustedError: the engine is machine code that was not built here; nothing was written.
     """
     opened = Bundle.open(bundle)
     formats = check_formats(masks)
@@ -143,7 +148,7 @@ def run(
     stale: list[Path] = []
     with (
         _none_left_empty(folder),
-        open_session(opened, target, precision, on_device=on_device) as session,
+        open_session(opened, target, precision, on_device=on_device, trust=trust) as session,
     ):
         started = time.perf_counter()
         for frame in session.predict_stream(files):

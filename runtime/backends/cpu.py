@@ -52,6 +52,10 @@ class CpuBackend(Backend):
         options = self._runtime.SessionOptions()
         options.intra_op_num_threads = self._threads = _thread_count(threads)
         options.log_severity_level = _FATAL_ONLY
+        # Its other format is read without a look at domains (`core/data_graphs.py`).
+        options.add_session_config_entry("session.load_model_format", "ONNX")
+        # A planned block comes on top of what the first run took: twice the memory from the second.
+        options.enable_mem_pattern = False
         more: dict[str, Any] = {"providers": ["CPUExecutionProvider"]}
         if exact:
             options.add_session_config_entry("session.disable_quant_qdq", "1")
@@ -72,11 +76,24 @@ class CpuBackend(Backend):
         self.input_shape: tuple[Any, ...] = tuple(self._session.get_inputs()[0].shape)
 
     def run(self, images: np.ndarray) -> dict[str, np.ndarray]:
-        """Return the outputs for one batch, uint8 `[B, H, W, 3]`."""
+        """Return the outputs for one batch, uint8 `[B, H, W, 3]`.
+
+        Raises:
+            UsageError: the engine is closed.
+            UnsupportedTargetError: ONNX Runtime failed, as it does where memory ends.
+        """
         session = self._session  # another thread may close
         if session is None:
             raise UsageError("the engine is closed: open another session with maskrt.load.")
-        return dict(zip(self._outputs, session.run(None, {"images": images}), strict=True))
+        try:
+            found = session.run(None, {"images": images})
+        except Exception as error:  # ONNX Runtime's own errors share no narrower base
+            raise UnsupportedTargetError(
+                f"ONNX Runtime could not run engine.onnx on a batch of {list(images.shape)} "
+                f"({' '.join(str(error).split())}): check the free memory of this machine, or "
+                "compile the model for a smaller batch or input."
+            ) from error
+        return dict(zip(self._outputs, found, strict=True))
 
     def describe(self) -> dict[str, Any]:
         """Return ONNX Runtime's version, the threads, and the form of 8-bit weights if there are.

@@ -21,6 +21,7 @@ from ...core import (
 )
 from ...core.masks import MaskFrame, MaskPaste
 from ..cuda_device import compute_capabilities, gpu_names
+from ..trust import Trust, check_trusted
 from .base import Backend
 from .cpu import CpuBackend
 from .fits import check_files, check_version
@@ -37,6 +38,7 @@ def open_backend(
     *,
     threads: int | None = None,
     on_device: bool = False,
+    trust: Trust = False,
 ) -> Backend:
     """Open the engine of a bundle.
 
@@ -46,9 +48,12 @@ def open_backend(
         precision: of the engine; None is the bundle's own.
         threads: CPU threads an operator may use; None is one a physical core.
         on_device: letterbox and paste on the GPU, too.
+        trust: an engine that is machine code is opened if this machine built it, if a key signed it
+            that the user trusts, of which `trust` may name one more, or if `trust` is True.
 
     Raises:
         UsageError: `on_device` for a target without a GPU.
+        UntrustedError: nobody who is trusted says where the engine comes from.
         BundleError: the bundle has no such engine, or a damaged one.
         UnsupportedTargetError: this machine cannot run it.
         MissingDependencyError: what runs it is not installed.
@@ -60,7 +65,7 @@ def open_backend(
         raise UsageError(
             f"target {chosen.name} has no device to run frames on: leave out on_device."
         )
-    return _OPENERS[chosen.backend](opened, chosen, wanted, _Options(threads, on_device))
+    return _OPENERS[chosen.backend](opened, chosen, wanted, _Options(threads, on_device, trust))
 
 
 def open_engine(files: Mapping[str, bytes], info: Mapping[str, Any], target: Target) -> Backend:
@@ -129,6 +134,7 @@ class _Options:
 
     threads: int | None
     on_device: bool
+    trust: Trust
 
 
 def _open_cpu(
@@ -156,6 +162,7 @@ def _open_rtx(
         raise UnsupportedTargetError(_no_gpu(target, target.runs_on))
     rtx = require("tensorrt_rtx", f"run the engine for target {target.name}")
     check_version(bundle, target, precision, info, rtx.__version__)
+    check_trusted(bundle, target, precision, options.trust)
     engine = _read_engine(bundle, target, precision, "engine.trt")
     return TensorRTBackend(
         engine, device=device, on_device=options.on_device, paste=_paste_of(bundle),
@@ -174,7 +181,7 @@ def _open_tensorrt(
         info = bundle.read_json(f"{folder}/prepared.json")
         raise UnsupportedTargetError(
             f"the engine for target {target.name} is prepared and not built: on the device, run "
-            f"{build_command(info, bundle.path.resolve().name)}."
+            f"{build_command(info, bundle.path.resolve().name, folder.partition('/')[2])}."
         )
     info = check_files(bundle, target, precision)
     device = gpu_of(bundle, target, precision)
@@ -184,6 +191,7 @@ def _open_tensorrt(
     options_of = info.get("options") or {}
     trt = require("tensorrt", f"run the engine for target {target.name}")
     check_version(bundle, target, precision, info, trt.__version__)
+    check_trusted(bundle, target, precision, options.trust)
     return TensorRTBackend(
         bundle.read(f"{folder}/engine.trt"), device=device, package="tensorrt",
         plugins=info["form"] == "plugins",

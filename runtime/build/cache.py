@@ -30,7 +30,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from ...core import InputError, UsageError, cache_folder
+from ...core import InputError, UsageError
+from ...core.cache import kept_folder
 from ...core.typed_files import parsed, read_typed
 
 __all__ = ["BuildCache", "kept_folder", "kept_json", "key_of", "open_cache"]
@@ -86,6 +87,10 @@ class BuildCache:
                 shutil.rmtree(staged, ignore_errors=True)
                 self._prune()
 
+    def drop(self, key: str) -> None:
+        """Forget an entry."""
+        self._drop(self._folder / key)
+
     def _prune(self) -> None:
         entries = []
         for place in self._folder.iterdir():
@@ -109,14 +114,6 @@ class BuildCache:
             gone = Path(tempfile.mkdtemp(prefix=".gone-", dir=self._folder))
             place.rename(gone / "entry")
             shutil.rmtree(gone, ignore_errors=True)
-
-
-def kept_folder() -> Path | None:
-    """Return the folder of all that is kept between builds; None where it is switched off."""
-    asked = os.environ.get("MASKRT_CACHE", "")
-    if asked.lower() == "off":
-        return None
-    return Path(asked).absolute() if asked else cache_folder()
 
 
 def open_cache(wanted: bool = True) -> BuildCache | None:

@@ -42,9 +42,16 @@ _PRODUCT = re.compile(r"conv(?!er)|gemm|mat(rix)?_?mul|fully", re.IGNORECASE)
 
 
 def inspected_layers(text: str) -> list[Any]:
-    """Return the entries of the inspector's JSON, control characters in it or not."""
-    found: list[Any] = json.loads(text, strict=False)["Layers"]
-    return found
+    """Return the entries of the inspector's JSON, control characters in it or not.
+
+    A report of another form has none, and tells no precision; the engine itself is whole.
+    """
+    try:
+        found = json.loads(text, strict=False)
+    except (ValueError, RecursionError):
+        return []
+    layers = found.get("Layers") if isinstance(found, dict) else None
+    return layers if isinstance(layers, list) else []
 
 
 def inspected_precisions(layers: Sequence[Mapping[str, Any]], names: Sequence[str]) -> Found:
@@ -72,6 +79,9 @@ def _nodes_of(layer: Mapping[str, Any]) -> list[str]:
 
 def _type_of(layer: Mapping[str, Any]) -> Precision | None:
     """Return the type of the layer's data, its first input."""
-    inputs = layer.get("Inputs") or [{}]
-    text = str(inputs[0].get("Format/Datatype") or inputs[0].get("Datatype") or "").lower()
+    inputs = layer.get("Inputs")
+    first = inputs[0] if isinstance(inputs, list) and inputs else {}
+    if not isinstance(first, Mapping):
+        return None
+    text = str(first.get("Format/Datatype") or first.get("Datatype") or "").lower()
     return next((precision for word, precision in _TYPES if word in text), None)

@@ -35,12 +35,12 @@ _STATEMENT = re.compile(r"^ *(?P<kind>[a-z_]\w*)=\{ (?P<text>.*)\}$")
 _NAME = re.compile(r'\bname=(?:"(?P<quoted>[^"]*)"|(?P<bare>\S+))')
 _INPUTS = re.compile(r'\binput(?:_args)?=\{(?P<list>(?: ?"[^"]*")*) ?\}')
 _OUTPUTS = re.compile(r'\boutput(?:_args)?=\{(?P<list>(?: ?"[^"]*")*) ?\}')
-_DIMS = re.compile(r"\bdims=\{([\d ]*)\}")
+_DIMS = re.compile(r"\bdims=\{((?: *\b\d{1,12}\b){0,8}) *\}")
 _LAYER = re.compile(r"\[ONNX Layer: ([^\]]*)\]")
-_PAYLOAD = re.compile(r"\bconst_payload_size=(\d+)")
+_PAYLOAD = re.compile(r"\bconst_payload_size=(\d{1,18})\b")
 _BACKBONE = re.compile(r"\bbackbone=(\w+)")
 _ACCELERATORS = re.compile(rb"\baccelerators=\{([^}*\n]*)\}")
-_DEVICE_MEMORY = re.compile(rb"\bname=devmem size=(\d+)")
+_DEVICE_MEMORY = re.compile(rb"\bname=devmem size=(\d{1,18})\b")
 
 _CONTROL = {
     "memset", "copy", "cjmp", "jmp", "ret", "signal", "wait", "record", "barrier", "free", "alloc",

@@ -4,6 +4,7 @@ The commands name the bundle as it was called when they were written, from the f
 in; `build_command` names it as it is called now.
 """
 
+import re
 import shlex
 from collections.abc import Mapping
 from typing import Any
@@ -15,6 +16,7 @@ from .tensorrt8 import FOLDER
 
 __all__ = ["build_command", "commands", "readme"]
 
+_SCRIPT = re.compile(rf"/engines/[a-z0-9@-]+/{FOLDER}/[a-z0-9.-]+\.sh")
 _PYTHON = "~/maskrt/bin"
 _BUILDS = (f"{_PYTHON}/maskrt build ", "sh ")  # what the bundle's name follows in `build`
 
@@ -70,17 +72,39 @@ def _numpy(target: Target) -> str:
     return max(kinds, key=len, default="numpy")
 
 
-def build_command(info: Mapping[str, Any], bundle_name: str) -> str:
+def build_command(info: Mapping[str, Any], bundle_name: str, engine: str) -> str:
     """Return the command that builds on the device, for a bundle that is called `bundle_name` now.
 
-    A bundle is copied and renamed like any folder; `prepared.json` keeps the name that it had.
+    A bundle is copied and renamed like any folder; `prepared.json` keeps the name that it had. It
+    may come from anywhere, too, and what is printed may be pasted into a shell: so what follows the
+    name is taken only if it is what maskrt writes there, words that a shell takes as they are.
+
+    Args:
+        info: what `prepared.json` says.
+        bundle_name: of today.
+        engine: the folder's name under `engines/`, such as `orin-nx@int8`.
     """
-    given: str = info["commands"]["build"]
-    for start in _BUILDS:
-        before = start + shlex.quote(info.get("bundle", bundle_name))
-        if given.startswith(before):
-            return start + shlex.quote(bundle_name) + given.removeprefix(before)
-    return given
+    given, quoted = str(info["commands"]["build"]), shlex.quote(bundle_name)
+    for start, follows in zip(_BUILDS, (_is_words, _is_script), strict=True):
+        before = start + shlex.quote(str(info.get("bundle", bundle_name)))
+        rest = given.removeprefix(before)
+        if given.startswith(before) and follows(rest):
+            return start + quoted + rest
+    target, _, precision = engine.partition("@")
+    words = command("--target", target, *(("--precision", precision) if precision else ()))
+    return f"{_BUILDS[0]}{quoted} {words} --here"
+
+
+def _is_words(rest: str) -> bool:
+    """Whether it is options with their values, none of which means anything to a shell."""
+    try:
+        return rest.startswith(" --") and rest == f" {shlex.join(shlex.split(rest))}"
+    except ValueError:  # a quotation mark without its other
+        return False
+
+
+def _is_script(rest: str) -> bool:
+    return _SCRIPT.fullmatch(rest) is not None
 
 
 def readme(target: Target, info: Mapping[str, Any]) -> str:

@@ -1,10 +1,13 @@
 """Runs a build in a child process, and turns how it ended into a plan or one sentence.
 
-A build of the same inputs is taken from the cache instead. The child has a session of its own, so a
-Ctrl-C reaches this process alone, which then ends the child and removes what it was writing.
+A build of the same inputs is taken from the cache instead, if this machine's record
+(`runtime/trust/record.py`), in which every build is noted, says that it was built here. The child
+has a session of its own, so a Ctrl-C reaches this process alone, which then ends the child and
+removes what it was writing.
 """
 
 import contextlib
+import hashlib
 import json
 import os
 import re
@@ -26,6 +29,7 @@ from ...core.bounds import ENGINE_BYTES, SECONDS
 from ...core.typed_files import read_typed
 from ...plugins.sources import operators_of, sources_digest
 from ..cuda_device import compute_capabilities, gpu_names
+from ..trust import record
 from .cache import kept_folder, kept_json, key_of, open_cache
 from .capabilities import BUILDER_NAMES
 from .options import BuildOptions
@@ -109,16 +113,31 @@ def build_in_child(
     key = _key(model, complete, version) if cache is not None else ""
     known = cache.get(key) if cache is not None else None
     report = kept_json(known, "report.json", _Report)
-    if known is not None and report is not None and "engine.trt" in known:
+    if known is not None and report is not None and _built_here(known.get("engine.trt")):
         return Built(known["engine.trt"], report, report["seconds"], cached=True)
+    if cache is not None and known is not None:
+        cache.drop(key)
     started = time.perf_counter()
     built = _build(model, target, complete, step)
     built.report["seconds"] = seconds = round(time.perf_counter() - started, 2)
+    record.note(
+        _digest(built.plan), target=target.name, builder=request["package"],
+        version=str(built.report["version"]), version_compatible=asked.version_compatible,
+    )  # fmt: skip
     step(HUNDRED, HUNDRED)
     if cache is not None:
         report = json.dumps(built.report).encode()
         cache.put(key, {"engine.trt": built.plan, "report.json": report})
     return Built(built.plan, built.report, seconds)
+
+
+def _built_here(plan: bytes | None) -> bool:
+    """Whether a kept engine may be used: its folder may be others' too, and it is machine code."""
+    return plan is not None and record.known(_digest(plan)) is not None
+
+
+def _digest(plan: bytes) -> str:
+    return hashlib.sha256(plan).hexdigest()
 
 
 def _key(model: onnx.ModelProto, request: dict[str, Any], version: str) -> str:

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 from ...core import InputError
 from ...core.bundle_checks import storing
 from ...core.typed_files import plain_json
+from ...core.words import quoted
 
 __all__ = ["CocoDataset", "CocoImage"]
 
@@ -114,8 +115,13 @@ class CocoDataset:
 
     @property
     def used(self) -> set[int]:
-        """The categories that an annotation has."""
-        return {entry["category_id"] for entry in self.annotations}
+        """The categories of the annotations that count.
+
+        A crowd counts only beside objects of its category: with a category of its own, as the
+        ignored regions of VisDrone have it, nothing is compared.
+        """
+        objects = [entry for entry in self.annotations if not entry.get("iscrowd")]
+        return {entry["category_id"] for entry in objects or self.annotations}
 
     @property
     def has_masks(self) -> bool:
@@ -145,15 +151,15 @@ class CocoDataset:
                 continue
             if not 0 < category < len(known):
                 raise InputError(
-                    f"{self.source} has category {category} ({name!r}), and the model's labels are "
-                    f"1 to {len(known) - 1}: {_NUMBER_THEM}"
+                    f"{self.source} has category {category} ({quoted(name)}), and the model's "
+                    f"labels are 1 to {len(known) - 1}: {_NUMBER_THEM}"
                 )
             wanted = name.casefold()
             if known[category] != wanted and wanted in known:
                 raise InputError(
-                    f"{self.source} calls category {category} {name!r}, which is the model's label "
-                    f"{known.index(wanted)} (its label {category} is {class_names[category]!r}): "
-                    f"{_NUMBER_THEM}"
+                    f"{self.source} calls category {category} {quoted(name)}, which is the "
+                    f"model's label {known.index(wanted)} (its label {category} is "
+                    f"{quoted(class_names[category])}): {_NUMBER_THEM}"
                 )
 
 
@@ -192,7 +198,7 @@ def _read_chosen(source: Path) -> dict[str, str | int]:
 
 
 _NEEDED = {
-    "images": "an id, a file_name, a height and a width, whole numbers of 64 bits",
+    "images": "an id, a file_name (or coco_url), a height and a width, whole numbers of 64 bits",
     "categories": "an id, a whole number of 64 bits, and a name",
     "annotations": "an image_id, a category_id and a bbox of four finite numbers",
 }
@@ -213,7 +219,8 @@ def _entries(
         try:
             found.append(read(entry, place + 1))
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-            shown = f" (id {entry['id']})" if isinstance(entry, dict) and "id" in entry else ""
+            known = isinstance(entry, dict) and "id" in entry
+            shown = f" (id {quoted(entry['id'])})" if known else ""
             raise InputError(
                 f"entry {place} of {name}{shown} in {source} cannot be read: it needs "
                 f"{_NEEDED[name]}; mend the entry or make the file again."
@@ -235,9 +242,23 @@ def _category(entry: dict[str, Any], _number: int) -> tuple[int, str]:
 
 def _image(entry: dict[str, Any], folder: Path) -> CocoImage:
     size = (_whole(entry["height"]), _whole(entry["width"]))
-    if min(size) < 1 or not entry["file_name"] or "\0" in entry["file_name"]:
+    name = entry.get("file_name")
+    path = _by_address(entry["coco_url"], folder) if name is None else folder / name
+    if min(size) < 1 or name == "" or "\0" in str(path):
         raise ValueError("no size, or no name")
-    return CocoImage(_whole(entry["id"]), folder / entry["file_name"], size)
+    return CocoImage(_whole(entry["id"]), path, size)
+
+
+def _by_address(address: str, folder: Path) -> Path:
+    """Return the file of a picture that has no name but COCO's address, as those of LVIS.
+
+    LVIS takes pictures of several of COCO's folders, which the address names.
+    """
+    above, _, name = address.rpartition("/")
+    if not name:
+        raise ValueError("no name")
+    inside = folder / above.rpartition("/")[2] / name
+    return inside if _is_there(inside) else folder / name
 
 
 def _annotation(entry: dict[str, Any], number: int) -> dict[str, Any]:

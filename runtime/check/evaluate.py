@@ -49,7 +49,7 @@ class Evaluation:
         detections: how many instances were found in all.
         metrics: `{"box": …}` and, where model and annotations have masks, `{"mask": …}` and
             `{"boundary": …}`.
-        latency_ms: milliseconds a picture: `p50`, `p90`, `p99`, `mean`.
+        latency_ms: milliseconds a picture, see `latency_percentiles`.
         pictures: `(file name, uint8 [H, W, 3])` of a few pictures with the instances drawn.
         evaluator: holds what metrics by class and their confidence are made from.
     """

@@ -25,6 +25,9 @@ __all__ = ["Report", "latency_percentiles"]
 _LATER = ("foretold", "ap75_budget", "class_budget", "curves", "reference_curves", "confusion",
           "reference_confusion", "reference_latency_ms", "labels", "provenance")  # fmt: skip
 
+_FEWEST = {50: 1, 90: 10, 99: 100}
+"""Of each percentile, how many samples it takes."""
+
 
 @dataclass(frozen=True)
 class Report:
@@ -36,7 +39,7 @@ class Report:
         images: how many pictures were checked.
         metrics: `{"box": {"AP": …, "AP50": …, …}, "mask": {…}}`, 0 to 100; no `"mask"` for a
             box-only model or data set. A number is None where no object of that size is annotated.
-        latency_ms: milliseconds a picture: `p50`, `p90`, `p99`, `mean`.
+        latency_ms: milliseconds a picture, see `latency_percentiles`.
         reference: metrics of the model that this one is compared with, in the same shape, or None.
         reference_name: what that model is, such as `"PyTorch FP32"`.
         budget: how much box AP, and how much mask AP, may be lost against the reference, or None.
@@ -182,12 +185,15 @@ class Report:
 
 
 def latency_percentiles(samples_ms: Sequence[float]) -> dict[str, float]:
-    """Return `p50`, `p90`, `p99` and `mean` of latencies; an empty dict without any."""
+    """Return `p50` and `mean` of latencies, `p90` of ten or more, `p99` of a hundred or more.
+
+    Of fewer, such a percentile would be little else than the slowest of them. Empty without any.
+    """
     if not len(samples_ms):
         return {}
-    p50, p90, p99 = np.percentile(samples_ms, (50, 90, 99))
-    values = {"p50": p50, "p90": p90, "p99": p99, "mean": np.mean(samples_ms)}
-    return {name: float(value) for name, value in values.items()}
+    told = [rank for rank, fewest in _FEWEST.items() if len(samples_ms) >= fewest]
+    found = {f"p{rank}": float(np.percentile(samples_ms, rank)) for rank in told}
+    return {**found, "mean": float(np.mean(samples_ms))}
 
 
 def _minus(reference: float | None, value: float | None) -> float | None:

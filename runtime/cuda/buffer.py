@@ -48,7 +48,9 @@ class Buffer:
         """Give everything back; releasing twice does nothing."""
         address, host = self.address, self._host
         self.address, self.size, self._host = 0, 0, None
-        if address:
-            self._cuda.free(address)
-        if host is not None:
-            self._cuda.unpin(host)
+        try:
+            if address:
+                self._cuda.free(address)
+        finally:
+            if host is not None:
+                self._cuda.unpin(host)

@@ -11,16 +11,17 @@ while a capture is on.
 """
 
 import abc
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from ...core import MaskrtError, UnsupportedTargetError
 from ...plugins.launch import LaunchPlan
 
-__all__ = ["Cuda", "Graph", "Pinned", "failure"]
+__all__ = ["Cuda", "Graph", "Pinned", "driver_calls", "failure"]
 
 Graph = Any
 Stream = Any
@@ -117,3 +118,14 @@ def failure(action: str, reason: object) -> str:
         f"CUDA could not {action} ({reason}): check the GPU's free memory and driver with "
         "nvidia-smi, or run on target cpu."
     )
+
+
+@contextmanager
+def driver_calls(action: str) -> Iterator[None]:
+    """Turn what `plugins.adapters.cuda_driver` raises in the driver's words into one sentence."""
+    try:
+        yield
+    except MaskrtError:
+        raise
+    except RuntimeError as error:
+        raise UnsupportedTargetError(failure(action, error)) from error

@@ -18,7 +18,7 @@ from ...core import UnsupportedTargetError, require
 from ...plugins.launch import LaunchPlan
 from . import driver_graphs
 from ._kernels import launch_plan, load_plan
-from .contract import Cuda, Graph, Pinned, failure
+from .contract import Cuda, Graph, Pinned, driver_calls, failure
 
 __all__ = ["DriverApiCuda"]
 
@@ -110,11 +110,13 @@ class DriverApiCuda(Cuda):
 
     def replay(self, graph: Graph, stream: int) -> None:
         """Queue all of a graph."""
-        driver_graphs.replay(graph, stream)
+        with driver_calls("launch a graph"):
+            driver_graphs.replay(graph, stream)
 
     def drop_graph(self, graph: Graph) -> None:
         """Release a graph."""
-        driver_graphs.drop(graph)
+        with driver_calls("free a graph"):
+            driver_graphs.drop(graph)
 
     def prepare(self, plan: LaunchPlan) -> Any:
         """Compile and load the kernels of a plan."""

@@ -191,13 +191,15 @@ class _Slot:
         return Frames(outputs, [placement(*size, self._spec) for size in sizes], masks)
 
     def close(self) -> None:
-        if self.is_busy:
-            self._cuda.synchronise(self._stream)
-        self._forget()
-        self._context.close()
-        for buffer in (self._pictures, self._pasted, self._scratch, *self._fixed.values()):
-            buffer.release()
-        self._cuda.close_stream(self._stream)
+        with contextlib.ExitStack() as left:  # a lost device refuses; the rest is tried, too
+            left.callback(self._cuda.close_stream, self._stream)
+            for buffer in (self._pictures, self._pasted, self._scratch, *self._fixed.values()):
+                left.callback(buffer.release)
+            left.callback(self._context.close)
+            for sizes in list(self._works):
+                left.callback(self._drop, sizes)
+            if self.is_busy:
+                left.callback(self._cuda.synchronise, self._stream)
 
     def _reserve(self, sizes: Sizes) -> None:
         """Make room for pictures of these sizes, before anything is queued."""
@@ -368,9 +370,9 @@ class FrameSlots:
         """Release everything; closing twice does nothing."""
         slots, self._slots = self._slots, []
         self._waiting = []
-        with self._cuda.active():
+        with self._cuda.active(), contextlib.ExitStack() as left:
             for slot in slots:
-                slot.close()
+                left.callback(slot.close)
 
 
 def _picture_bytes(sizes: Sizes) -> list[int]:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from ...core import Bundle, MaskrtError, Target, command, counted
+from ...core import Bundle, MaskrtError, Precision, Target, command, counted
 from ...core.bundle import RECIPE
 from ...core.bundle_content import complete
 from ...core.bundle_files import ExplainedEngine, ExplainedPrepared, ManifestFile
@@ -18,6 +18,7 @@ from ...core.manifest import VERSIONS
 from ...core.recipe_file import RecipeFile
 from ...core.typed import faults
 from ...core.typed_files import plain_json
+from ..trust import why_untrusted
 from .failures import Finding, Level
 from .machine import Machine
 
@@ -118,7 +119,7 @@ def _prepared(bundle: Bundle, name: str, machine: Machine) -> Iterator[Finding]:
     info = bundle.read_json(file)
     complete(info, ExplainedPrepared, file, bundle.path)
     seen = f"{name} is prepared and not built."
-    yield Finding("prepared-only", Level.NOTE, seen, _build_there(info, bundle))
+    yield Finding("prepared-only", Level.NOTE, seen, _build_there(info, bundle, name))
     needed, free = info["build_memory_mib"] * 2**20 / 1e9, machine.memory_free_gb
     if machine.jetson and needed > free + machine.swap_gb:
         seen = f"{name} needs up to {needed:.1f} GB to build, and {free:.1f} GB are free."
@@ -134,15 +135,17 @@ def _engine(bundle: Bundle, name: str, machine: Machine) -> Iterator[Finding]:
     yield from _precisions(name, info, rebuild, _kept_back(bundle, name, info["precision"]))
     yield from _rounding(name, info)
     yield from _fits(name, info, machine, rebuild)
+    yield from _origin(bundle, name, info, rebuild)
 
 
-def _build_there(info: dict[str, Any], bundle: Bundle) -> str:
+def _build_there(info: dict[str, Any], bundle: Bundle, name: str) -> str:
     """Return the command for the device, with the bundle's name of today where it can be had."""
     try:
         from ..build.prepared_text import build_command  # imports onnx, which may not load
     except ImportError:
-        return str(info["commands"]["build"])
-    return build_command(info, bundle.path.resolve().name)
+        target, _, precision = name.partition("@")
+        return bundle.build_command(target, precision or None)
+    return build_command(info, bundle.path.resolve().name, name)
 
 
 def _kept_back(bundle: Bundle, name: str, precision: str) -> set[str]:
@@ -230,6 +233,18 @@ def _fits(name: str, info: dict[str, Any], machine: Machine, rebuild: str) -> It
     elif info.get("form") == "plugins":
         seen = f"{name} names plugins, which maskrt registers when it loads the engine."
         yield Finding("plugin-not-found", Level.NOTE, seen)
+
+
+def _origin(bundle: Bundle, name: str, info: dict[str, Any], rebuild: str) -> Iterator[Finding]:
+    """Say which engines are refused here until they are trusted, if they could run here at all."""
+    target, precision = Target.parse(name.partition("@")[0]), Precision.parse(info["precision"])
+    try:
+        why = why_untrusted(bundle, target, precision)
+    except MaskrtError as error:  # of the user's keys, or of what reads them
+        yield Finding("engine-from-elsewhere", Level.WARNING, str(error), rebuild)
+        return
+    if why:
+        yield Finding("engine-from-elsewhere", Level.NOTE, f"{name} {why}.", rebuild)
 
 
 def _elsewhere(bundle: Bundle, machine: Machine) -> Iterator[Finding]:

@@ -201,6 +201,11 @@ FAILURES: dict[str, Failure] = {
         "An engine is read by the TensorRT version that built it, unless built version-compatible.",
         "Build it again on this machine; what the bundle holds suffices.",
     ),
+    "engine-from-elsewhere": Failure(
+        "an engine is refused because it was not built on this machine",
+        "An engine is machine code, and this machine's record does not say that it built this one.",
+        "Build it here, verify the sender's signature (maskrt verify), or trust it with --trust.",
+    ),
     "other-gpu": Failure(
         "the engine does not run on this GPU",
         "An engine holds kernels of the compute capabilities that it was built for.",

@@ -31,6 +31,7 @@ _JETPACK_OF = {
     (39, 2, 1): "7.2.1",
     (39, 2, 2): "7.2.2 or later",
 }
+_HERTZ = re.compile(r"\d{1,15}")
 _GPU_NAMES = ("gpu", "gv11b", "ga10b", "gb10b")
 
 
@@ -86,7 +87,7 @@ def read_text(path: Path) -> str:
 
 
 def _l4t(release: str) -> str:
-    match = re.search(r"R(\d+) \(release\), REVISION: ([\d.]+)", release)
+    match = re.search(r"R(\d{1,9}) \(release\), REVISION: ((?:\d{1,9}\.?)+)", release)
     return f"{match[1]}.{match[2]}" if match else ""
 
 
@@ -100,12 +101,12 @@ def _jetpack(l4t: str) -> str:
 
 
 def _power_modes(configuration: str) -> dict[int, str]:
-    found = re.findall(r"<\s*POWER_MODEL\s+ID=(\d+)\s+NAME=(\S+)\s*>", configuration)
+    found = re.findall(r"<\s*POWER_MODEL\s+ID=(\d{1,9})\s+NAME=(\S+)\s*>", configuration)
     return {int(number): name for number, name in found}
 
 
 def _power_mode(status: str, modes: dict[int, str]) -> str:
-    match = re.search(r"pmode:(\d+)", status)
+    match = re.search(r"pmode:(\d{1,9})\b", status)
     if not match:
         return ""
     number = int(match[1])
@@ -118,6 +119,6 @@ def _gpu_clock(root: Path) -> tuple[int, int]:
         if any(name in folder.name for name in _GPU_NAMES):
             now = read_text(folder / "cur_freq").strip()
             most = read_text(folder / "max_freq").strip()
-            if now.isdigit() and most.isdigit():
+            if _HERTZ.fullmatch(now) and _HERTZ.fullmatch(most):
                 return int(now) // 1_000_000, int(most) // 1_000_000
     return 0, 0

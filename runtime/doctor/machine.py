@@ -154,7 +154,7 @@ def look(probe: Probe) -> Machine:
 
 def _memory(root: Path) -> dict[str, float]:
     """Return the entries of /proc/meminfo in GB."""
-    lines = re.findall(r"^(\w+):\s+(\d+) kB", read_text(root / "proc/meminfo"), re.MULTILINE)
+    lines = re.findall(r"^(\w+):\s+(\d{1,15}) kB", read_text(root / "proc/meminfo"), re.MULTILINE)
     return {name: round(int(kib) * 1024 / 1e9, 1) for name, kib in lines}
 
 

@@ -1,5 +1,6 @@
 """`maskrt build` and its options, on a bundle of one layer."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,10 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from maskrt.calib import make_recipe
-from maskrt.core import Bundle, InputSpec, Manifest, Precision
+from maskrt.core import Bundle, InputSpec, Manifest, Precision, Target, UntrustedError
 from maskrt.core.bundle import MODEL, RECIPE
 from maskrt.runtime.build.plan_text import read_plan
+from maskrt.runtime.trust import check_trusted, record
 
 from .command_line import run
 
@@ -146,3 +148,26 @@ def test_what_cannot_be_had_is_one_sentence(
 
 def test_a_batch_that_is_the_graphs_own_is_taken(bundle: Bundle) -> None:
     assert run("build", bundle.path, "--target", "rtx", "--dynamic-batch", 2, 2, 2) == 0
+
+
+def test_an_engine_that_was_built_here_is_known_to_the_next_process(
+    bundle: Bundle, elsewhere: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run("build", bundle.path, "--target", "rtx") == 0
+    opened = Bundle.open(bundle.path)
+    monkeypatch.setattr(record, "_noted", {})
+    check_trusted(opened, Target.parse("rtx"), None)
+    shutil.rmtree(elsewhere)
+    with pytest.raises(UntrustedError):
+        check_trusted(opened, Target.parse("rtx"), None)
+
+
+def test_a_record_that_cannot_be_written_is_said_in_one_line(
+    bundle: Bundle, tmp_path: Path, elsewhere: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    elsewhere.write_text("a file in its place")
+    assert run("build", bundle.path, "--target", "rtx") == 0
+    told = [line for line in capsys.readouterr().err.splitlines() if "record" in line]
+    assert len(told) == 1
+    assert told[0].startswith(f"warning: that this machine built the engine cannot be noted in "
+                              f"{elsewhere} (")  # fmt: skip

@@ -19,6 +19,7 @@ import maskrt
 from maskrt.cli.examples import EXAMPLES
 from maskrt.cli.verbs import _VERBS, _group
 
+from ..runtime.trust.minisign_wrote import PUBLIC, SECRET
 from .command_line import run
 
 VERBS = tuple(_VERBS)
@@ -93,8 +94,11 @@ def _words(verb: str, folder: Path, out: Path) -> list[list[Any]]:
         "run": [[bundle, pictures, "-o", out]],
         "check": [[bundle, *judged], [bundle, *judged, "--store-reference"]],
         "report": [[bundle]],
-        "bench": [[bundle, "--runs", 1, "--images", pictures]],
+        "bench": [[bundle, "--runs", 1, "--images", pictures],
+                  [bundle, "--runs", 1, "--images", pictures, "--all"]],
         "package": [[bundle, "--triton", out]],
+        "sign": [[bundle, "--key", out / "key"]],
+        "verify": [[bundle, "--key", out / "key.pub"]],
         "inspect": [[bundle], [bundle / "model.onnx"]],
         "models": [[]],
         "targets": [[]],
@@ -111,8 +115,13 @@ def _words(verb: str, folder: Path, out: Path) -> list[list[Any]]:
 def test_every_verb_prints_one_document_and_nothing_else(
     verb: str, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    if verb == "demo":
-        pytest.importorskip("tensorrt_rtx")
+    needed = {"demo": "tensorrt_rtx", "sign": "minisign", "verify": "minisign"}
+    if verb in needed:
+        pytest.importorskip(needed[verb])
+    (tmp_path / "key").write_text(SECRET)
+    (tmp_path / "key.pub").write_text(PUBLIC)
+    if verb == "verify":
+        assert run("sign", folder / "tiny.maskrt", "--key", tmp_path / "key") == 0
     for words in _words(verb, folder, tmp_path):
         capsys.readouterr()
         status = run(verb, *words, "--json")

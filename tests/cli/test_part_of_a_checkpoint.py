@@ -35,3 +35,22 @@ def test_part_is_told(
         pass
     print_bundle(Bundle.open(path))
     assert words in " ".join(capsys.readouterr().out.split())
+
+
+def test_what_was_not_measured_is_told_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """AP of a data set without large objects, or a report without the name of its reference."""
+    path = tmp_path / "tiny.maskrt"
+    metrics = {"box": {"AP": 31.5}, "mask": {"AP": None}}
+    with Bundle.create(path, Manifest("test", InputSpec(64, 64), {"boxes": (1, 4, 4)})) as bundle:
+        best = {"method": "mse", "int8_layers": 3, "layers": 5, "drop": None}
+        bundle.write("search.json", {"budget": 0.5, "best": best, "trials": [{}]})
+        bundle.write("report/report.json", {
+            "target": "cpu", "precision": "int8", "images": 4, "metrics": metrics, "passed": True,
+            "drop": {"box": {"AP": 0.25}},
+        })  # fmt: skip
+    print_bundle(Bundle.open(path))
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "lose undefined AP of the 0.5 allowed" in printed
+    assert "box AP 31.50 (-0.25 against the reference), mask AP undefined" in printed

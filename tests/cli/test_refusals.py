@@ -122,9 +122,9 @@ def test_a_budget_is_not_advised_a_target_that_lacks_the_precision(
 def test_an_argument_of_python_is_said_as_the_option_of_the_verb(
     work: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = ["compile", "x:y", "-o", tmp_path / "o", "--images", work / "pictures"]
+    words = ["compile", "maskrt:solo_scenes", "-o", tmp_path / "o", "--images", work / "pictures"]
     assert run(*words) == 2
     shown = capsys.readouterr().err
     assert "images and annotations measure --max-ap-drop: give that, too." in shown
     with pytest.raises(maskrt.core.UsageError, match="measure max_ap_drop"):
-        maskrt.compile("x:y", tmp_path / "o", images=work / "pictures")
+        maskrt.compile("maskrt:solo_scenes", tmp_path / "o", images=work / "pictures")

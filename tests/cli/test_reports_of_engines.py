@@ -112,6 +112,25 @@ def test_inspect_shows_both(copy: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert set(maskrt.inspect(copy / "tiny.maskrt").reports) == set(engines(copy).values())
 
 
+def test_both_are_timed_in_turn_and_laid_out(
+    copy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bench, bundle = tmp_path / "bench.json", copy / "tiny.maskrt"
+    words = ("--runs", 2, "--images", copy / "pictures", "--json", bench)
+    assert run("bench", bundle, "--all", *words, "--plot", tmp_path / "b.svg") == 0
+    shown = capsys.readouterr().out
+    assert "in turn, 2 runs of each" in shown
+    assert "1.00 x" in shown
+    assert "p99" not in shown  # of two runs
+    timed = {f"{e['target']}@{e['precision']}": e for e in json.loads(bench.read_text())["engines"]}
+    assert set(timed) == set(engines(copy).values())
+    for row in maskrt.report(bundle, benches=[bench]).engines:
+        found = timed[row.engine]["stages_ms"]["total"]["p50"] / timed[row.engine]["batch"]
+        assert (row.latency_from, row.latency_ms) == ("bench", found)
+    assert run("bench", bundle, "--engine", "cpu", "--precision", "fp32") == 2
+    assert "--precision says nothing more" in capsys.readouterr().err
+
+
 def test_side_by_side(copy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     files = [tmp_path / "all.json", tmp_path / "all.html"]
     bench = tmp_path / "bench.json"

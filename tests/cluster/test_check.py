@@ -1,13 +1,24 @@
 """A cluster's worker opens a model once, and again when its files have changed."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from maskrt.cluster import check as cluster_check
-from maskrt.cluster.check import Model
-from maskrt.core import Bundle, InputSpec, Manifest, Precision, Target
+from maskrt.cluster.check import Model, run_on_cluster
+from maskrt.core import (
+    Bundle,
+    InputError,
+    InputSpec,
+    Manifest,
+    Precision,
+    Target,
+    UntrustedError,
+)
+
+from ..runtime.trust.bundles import PLAN, make, pretend_gpu
 
 CPU = Target.parse("cpu")
 
@@ -76,3 +87,37 @@ def test_an_engine_and_its_reference_stay_open_and_the_oldest_is_closed(
         cluster_check._opened(model)
     assert [session.closed for session in opened] == [True, False, False]
     assert cluster_check._opened(models[1]) is opened[1]
+
+
+def test_a_worker_takes_the_clients_word_for_the_very_engine_that_it_vouched_for(
+    elsewhere: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The worker's own record is empty: it runs whatever code the client sends it anyway."""
+    plans = pretend_gpu(monkeypatch)
+    bundle = make(tmp_path / "rtx.maskrt")
+    model = Model.of(bundle, Target.parse("rtx"), Precision.FP16)
+    cluster_check._open(model).close()
+    assert [plan for plan, _ in plans] == [PLAN]
+    with bundle.edit() as staged:
+        staged.write("engines/rtx/engine.trt", b"another")
+    with pytest.raises(UntrustedError):
+        cluster_check._open(model)
+    assert len(plans) == 1
+
+
+def test_an_engine_that_the_client_does_not_trust_is_not_sent_to_a_cluster(
+    elsewhere: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def connect(address: str) -> Any:
+        raise InputError("connected")
+
+    monkeypatch.setattr(cluster_check, "cluster", connect)
+    bundle, dataset = make(tmp_path / "rtx.maskrt"), SimpleNamespace(check_labels=lambda _: None)
+    request: Any = SimpleNamespace(
+        bundle=bundle, dataset=dataset, weights=None, target="rtx", precision=None, trust=False
+    )
+    with pytest.raises(UntrustedError, match="trust=True"):
+        run_on_cluster(request, lambda *_: None, address="tcp://nobody:1")
+    request.trust = True
+    with pytest.raises(InputError, match="connected"):
+        run_on_cluster(request, lambda *_: None, address="tcp://nobody:1")

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from maskrt.core import Instances
+from maskrt.core import Instances, marks
 from maskrt.core.marks import Shown, colour_of, draw
 
 
@@ -106,3 +106,28 @@ def test_its_line_is_short() -> None:
     assert repr(many).endswith(", …>")
     assert len(repr(many)) < 100
     assert repr(found[:0]) == "<maskrt.Instances: 0 on 40 x 60>"
+
+
+@pytest.mark.parametrize("band", [1, 90, 1 << 18])
+def test_a_mask_is_mixed_in_pixel_by_pixel_however_it_is_cut(
+    band: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Against each pixel's own arithmetic: a share of the colour inside, the colour at the edge."""
+    random = np.random.default_rng(0)
+    picture = random.integers(0, 256, (30, 40, 3), np.uint8)
+    mask = np.zeros((1, 30, 40), bool)
+    mask[0, 3:28, 5:33] = True
+    mask[0, 10:14, 12:20] = False
+    monkeypatch.setattr(marks, "_BAND", band)
+    monkeypatch.setattr(marks, "_write", lambda *_: (0.0, 0.0, 0.0, 0.0))  # no caption over it
+    crop = Instances(np.zeros((1, 4)), np.ones(1), np.ones(1, int), (30, 40), None, mask).crops
+    found = marks.draw(picture, [Shown(np.zeros(4), "", (200, 100, 50))], crop or [])
+    for y, x in np.ndindex(29, 39):
+        if max(y, x) < 2:
+            continue  # the box is there
+        expected = picture[y, x].astype(int)
+        if mask[0, y, x]:
+            near = (mask[0, y - 1, x], mask[0, y + 1, x], mask[0, y, x - 1], mask[0, y, x + 1])
+            colour = np.array([200, 100, 50])
+            expected = (expected * 141 + colour * 115) // 256 if all(near) else colour
+        np.testing.assert_array_equal(found[y, x], expected, err_msg=f"{y}, {x}")

@@ -1,5 +1,7 @@
 """Crops, RLE, outlines and other tools' formats, against pycocotools, OpenCV and themselves."""
 
+import base64
+import io
 import json
 import sys
 from types import SimpleNamespace
@@ -10,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from PIL import Image
 
 from maskrt.core import InputError, Instances, MissingDependencyError
 from maskrt.core.masks import Crop, crops_of
@@ -145,6 +148,27 @@ def test_labelme(found: Instances) -> None:
                for s in made["shapes"])  # fmt: skip
     found.masks_source = found._pasted = None
     assert [s["shape_type"] for s in found.to_labelme()["shapes"]] == ["rectangle"] * 2
+
+
+def test_labelme_s_masks_are_exact(found: Instances) -> None:
+    """Read as LabelMe reads them: box corners are both inside, pixels are true where not zero."""
+    assert found.masks is not None
+    found.masks[0, 4:6, 4:6] = False  # a hole, which no polygon has
+    made = json.loads(json.dumps(found.to_labelme("a.jpg", exact=True)))
+    assert [(s["label"], s["shape_type"]) for s in made["shapes"]] == [
+        ("disc", "mask"), ("7", "mask")
+    ]  # fmt: skip
+    for shape, mask in zip(made["shapes"], found.masks, strict=True):
+        pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(shape["mask"])))).astype(bool)
+        (left, top), (right, bottom) = np.rint(shape["points"]).astype(int).tolist()
+        assert pixels.shape == (bottom - top + 1, right - left + 1)
+        read = np.zeros_like(mask)
+        read[top : bottom + 1, left : right + 1] = pixels
+        np.testing.assert_array_equal(read, mask)
+    found.masks[0] = False
+    assert [s["label"] for s in found.to_labelme(exact=True)["shapes"]] == ["7"]
+    found.masks_source = found._pasted = None
+    assert [s["shape_type"] for s in found.to_labelme(exact=True)["shapes"]] == ["rectangle"] * 2
 
 
 def test_supervision(found: Instances, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from maskrt.core import MissingDependencyError, command, counted, lazy, require, suggestion
 from maskrt.core.folders import asked_for, staging
+from maskrt.core.words import lines_of
 
 
 @pytest.mark.parametrize("path", ["so lo.maskrt", "it's.maskrt", "$HOME.maskrt", "plain.maskrt"])
@@ -43,3 +44,12 @@ def test_tensorrt_comes_from_jetpack_on_a_jetson_alone(
         require("tensorrt", "build engines")
     assert ("python3-libnvinfer" in str(refused.value)) == jetson
     assert ("pip install" in str(refused.value)) != jetson
+
+
+def test_each_name_is_a_line_of_its_own_whatever_is_in_it() -> None:
+    names = ["background", "a\nball", "a\r\x1b[2Jdisc", "a\ttab", "größe"]
+    text = lines_of(names)
+    assert text.count("\n") == len(names)
+    assert text.splitlines()[1:4] == ["a\\nball", "a\\r\\x1b[2Jdisc", "a\\ttab"]
+    assert text.endswith("größe\n")
+    assert lines_of([]) == ""

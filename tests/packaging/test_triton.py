@@ -19,6 +19,8 @@ from maskrt.core import (
 from maskrt.core.masks import MaskFrame, MaskPaste
 from maskrt.packaging.triton import package_triton, triton_command
 
+from ..built import note_built
+
 ENGINE = {"sms": [87], "backend_version": "10.3.0"}  # what opening such an engine asks for
 Field = descriptor_pb2.FieldDescriptorProto
 _TYPES = {"string": Field.TYPE_STRING, "int32": Field.TYPE_INT32, "int64": Field.TYPE_INT64}
@@ -76,6 +78,7 @@ def bundle(tmp_path: Path) -> Bundle:
         made.write("engines/orin-nx/engine.json", json.dumps({**ENGINE, "form": "aot"}))
         made.write("engines/gpu/engine.trt", b"plan")
         made.write("engines/gpu/engine.json", json.dumps({**ENGINE, "form": "plugins"}))
+    note_built(b"plan", "orin-nx")
     return Bundle.open(tmp_path / "tiny.maskrt")
 
 
@@ -100,6 +103,19 @@ def test_the_configuration_is_tritons(
     assert [o.label_filename for o in config.output] == ["", "", "labels.txt", ""]
     assert (folder / "labels.txt").read_text().split() == ["background", "disc"]
     assert [(g.count, g.kind) for g in config.instance_group] == [(1, kind)]
+
+
+def test_a_name_with_a_line_break_does_not_shift_the_labels(tmp_path: Path) -> None:
+    outputs = {"boxes": (2, 4, 4), "scores": (2, 4), "labels": (2, 4), "count": (2,)}
+    names = ("background", "disc\nnobody", "square")
+    with Bundle.create(
+        tmp_path / "b.maskrt", Manifest("test", InputSpec(64, 96), outputs, names)
+    ) as made:
+        made.write("engines/cpu/engine.onnx", b"onnx")
+        made.write("engines/cpu/engine.json", "{}")
+    folder = package_triton(tmp_path / "b.maskrt", tmp_path / "models")
+    lines = (folder / "labels.txt").read_text().splitlines()
+    assert lines == ["background", "disc\\nnobody", "square"]
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from maskrt.plugins.adapters.host import KernelFaultError, run_plan, sanitize_plan
+from maskrt.plugins.adapters.host import KernelFaultError, build, run_plan, sanitize_plan
 from maskrt.plugins.launch import LaunchPlan, Stage, Tensor
 
 KERNEL = """#include "common.cuh"
@@ -125,3 +125,23 @@ def test_another_argument_list_is_refused(tmp_path: Path, changes: dict[str, tup
 def test_inputs_of_other_shapes_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="input 'x'"):
         run_plan(_plan(tmp_path, FAULTLESS), [X[:32]])
+
+
+def test_a_library_that_others_may_write_is_compiled_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is loaded as code, and the cache may lie where others write."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    build._folder.cache_clear()
+    try:
+        plan = _plan(tmp_path, FAULTLESS)
+        library = build.build(plan)
+        assert library.parent.stat().st_mode & 0o077 == 0
+        made = library.read_bytes()
+        library.write_bytes(b"somebody else's code")
+        library.chmod(0o666)
+        assert build.build(plan).read_bytes() == made
+        before = library.stat().st_mtime_ns
+        assert build.build(plan).stat().st_mtime_ns == before
+    finally:
+        build._folder.cache_clear()

@@ -24,7 +24,7 @@ from maskrt.runtime.stream import Frame
 
 NAMES = ("background", "ball", "box")
 SIZE = (40, 60)
-ALL = ["png", "coco", "yolo", "labelme", "csv"]
+ALL = ["png", "coco", "yolo", "labelme", "labelme-mask", "csv"]
 
 
 def _found(size: tuple[int, int] = SIZE) -> Instances:
@@ -80,9 +80,9 @@ def written(bundle: Bundle, pictures: Path, tmp_path: Path) -> Path:
 def test_nothing_is_drawn_and_all_is_written(written: Path) -> None:
     made = sorted(file.relative_to(written).as_posix() for file in written.rglob("*.*"))
     assert made == [
-        "annotations.json", "data.yaml", "images.json", "instances.csv", "labelme/a.json",
-        "labelme/b.json", "labels/a.txt", "labels/b.txt", "masks/a.png", "masks/b.png",
-        "results.json",
+        "annotations.json", "data.yaml", "images.json", "instances.csv", "labelme-mask/a.json",
+        "labelme-mask/b.json", "labelme/a.json", "labelme/b.json", "labels/a.txt", "labels/b.txt",
+        "masks/a.png", "masks/b.png", "results.json",
     ]  # fmt: skip
 
 
@@ -159,7 +159,9 @@ def test_what_is_not_known_is_refused_before_anything_is_written(
 ) -> None:
     with pytest.raises(UsageError, match="no class 'bal': did you mean ball"):
         run(bundle, pictures, tmp_path / "out", classes=["bal"])
-    with pytest.raises(UsageError, match="png, coco, yolo, labelme, csv, and not as 'voc'"):
+    with pytest.raises(
+        UsageError, match="png, coco, yolo, labelme, labelme-mask, csv, and not as 'voc'"
+    ):
         run(bundle, pictures, tmp_path / "out", masks=["voc"])
     with pytest.raises(UsageError, match="a video, and annotations number pictures"):
         run(bundle, "clip.mp4", tmp_path / "out", annotations="a.json")

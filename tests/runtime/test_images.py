@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from maskrt.core import InputError
-from maskrt.runtime import as_image, list_images, read_image
+from maskrt.runtime import as_image, images, list_images, read_image
 from maskrt.runtime.images import passed_over
 
 RAMP = np.arange(12 * 20, dtype=np.uint8).reshape(12, 20)
@@ -210,7 +210,7 @@ def test_what_the_system_refuses_is_not_called_damaged(
 def test_decompression_bomb(tmp_path: Path) -> None:
     path = tmp_path / "bomb.png"
     path.write_bytes(png_header_only(100_000, 100_000))
-    with pytest.raises(InputError, match="more pixels") as error:
+    with pytest.raises(InputError, match=r"more than the 268435456 pixels") as error:
         read_image(path)
     assert_one_sentence(error, path)
 
@@ -221,6 +221,62 @@ def test_a_large_photograph_is_no_bomb(tmp_path: Path, monkeypatch: pytest.Monke
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert read_image(path).shape == (12, 20, 3)
+
+
+def test_pillows_own_guard_is_raised_for_the_one_picture(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """240 pixels are more than twice 100, which stands for Pillow's 89 megapixels."""
+    path = save(Image.fromarray(COLOUR), tmp_path / "large.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    with pytest.raises(InputError, match="exceeds limit of 200 pixels"):
+        read_image(path)  # the program's own choice stands
+    monkeypatch.setattr(images, "_PILLOWS", 100)
+    np.testing.assert_array_equal(read_image(path), COLOUR)
+    assert Image.MAX_IMAGE_PIXELS == 100
+    monkeypatch.setattr(images, "_MOST_PIXELS", 238)
+    with pytest.raises(InputError, match="more than the 238 pixels") as error:
+        read_image(path)
+    assert_one_sentence(error, path)
+    assert Image.MAX_IMAGE_PIXELS == 100
+
+
+@pytest.mark.parametrize(("side", "allowed"), [(16384, True), (16385, False)])
+def test_the_limit_is_16384_squared_and_no_pixel_is_decoded_beyond(
+    tmp_path: Path, side: int, allowed: bool
+) -> None:
+    path = tmp_path / "header.png"
+    path.write_bytes(png_header_only(side, side))
+    with pytest.raises(InputError, match="truncated" if allowed else "more than") as error:
+        read_image(path)
+    assert_one_sentence(error, path)
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_a_picture_copied_in_bands_is_the_same(
+    tmp_path: Path, orientation: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = tmp_path / "turned.png"
+    Image.fromarray(COLOUR).save(path, exif=exif)
+    expected = COLOUR if orientation == 1 else np.rot90(COLOUR, -1)
+    monkeypatch.setattr(images, "_BAND", 64)
+    np.testing.assert_array_equal(read_image(path), expected)
+
+
+def test_no_memory_for_a_picture_is_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = save(Image.fromarray(COLOUR), tmp_path / "a.png")
+
+    def full(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(Image, "open", full)
+    with pytest.raises(InputError, match="free memory") as error:
+        read_image(path)
+    assert_one_sentence(error, path)
 
 
 def test_as_image_takes_rgb_and_grey() -> None:

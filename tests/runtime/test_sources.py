@@ -215,6 +215,8 @@ def test_opencv_is_silent_of_what_we_say(
     capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cv2 = pytest.importorskip("cv2")
+    if not hasattr(cv2.utils, "logging"):
+        pytest.skip("OpenCV 4.8 has no switch for what it says")
     monkeypatch.delenv("OPENCV_LOG_LEVEL", raising=False)
     level = cv2.utils.logging.getLogLevel()
     with pytest.raises(InputError, match="camera:99 cannot be opened"):

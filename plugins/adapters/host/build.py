@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from ....core import MissingDependencyError, cache_folder
+from ....core.ownership import only_ours
 from ...launch import LaunchPlan
 
 __all__ = ["Sanitizer", "build", "host_compiler"]
@@ -62,7 +63,7 @@ def build(plan: LaunchPlan, sanitizer: Sanitizer | None = None) -> Path:
     else:
         arguments += ["-O2", "-fPIC", "-shared"]
     target = _folder() / _key(plan.source, arguments)
-    if not target.exists():
+    if not (target.exists() and only_ours(target)):  # it is loaded as code
         _compile([*arguments, f'-DKERNEL="{plan.source}"'], target)
     return target
 
@@ -77,6 +78,7 @@ def _compile(arguments: list[str], target: Path) -> None:
         )  # fmt: skip
         if done.returncode:
             raise RuntimeError(f"a kernel does not compile on the host:\n{done.stderr}")
+        made.chmod(0o755)  # whatever the umask: what others may write is compiled anew
         made.replace(target)
 
 
@@ -91,5 +93,5 @@ def _key(source: Path, arguments: list[str]) -> str:
 @lru_cache
 def _folder() -> Path:
     folder = cache_folder() / "host"
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     return folder

@@ -318,6 +318,7 @@ def _array(shape: Any, code: Any, raw: Any) -> Any:
         (_array((1,), "V1000000000", b""), "no plain numbers"),
         (_array((1,), ["f4"], b"1234"), "holds 'list', which are no plain numbers"),
         (_array((1,), "f4", [1]), "no bytes, but a list"),
+        (_array((1,), "f4", "\u8000abc"), "letters in the place of bytes"),
         (_Call("numpy.core.multiarray", "_reconstruct", ()), "not made as NumPy makes one"),
     ],
 )

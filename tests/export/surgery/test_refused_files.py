@@ -57,6 +57,29 @@ def test_missing_external_data(graph: onnx.ModelProto, tmp_path: Path) -> None:
         export_onnx(tmp_path / "m.onnx")
 
 
+@pytest.mark.parametrize("kept", [0, 0.5, 0.999])
+def test_external_data_cut_short(kept: float, graph: onnx.ModelProto, tmp_path: Path) -> None:
+    """A copy that stopped; the message says how far it came."""
+    onnx.save(graph, tmp_path / "m.onnx", save_as_external_data=True, location="m.data",
+              size_threshold=0)  # fmt: skip
+    whole = (tmp_path / "m.data").read_bytes()
+    left = whole[: int(kept * len(whole))]
+    (tmp_path / "m.data").write_bytes(left)
+    with pytest.raises(InputError, match=rf"m\.data, which is cut short: it has {len(left)} bytes"):
+        export_onnx(tmp_path / "m.onnx")
+
+
+def test_external_data_of_another_export(graph: onnx.ModelProto, tmp_path: Path) -> None:
+    onnx.save(graph, tmp_path / "m.onnx", save_as_external_data=True, location="m.data",
+              size_threshold=0)  # fmt: skip
+    bare = onnx.load(tmp_path / "m.onnx", load_external_data=False)
+    tensor = next(t for t in bare.graph.initializer if len(t.dims) == 4)
+    tensor.dims[0] += 1
+    onnx.save(bare, tmp_path / "m.onnx")
+    with pytest.raises(InputError, match=r"which is not the file that .* bytes there and needs"):
+        export_onnx(tmp_path / "m.onnx")
+
+
 def test_old_opset(graph: onnx.ModelProto, tmp_path: Path) -> None:
     graph.opset_import[0].version = 9
     onnx.save(graph, tmp_path / "old.onnx")
@@ -107,3 +130,25 @@ def test_part_of_a_detector_is_refused(name: str, tmp_path: Path) -> None:
     onnx.save(onnx.parser.parse_model(text), tmp_path / "part.onnx")
     with pytest.raises(MaskrtError, match=reason):
         export_onnx(tmp_path / "part.onnx")
+
+
+def test_more_weights_than_a_graph_holds(tmp_path: Path) -> None:
+    """Refused by the sizes that the file states: its 2.4 GB beside it are not even there."""
+    large = TensorProto(name="w", data_type=TensorProto.FLOAT, dims=[600, 1000, 1000])
+    large.data_location = TensorProto.EXTERNAL
+    large.external_data.add(key="location", value="weights.bin")
+    x, y = (helper.make_tensor_value_info(n, TensorProto.FLOAT, [1]) for n in "xy")
+    node = helper.make_node("ReduceSum", ["w"], ["y"], keepdims=0)
+    graph = helper.make_graph([node], "large", [x], [y], [large])
+    onnx.save(helper.make_model(graph), tmp_path / "large.onnx")
+    with pytest.raises(
+        UnsupportedModelError, match=r"large\.onnx has 2\.40 GB of weights .* 2\.15"
+    ):
+        export_onnx(tmp_path / "large.onnx")
+
+
+def test_a_file_that_protobuf_cannot_read(tmp_path: Path) -> None:
+    with (tmp_path / "large.onnx").open("wb") as file:
+        file.truncate(2**31)  # of holes: it takes no room
+    with pytest.raises(UnsupportedModelError, match=r"2\.15 GB of weights"):
+        export_onnx(tmp_path / "large.onnx")

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from maskrt.core import BundleError, InputSpec, UsageError
+from maskrt.core import BundleError, InputSpec, UnsupportedTargetError, UsageError
 from maskrt.runtime import Backend, NullBackend
 from maskrt.runtime.backends.cpu import CpuBackend
 
@@ -84,6 +84,26 @@ def test_cpu_keeps_to_the_cores_it_may_use(
     monkeypatch.setattr("os.cpu_count", lambda: 64)
     monkeypatch.setattr("os.sched_getaffinity", lambda _: {1, 5, 9}, raising=False)
     assert CpuBackend(make_engine(SPEC, [], [])).describe()["threads"] == 3
+
+
+@pytest.mark.parametrize("error", [RuntimeError("[ONNXRuntimeError] : 6 :\n no"), MemoryError()])
+def test_cpu_says_what_onnx_runtime_cannot_do(
+    make_engine: Callable[..., bytes], error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("onnxruntime")
+
+    class Failing:
+        def run(self, *_: object) -> None:
+            raise error
+
+    with CpuBackend(make_engine(InputSpec(32, 32), [[0, 0, 4, 4]], [1])) as backend:
+        images = np.zeros((1, 32, 32, 3), np.uint8)
+        with monkeypatch.context() as patched:
+            patched.setattr(backend, "_session", Failing())
+            with pytest.raises(UnsupportedTargetError, match=r"\[1, 32, 32, 3\].*memory") as caught:
+                backend.run(images)
+        assert "\n" not in str(caught.value)
+        assert backend.run(images)["count"] == 1
 
 
 def test_cpu_refuses_what_is_no_engine() -> None:

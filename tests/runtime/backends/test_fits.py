@@ -11,6 +11,8 @@ from maskrt.plugins.sources import sources_digest
 from maskrt.runtime import open_backend
 from maskrt.runtime.backends import loader
 
+from ...built import note_built
+
 MakeBundle = Callable[..., Bundle]
 OPERATORS = ["BatchedNMS", "MultilevelRoIAlign"]
 KERNELS = sources_digest(OPERATORS, "aot")
@@ -20,6 +22,7 @@ KERNELS = sources_digest(OPERATORS, "aot")
 def loaded(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
     """A machine with an Orin and TensorRT 10.3; what would be deserialised is noted here."""
     plans: list[bytes] = []
+    note_built(b"plan", "orin-nx", version_compatible=True)
     monkeypatch.setattr(loader, "compute_capabilities", lambda: (87,))
     monkeypatch.setattr(loader, "gpu_names", lambda: ("Orin",))
     installed = SimpleNamespace(__version__="10.3.0")

@@ -19,6 +19,8 @@ from maskrt.runtime import NullBackend, choose_target, open_backend
 from maskrt.runtime.backends import gpu_of, loader
 from maskrt.runtime.backends.cpu import CpuBackend
 
+from ...built import note_built
+
 MakeBundle = Callable[..., Bundle]
 ENGINE = {"engine.onnx": b"-"}
 PLAN = {"engine.trt": b"-"}
@@ -138,6 +140,7 @@ def test_an_engine_is_opened_as_it_was_built_and_on_the_gpu_that_fits(
 ) -> None:
     gpus(75, 120)
     bundle = make_bundle({"rtx": PLAN})
+    note_built(PLAN["engine.trt"])
     with bundle.edit() as staged:
         staged.write("engines/rtx/engine.json", json.dumps({"target": "rtx", **noted}))
     monkeypatch.setattr(loader, "require", lambda *_: SimpleNamespace(__version__="1.7.1"))
@@ -163,7 +166,8 @@ def test_a_prepared_engine_says_what_to_run_where(make_bundle: MakeBundle) -> No
     with bundle.edit() as staged:
         staged.write("engines/orin-nx/prepared.json", {"commands": {"build": "maskrt build x"}})
     assert bundle.prepared() == ["orin-nx"]
-    with pytest.raises(UnsupportedTargetError, match="on the device, run maskrt build x"):
+    there = r"on the device, run ~/maskrt/bin/maskrt build tiny\.maskrt --target orin-nx --here\."
+    with pytest.raises(UnsupportedTargetError, match=there):
         open_backend(bundle, "orin-nx")
 
 

@@ -1,6 +1,9 @@
 """The build cache: the same inputs never build twice, and nothing else comes out of it."""
 
+import hashlib
+import json
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -9,6 +12,7 @@ from onnx import numpy_helper
 from maskrt.core import Precision, Target, UsageError
 from maskrt.runtime.build import BuildOptions, build_engine, worker
 from maskrt.runtime.build.cache import BuildCache, kept_folder, key_of, open_cache
+from maskrt.runtime.trust import record
 
 FILES = {"engine.trt": b"plan" * 100, "report.json": b"{}"}
 
@@ -146,3 +150,41 @@ def test_the_cpu_engine_is_read_back_once(small_network, folder) -> None:
     assert (first.info["cached"], again.info["cached"]) == (False, True)
     assert again.info == {**first.info, "cached": True}
     assert len(_entries(folder)) == 1
+
+
+@pytest.mark.rtx
+def test_what_another_machine_put_into_a_shared_cache_is_built_anew(
+    small_network, folder, elsewhere, monkeypatch
+) -> None:
+    """A plan is machine code, and the folder may be one that others write to."""
+    rtx, fp32 = Target.parse("rtx"), Precision.FP32
+    first = build_engine(small_network(), rtx, fp32)
+    (place,) = _entries(folder)
+    foreign = b"code of somebody else's"
+    index = json.loads((place / "index.json").read_text())
+    index["engine.trt"] = hashlib.sha256(foreign).hexdigest()
+    (place / "engine.trt").write_bytes(foreign)
+    (place / "index.json").write_text(json.dumps(index))
+    again = build_engine(small_network(), rtx, fp32)
+    assert again.info["cached"] is False
+    assert again.files == first.files
+    assert build_engine(small_network(), rtx, fp32).info["cached"] is True
+    monkeypatch.setattr(record, "_noted", {})  # another process of this machine
+    assert build_engine(small_network(), rtx, fp32).info["cached"] is True
+    shutil.rmtree(elsewhere)
+    monkeypatch.setattr(record, "_noted", {})  # another machine that has the cache
+    assert build_engine(small_network(), rtx, fp32).info["cached"] is False
+
+
+@pytest.mark.rtx
+def test_every_build_is_noted_the_failed_ones_apart(small_network, folder, elsewhere) -> None:
+    plan = build_engine(small_network(), Target.parse("rtx-89"), Precision.FP32).files["engine.trt"]
+    (file,) = elsewhere.iterdir()
+    entry = json.loads(file.read_text())
+    assert file.stem == entry["sha256"] == hashlib.sha256(plan).hexdigest()
+    assert (entry["target"], entry["builder"]) == ("rtx-89", "tensorrt_rtx")
+    assert entry["version_compatible"] is False
+    with pytest.raises(RuntimeError, match="workspace"):
+        build_engine(small_network("int8"), Target.parse("rtx"), Precision.INT8,
+                     BuildOptions(workspace_mib=1))  # fmt: skip
+    assert len(list(elsewhere.iterdir())) == 1

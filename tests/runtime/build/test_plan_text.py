@@ -139,3 +139,20 @@ def test_tensors_without_types_leave_their_layers_unknown():
     untyped = read_plan(PLAN.replace(b"type=", b"kind="))
     assert untyped is not None
     assert found_precisions(untyped, ["conv", "gemv"], {}) == {"conv": None, "gemv": None}
+
+
+@pytest.mark.parametrize(
+    ("said", "instead"),
+    [
+        ("const_payload_size=9216", "const_payload_size=" + "9" * 5000),
+        ("dims={ 32 32 3 3 }", "dims={ " + "9" * 5000 + " }"),
+        ("dims={ 32 32 3 3 }", "dims={ " + "99 " * 5000 + "}"),
+        ("size=4096", "size=" + "9" * 5000),
+    ],
+)
+def test_a_number_that_no_tensor_has_is_unknown(said, instead):
+    odd = read_plan(PLAN.replace(said.encode(), instead.encode()))
+    assert odd is not None
+    assert odd.count() == read_plan(PLAN).count()
+    assert odd.traffic()["frame"] <= read_plan(PLAN).traffic()["frame"]
+    assert odd.device_memory_bytes == (None if "size=4096" in said else 4096)

@@ -3,6 +3,7 @@
 import json
 import shlex
 import sys
+from pathlib import Path
 
 import pytest
 from onnx import helper
@@ -77,7 +78,33 @@ def test_the_commands_take_any_name_and_follow_the_bundle(made, target, name):
     for purpose, command in info["commands"].items():
         assert purpose == "install" or any(name in word for word in shlex.split(command))
     renamed = made(target, name="two it's.maskrt").info
-    assert build_command(info, "two it's.maskrt") == renamed["commands"]["build"]
+    assert build_command(info, "two it's.maskrt", target) == renamed["commands"]["build"]
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        "rm -rf ~",
+        "~/maskrt/bin/maskrt build b.maskrt --target x --here; rm -rf ~",
+        "~/maskrt/bin/maskrt build b.maskrt --target $(rm -rf ~)",
+        "~/maskrt/bin/maskrt build b.maskrt --target 'x",
+        "~/maskrt/bin/maskrt build b.maskrt/../x --here",
+        "sh b.maskrt/engines/orin-nx/tensorrt8/../../../evil.sh",
+        "sh b.maskrt/engines/orin-nx/tensorrt8/x.sh && rm -rf ~",
+        "sh b.maskrt",
+        None,
+    ],
+)
+def test_a_command_of_a_strangers_is_not_printed(build):
+    info = {"bundle": "b.maskrt", "commands": {"build": build}}
+    ours = "~/maskrt/bin/maskrt build 'my b' --target orin-nx --precision int8 --here"
+    assert build_command(info, "my b", "orin-nx@int8") == ours
+
+
+def test_the_commands_options_are_kept(made):
+    given = made("orin-nx", timing_cache=Path("/my timings"), workspace_mib=9).info
+    assert " --timing-cache " in given["commands"]["build"]
+    assert build_command(given, "b.maskrt", "orin-nx@int8") == given["commands"]["build"]
 
 
 def test_the_readme_ends_with_check_and_run(made):

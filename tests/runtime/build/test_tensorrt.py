@@ -135,6 +135,16 @@ def test_control_characters_in_the_report(escaped: bool) -> None:
     assert found == {"conv1": Precision.INT8, "conv2": Precision.INT8}
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["", "no JSON", "[]", "{}", '{"Layers": {}}', '{"Layers": 3}', "[" * 100_000,
+     '{"Layers": [{"LayerType": "conv", "Metadata": "[ONNX Layer: x]", "Inputs": [7]}]}',
+     '{"Layers": [{"LayerType": "conv", "Metadata": "[ONNX Layer: x]", "Inputs": {"a": 1}}]}'],
+)  # fmt: skip
+def test_a_report_of_another_form_tells_nothing(text: str) -> None:
+    assert inspected_precisions(inspected_layers(text), ["x"]) == {"x": None}
+
+
 @pytest.mark.parametrize("name", ["orin-nano", "orin-nx", "agx-orin", "thor", "xavier"])
 def test_a_jetson_is_prepared_with_room_for_its_system(name: str) -> None:
     target = Target.parse(name)

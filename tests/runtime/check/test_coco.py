@@ -75,6 +75,7 @@ def test_box_only_annotations(folder: Path) -> None:
         (lambda d: d["annotations"][0].update(category_id=float("inf")), "entry 0 of annotations"),
         (lambda d: d["images"][1].update(file_name="x" * 5000), "1 of the 4 pictures"),
         (lambda d: d["images"][1].update(file_name="\ud800.png"), "lone surrogate"),
+        (lambda d: d["categories"][0].update(id=["x" * 50_000]), "entry 0 of categories"),
         (lambda d: d["images"][1].update(file_name="a\0.png"), "entry 1 of images"),
         (lambda d: d["images"][1].update(file_name="x.png"), r"1 of the 4 pictures .*x\.png"),
     ],
@@ -86,6 +87,7 @@ def test_bad_content_is_one_sentence(folder: Path, edit: Edit, why: str) -> None
     assert "edited.json" in text
     assert text.endswith(".")
     assert "\n" not in text
+    assert len(text) < 1000 + 2 * len(str(folder))
 
 
 @pytest.mark.parametrize("content", [b"{", b"", b"\xff\xfe\x00", b"[1, 2]", b"3"])

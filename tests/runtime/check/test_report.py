@@ -134,6 +134,9 @@ def test_latency_percentiles() -> None:
     values = latency_percentiles(list(range(101)))
     assert values == {"p50": 50.0, "p90": 90.0, "p99": 99.0, "mean": 50.0}
     assert latency_percentiles([]) == {}
+    assert set(latency_percentiles([1.0] * 99)) == {"p50", "p90", "mean"}
+    assert set(latency_percentiles([1.0] * 9)) == {"p50", "mean"}
+    assert latency_percentiles([3.0]) == {"p50": 3.0, "mean": 3.0}
 
 
 def test_html_is_one_file_that_says_what_the_report_says() -> None:

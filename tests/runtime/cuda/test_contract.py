@@ -15,7 +15,7 @@ import pytest
 from maskrt.core import MissingDependencyError, UnsupportedTargetError
 from maskrt.core.cuda_library import open_cuda_library
 from maskrt.plugins.adapters import cuda_driver
-from maskrt.runtime.cuda import Cuda, open_cuda, plans
+from maskrt.runtime.cuda import Cuda, driver_graphs, open_cuda, plans
 from maskrt.runtime.cuda import _kernels as kernels
 from maskrt.runtime.cuda.driver_api import DriverApiCuda
 from maskrt.runtime.cuda.host import HostCuda
@@ -153,6 +153,30 @@ def test_kernels_go_to_the_streams_handle(cuda: Cuda, monkeypatch: pytest.Monkey
         assert launched == [
             ("to_picture", plan.stages[0], {"boxes": 1, "mapped": 2}, cuda.handle(stream))
         ]
+
+
+def test_what_the_driver_says_is_one_sentence(
+    cuda: Cuda, memory: Memory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if isinstance(cuda, HostCuda):
+        pytest.skip("it has no driver")
+
+    def refuse(*_: Any) -> None:
+        raise RuntimeError("cuLaunchKernel failed: CUDA_ERROR_LAUNCH_FAILED")
+
+    plan = plans.to_picture(5, (40, 40), (20, 20))
+    monkeypatch.setattr(kernels, "launch_stage", refuse)
+    monkeypatch.setattr(kernels, "load_in_driver", refuse)
+    loaded = {stage.entry: stage.entry for stage in plan.stages}
+    calls = [lambda: cuda.prepare(plan), lambda: cuda.launch(loaded, plan, {}, cuda.stream())]
+    if isinstance(cuda, DriverApiCuda):
+        monkeypatch.setattr(driver_graphs, "replay", refuse)
+        monkeypatch.setattr(driver_graphs, "drop", refuse)
+        calls += [lambda: cuda.replay(None, 70), lambda: cuda.drop_graph(None)]
+    with cuda.active():
+        for call in calls:
+            with pytest.raises(UnsupportedTargetError, match=r"CUDA could not .*LAUNCH_FAILED"):
+                call()
 
 
 def test_out_of_memory_is_one_sentence(cuda: Cuda) -> None:

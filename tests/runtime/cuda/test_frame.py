@@ -283,6 +283,29 @@ def test_a_frame_that_failed_half_queued_is_not_mixed_with_the_next(
     check(slots, reference, shown[0])
 
 
+@pytest.mark.parametrize("call", ["synchronise", "drop_graph", "unpin", "free", "close_stream"])
+def test_what_a_device_refuses_at_the_end_keeps_nothing_else(
+    cuda: HostCuda, engine: bytes, call: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One call fails once; all the rest is given back, and the failure is said."""
+    slots, shown = FrameSlots(cuda, OnnxEngine(cuda, engine), SPEC), pictures((20, 20))
+    for _ in range(6):  # until both slots have a graph
+        slots.submit(shown)
+        slots.collect()
+    slots.submit(shown)
+    kept, failing = getattr(HostCuda, call), iter([True])
+
+    def refuse(self: HostCuda, *given: Any) -> None:
+        kept(self, *given)
+        if next(failing, False):
+            raise UnsupportedTargetError("CUDA could not.")
+
+    monkeypatch.setattr(HostCuda, call, refuse)
+    with pytest.raises(UnsupportedTargetError):
+        slots.close()
+    cuda.close()  # raises if anything is left
+
+
 def test_wrong_use_is_said(slots: FrameSlots) -> None:
     with pytest.raises(UsageError, match="1 to 2 pictures, not 3"):
         slots.submit(pictures((4, 4), (4, 4), (4, 4)))

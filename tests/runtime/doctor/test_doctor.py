@@ -12,6 +12,8 @@ from maskrt.cli.calibrate import command as calibrate_command
 from maskrt.core import Bundle, InputSpec, Manifest, Precision
 from maskrt.runtime.doctor import FAILURES, Finding, Level, Probe, doctor, look
 
+from ...built import note_built
+
 RELEASE = "# R36 (release), REVISION: 4.3, GCID: 38968081, BOARD: generic, EABI: aarch64, DATE: x\n"
 DPKG = """Package: libc6
 Version: 2.35
@@ -183,6 +185,7 @@ def _bundle(path: Path, engines: dict[str, Any], fidelity: dict[str, Any] | None
         "test", InputSpec(64, 64), {"count": (1,)}, precision=Precision.INT8,
         fidelity=fidelity or {},
     )  # fmt: skip
+    note_built(b"engine")
     with Bundle.create(path, manifest) as bundle:
         bundle.write("model.onnx", b"graph")
         for name, info in engines.items():
@@ -347,3 +350,23 @@ def test_pycuda_is_said_to_be_used_where_it_is(tmp_path: Path) -> None:
     alone = {"pycuda": "2024.1", "tensorrt": "10.3.0"}
     assert "maskrt runs engines by it" in seen(alone)
     assert "uses cuda-bindings instead" in seen({**alone, "cuda-bindings": "12.6.0"})
+
+
+def test_numbers_without_end_are_left_out(tmp_path: Path) -> None:
+    """A file of the system's can be anybody's, in a container."""
+    files = {
+        "etc/nv_tegra_release": f"# R{'3' * 5000} (release), REVISION: {'4' * 5000}.3, GCID: 1",
+        "proc/device-tree/model": "NVIDIA Jetson Orin NX\0",
+        "proc/meminfo": f"MemTotal: {'9' * 5000} kB\nMemAvailable: 5200000 kB\n",
+        "etc/nvpmodel.conf": f"< POWER_MODEL ID={'1' * 5000} NAME=MAXN >",
+        "var/lib/nvpmodel/status": f"pmode:{'1' * 5000}",
+        "sys/class/devfreq/17000000.gpu/cur_freq": "\u00b2",
+        "sys/class/devfreq/17000000.gpu/max_freq": "9" * 5000,
+    }
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    found = look(Probe(tmp_path, lambda _: None, lambda: (), lambda: None, {}, venv=tmp_path))
+    assert found.memory_free_gb == 5.3
+    assert found.jetson is not None
+    assert (found.jetson.l4t, found.jetson.power_mode, found.jetson.gpu_mhz) == ("", "", 0)
