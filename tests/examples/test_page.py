@@ -1,5 +1,6 @@
 """The page of the examples has all of them, and its commands are those of their heads."""
 
+import inspect
 import re
 import shlex
 from pathlib import Path
@@ -58,14 +59,20 @@ def test_a_program_takes_the_words_of_the_page(name: str, monkeypatch: pytest.Mo
     class ReachedError(Exception):
         pass
 
-    def reached(*_: Any, **__: Any) -> None:
-        raise ReachedError
+    def reaching(function: Any) -> Any:
+        signature = inspect.signature(function)
+
+        def reached(*given: Any, **named: Any) -> None:
+            signature.bind(*given, **named)
+            raise ReachedError
+
+        return reached
 
     module = example(name)
-    monkeypatch.setattr(maskrt, "load", reached, raising=False)
-    monkeypatch.setattr(maskrt, "run", reached, raising=False)
+    monkeypatch.setattr(maskrt, "load", reaching(maskrt.load), raising=False)
+    monkeypatch.setattr(maskrt, "run", reaching(maskrt.run), raising=False)
     if hasattr(module, "TritonModel"):
-        monkeypatch.setattr(module, "TritonModel", reached)
+        monkeypatch.setattr(module, "TritonModel", reaching(module.TritonModel))
     monkeypatch.setattr("signal.signal", lambda *_: None)
     lines = [line for line in _commands(PAGE) if f"examples/{name}" in line]
     assert lines
