@@ -1,13 +1,18 @@
 """A block of device memory, with page-locked host memory of the same size where the host sees it.
 
-A buffer only grows. It is empty again after a `reserve` that failed, and holds nothing then.
+A buffer only grows. It is empty again after a `reserve` that failed, and holds nothing then. Things
+lie in it one after the other, each aligned as `cudaMalloc` aligns.
 """
+
+from collections.abc import Sequence
 
 import numpy as np
 
 from .contract import Cuda, Pinned
 
-__all__ = ["Buffer"]
+__all__ = ["Buffer", "offsets", "room_for"]
+
+_ALIGNMENT = 256
 
 
 class Buffer:
@@ -54,3 +59,21 @@ class Buffer:
         finally:
             if host is not None:
                 self._cuda.unpin(host)
+
+
+def offsets(sizes: Sequence[int]) -> list[int]:
+    """Return where things of these sizes start in a buffer."""
+    starts, at = [], 0
+    for size in sizes:
+        starts.append(at)
+        at += _aligned(size)
+    return starts
+
+
+def room_for(sizes: Sequence[int]) -> int:
+    """Return how large a buffer is that holds things of these sizes."""
+    return sum(map(_aligned, sizes))
+
+
+def _aligned(size: int) -> int:
+    return -(-size // _ALIGNMENT) * _ALIGNMENT

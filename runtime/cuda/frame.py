@@ -34,12 +34,11 @@ from ...plugins.launch import LaunchPlan
 from ..letterbox import Placement, placement
 from ..packed import PackedMasks
 from . import plans
-from .buffer import Buffer
+from .buffer import Buffer, offsets, room_for
 from .contract import Cuda, Graph
 
 __all__ = ["DeviceEngine", "EngineContext", "FrameSlots", "Frames"]
 
-_ALIGNMENT = 256
 _GRAPHS = 4  # a slot's, of different sizes of pictures
 Sizes = tuple[tuple[int, int], ...]
 
@@ -137,7 +136,7 @@ class _Slot:
     def submit(self, pictures: Sequence[np.ndarray]) -> None:
         sizes = tuple((p.shape[0], p.shape[1]) for p in pictures)
         self._reserve(sizes)
-        for offset, picture in zip(_offsets(_picture_bytes(sizes)), pictures, strict=False):
+        for offset, picture in zip(offsets(_picture_bytes(sizes)), pictures, strict=False):
             np.copyto(self._pictures.array(offset, picture.size), picture.reshape(-1))
         work = self._works.pop(sizes, None) or _Work()
         self._works[sizes] = work  # the latest last
@@ -204,11 +203,11 @@ class _Slot:
     def _reserve(self, sizes: Sizes) -> None:
         """Make room for pictures of these sizes, before anything is queued."""
         needed = [
-            (self._pictures, _total(_picture_bytes(sizes))),
+            (self._pictures, room_for(_picture_bytes(sizes))),
             (self._scratch, max(self._scratch_bytes(size) for size in sizes)),
         ]
         if self._paste:
-            needed.append((self._pasted, _total(self._pasted_bytes(sizes))))
+            needed.append((self._pasted, room_for(self._pasted_bytes(sizes))))
         if any(size > buffer.size for buffer, size in needed):
             self._forget()  # first: should memory run out, no graph may hold what was freed
         for buffer, size in needed:
@@ -219,7 +218,7 @@ class _Slot:
         stream, spec = self._stream, self._spec
         picture_bytes = _picture_bytes(sizes)
         for index, (offset, size) in enumerate(
-            zip(_offsets(picture_bytes), picture_bytes, strict=True)
+            zip(offsets(picture_bytes), picture_bytes, strict=True)
         ):
             address = self._pictures.address + offset
             self._cuda.upload(address, self._pictures.array(offset, size), stream)
@@ -239,7 +238,7 @@ class _Slot:
         _, slots, side, _ = self._engine.tensors["masks"][0]
         pasted_bytes = self._pasted_bytes(sizes)
         for index, (offset, size) in enumerate(
-            zip(_offsets(pasted_bytes), pasted_bytes, strict=True)
+            zip(offsets(pasted_bytes), pasted_bytes, strict=True)
         ):
             place = placement(*sizes[index], self._spec)
             mapped = self._scratch.address
@@ -263,7 +262,7 @@ class _Slot:
         """Queue plans one after the other; what is not `given` lies in the scratch memory."""
         places = dict(given)
         scratch = _scratch_of(chain, given)
-        for name, offset in zip(scratch, _offsets(list(scratch.values())), strict=False):
+        for name, offset in zip(scratch, offsets(list(scratch.values())), strict=False):
             places[name] = self._scratch.address + offset
         for plan in chain:
             addresses = {name: places[name] for name in plan.tensors}
@@ -278,7 +277,7 @@ class _Slot:
         if self._paste:
             slots = self._engine.tensors["masks"][0][1]
             sizes.append([slots * 16])
-        return max(_total(of_chain) for of_chain in sizes)
+        return max(room_for(of_chain) for of_chain in sizes)
 
     def _pasted_bytes(self, sizes: Sizes) -> list[int]:
         slots = self._engine.tensors["masks"][0][1]
@@ -291,7 +290,7 @@ class _Slot:
         found: list[PackedMasks | None] = []
         pasted_bytes = self._pasted_bytes(sizes)
         for index, (offset, size) in enumerate(
-            zip(_offsets(pasted_bytes), pasted_bytes, strict=True)
+            zip(offsets(pasted_bytes), pasted_bytes, strict=True)
         ):
             words = self._pasted.array(offset, size).view("<i4")
             words = words.reshape(slots, sizes[index][0], -1)[: int(counts[index])]
@@ -377,19 +376,6 @@ class FrameSlots:
 
 def _picture_bytes(sizes: Sizes) -> list[int]:
     return [height * width * 3 for height, width in sizes]
-
-
-def _offsets(sizes: Sequence[int]) -> list[int]:
-    """Return where blocks of these sizes start, one after the other, each aligned."""
-    starts, at = [], 0
-    for size in sizes:
-        starts.append(at)
-        at += -(-size // _ALIGNMENT) * _ALIGNMENT
-    return starts
-
-
-def _total(sizes: Sequence[int]) -> int:
-    return sum(-(-size // _ALIGNMENT) * _ALIGNMENT for size in sizes)
 
 
 def _scratch_of(chain: Sequence[LaunchPlan], given: dict[str, int]) -> dict[str, int]:
