@@ -231,7 +231,7 @@ def opened(name: str, given: Given, picture: np.ndarray) -> Row:
             row.detect, files = WAYS[name](given)
             row.detect(picture)
     except Exception as error:  # a peer may fail in any way, and its row says how
-        row.detect, row.why = None, f"{type(error).__name__}: {' '.join(str(error).split())[:160]}"
+        row.detect, row.why = None, f"{type(error).__name__}: {' '.join(str(error).split())[-160:]}"
         return row
     row.size = sum(file.stat().st_size for file in files)
     row.memory, row.seconds = max(0, _resident() - before), time.perf_counter() - started
@@ -324,40 +324,45 @@ def markdown(about: dict[str, Any], rows: list[dict[str, Any]]) -> str:
 def plot(rows: list[dict[str, Any]]) -> str:
     """Return an SVG: mask AP over processor time; up and to the left is better."""
     known = [row for row in rows if "why" not in row]
-    width, height, left, bottom = 640, 360, 60, 50
+    width, height, left, right, bottom = 760, 340, 60, 280, 50
     most = max(row["processor_ms"] for row in known) * 1.1
-    best = max(row["mask_ap"] for row in known) * 1.15 or 1.0
+    worst = max(0.0, min(row["mask_ap"] for row in known) // 1 - 3)  # the axis begins here
+    best = max(row["mask_ap"] for row in known) // 1 + 3
 
     def x(value: float) -> float:
-        return left + (width - left - 20) * value / most
+        return left + (width - left - right) * value / most
 
     def y(value: float) -> float:
-        return height - bottom - (height - bottom - 20) * value / best
+        return height - bottom - (height - bottom - 20) * (value - worst) / (best - worst)
 
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" '
         'font-family="sans-serif" font-size="12">',
         f'<rect width="{width}" height="{height}" fill="white"/>',
-        f'<path d="M{left} 20V{height - bottom}H{width - 20}" fill="none" stroke="#444"/>',
-        f'<text x="{width / 2}" y="{height - 12}" text-anchor="middle">'
+        f'<path d="M{left} 20V{height - bottom}H{width - right}" fill="none" stroke="#444"/>',
+        f'<text x="{x(most / 2):.0f}" y="{height - 12}" text-anchor="middle">'
         "processor ms a picture</text>",
         f'<text x="16" y="{height / 2}" text-anchor="middle" '
         f'transform="rotate(-90 16 {height / 2})">mask AP</text>',
     ]
     for share in (0.25, 0.5, 0.75, 1.0):
-        at, ap = most * share / 1.1, best * share / 1.15
+        at, ap = most * share / 1.1, worst + (best - worst) * share
         parts.append(
             f'<text x="{x(at):.0f}" y="{height - 34}" text-anchor="middle">{at:.0f}</text>'
         )
         parts.append(f'<text x="{left - 6}" y="{y(ap) + 4:.0f}" text-anchor="end">{ap:.0f}</text>')
-    for row in known:
+    for number, row in enumerate(known, 1):
         colour = "#c0392b" if row["name"].startswith("maskrt") else "#2c6fbb"
         across, up = x(row["processor_ms"]), y(row["mask_ap"])
-        end = across > width * 0.6
-        parts.append(f'<circle cx="{across:.1f}" cy="{up:.1f}" r="5" fill="{colour}"/>')
+        below = 18 if number % 2 else -9  # neighbours do not write over each other
+        parts.append(f'<circle cx="{across:.1f}" cy="{up:.1f}" r="4" fill="{colour}"/>')
         parts.append(
-            f'<text x="{across + (-9 if end else 9):.1f}" y="{up - 7:.1f}" fill="{colour}" '
-            f'text-anchor="{"end" if end else "start"}">{row["name"]}</text>'
+            f'<text x="{across:.1f}" y="{up + below:.1f}" fill="{colour}" '
+            f'text-anchor="middle">{number}</text>'
+        )
+        parts.append(
+            f'<text x="{width - right + 20}" y="{20 + 20 * number}" fill="{colour}">'
+            f"{number}  {row['name']}</text>"
         )
     return "\n".join([*parts, "</svg>"]) + "\n"
 
