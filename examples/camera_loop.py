@@ -45,6 +45,9 @@ def main() -> None:
     parser.add_argument("--target", help="default: the best that this machine can run")
     parser.add_argument("--precision")
     parser.add_argument("--on-device", action="store_true", help="letterbox and paste on the GPU")
+    parser.add_argument(
+        "--trust-key", type=Path, help="of who built the engine, if not this machine"
+    )
     parser.add_argument("--min-score", type=float, default=0.5)
     parser.add_argument("--frames", type=int, help="end after so many; default: never")
     parser.add_argument("--repeat", action="store_true", help="begin a file again when it ends")
@@ -53,7 +56,11 @@ def main() -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
     with maskrt.load(
-        options.bundle, options.target, options.precision, on_device=options.on_device
+        options.bundle,
+        options.target,
+        precision=options.precision,
+        on_device=options.on_device,
+        trust=options.trust_key or False,
     ) as session:
         session.predict(np.zeros((480, 640, 3), np.uint8))  # the first call allocates
         newest = Newest(frames_of(options.source, stop, repeat=options.repeat))

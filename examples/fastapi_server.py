@@ -43,7 +43,8 @@ def from_environment() -> FastAPI:
     session = maskrt.load(
         os.environ["MASKRT_BUNDLE"],
         os.environ.get("MASKRT_TARGET"),
-        os.environ.get("MASKRT_PRECISION"),
+        precision=os.environ.get("MASKRT_PRECISION"),
+        trust=os.environ.get("MASKRT_TRUST_KEY", False),
     )
     wait_ms = float(os.environ.get("MASKRT_WAIT_MS", "5"))
     return application(session, wait_ms=wait_ms, queue=int(os.environ.get("MASKRT_QUEUE", "64")))

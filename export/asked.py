@@ -155,7 +155,7 @@ def check_reference(manifest: Manifest, weights: Path | str, model: str | None =
         model: the words if the user says them; None takes the manifest's.
 
     Raises:
-        InputError: another file, or a bundle whose model was not given by name.
+        InputError: no such file or another one, or a bundle whose model was not given by name.
         UsageError: the words name nothing, or the manifest's name other code.
     """
     existing_weights(weights)

@@ -87,7 +87,10 @@ PATHS = (
         "is compiled for it", ("tests/kit/test_aarch64.py",)),
     Row("Triton", "host",
         "a real Triton server on the CPU, with a backend of the tests' in NVIDIA's place",
-        ("tests/packaging/test_triton_server.py",)),
+        ("tests/packaging/test_triton_server.py", "tests/examples/test_triton_client.py")),
+    Row("C++ without Python (`examples/cpp`)", "host",
+        "TensorRT played by headers of the tests'; letterbox, boxes and masks compared with a "
+        "session's", ("tests/examples/test_cpp.py",)),
 )  # fmt: skip
 
 

@@ -11,6 +11,9 @@
 // (`mask_paste`), which is what Mask R-CNN of torchvision has; box-only engines run as well. `magick
 // street.jpg street.ppm` or `ffmpeg -i street.jpg street.ppm` makes the picture.
 //
+// A plan is machine code, and this program asks nobody who made it: run those alone that you built, or whose
+// signature you verified (docs/trust.md).
+//
 // A line for each instance: label, score, box (x0 y0 x1 y1, pixels of the picture), pixels of its mask.
 #include <NvInfer.h>
 #include <cuda_runtime_api.h>

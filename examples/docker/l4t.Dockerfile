@@ -2,8 +2,9 @@
 # clone, with NVIDIA's image l4t-jetpack (in the NGC catalogue) pulled and tagged as below:
 #
 #     docker build -f examples/docker/l4t.Dockerfile --build-arg BASE=l4t-jetpack:r36.4.0 -t maskrt .
-#     docker run --rm --runtime nvidia -v "$PWD:/data" maskrt build street.maskrt --target orin-nx --here
-#     docker run --rm --runtime nvidia -v "$PWD:/data" maskrt run street.maskrt pictures/ --target orin-nx -o out/
+#     R=maskrt-record:/home/user/.local/state/maskrt      # what was built here is remembered (docs/trust.md)
+#     docker run --rm --runtime nvidia -v $R -v "$PWD:/data" maskrt build street.maskrt --target orin-nx --here
+#     docker run --rm --runtime nvidia -v $R -v "$PWD:/data" maskrt run street.maskrt pictures/ -o out/
 #
 # The packages are those of a kit (`maskrt build --kit`), which needs neither Docker nor a network.
 # Has been linted, and has not been built: no Jetson has met it yet.
@@ -23,7 +24,8 @@ FROM ${BASE}
 COPY --from=wheel /wheel /wheel
 RUN python3 -m pip install --no-cache-dir "numpy<2" "cuda-bindings==12.8.*" "nvidia-cuda-nvrtc-cu12==12.6.*" \
         "pycocotools>=2.0.8" /wheel/maskrt-*.whl \
-    && useradd --create-home --uid 1000 user && usermod --append --groups video user
+    && useradd --create-home --uid 1000 user && usermod --append --groups video user \
+    && install --directory --owner user --mode 0700 /home/user/.local/state/maskrt
 USER 1000
 WORKDIR /data
 ENTRYPOINT ["maskrt"]

@@ -1,6 +1,7 @@
 """A detector whose truth is known: it finds rectangles painted in pure red, green and blue."""
 
 import importlib.util
+import inspect
 import itertools
 import sys
 import time
@@ -10,11 +11,15 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
+import pytest
 
+import maskrt
 from maskrt.core import InputSpec
 from maskrt.runtime import Backend, Session
 
-__all__ = ["NAMES", "ROOT", "Painted", "example", "painted", "session_of", "with_examples"]
+__all__ = [
+    "NAMES", "ROOT", "Painted", "example", "loads", "painted", "session_of", "with_examples",
+]  # fmt: skip
 
 ROOT = Path(__file__).resolve().parents[2]
 NAMES = ("background", "red", "green", "blue")
@@ -69,6 +74,20 @@ class Painted(Backend):
 def session_of(backend: Painted) -> Session:
     """Return a session on it."""
     return Session(backend, backend.spec, class_names=NAMES)
+
+
+def loads(monkeypatch: pytest.MonkeyPatch, spec: InputSpec) -> list[dict[str, Any]]:
+    """Let `maskrt.load` open the painted detector; return what it is asked for, by name."""
+    signature, asked = inspect.signature(maskrt.load), list[dict[str, Any]]()
+
+    def load(*given: Any, **named: Any) -> Session:
+        bound = signature.bind(*given, **named)
+        bound.apply_defaults()
+        asked.append(bound.arguments)
+        return session_of(Painted(spec))
+
+    monkeypatch.setattr(maskrt, "load", load, raising=False)
+    return asked
 
 
 def painted(

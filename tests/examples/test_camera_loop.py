@@ -166,11 +166,15 @@ def _one_by_one(frames: list[np.ndarray]) -> Iterator[np.ndarray]:
 
 
 LAUNCH = """
-import runpy, sys
+import inspect, runpy, sys
 sys.argv = sys.argv[1:]
 import maskrt
 from tests.examples.painted import Painted, session_of
-maskrt.load = lambda bundle, *a, **k: session_of(Painted(maskrt.InputSpec(48, 64)))
+asked = inspect.signature(maskrt.load)
+def load(*given, **named):
+    asked.bind(*given, **named)
+    return session_of(Painted(maskrt.InputSpec(48, 64)))
+maskrt.load = load
 runpy.run_path(sys.argv[0], run_name="__main__")
 """
 

@@ -11,7 +11,7 @@ from PIL import Image
 
 from maskrt.core import InputSpec
 
-from .painted import Painted, example, painted, session_of
+from .painted import Painted, example, loads, painted, session_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("packages")]
 SPEC = InputSpec(48, 64, batch=4)
@@ -162,3 +162,18 @@ def test_it_says_what_it_serves() -> None:
     assert health == 200
     assert model["classes"] == ["red", "green", "blue"]
     assert (model["canvas"], model["batch"], model["backend"]) == ([48, 64], 4, "painted")
+
+
+def test_the_environment_names_the_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = loads(monkeypatch, SPEC)
+    server = example("fastapi_server.py")
+    words = {"bundle": "b.maskrt", "target": "orin-nx", "precision": "int8"}
+    for name, value in {**words, "trust_key": "vendor.pub"}.items():
+        monkeypatch.setenv(f"MASKRT_{name.upper()}", value)
+    server.from_environment()
+    assert asked == [{**words, "on_device": False, "trust": "vendor.pub"}]
+    for name in ("TARGET", "PRECISION", "TRUST_KEY"):
+        monkeypatch.delenv(f"MASKRT_{name}")
+    server.from_environment()
+    others = {"target": None, "precision": None, "on_device": False, "trust": False}
+    assert asked[1] == {"bundle": "b.maskrt", **others}

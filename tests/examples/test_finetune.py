@@ -1,6 +1,7 @@
 """The notebook, executed from its first cell to its last in a folder of its own."""
 
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -44,7 +45,21 @@ def test_the_notebook_runs_and_ends_in_an_engine_that_finds_the_new_classes(
         output.get("text", "") for cell in book.cells for output in cell.get("outputs", ())
     )
     print(printed)
+    losses = [float(word) for word in re.findall(r"loss (\d+\.\d+)", printed)]
+    assert len(losses) == 4
+    assert losses[-1] < 0.9 * losses[0]
     bundle = maskrt.Bundle.open(tmp_path / "round.maskrt")
+    assert list(bundle.manifest.class_names or ()) == ["background", "round", "angular"]
     report = json.loads((bundle.path / "report" / "report.json").read_text())
-    print(json.dumps(report)[:3000])
-    raise AssertionError
+    assert report["precision"] == "int8"
+    for kind, least in (("box", 45), ("mask", 37)):  # 57 and 48 as it is
+        int8, fp32 = report["metrics"][kind]["AP"], report["reference"][kind]["AP"]
+        assert int8 > least
+        assert fp32 - int8 < 6
+        assert f"{kind} AP: INT8 {int8:.1f}, FP32 {fp32:.1f}" in printed
+        for name in ("round", "angular"):  # both were learnt
+            assert report["classes"][kind][name]["AP"] > least - 10
+    shown = [
+        output for output in book.cells[-1]["outputs"] if "image/png" in output.get("data", {})
+    ]
+    assert len(shown) == 1

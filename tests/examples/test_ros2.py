@@ -9,11 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-import maskrt
 from maskrt.core import InputSpec, UsageError
 
 from . import ros
-from .painted import ROOT, Painted, example, painted, session_of
+from .painted import ROOT, Painted, example, loads, painted, session_of
 
 SHOWN = painted((1, (10, 20, 50, 60)), (2, (30, 40, 90, 80)), size=(96, 128))
 ORDERS = {"rgb8": [0, 1, 2], "bgr8": [2, 1, 0], "rgba8": [0, 1, 2, 0], "bgra8": [2, 1, 0, 0]}
@@ -28,16 +27,9 @@ def module(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 
 @pytest.fixture
-def opened(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
+def opened(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     """What `maskrt.load` was asked for; it opens the painted detector."""
-    asked: list[tuple[Any, ...]] = []
-
-    def load(*given: Any, **named: Any) -> maskrt.Session:
-        asked.append((*given, named))
-        return session_of(Painted(InputSpec(48, 64)))
-
-    monkeypatch.setattr(maskrt, "load", load, raising=False)
-    return asked
+    return loads(monkeypatch, InputSpec(48, 64))
 
 
 @pytest.fixture
@@ -133,9 +125,10 @@ def test_parameters_name_the_engine_and_the_score_can_be_set(
     module: ModuleType, opened: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given = {"bundle": "b.maskrt", "target": "orin-nx", "precision": "int8", "on_device": True}
-    monkeypatch.setattr(ros.Node, "parameters", {**given, "min_score": 0.85})
+    others = {"min_score": 0.85, "trust_key": "vendor.pub"}
+    monkeypatch.setattr(ros.Node, "parameters", {**given, **others})
     node = module.Detector()
-    assert opened == [("b.maskrt", "orin-nx", "int8", {"on_device": True})]
+    assert opened == [{**given, "trust": "vendor.pub"}]
     node.look(_message(SHOWN, "rgb8"))
     for name, value, works in (("min_score", 1.5, False), ("target", "cpu", False),
                                ("min_score", 0.0, True)):  # fmt: skip
@@ -151,7 +144,8 @@ def test_parameters_name_the_engine_and_the_score_can_be_set(
 
 def test_nothing_is_asked_of_the_best_target(module: ModuleType, opened: list[Any]) -> None:
     module.Detector().destroy_node()
-    assert opened == [("street.maskrt", None, None, {"on_device": False})]
+    nothing = {"target": None, "precision": None, "on_device": False, "trust": False}
+    assert opened == [{"bundle": "street.maskrt", **nothing}]
 
 
 def test_the_package_declares_what_the_node_imports() -> None:

@@ -44,10 +44,15 @@ class Detector(Node):
         bundle = self.declare_parameter("bundle", "").value
         target = self.declare_parameter("target", "").value
         precision = self.declare_parameter("precision", "").value
+        trust_key = self.declare_parameter("trust_key", "").value
         on_device = self.declare_parameter("on_device", False).value
         self._min_score = float(self.declare_parameter("min_score", 0.5).value)
         self.session = maskrt.load(
-            bundle, target or None, precision or None, on_device=bool(on_device)
+            bundle,
+            target or None,
+            precision=precision or None,
+            on_device=bool(on_device),
+            trust=trust_key or False,
         )
         self.add_on_set_parameters_callback(self._set)
         self._detections = self.create_publisher(Detection2DArray, "~/detections", 10)
