@@ -45,5 +45,10 @@ sample=(
 	tests/export/families/test_grid_families.py tests/checking/test_divergence.py
 	tests/running/test_pictures.py tests/cli tests/fuzz
 )
+# Without PyTorch: what runs engines, reads pictures and judges.
+test "$way" != device || sample=(
+	tests/core tests/runtime/check tests/runtime/backends tests/runtime/test_images.py
+	tests/runtime/test_sources.py tests/runtime/test_session.py
+)
 OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} "$folder/venv/bin/python" -m pytest -q -p no:xdist \
 	-m 'not slow and not rtx' "${sample[@]}" "$@"

@@ -87,7 +87,7 @@ class OnePass:
         outside: how the picture comes to it.
         class_names: without a background, as the file says; None if it does not.
         writer: who wrote it, as the file says.
-        precision: what its file computes in, if that is not FP32: "FP16" or "double precision".
+        precision: what its file computes in, if that is not FP32: "FP16" or "FP64".
     """
 
     head: YoloHead | DetrHead
@@ -148,7 +148,7 @@ def one_pass_detector(
         UsageError: something of `given` does not go with it.
     """
     if precision:
-        notes.add("precision", f"the file is of {precision}, which is computed in FP32 here", ())
+        notes.add("precision", f"its weights are {precision}, and are computed in FP32 here", ())
     size = _size(graph)
     form, names = (None, None) if not outputs else (outputs[0], tuple(outputs[1:]))
     head = _head(graph, size, notes, form, names)

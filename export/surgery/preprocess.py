@@ -12,7 +12,7 @@ from onnx import TensorProto, helper
 
 from .declined import Declined
 from .emitter import Emitter
-from .graph import Graph, Node
+from .graph import Graph, Node, Shape
 from .normalisation import NAME, UNSAID, Normalisation, NormalisationUnknown
 from .walk import LAYERS, compute, frontier, nodes_between
 
@@ -155,7 +155,7 @@ def _outside(given: Normalisation | None) -> tuple[np.ndarray, np.ndarray, bool,
 def _picture(graph: Graph) -> tuple[str, tuple[int, int], bool]:
     if len(graph.inputs) != 1:
         raise Declined(RULE, f"the graph has {len(graph.inputs)} inputs, and one picture is taken")
-    shape = graph.shape(graph.inputs[0])
+    shape = _positive(graph.shape(graph.inputs[0]))
     plain = shape[1:] if shape is not None and len(shape) == 4 and shape[0] == 1 else shape
     if shape is not None and plain is not None and None in plain[1:]:
         sides = ", ".join("?" if side is None else str(side) for side in shape)
@@ -176,6 +176,11 @@ def _picture(graph: Graph) -> tuple[str, tuple[int, int], bool]:
             "height and width is taken: export for one fixed size",
         )  # fmt: skip
     return graph.inputs[0], (int(plain[1] or 0), int(plain[2] or 0)), plain is not shape
+
+
+def _positive(shape: Shape | None) -> Shape | None:
+    """Return `shape` with None for sides that are none, -1 or 0, as some writers put them."""
+    return None if shape is None else tuple(s if s is None or s > 0 else None for s in shape)
 
 
 def _first_read(graph: Graph) -> str:

@@ -31,7 +31,7 @@ class PublishedReference:
     def name(self) -> str:
         """What is compared with, as a report says it."""
         kind = self._found.precision
-        other = f", its {kind} computed in FP32," if kind else ""
+        other = f", its {kind} weights computed in FP32," if kind else ""
         return f"the original ONNX{other} and its family's postprocessing"
 
     def predict(self, images: Sequence[np.ndarray]) -> list[Instances]:

@@ -34,8 +34,8 @@ def other_precision(model: onnx.ModelProto) -> int:
 
 
 def precision_words(kind: int) -> str:
-    """Return what `other_precision` found in words; "" for nothing."""
-    return {_HALF: "FP16", _DOUBLE: "double precision"}.get(kind, "")
+    """Return what `other_precision` found, "FP16" or "FP64"; "" for nothing."""
+    return {_HALF: "FP16", _DOUBLE: "FP64"}.get(kind, "")
 
 
 def in_float32(model: onnx.ModelProto, kind: int) -> onnx.ModelProto:

@@ -25,7 +25,7 @@ class Source:
     Attributes:
         model: FP32, for one picture.
         hints: what it says of itself.
-        precision: what it computes in, "FP16" or "double precision"; "" for FP32.
+        precision: what it computes in, "FP16" or "FP64"; "" for FP32.
         outputs: a form of `FORMS` and the tensors that it names, if they are declared.
         free: the input that takes any number of pictures; "" if the file is for one.
     """

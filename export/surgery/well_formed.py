@@ -77,6 +77,9 @@ def _info_faults(info: onnx.ValueInfoProto) -> Iterator[str]:
 
 def _node_faults(node: onnx.NodeProto, version: int) -> Iterator[str]:
     for attribute in node.attribute:
+        if not isinstance(attribute.name, str) or not attribute.name:
+            yield f"{node.op_type} {node.name[:80]!r} has an attribute whose name is no text"
+            return
         for tensor in (*([attribute.t] if attribute.HasField("t") else ()), *attribute.tensors):
             yield from _tensor_faults(tensor)
         for body in (*([attribute.g] if attribute.HasField("g") else ()), *attribute.graphs):

@@ -8,6 +8,7 @@ from rich.table import Table
 
 from ..core import command as as_command
 from .json_output import json_file_option, put
+from .option_words import as_options
 from .options import (
     OUTPUT_FILE,
     bundle_argument,
@@ -203,7 +204,9 @@ def _print(report: "Report") -> None:
     beside = "" if other is None else f"; the reference's is {other:.1f} ms"
     screen.print(f"latency   {report.latency_ms['p50']:.1f} ms a picture (median){beside}")
     if report.note:
-        screen.print(f"note      {report.note}")
+        from .compile import command as compile_command
+
+        screen.print(f"note      {as_options(report.note, command, compile_command)}")
     if "mask" not in report.metrics:
         screen.print("note      no mask AP: the model or the annotations have no masks")
 

@@ -7,7 +7,6 @@ Exit status 0 means done, 1 that the work failed or a budget was missed, 2 wrong
 
 import importlib
 import logging
-import re
 import signal
 import sys
 import traceback
@@ -24,6 +23,7 @@ from ..core.folders import asked_for
 from ..core.words import for_terminal
 from . import config, json_output
 from .examples import EXAMPLES
+from .option_words import as_options
 
 __all__ = ["run"]
 
@@ -194,24 +194,10 @@ def _report_usage(error: click.ClickException) -> None:
 
 
 def _as_options(sentence: str, given: list[str]) -> str:
-    """Say `max_ap_drop` or `mean=`, arguments in Python, as the verb's options say them."""
-    verb = next((word for word in given if word in _VERBS), "")
-    for name in (verb, "compile"):  # inspect, for one, advises how to compile
-        command = _group.get_command(click.Context(_group), name)
-        for parameter in command.params if command is not None else ():
-            if isinstance(parameter, click.Option):
-                sentence = _as_option(sentence, parameter, own=name == verb)
-    return sentence
-
-
-def _as_option(sentence: str, option: click.Option, own: bool) -> str:
-    """Say one argument as its option; bare words are options only of the user's `own` verb."""
-    if option.is_flag:
-        sentence = re.sub(rf"\b{option.name}=True\b", option.opts[0], sentence)
-    sentence = re.sub(rf"\b{option.name}=(?=[ ,.:;])", option.opts[0], sentence)
-    if own and "_" in str(option.name):
-        sentence = re.sub(rf"\b{option.name}\b", option.opts[0], sentence)
-    return sentence
+    """Say arguments in Python as the options of the verb, and those of `compile`, which advise."""
+    verb, context = next((word for word in given if word in _VERBS), ""), click.Context(_group)
+    own, other = (_group.get_command(context, name) for name in (verb, "compile"))
+    return as_options(sentence, own, other)
 
 
 def _report(sentence: str, debug: bool) -> None:

@@ -18,6 +18,7 @@ from .graphs import (
     int8_recipe,
     pictures,
     producer,
+    quantises_fp16_exactly,
     run,
     snr_db,
     stem,
@@ -37,6 +38,8 @@ def rendered(model: onnx.ModelProto, recipe: Recipe) -> onnx.ModelProto:
 def test_numbers_stay_close(model: onnx.ModelProto, recipe: Recipe, rest: Precision) -> None:
     rendered = render(model, recipe.with_precision(INT8, rest=rest), Style.TENSORRT)
     onnx.checker.check_model(rendered, full_check=True)
+    if rest is FP16 and not quantises_fp16_exactly():
+        pytest.skip("this ONNX Runtime rounds FP16 wrongly in QuantizeLinear")
     images = pictures(1, seed=99)
     for expected, found in zip(run(model, images), run(rendered, images), strict=True):
         assert snr_db(expected, found) > LOWEST_SNR_DB

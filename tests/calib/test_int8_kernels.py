@@ -24,7 +24,7 @@ from maskrt.calib.recipe import PER_TENSOR
 from maskrt.core import Precision, PrecisionError, Target
 from maskrt.runtime.build import build_engine
 
-from .graphs import calibrated, pictures, run, snr_db
+from .graphs import calibrated, pictures, quantises_fp16_exactly, run, snr_db
 from .layer_forms import FORMS, built
 
 INT8, FP16, FP32, MIXED = Precision.INT8, Precision.FP16, Precision.FP32, Precision.MIXED
@@ -93,6 +93,8 @@ def test_the_numbers_of_each_form_stay_close(name: str) -> None:
     (expected,) = run(model, images)
     ways = ((recipe, "onnxruntime", Style.ORT), (_for_rtx(recipe), "tensorrt_rtx", Style.TENSORRT))
     for asked, backend, style in ways:
+        if style is Style.TENSORRT and not quantises_fp16_exactly():
+            pytest.skip("this ONNX Runtime rounds FP16 wrongly in QuantizeLinear")
         rendered = render(model, hold_to_int8_kernels(model, asked, backend), style)
         (found,) = open_session(rendered).run(None, {"images": images})
         assert snr_db(expected, found) > 24, backend

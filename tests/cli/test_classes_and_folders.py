@@ -105,6 +105,19 @@ def test_check_takes_the_categories_of_a_file(
     (tmp_path / "categories.json").write_text(json.dumps(wrong))
     assert run(*said, tmp_path / "named") == 1
     assert "--categories says that 'formica' is 'wasp'" in capsys.readouterr().err
+    shutil.copytree(made / "nameless", tmp_path / "nameless")
+    data = json.loads(file.read_text())
+    for entry in data["annotations"]:
+        entry["category_id"] -= 10
+        entry |= {"bbox": [0, 0, 3, 3], "segmentation": [[0, 0, 3, 0, 3, 3, 0, 3]]}  # not found
+    data["categories"] = [{"id": n, "name": f"c{n}"} for n in range(1, 6)]
+    file.write_text(json.dumps(data))
+    assert run(*words, tmp_path / "nameless") == 0
+    asked = " ".join(capsys.readouterr().out.split())
+    assert "Are the model's labels numbered as the data set's categories" in asked
+    assert (
+        "compile with --class-names, or say which category is which label in --categories" in asked
+    )
 
 
 def test_run_searches_subfolders_where_it_is_told_to(

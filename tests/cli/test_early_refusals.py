@@ -83,6 +83,8 @@ _WORDS = {
     "bench b --target nope": (2, "'nope' is unknown"),
     "package b": (2, "give --triton or --deepstream"),
     "report absent": (1, "so it is not a bundle"),
+    "sign absent --key absent.key": (1, "absent"),
+    "verify absent": (1, "absent"),
     "inspect absent.onnx": (1, "does not exist"),
     "doctor absent": (1, ""),
     "demo -o full": (2, "is not a bundle"),

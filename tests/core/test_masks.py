@@ -173,7 +173,7 @@ def test_labelme_s_masks_are_exact(found: Instances) -> None:
 
 def test_supervision(found: Instances, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "supervision", None)
-    with pytest.raises(MissingDependencyError, match="pip install 'supervision'"):
+    with pytest.raises(MissingDependencyError, match=r"pip install 'maskrt\[track\]'"):
         found.to_supervision()
     taken: dict[str, Any] = {}
     module = SimpleNamespace(Detections=lambda **fields: taken.update(fields))

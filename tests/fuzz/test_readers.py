@@ -34,15 +34,14 @@ JSON = st.recursive(
 
 @pytest.mark.slow
 def test_a_minute_of_damaged_inputs() -> None:
-    """The first half are the same each time, the other half are new each time."""
-    began, drawn = time.monotonic(), Random().randrange(1, 1 << 30)
-    print(f"python benchmarks/fuzz.py --seed {drawn}")
-    faults = []
+    """The same each time, so that a red run is of the change that was made.
+
+    New ones are for `benchmarks/fuzz.py`.
+    """
+    began, faults = time.monotonic(), []
     for place, reader in enumerate(READERS.values()):
         left = (SECONDS - (time.monotonic() - began)) / (len(READERS) - place)
-        for seed in (0, drawn):
-            outcome = run(reader, range(1_000_000), seed, seconds=max(left, 0.2) / 2)
-            faults += [(seed, one) for one in outcome.findings]
+        faults += run(reader, range(1_000_000), 0, seconds=max(left, 0.2)).findings
     assert faults == []
 
 

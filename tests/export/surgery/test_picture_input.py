@@ -145,7 +145,7 @@ def test_a_network_of_doubles_is_computed_in_single_precision(
         np.testing.assert_allclose(found[name], value, atol=1e-3, err_msg=name)
     proof = prove(made, [picture])
     assert proof["violations"] == []
-    assert "its double precision computed in FP32" in made.reference.name  # type: ignore[union-attr]
+    assert "its FP64 weights computed in FP32" in made.reference.name  # type: ignore[union-attr]
 
 
 def test_a_picture_of_another_type_is_refused(tmp_path: Path) -> None:
@@ -153,6 +153,15 @@ def test_a_picture_of_another_type_is_refused(tmp_path: Path) -> None:
     model.graph.input[0].type.tensor_type.elem_type = TensorProto.STRING
     with pytest.raises(UnsupportedModelError, match=r"'images' is of the type STRING, .* uint8"):
         _made(model, tmp_path, "text")
+
+
+@pytest.mark.parametrize("side", [0, -1])
+def test_a_side_that_is_none_is_not_fixed(
+    side: int, graph: onnx.ModelProto, tmp_path: Path
+) -> None:
+    graph.graph.input[0].type.tensor_type.shape.dim[1].dim_value = side
+    with pytest.raises(UnsupportedModelError, match="size of its picture is not fixed"):
+        _made(graph, tmp_path, "side")
 
 
 @pytest.mark.parametrize("opset", [22, pytest.param(23, marks=pytest.mark.slow), 24])

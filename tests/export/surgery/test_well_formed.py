@@ -49,6 +49,10 @@ DAMAGED: dict[str, tuple[Break, str]] = {
         lambda g: setattr(g.node[0].attribute[0], "type", AttributeProto.FLOAT),
         "Conv 'conv' has an attribute pads of another type",
     ),
+    "nameless": (
+        lambda g: setattr(g.node[0].attribute[0], "name", ""),
+        "Conv 'conv' has an attribute whose name is no text",
+    ),
     "twice": (lambda g: g.node[0].attribute.append(g.node[0].attribute[0]), "attribute twice"),
     "few": (lambda g: g.node[0].input.pop(), "Conv 'conv' has 1 inputs"),
     "many": (lambda g: g.node[0].input.extend(["x", "x"]), "Conv 'conv' has 4 inputs"),
