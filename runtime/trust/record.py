@@ -20,11 +20,13 @@ import tempfile
 import time
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from ...core import MaskrtWarning
 from ...core.cache import record_folder
 from ...core.ownership import only_ours
+from ...core.typed import fault
+from ...core.typed_files import plain_json
 
 __all__ = ["known", "note"]
 
@@ -35,6 +37,14 @@ _ABANDONED = 24 * 3600.0  # seconds after which an unfinished entry is nobody's
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _PART = ".part-"
 _noted: dict[str, dict[str, Any]] = {}  # by this process
+
+
+class _Entry(TypedDict):
+    """An entry, as far as it is read back."""
+
+    format_version: int
+    sha256: str
+    version_compatible: bool
 
 
 def note(digest: str, *, target: str, builder: str, version: str, version_compatible: bool) -> None:
@@ -107,10 +117,10 @@ def _read(file: Path) -> dict[str, Any] | None:
         return None
     try:
         with file.open("rb") as opened:
-            entry = json.loads(opened.read(_MOST_BYTES))
-    except (OSError, ValueError, RecursionError):
+            entry = plain_json(opened.read(_MOST_BYTES))
+    except (OSError, ValueError):
         return None
-    return entry if isinstance(entry, dict) else None
+    return None if fault(entry, _Entry) else dict(entry)
 
 
 def _prune(folder: Path) -> None:
