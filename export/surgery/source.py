@@ -24,6 +24,7 @@ class Source:
 
     Attributes:
         model: FP32, for one picture.
+        nodes: how many the file has.
         hints: what it says of itself.
         precision: what it computes in, "FP16" or "FP64"; "" for FP32.
         outputs: a form of `FORMS` and the tensors that it names, if they are declared.
@@ -31,6 +32,7 @@ class Source:
     """
 
     model: onnx.ModelProto
+    nodes: int
     hints: Hints
     precision: str
     outputs: tuple[str, ...] = ()
@@ -54,6 +56,7 @@ def load_source(path: Path | str, outputs: str | None = None) -> Source:
     """
     model = load_onnx(path)
     check_not_quantised(model, path)
+    nodes = len(model.graph.node)
     hints, kind = hints_of(model), other_precision(model)
     model = in_float32(model, kind) if kind else model
     taken = picture_input(model)
@@ -66,7 +69,7 @@ def load_source(path: Path | str, outputs: str | None = None) -> Source:
     if declared:
         del model.graph.output[:]
         model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in declared[1:])
-    return Source(model, hints, precision_words(kind), declared, free)
+    return Source(model, nodes, hints, precision_words(kind), declared, free)
 
 
 def _declared(outputs: str, model: onnx.ModelProto, path: Path) -> tuple[str, ...]:

@@ -86,8 +86,7 @@ def examine(path: Path | str) -> Examination:
         InputError, UnsupportedModelError: the file cannot be read.
     """
     source = load_source(path)
-    model = source.model
-    graph, notes = fold(model), Notes()
+    graph, notes = fold(source.model), Notes()
     stages, declined, normalised, paste = None, [], True, None
     outside = normalisation_beside(Path(path)) or UNSAID
     if source.hints.writer:
@@ -105,7 +104,7 @@ def examine(path: Path | str) -> Examination:
     except UsageError as error:
         declined = [Declined("metadata", str(error).rstrip("."))]
     return Examination(
-        len(model.graph.node), len(graph.nodes), tuple(notes.findings), tuple(declined), stages,
+        source.nodes, len(graph.nodes), tuple(notes.findings), tuple(declined), stages,
         None if stages is None else lost_alignment(stages),
         normalised,
         paste,

@@ -128,7 +128,7 @@ def proof(photos: list[np.ndarray]) -> Callable[[float, float], dict]:
 
 @pytest.mark.torch
 def test_a_score_on_the_threshold_is_no_violation(proof: Callable[[float, float], dict]) -> None:
-    one = proof(-2e-7, 2e-7)
+    one = proof(-5e-6, 2e-7)  # PyTorch finds it, whatever its kernels round to; the graph does not
     assert one["violations"] == []
     (sentence,) = one["borderline"]
     assert sentence.startswith("1 instance lies on the score threshold")

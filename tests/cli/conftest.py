@@ -1,10 +1,13 @@
 """One small compiled bundle, with pictures and annotations, for all tests of the commands."""
 
 import json
+import os
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+from filelock import FileLock
 from PIL import Image
 
 from maskrt.core import Bundle
@@ -14,16 +17,25 @@ from .command_line import run
 
 @pytest.fixture(scope="package")
 def work(tmp_path_factory: pytest.TempPathFactory, photos: list[np.ndarray]) -> Path:
-    """A folder with weights, pictures, and a compiled INT8 bundle."""
+    """A folder with weights, pictures, and a compiled INT8 bundle, for this file of tests alone."""
+    base, alone = tmp_path_factory.getbasetemp(), "PYTEST_XDIST_WORKER" not in os.environ
+    made = (base if alone else base.parent) / "compiled"  # once for all files and processes
+    with FileLock(f"{made}.lock"):
+        if not made.exists():
+            _compile(made.with_suffix(".part"), photos)
+            made.with_suffix(".part").rename(made)
+    return Path(shutil.copytree(made, tmp_path_factory.mktemp("cli") / "work"))
+
+
+def _compile(folder: Path, photos: list[np.ndarray]) -> None:
     import torch
 
     from ..export.detectors import enliven, tiny_mask_rcnn
 
-    folder = tmp_path_factory.mktemp("cli")
+    (folder / "pictures").mkdir(parents=True)
     torch.manual_seed(0)
     model = enliven(tiny_mask_rcnn(), photos)
     torch.save(model.state_dict(), folder / "tiny.pth")
-    (folder / "pictures").mkdir()
     for index, photo in enumerate(photos):
         Image.fromarray(photo).save(folder / "pictures" / f"{index}.png")
     assert (
@@ -33,7 +45,6 @@ def work(tmp_path_factory: pytest.TempPathFactory, photos: list[np.ndarray]) -> 
         == 0
     )  # fmt: skip
     _annotate(folder)
-    return folder
 
 
 def _annotate(folder: Path) -> None:

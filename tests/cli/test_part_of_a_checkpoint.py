@@ -53,4 +53,4 @@ def test_what_was_not_measured_is_told_so(
     print_bundle(Bundle.open(path))
     printed = " ".join(capsys.readouterr().out.split())
     assert "lose undefined AP of the 0.5 allowed" in printed
-    assert "box AP 31.50 (-0.25 against the reference), mask AP undefined" in printed
+    assert "box AP 31.50 (lost 0.25), mask AP undefined" in printed
