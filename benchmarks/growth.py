@@ -41,7 +41,7 @@ from maskrt.runtime.cpu_name import cpu_name
 
 BASE = {"resolution": 256, "batch": 1, "proposals": 128, "detections": 32, "classes": 8}
 VALUES = {
-    "resolution": (64, 128, 256, 512, 1024),  # pixels a side
+    "resolution": (128, 256, 512, 1024, 2048),  # pixels a side
     "batch": (1, 2, 4, 8, 16),
     "proposals": (64, 128, 256, 512, 1024),
     "detections": (16, 32, 64, 128, 256),
@@ -213,8 +213,8 @@ def growth(factor: str, engines: Iterable[Engine]) -> dict[str, Any]:
     return {
         "factor": factor, "values": values, "processor_ms": totals,
         "masks_ms": [cost["masks_ms"] for cost in costs],
-        "slope": round(slope(values, totals), 2),
-        "slope_of_last": round(slope(values, totals, LAST), 2),
+        "slope": round(slope(values, totals), 2) + 0.0,  # never -0.0
+        "slope_of_last": round(slope(values, totals, LAST), 2) + 0.0,
     }  # fmt: skip
 
 
