@@ -30,7 +30,7 @@ def test_the_engine_for_cpu_is_the_exact_evaluation(tmp_path: Path) -> None:
     found = report.foretold
     assert found is not None
     assert found["engine"] == "cpu"
-    assert found["agreement"]["confident"] == {"missed": 0, "invented": 0}
+    assert found["agreement"]["confident"] == {"score": 0.5, "missed": 0, "invented": 0}
     assert found["agreement"]["score_difference"]["p50"] < 1e-4
     for kind in ("box", "mask"):  # 0.05 on 200 scenes; so few make AP coarser
         assert abs(found["metrics"][kind]["AP"] - report.metrics[kind]["AP"]) < 0.3
