@@ -87,7 +87,7 @@ def read_text(path: Path) -> str:
 
 
 def _l4t(release: str) -> str:
-    match = re.search(r"R(\d{1,9}) \(release\), REVISION: ((?:\d{1,9}\.?)+)", release)
+    match = re.search(r"R(\d{1,9}) \(release\), REVISION: (\d{1,9}(?:\.\d{1,9})*)(?!\d)", release)
     return f"{match[1]}.{match[2]}" if match else ""
 
 

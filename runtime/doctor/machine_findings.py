@@ -1,5 +1,6 @@
 """Facts of a machine → findings, one function a failure."""
 
+import re
 from collections.abc import Callable, Iterator
 
 from .failures import Finding, Level
@@ -8,6 +9,7 @@ from .machine import Machine
 __all__ = ["diagnose_machine", "numbers"]
 
 _SMALL_MODULE_GB = 9.0  # a build of a Mask R-CNN holds 1 to 4 GB beside the system
+_NUMBER = re.compile(r"[0-9]{1,9}")
 
 
 def diagnose_machine(machine: Machine) -> list[Finding]:
@@ -18,7 +20,7 @@ def diagnose_machine(machine: Machine) -> list[Finding]:
 def numbers(version: str, count: int = 2) -> tuple[int, ...]:
     """Return the first numbers of a version: `"12.6.68"` is `(12, 6)`."""
     parts = version.split(".")[:count]
-    return tuple(int(part) if part.isdigit() else 0 for part in parts)
+    return tuple(int(part) if _NUMBER.fullmatch(part) else 0 for part in parts)
 
 
 def _driver(machine: Machine) -> Iterator[Finding]:
