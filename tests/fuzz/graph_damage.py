@@ -20,9 +20,9 @@ def as_graph(data: bytes, dice: Random) -> bytes:
         model.ParseFromString(data)
     except Exception:  # damaged already
         return as_bytes(data, dice)
-    for _ in range(dice.choice((1, 1, 2, 3))):
-        dice.choice(_CHANGES)(model, dice)
     try:
+        for _ in range(dice.choice((1, 1, 2, 3))):
+            dice.choice(_CHANGES)(model, dice)
         return model.SerializeToString()
     except Exception:  # a name that is no UTF-8, or more than 2 GB
         return data
