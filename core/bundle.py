@@ -240,6 +240,16 @@ class Bundle:
         """Path inside the bundle of an engine; see `engine_folder`."""
         return engine_folder(target, precision or self.manifest.precision, self.manifest.precision)
 
+    def engine_named(self, name: str) -> tuple[Target, Precision]:
+        """Return what `"cpu@fp16"` names, or `"cpu"`, which is of the bundle's own precision.
+
+        Raises:
+            UsageError: no such target or precision.
+        """
+        target, _, precision = name.partition("@")
+        own = self.manifest.precision
+        return Target.parse(target), Precision.parse(precision) if precision else own
+
     def build_command(self, target: str, precision: Precision | str | None = None) -> str:
         """Return the command that builds an engine into this bundle, as a shell takes it."""
         asked = ("--precision", str(precision)) if precision else ()

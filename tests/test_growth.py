@@ -1,8 +1,6 @@
 """The benchmark of growth: slopes of known data, points to scale, and an engine that is another."""
 
-import importlib.util
-import sys
-from collections.abc import Iterator
+import importlib
 from itertools import pairwise
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -17,16 +15,8 @@ SVG = "{http://www.w3.org/2000/svg}"
 
 
 @pytest.fixture(scope="module")
-def growth() -> Iterator[ModuleType]:
-    path = Path(__file__).parents[1] / "benchmarks" / "growth.py"
-    spec = importlib.util.spec_from_file_location("benchmarks_growth", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules[spec.name]
+def growth() -> ModuleType:
+    return importlib.import_module("benchmarks.growth")
 
 
 @pytest.mark.parametrize("power", [-1.0, 0.0, 0.5, 2.0])

@@ -131,10 +131,9 @@ def _print_several(found: "Benches") -> None:
         )  # fmt: skip
     screen = console()
     screen.print(table)
-    if len({one.target for one in found.engines}) > 1 or first.device_bytes is not None:
-        for name, one in zip(found.names, found.engines, strict=True):
-            if one.device_bytes is not None:
-                screen.print(f"GPU memory  {one.device_bytes / 1e6:.0f} MB  {name}")
+    for name, one in zip(found.names, found.engines, strict=True):
+        if one.device_bytes is not None:
+            screen.print(f"GPU memory  {one.device_bytes / 1e6:.0f} MB  {name}")
     memory = max(one.peak_bytes for one in found.engines)
     screen.print(f"memory      {memory / 1e6:.0f} MB at the peak of this process, which held all")
 

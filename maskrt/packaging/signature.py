@@ -4,7 +4,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..core import Bundle, Precision, Target, UntrustedError
+from ..core import Bundle, UntrustedError
 from ..runtime.trust import Trust, check_trusted
 from ..runtime.trust.signed import STATEMENT, Signed, find_signed, write_signature
 
@@ -65,9 +65,7 @@ def sign(
     """
     opened = Bundle.open(bundle)
     for name in opened.engines():
-        place, _, precision = name.partition("@")
-        asked = Precision.parse(precision) if precision else None
-        check_trusted(opened, Target.parse(place), asked, trust)
+        check_trusted(opened, *opened.engine_named(name), trust)
     for relative in opened.digests:
         opened.read(relative)
     comment = f"timestamp:{int(time.time())}\tfile:{STATEMENT}\thashed"

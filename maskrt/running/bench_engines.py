@@ -122,7 +122,7 @@ _Engine = tuple[Target, Precision]
 
 
 def _named(bundle: Bundle, engines: Sequence[str]) -> list[_Engine]:
-    found = [_engine(bundle, name) for name in engines]
+    found = [bundle.engine_named(name) for name in engines]
     if not found:
         raise UsageError("no engine is named: name some, such as cpu@int8, or leave engines out.")
     for name, one in zip(engines, found, strict=True):
@@ -131,15 +131,8 @@ def _named(bundle: Bundle, engines: Sequence[str]) -> list[_Engine]:
     return found
 
 
-def _engine(bundle: Bundle, name: str) -> _Engine:
-    target, _, precision = name.partition("@")
-    return Target.parse(target), Precision.parse(precision) if precision else (
-        bundle.manifest.precision
-    )
-
-
 def _that_run(bundle: Bundle) -> list[_Engine]:
-    found = [_engine(bundle, name) for name in bundle.engines()]
+    found = [bundle.engine_named(name) for name in bundle.engines()]
     here = [one for one in found if can_run(one[0])]
     if not here:
         has = ", ".join(bundle.engines()) or "none at all"

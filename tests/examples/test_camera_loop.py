@@ -16,11 +16,11 @@ import pytest
 
 from maskrt.core import InputError, InputSpec
 from maskrt.core.masks import MaskPaste
-from maskrt.runtime.cuda import DeviceEngine, FrameSlots
-from maskrt.runtime.cuda.frame import EngineContext
+from maskrt.runtime.cuda import FrameSlots
 from maskrt.runtime.cuda.host import HostCuda
 from maskrt.runtime.sources import Video, is_video
 
+from ..runtime.cuda.host_engine import HostEngine
 from .painted import ROOT, Painted, example, painted, session_of
 
 camera = example("camera_loop.py")
@@ -112,38 +112,8 @@ class OnDevice(Painted):
 
     def open_frames(self, spec: InputSpec, slots: int) -> FrameSlots:
         self.devices.append(HostCuda())
-        engine = PaintedEngine(self.devices[-1], self)
+        engine = HostEngine(self.devices[-1], self, self.spec)
         return FrameSlots(self.devices[-1], engine, spec, slots=slots, paste=MaskPaste.TORCHVISION)
-
-
-class PaintedEngine(DeviceEngine):
-    def __init__(self, cuda: HostCuda, backend: OnDevice) -> None:
-        self.cuda, self.backend = cuda, backend
-        outputs = backend.run(np.zeros(backend.spec.shape, np.uint8))
-        self.tensors = {"images": (backend.spec.shape, np.dtype(np.uint8))}
-        self.tensors |= {name: (value.shape, value.dtype) for name, value in outputs.items()}
-
-    def context(self) -> "PaintedContext":
-        return PaintedContext(self)
-
-
-class PaintedContext(EngineContext):
-    def __init__(self, engine: PaintedEngine) -> None:
-        self.engine, self.addresses = engine, dict[str, int]()
-
-    def bind(self, name: str, address: int) -> None:
-        self.addresses[name] = address
-
-    def enqueue(self, stream: int) -> None:
-        self.engine.cuda.queue(self.run, stream, "engine")
-
-    def run(self) -> None:
-        views = {
-            name: self.engine.cuda.view(self.addresses[name], *about)
-            for name, about in self.engine.tensors.items()
-        }
-        for name, value in self.engine.backend.run(views["images"].copy()).items():
-            views[name][...] = value
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="the kernels are compiled")

@@ -1,6 +1,6 @@
 """The soak with faults on few frames; and it fails where it should."""
 
-import importlib.util
+import importlib
 import shutil
 from pathlib import Path
 from types import ModuleType
@@ -16,13 +16,7 @@ pytestmark = pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="n
 @pytest.fixture(scope="module")
 def soak() -> ModuleType:
     pytest.importorskip("onnxruntime")
-    path = Path(__file__).parents[2] / "benchmarks" / "soak_faults.py"
-    spec = importlib.util.spec_from_file_location("benchmarks_soak_faults", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return importlib.import_module("benchmarks.soak_faults")
 
 
 @pytest.mark.parametrize("kind", ["cpu", "host"])

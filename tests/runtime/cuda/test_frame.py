@@ -16,45 +16,21 @@ from maskrt.core import InputSpec, UnsupportedTargetError, UsageError
 from maskrt.core.masks import MaskPaste
 from maskrt.runtime import Session
 from maskrt.runtime.backends.cpu import CpuBackend
-from maskrt.runtime.cuda import DeviceEngine, FrameSlots
-from maskrt.runtime.cuda.frame import EngineContext
+from maskrt.runtime.cuda import FrameSlots
 from maskrt.runtime.cuda.host import HostCuda, HostFaultError
 from maskrt.runtime.postprocess import instances_of
+
+from .host_engine import HostContext, HostEngine
 
 SPEC = InputSpec(40, 64, batch=2)
 BOXES = [[3.25, 2.5, 30.75, 38], [50.5, 4, 64, 39.5], [-6, -4, 20, 12]]
 
 
-class OnnxEngine(DeviceEngine):
-    """ONNX Runtime in the engine's place, reading and writing the bound addresses."""
+class OnnxEngine(HostEngine):
+    """ONNX Runtime in the engine's place."""
 
     def __init__(self, cuda: HostCuda, engine: bytes, spec: InputSpec = SPEC) -> None:
-        self.cuda, self.backend = cuda, CpuBackend(engine, threads=1)
-        outputs = self.backend.run(np.zeros(spec.shape, np.uint8))
-        self.tensors = {"images": (spec.shape, np.dtype(np.uint8))}
-        self.tensors |= {name: (value.shape, value.dtype) for name, value in outputs.items()}
-
-    def context(self) -> "OnnxContext":
-        return OnnxContext(self)
-
-
-class OnnxContext(EngineContext):
-    def __init__(self, engine: OnnxEngine) -> None:
-        self.engine, self.addresses = engine, dict[str, int]()
-
-    def bind(self, name: str, address: int) -> None:
-        self.addresses[name] = address
-
-    def enqueue(self, stream: int) -> None:
-        self.engine.cuda.queue(self.run, stream, "engine")
-
-    def run(self) -> None:
-        views = {
-            name: self.engine.cuda.view(self.addresses[name], *about)
-            for name, about in self.engine.tensors.items()
-        }
-        for name, value in self.engine.backend.run(views["images"].copy()).items():
-            views[name][...] = value
+        super().__init__(cuda, CpuBackend(engine, threads=1), spec)
 
 
 @pytest.fixture(scope="module")
@@ -259,14 +235,14 @@ def test_a_frame_that_failed_half_queued_is_not_mixed_with_the_next(
     shown = [pictures((30, 50), (20, 20), seed=seed) for seed in range(4)]
     slots.submit(shown[0])
     failing = iter([True] if broken == 0 else [False, True, True])  # also in a capture
-    queued = OnnxContext.enqueue
+    queued = HostContext.enqueue
 
-    def enqueue(context: OnnxContext, stream: int) -> None:
+    def enqueue(context: HostContext, stream: int) -> None:
         queued(context, stream)
         if next(failing, False):
             raise UnsupportedTargetError("no.")
 
-    monkeypatch.setattr(OnnxContext, "enqueue", enqueue)
+    monkeypatch.setattr(HostContext, "enqueue", enqueue)
     if broken:
         slots.submit(shown[1])
         check(slots, reference, shown[0])
